@@ -1,0 +1,454 @@
+/*
+ * proxy/conf.h - frozen configuration: what bootstrap and xDS resources compile into.
+ *
+ * One resource, one arena, one struct with a px_resource in front. Built and counted by the main thread alone;
+ * workers only read. A px_snapshot is a table of pointers to such resources; workers get it by mailbox and give it
+ * back by mailbox, so no count is shared between threads.
+ * Not here: how resources are compiled (conf_*.c), what happens at run time (listener.c, router.c, cluster.c).
+ * Names and meaning of the fields are Envoy's.   Start at: struct px_snapshot.
+ */
+#ifndef LT_PROXY_CONF_H
+#define LT_PROXY_CONF_H
+
+#include "base/arena.h"
+#include "base/map.h"
+#include "net/addr.h"
+#include "net/tls.h"
+
+typedef enum { PX_CLUSTER, PX_ENDPOINTS, PX_LISTENER, PX_ROUTES, PX_SECRET, PX_RESOURCE_KINDS } px_resource_kind;
+
+struct px_resource {
+    px_resource_kind kind;
+    uint32_t refs;          /* main thread only */
+    struct lt_arena *arena; /* owned; holds this struct too */
+    lt_str name;
+    uint64_t hash;          /* of the wire bytes: an equal resource is kept, not rebuilt */
+    lt_str version;         /* as the control plane named it, may be empty */
+    lt_str wire;            /* the original message, for dumps */
+    const lt_str *unhonoured; /* paths of fields that were accepted and do nothing here */
+    size_t unhonoured_count;
+};
+
+/* --- values shared by several resources --- */
+
+typedef enum { PX_MATCH_EXACT, PX_MATCH_PREFIX, PX_MATCH_SUFFIX, PX_MATCH_CONTAINS, PX_MATCH_REGEX, PX_MATCH_PRESENT, PX_MATCH_RANGE } px_match_kind;
+
+struct px_regex; /* RE2 behind a shim */
+
+/* envoy.type.matcher.v3.StringMatcher */
+struct px_string_match {
+    px_match_kind kind;
+    bool ignore_case;
+    lt_str text;
+    const struct px_regex *regex;
+};
+
+/* envoy.config.route.v3.HeaderMatcher; name in lower case, ":method" etc. for pseudo headers */
+struct px_header_match {
+    lt_str name;
+    struct px_string_match value; /* kind PRESENT: value.text unused; RANGE: from/to */
+    int64_t range_from, range_to; /* [from, to) */
+    bool present_value;           /* PRESENT: wanted presence */
+    bool invert;
+    bool treat_missing_as_empty;
+};
+
+typedef enum { PX_APPEND, PX_ADD_IF_ABSENT, PX_OVERWRITE_OR_ADD, PX_OVERWRITE_IF_EXISTS } px_append_action;
+
+/* envoy.config.core.v3.HeaderValueOption; value may hold %COMMAND% operators */
+struct px_header_edit {
+    lt_str name;
+    lt_str value;
+    px_append_action action;
+    bool has_operators; /* the value must be formatted for each request */
+};
+
+struct px_header_edits {
+    const struct px_header_edit *add;
+    size_t add_count;
+    const lt_str *remove;
+    size_t remove_count;
+};
+
+/* --- TLS --- */
+
+/*
+ * A DownstreamTlsContext or UpstreamTlsContext. The expensive part (SSL_CTX) is shared by all that need the same
+ * certificates and parameters: it sits in px_snapshot.tls_ctxs[ctx_slot], NULL while a secret is missing.
+ */
+struct px_tls_conf {
+    uint32_t ctx_slot;
+    bool require_client_certificate;
+    lt_str sni;
+    const lt_str *alpn;
+    size_t alpn_count;
+    const struct lt_san_matcher *sans;
+    size_t san_count;
+    /* what the context is made from; used by the main thread only */
+    lt_str cert_secret;       /* SDS name; empty: inline or none */
+    lt_str validation_secret; /* SDS name of the CA; empty: inline or none */
+    lt_str cert_chain_pem, key_pem, ca_pem;
+    bool is_server;
+    bool verify_peer;
+    int version_min, version_max;
+    lt_str cipher_list;
+};
+
+/* --- clusters and endpoints --- */
+
+typedef enum { PX_DISCOVERY_STATIC, PX_DISCOVERY_STRICT_DNS, PX_DISCOVERY_LOGICAL_DNS, PX_DISCOVERY_EDS, PX_DISCOVERY_ORIGINAL_DST } px_discovery;
+typedef enum { PX_LB_ROUND_ROBIN, PX_LB_LEAST_REQUEST, PX_LB_RANDOM, PX_LB_RING_HASH, PX_LB_MAGLEV, PX_LB_CLUSTER_PROVIDED } px_lb_policy;
+
+/* One envoy.transport_socket_matches entry, or the plain transport_socket. tls NULL: raw_buffer. */
+struct px_transport_match {
+    lt_str name;
+    const struct px_meta_pair *match; /* all must be in the endpoint's envoy.transport_socket_match; none: always */
+    size_t match_count;
+    const struct px_tls_conf *tls;
+};
+
+struct px_meta_pair {
+    lt_str key;
+    lt_str value;
+};
+
+typedef enum { PX_UPSTREAM_H1, PX_UPSTREAM_H2, PX_UPSTREAM_AS_DOWNSTREAM } px_upstream_protocol;
+
+struct px_circuit {
+    uint32_t max_connections, max_pending_requests, max_requests, max_retries; /* UINT32_MAX: no limit */
+};
+
+struct px_cluster_conf {
+    struct px_resource res;
+    lt_str alt_stat_name;       /* empty: name */
+    px_discovery discovery;
+    px_lb_policy lb;
+    lt_str eds_service_name;    /* EDS: what is asked for; the name when not given */
+    uint64_t connect_timeout_ms;
+    uint64_t idle_timeout_ms;   /* of pooled upstream connections; 0: never; default 1 h */
+    uint32_t max_requests_per_connection; /* 0: no limit */
+    uint64_t max_connection_duration_ms;
+    px_upstream_protocol protocol;
+    struct px_circuit circuit;  /* DEFAULT priority */
+    uint32_t least_request_choices; /* 2 by default */
+    uint32_t panic_threshold_percent; /* Envoy's 50, Istio sends 0 */
+    struct lt_addr source;      /* upstream_bind_config; len 0: none */
+    uint64_t dns_refresh_ms;
+    const struct px_transport_match *transports; /* first that matches wins; the last always does */
+    size_t transport_count;
+    const struct px_endpoints_conf *inline_endpoints; /* STATIC and DNS; same arena */
+    bool has_tcp_metadata_exchange; /* istio.metadata_exchange in Cluster.filters */
+    bool has_alpn_override_off;     /* metadata istio.alpn_override == "false" */
+    /* Istio's metadata for labels: services[0] and the destination-rule path */
+    lt_str service_host, service_name, service_namespace;
+    lt_str subset;
+};
+
+typedef enum { PX_HEALTH_UNKNOWN, PX_HEALTH_HEALTHY, PX_HEALTH_UNHEALTHY, PX_HEALTH_DRAINING, PX_HEALTH_TIMEOUT, PX_HEALTH_DEGRADED } px_health;
+
+struct px_endpoint_conf {
+    struct lt_addr addr;     /* len 0 for a DNS name */
+    lt_str hostname;         /* DNS name to resolve (STRICT/LOGICAL_DNS), or endpoint.hostname */
+    uint16_t port;
+    uint32_t weight;         /* >= 1 */
+    uint32_t priority;
+    px_health health;
+    const struct px_meta_pair *transport_meta; /* envoy.transport_socket_match */
+    size_t transport_meta_count;
+    lt_str workload;         /* metadata istio.workload: "<workload>;<ns>;<canonical svc>;<rev>;<cluster>" */
+    uint16_t locality;       /* index into localities */
+};
+
+struct px_locality {
+    lt_str region, zone, sub_zone;
+    uint32_t weight; /* 0: no locality weight */
+    uint32_t priority;
+};
+
+struct px_endpoints_conf {
+    struct px_resource res; /* kind PX_ENDPOINTS; of inline ones only the name is set */
+    const struct px_endpoint_conf *endpoints;
+    size_t endpoint_count;
+    const struct px_locality *localities;
+    size_t locality_count;
+};
+
+/* --- routes --- */
+
+typedef enum { PX_PATH_PREFIX, PX_PATH_EXACT, PX_PATH_REGEX, PX_PATH_SEPARATED_PREFIX, PX_PATH_CONNECT } px_path_kind;
+
+enum {
+    PX_RETRY_5XX = 1 << 0,
+    PX_RETRY_GATEWAY_ERROR = 1 << 1,
+    PX_RETRY_RESET = 1 << 2,
+    PX_RETRY_CONNECT_FAILURE = 1 << 3,
+    PX_RETRY_REFUSED_STREAM = 1 << 4,
+    PX_RETRY_4XX = 1 << 5,
+    PX_RETRY_STATUS_CODES = 1 << 6,
+    PX_RETRY_RESET_BEFORE_REQUEST = 1 << 7,
+    PX_RETRY_GRPC_CANCELLED = 1 << 8,
+    PX_RETRY_GRPC_UNAVAILABLE = 1 << 9,
+    PX_RETRY_GRPC_DEADLINE = 1 << 10,
+    PX_RETRY_GRPC_EXHAUSTED = 1 << 11,
+    PX_RETRY_GRPC_INTERNAL = 1 << 12,
+};
+
+struct px_retry {
+    uint32_t on;            /* PX_RETRY_* */
+    uint32_t num_retries;
+    uint64_t per_try_timeout_ms; /* 0: none */
+    const uint32_t *status_codes;
+    size_t status_code_count;
+    uint64_t backoff_base_ms, backoff_max_ms; /* Envoy: 25 ms, 10 times the base */
+    uint32_t host_attempts; /* host_selection_retry_max_attempts, with previous_hosts */
+    bool avoid_previous_hosts;
+};
+
+struct px_weighted_cluster {
+    lt_str cluster;
+    uint32_t weight;
+    struct px_header_edits request, response;
+};
+
+typedef enum { PX_ACTION_CLUSTER, PX_ACTION_WEIGHTED, PX_ACTION_CLUSTER_HEADER, PX_ACTION_REDIRECT, PX_ACTION_DIRECT } px_action_kind;
+
+struct px_redirect {
+    lt_str host, path, prefix_rewrite, scheme;
+    uint32_t port; /* 0: none */
+    uint32_t code; /* 301 302 303 307 308 */
+    bool https, strip_query;
+};
+
+struct px_query_match {
+    lt_str name;
+    struct px_string_match value;
+};
+
+struct px_route {
+    lt_str name;
+    /* match */
+    px_path_kind path_kind;
+    lt_str path;
+    const struct px_regex *path_regex;
+    bool ignore_case;
+    const struct px_header_match *headers;
+    size_t header_count;
+    const struct px_query_match *queries;
+    size_t query_count;
+    uint32_t runtime_fraction_ppm; /* of a million; 1000000: always */
+    bool grpc_only;
+    /* action */
+    px_action_kind action;
+    lt_str cluster;                /* or the header's name (CLUSTER_HEADER) */
+    const struct px_weighted_cluster *weighted;
+    size_t weighted_count;
+    uint32_t total_weight;
+    uint32_t cluster_not_found_code; /* 503 by default */
+    struct px_redirect redirect;
+    uint32_t direct_code;
+    lt_str direct_body;
+    lt_str prefix_rewrite;
+    const struct px_regex *regex_rewrite;
+    lt_str regex_substitution;
+    lt_str host_rewrite;
+    bool auto_host_rewrite;
+    uint64_t timeout_ms;           /* 0: none */
+    uint64_t idle_timeout_ms;      /* UINT64_MAX: the connection manager's */
+    const struct px_retry *retry;  /* NULL: none */
+    struct px_header_edits request, response;
+    lt_str config_path;            /* metadata.istio.config: the VirtualService */
+};
+
+struct px_vhost {
+    lt_str name;
+    const lt_str *domains;
+    size_t domain_count;
+    const struct px_route *routes;
+    size_t route_count;
+    struct px_header_edits request, response;
+    bool require_tls_all;
+    bool include_attempt_count; /* x-envoy-attempt-count */
+    const struct px_retry *retry;
+};
+
+struct px_routes_conf {
+    struct px_resource res; /* kind PX_ROUTES; inside an hcm only the name is set */
+    const struct px_vhost *vhosts;
+    size_t vhost_count;
+    struct lt_map exact;    /* domain in lower case -> const struct px_vhost */
+    const struct px_domain_suffix *suffixes; /* "*.example.com" -> ".example.com", longest first */
+    size_t suffix_count;
+    const struct px_domain_suffix *prefixes; /* "example.*", longest first */
+    size_t prefix_count;
+    const struct px_vhost *catch_all;        /* "*" */
+    struct px_header_edits request, response;
+    bool ignore_port_in_host;
+};
+
+struct px_domain_suffix {
+    lt_str text;
+    const struct px_vhost *vhost;
+};
+
+/* --- listeners --- */
+
+typedef enum { PX_LOG_TEXT, PX_LOG_JSON } px_log_form;
+
+struct px_access_log {
+    lt_str path; /* "/dev/stdout" or a file */
+    px_log_form form;
+    lt_str format; /* text form; operators unparsed */
+    bool only_no_route; /* filter response_flag NR, used on listeners */
+};
+
+typedef enum {
+    PX_FILTER_PEER_METADATA, /* istio.metadata_exchange (HTTP) */
+    PX_FILTER_ISTIO_STATS,
+    PX_FILTER_ISTIO_ALPN,
+    PX_FILTER_GRPC_STATS,
+    PX_FILTER_FAULT,
+    PX_FILTER_CORS,
+    PX_FILTER_ROUTER,
+} px_http_filter_kind;
+
+typedef enum { PX_XFCC_SANITIZE, PX_XFCC_FORWARD_ONLY, PX_XFCC_APPEND_FORWARD, PX_XFCC_SANITIZE_SET, PX_XFCC_ALWAYS_FORWARD } px_xfcc_mode;
+
+struct px_hcm_conf {
+    lt_str stat_prefix;
+    lt_str route_config_name;               /* RDS; empty: inline */
+    const struct px_routes_conf *routes;    /* inline; same arena; NULL with RDS */
+    lt_str server_name;                     /* "envoy" by default */
+    bool use_remote_address;
+    uint32_t xff_num_trusted_hops;
+    px_xfcc_mode xfcc;
+    bool xfcc_subject, xfcc_cert, xfcc_chain, xfcc_dns, xfcc_uri;
+    uint64_t stream_idle_timeout_ms;        /* 0: none; Envoy's default 5 min */
+    uint64_t request_timeout_ms;            /* 0: none */
+    uint64_t request_headers_timeout_ms;
+    uint64_t idle_timeout_ms;               /* downstream keep-alive; default 1 h */
+    uint64_t drain_timeout_ms;
+    uint32_t max_request_headers_kb;        /* 60 */
+    bool normalize_path;
+    bool merge_slashes;
+    bool proxy_100_continue;
+    bool generate_request_id;
+    bool upgrade_websocket;
+    bool accept_http_10;
+    px_http_filter_kind filters[16];
+    size_t filter_count;
+    bool has_peer_metadata, has_istio_stats, has_istio_alpn;
+    bool disable_host_header_fallback;      /* of istio.stats */
+    bool is_inbound;                        /* traffic_direction of the listener */
+    const struct px_access_log *access_logs;
+    size_t access_log_count;
+};
+
+struct px_tcp_conf {
+    lt_str stat_prefix;
+    lt_str cluster;
+    const struct px_weighted_cluster *weighted;
+    size_t weighted_count;
+    uint32_t total_weight;
+    uint64_t idle_timeout_ms; /* 1 h */
+    uint64_t max_downstream_duration_ms;
+    bool has_istio_stats;
+    const struct px_access_log *access_logs;
+    size_t access_log_count;
+};
+
+struct px_cidr {
+    struct lt_addr prefix;
+    unsigned bits;
+};
+
+/* envoy.config.listener.v3.FilterChain */
+struct px_chain {
+    lt_str name;
+    uint32_t destination_port; /* 0: any */
+    const struct px_cidr *prefixes;
+    size_t prefix_count;
+    const lt_str *server_names; /* "*.x" kept as ".x" with is_suffix by the leading dot */
+    size_t server_name_count;
+    lt_str transport_protocol;  /* "", "raw_buffer", "tls" */
+    const lt_str *application_protocols;
+    size_t application_protocol_count;
+    const struct px_tls_conf *tls; /* NULL: raw_buffer */
+    bool has_tcp_metadata_exchange;
+    uint64_t transport_timeout_ms; /* transport_socket_connect_timeout */
+    /* the terminal filter: exactly one */
+    const struct px_hcm_conf *hcm;
+    const struct px_tcp_conf *tcp;
+};
+
+struct px_port_range {
+    uint32_t from, to; /* [from, to) */
+};
+
+struct px_listener_conf {
+    struct px_resource res;
+    struct lt_addr addr;
+    bool bind_to_port;
+    bool use_original_dst;     /* hand over to the listener of the original destination */
+    bool is_inbound;           /* traffic_direction INBOUND */
+    bool is_outbound;
+    bool has_original_dst_filter;
+    bool has_tls_inspector, has_http_inspector;
+    const struct px_port_range *tls_inspector_off; /* filter_disabled, by destination port */
+    size_t tls_inspector_off_count;
+    const struct px_port_range *http_inspector_off;
+    size_t http_inspector_off_count;
+    uint64_t filters_timeout_ms; /* 0: none */
+    bool continue_on_timeout;
+    bool transparent;
+    bool reuse_port;
+    uint32_t tcp_backlog;
+    const struct px_chain *chains;
+    size_t chain_count;
+    const struct px_chain *default_chain; /* may be NULL */
+    const struct px_access_log *access_logs;
+    size_t access_log_count;
+};
+
+/* --- secrets --- */
+
+struct px_secret_conf {
+    struct px_resource res; /* its arena is wiped before it is freed */
+    lt_str cert_chain_pem, key_pem; /* tls_certificate */
+    lt_str ca_pem, crl_pem;         /* validation_context */
+};
+
+/* --- the whole --- */
+
+struct px_cluster_entry {
+    const struct px_cluster_conf *conf;
+    const struct px_endpoints_conf *endpoints; /* NULL: ORIGINAL_DST, DNS, or none received */
+};
+
+/*
+ * Immutable. Made by the main thread, counted by it once for each worker that holds it. Workers find clusters and
+ * routes by name; what a worker needs to keep at run time (pools, counters) it keeps itself, keyed by name, and
+ * rebuilds when the conf pointer has changed.
+ */
+struct px_snapshot {
+    uint64_t generation;
+    uint32_t holders;     /* main thread only: workers that have not given it back */
+    struct lt_map clusters; /* name -> const struct px_cluster_entry */
+    struct lt_map routes;   /* name -> const struct px_routes_conf */
+    const struct px_listener_conf **listeners;
+    size_t listener_count;
+    struct lt_tls_ctx **tls_ctxs; /* counted; by px_tls_conf.ctx_slot */
+    size_t tls_ctx_count;
+    struct px_cluster_entry *entries; /* owned, backing store of clusters */
+};
+
+static inline const struct px_cluster_entry *px_snapshot_find_cluster(const struct px_snapshot *snapshot, lt_str name)
+{
+    return lt_map_find(&snapshot->clusters, name);
+}
+
+static inline const struct px_routes_conf *px_snapshot_find_routes(const struct px_snapshot *snapshot, lt_str name)
+{
+    return lt_map_find(&snapshot->routes, name);
+}
+
+#endif
