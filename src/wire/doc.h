@@ -23,8 +23,8 @@ typedef enum {
 struct lt_doc {
     lt_doc_kind kind;
     uint32_t line;   /* from 1; 0: not from a text */
-    uint32_t column; /* from 1; 0: not from a text */
     uint32_t count;  /* of items or members */
+    uint32_t cap;    /* of the array behind them; for the builders below */
     union {
         bool boolean;
         int64_t integer;
