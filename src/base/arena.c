@@ -102,10 +102,15 @@ void *lt_arena_alloc(struct lt_arena *arena, size_t size)
     return ptr;
 }
 
+char *lt_arena_try_bytes(struct lt_arena *arena, size_t size)
+{
+    LT_ASSERT(arena != NULL);
+    return size > SIZE_MAX / 2 ? NULL : take(arena, LT_MAX(size, (size_t)1), 1);
+}
+
 char *lt_arena_bytes(struct lt_arena *arena, size_t size)
 {
-    LT_ASSERT(arena != NULL && size <= SIZE_MAX / 2);
-    char *ptr = take(arena, LT_MAX(size, (size_t)1), 1);
+    char *ptr = lt_arena_try_bytes(arena, size);
     LT_ASSERT(ptr != NULL);
     return ptr;
 }

@@ -28,6 +28,7 @@ void *lt_arena_alloc(struct lt_arena *arena, size_t size) __attribute__((returns
 void *lt_arena_try_alloc(struct lt_arena *arena, size_t size);
 /* The same without zeroing, for byte strings: alignment 1. */
 char *lt_arena_bytes(struct lt_arena *arena, size_t size) __attribute__((returns_nonnull));
+char *lt_arena_try_bytes(struct lt_arena *arena, size_t size);
 
 #define lt_arena_make(arena, type) ((type *)lt_arena_alloc((arena), sizeof(type)))
 #define lt_arena_make_n(arena, type, n) \
