@@ -12,6 +12,7 @@
 
 #include "base/arena.h"
 #include "base/map.h"
+#include "base/regex.h"
 #include "net/addr.h"
 #include "net/tls.h"
 
@@ -27,20 +28,22 @@ struct px_resource {
     lt_str wire;            /* the original message, for dumps */
     const lt_str *unhonoured; /* paths of fields that were accepted and do nothing here */
     size_t unhonoured_count;
+    struct lt_regex **regexes; /* owned: they are not of the arena */
+    size_t regex_count;
 };
 
 /* --- values shared by several resources --- */
 
 typedef enum { PX_MATCH_EXACT, PX_MATCH_PREFIX, PX_MATCH_SUFFIX, PX_MATCH_CONTAINS, PX_MATCH_REGEX, PX_MATCH_PRESENT, PX_MATCH_RANGE } px_match_kind;
 
-struct px_regex; /* RE2 behind a shim */
+
 
 /* envoy.type.matcher.v3.StringMatcher */
 struct px_string_match {
     px_match_kind kind;
     bool ignore_case;
     lt_str text;
-    const struct px_regex *regex;
+    const struct lt_regex *regex;
 };
 
 /* envoy.config.route.v3.HeaderMatcher; name in lower case, ":method" etc. for pseudo headers */
@@ -91,7 +94,7 @@ struct px_tls_conf {
     bool is_server;
     bool verify_peer;
     int version_min, version_max;
-    lt_str cipher_list;
+    lt_str cipher_list, ecdh_curves;
 };
 
 /* --- clusters and endpoints --- */
@@ -229,7 +232,7 @@ struct px_route {
     /* match */
     px_path_kind path_kind;
     lt_str path;
-    const struct px_regex *path_regex;
+    const struct lt_regex *path_regex;
     bool ignore_case;
     const struct px_header_match *headers;
     size_t header_count;
@@ -248,7 +251,7 @@ struct px_route {
     uint32_t direct_code;
     lt_str direct_body;
     lt_str prefix_rewrite;
-    const struct px_regex *regex_rewrite;
+    const struct lt_regex *regex_rewrite;
     lt_str regex_substitution;
     lt_str host_rewrite;
     bool auto_host_rewrite;

@@ -1,0 +1,97 @@
+/*
+ * proxy/conf_build.h - private to conf_*.c: what every compiler of a resource has in hand.
+ * Main thread only. Errors name the field path as Envoy's API spells it.
+ */
+#ifndef LT_PROXY_CONF_BUILD_H
+#define LT_PROXY_CONF_BUILD_H
+
+#include "base/vec.h"
+#include "proxy/conf.h"
+#include "proxy/conf_compile.h"
+#include "wire/any.h"
+#include "wire/proto/accesslog.pb-c.h"
+#include "wire/proto/core.pb-c.h"
+#include "wire/proto/google.pb-c.h"
+#include "wire/proto/listener.pb-c.h"
+#include "wire/proto/route.pb-c.h"
+#include "wire/proto/tls.pb-c.h"
+#include "wire/proto/type.pb-c.h"
+#include "wire/proto/type_matcher.pb-c.h"
+
+enum { PX_BUILD_PATH_MAX = 512, PX_UNHONOURED_MAX = 64 };
+
+struct px_build {
+    struct lt_arena *arena;   /* of the resource being made */
+    struct lt_arena *scratch; /* of the messages read; dies when the resource is done */
+    struct lt_err *err;
+    struct px_tls_slots *slots;
+    struct lt_vec regexes;    /* made so far; the resource owns them on success, px_build frees them on failure */
+    char path[PX_BUILD_PATH_MAX];
+    size_t path_len;
+    lt_str unhonoured[PX_UNHONOURED_MAX];
+    size_t unhonoured_count;
+    uint64_t unhonoured_total;
+    bool is_inbound; /* of the listener being made */
+};
+
+/* A step down the path; leave with px_path_leave(build, what enter returned). index -1: no index. */
+size_t px_path_enter(struct px_build *build, const char *field, ptrdiff_t index);
+void px_path_leave(struct px_build *build, size_t mark);
+
+/* LT_E_BAD with "<path>.<field>: <text>". field NULL: the path itself. */
+lt_rc px_bad(struct px_build *build, const char *field, const char *fmt, ...) LT_PRINTF(3, 4);
+/* LT_E_UNSUPPORTED: a security field or an extension that must not be left out. */
+lt_rc px_unsupported(struct px_build *build, const char *field, const char *fmt, ...) LT_PRINTF(3, 4);
+/* Lists "<path>.<field>" as accepted and not acted on. */
+void px_unhonoured(struct px_build *build, const char *field);
+
+/* Unpacks an Any that must be of `descriptor`'s type; into scratch. */
+LT_MUST lt_rc px_unpack_any(struct px_build *build, const char *field, const Pb__Any *any,
+                            const ProtobufCMessageDescriptor *descriptor, void *ret_msg);
+
+/* --- values (conf_value.c) --- */
+
+/* A copy in the resource's arena; NULL gives an empty slice. */
+lt_str px_copy(struct px_build *build, const char *text);
+uint64_t px_duration_ms(const Pb__Duration *duration, uint64_t absent_ms);
+static inline uint32_t px_u32(const Pb__UInt32Value *value, uint32_t absent)
+{
+    return value == NULL ? absent : value->has_value ? value->value : 0;
+}
+static inline bool px_bool(const Pb__BoolValue *value, bool absent)
+{
+    return value == NULL ? absent : value->has_value && value->value;
+}
+/* Of a million. */
+uint32_t px_fraction_ppm(const Xds__FractionalPercent *percent, uint32_t absent);
+LT_MUST lt_rc px_make_regex(struct px_build *build, const char *field, const Xds__RegexMatcher *matcher,
+                            const struct lt_regex **ret_regex);
+LT_MUST lt_rc px_make_string_match(struct px_build *build, const char *field, const Xds__StringMatcher *matcher,
+                                   struct px_string_match *ret_match);
+LT_MUST lt_rc px_make_header_matches(struct px_build *build, Xds__HeaderMatcher *const *matchers, size_t count,
+                                     const struct px_header_match **ret_matches);
+LT_MUST lt_rc px_make_header_edits(struct px_build *build, Xds__HeaderValueOption *const *add, size_t add_count,
+                                   const char *const *remove, size_t remove_count, const char *field,
+                                   struct px_header_edits *ret_edits);
+LT_MUST lt_rc px_make_data(struct px_build *build, const char *field, const Xds__DataSource *source, lt_str *ret_text);
+LT_MUST lt_rc px_make_address(struct px_build *build, const char *field, const Xds__Address *address,
+                              struct lt_addr *ret_addr);
+/* A STRING_MAP of one filter's metadata: only string values; others are left out. */
+LT_MUST lt_rc px_make_meta_pairs(struct px_build *build, const Pb__Struct *st, const struct px_meta_pair **ret_pairs,
+                                 size_t *ret_count);
+const Pb__Struct *px_find_metadata(const Xds__Metadata *metadata, const char *filter);
+LT_MUST lt_rc px_make_strings(struct px_build *build, const char *const *texts, size_t count, const lt_str **ret_strs);
+
+/* --- shared parts --- */
+
+LT_MUST lt_rc px_make_transport_socket(struct px_build *build, const Xds__TransportSocket *socket, bool is_server,
+                                       const struct px_tls_conf **ret_tls);
+LT_MUST lt_rc px_make_access_logs(struct px_build *build, Xds__AccessLog *const *logs, size_t count,
+                                  const struct px_access_log **ret_logs, size_t *ret_count);
+LT_MUST lt_rc px_make_endpoints(struct px_build *build, const void *load_assignment, bool allows_names,
+                                struct px_endpoints_conf *ret_endpoints);
+LT_MUST lt_rc px_make_routes(struct px_build *build, const Xds__RouteConfiguration *config,
+                             struct px_routes_conf *ret_routes);
+LT_MUST lt_rc px_make_hcm(struct px_build *build, const Pb__Any *any, const struct px_hcm_conf **ret_hcm);
+
+#endif
