@@ -71,6 +71,13 @@ void lt_arena_free(struct lt_arena **arena)
     *arena = NULL;
 }
 
+void lt_arena_wipe_free(struct lt_arena **arena)
+{
+    for (struct block *block = *arena == NULL ? NULL : (*arena)->newest; block != NULL; block = block->older)
+        explicit_bzero(block->data, block->size);
+    lt_arena_free(arena);
+}
+
 static char *take(struct lt_arena *arena, size_t size, size_t align)
 {
     struct block *block = arena->newest;

@@ -22,6 +22,8 @@ struct lt_arena_mark {
  */
 struct lt_arena *lt_arena_new(size_t chunk_bytes, size_t bytes_max);
 void lt_arena_free(struct lt_arena **arena);
+/* The same for memory that held secrets: every byte is overwritten first. */
+void lt_arena_wipe_free(struct lt_arena **arena);
 
 /* Zeroed memory, aligned for any type. Use try_alloc where a stranger decides the size. */
 void *lt_arena_alloc(struct lt_arena *arena, size_t size) __attribute__((returns_nonnull));

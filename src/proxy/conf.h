@@ -18,6 +18,8 @@
 
 typedef enum { PX_CLUSTER, PX_ENDPOINTS, PX_LISTENER, PX_ROUTES, PX_SECRET, PX_RESOURCE_KINDS } px_resource_kind;
 
+struct lt_doc;
+
 struct px_resource {
     px_resource_kind kind;
     uint32_t refs;          /* main thread only */
@@ -30,6 +32,8 @@ struct px_resource {
     size_t unhonoured_count;
     struct lt_regex **regexes; /* owned: they are not of the arena */
     size_t regex_count;
+    struct lt_map **maps; /* their tables are not of the arena either; the structs are */
+    size_t map_count;
 };
 
 /* --- values shared by several resources --- */
@@ -301,6 +305,7 @@ struct px_access_log {
     lt_str path; /* "/dev/stdout" or a file */
     px_log_form form;
     lt_str format; /* text form; operators unparsed */
+    const struct lt_doc *json; /* JSON form: an object whose strings hold operators (wire/doc.h) */
     bool only_no_route; /* filter response_flag NR, used on listeners */
 };
 

@@ -26,6 +26,7 @@ struct px_build {
     struct lt_err *err;
     struct px_tls_slots *slots;
     struct lt_vec regexes;    /* made so far; the resource owns them on success, px_build frees them on failure */
+    struct lt_vec maps;       /* of struct lt_map, likewise */
     char path[PX_BUILD_PATH_MAX];
     size_t path_len;
     lt_str unhonoured[PX_UNHONOURED_MAX];

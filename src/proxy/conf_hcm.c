@@ -1,0 +1,214 @@
+/*
+ * proxy/conf_hcm.c - HttpConnectionManager to px_hcm_conf.
+ * Filters that guard (RBAC, JWT, external authorization) and that we cannot run refuse the listener; what only decorates
+ * is listed as unhonoured.
+ */
+#include "proxy/conf_build.h"
+#include "wire/proto/hcm.pb-c.h"
+#include "wire/proto/http_cors.pb-c.h"
+#include "wire/proto/http_fault.pb-c.h"
+#include "wire/proto/http_grpc_stats.pb-c.h"
+#include "wire/proto/http_grpc_web.pb-c.h"
+#include "wire/proto/http_router.pb-c.h"
+#include "wire/proto/istio_alpn.pb-c.h"
+#include "wire/proto/istio_peer_metadata.pb-c.h"
+#include "wire/proto/istio_stats.pb-c.h"
+
+enum {
+    STREAM_IDLE_DEFAULT_MS = 300 * 1000,
+    IDLE_DEFAULT_MS = 3600 * 1000,
+    DRAIN_DEFAULT_MS = 5000,
+    HEADERS_KB_DEFAULT = 60,
+    HEADERS_KB_MAX = 8192,
+};
+
+/* In the order of Envoy's names; a filter of another type is refused, or left out when it is optional. */
+static const struct {
+    const ProtobufCMessageDescriptor *type;
+    px_http_filter_kind kind;
+} filter_kinds[] = {
+    {&istio__peer_metadata__config__descriptor, PX_FILTER_PEER_METADATA},
+    {&istio__stats__plugin_config__descriptor, PX_FILTER_ISTIO_STATS},
+    {&istio__alpn__filter_config__descriptor, PX_FILTER_ISTIO_ALPN},
+    {&xds__http_grpc_stats__filter_config__descriptor, PX_FILTER_GRPC_STATS},
+    {&xds__httpfault__descriptor, PX_FILTER_FAULT},
+    {&xds__cors__descriptor, PX_FILTER_CORS},
+    {&xds__router__descriptor, PX_FILTER_ROUTER},
+};
+
+static lt_rc set_filter(struct px_build *build, px_http_filter_kind kind, const Pb__Any *any, struct px_hcm_conf *conf)
+{
+    switch (kind) {
+    case PX_FILTER_PEER_METADATA: conf->has_peer_metadata = true; break;
+    case PX_FILTER_ISTIO_ALPN: conf->has_istio_alpn = true; break;
+    case PX_FILTER_GRPC_STATS: px_unhonoured(build, "envoy.filters.http.grpc_stats"); break;
+    case PX_FILTER_ISTIO_STATS: {
+        Istio__Stats__PluginConfig *stats = NULL;
+        LT_TRY(px_unpack_any(build, "typed_config", any, &istio__stats__plugin_config__descriptor, &stats));
+        conf->has_istio_stats = true;
+        conf->disable_host_header_fallback = stats->has_disable_host_header_fallback && stats->disable_host_header_fallback;
+        if (stats->n_metrics > 0 || stats->n_definitions > 0)
+            px_unhonoured(build, "istio.stats.metrics");
+        break;
+    }
+    default: break;
+    }
+    return LT_OK;
+}
+
+static lt_rc make_filter(struct px_build *build, const Xds__HttpFilter *filter, struct px_hcm_conf *conf)
+{
+    if (filter->has_disabled && filter->disabled)
+        return LT_OK;
+    bool is_optional = filter->has_is_optional && filter->is_optional;
+    if (filter->config_type_case != XDS__HTTP_FILTER__CONFIG_TYPE_TYPED_CONFIG) {
+        if (is_optional)
+            return LT_OK;
+        return px_unsupported(build, NULL, "filter '%s' by config_discovery is not supported yet", filter->name);
+    }
+    lt_str type = lt_any_inner_type(build->scratch, filter->typed_config);
+    for (size_t i = 0; i < LT_ARRAY_LEN(filter_kinds); i++) {
+        if (!lt_str_eqz(type, filter_kinds[i].type->name))
+            continue;
+        if (conf->filter_count == LT_ARRAY_LEN(conf->filters))
+            return px_bad(build, NULL, "more than %zu filters", LT_ARRAY_LEN(conf->filters));
+        conf->filters[conf->filter_count++] = filter_kinds[i].kind;
+        return set_filter(build, filter_kinds[i].kind, filter->typed_config, conf);
+    }
+    if (lt_str_eqz(type, xds__grpc_web__descriptor.name)) {
+        px_unhonoured(build, filter->name);
+        return LT_OK;
+    }
+    if (is_optional)
+        return LT_OK;
+    return px_unsupported(build, NULL, "filter '%s' of type %.*s is not supported", filter->name, LT_STR_ARG(type));
+}
+
+static lt_rc make_filters(struct px_build *build, const Xds__HttpConnectionManager *in, struct px_hcm_conf *conf)
+{
+    for (size_t i = 0; i < in->n_http_filters; i++) {
+        size_t mark = px_path_enter(build, "http_filters", (ptrdiff_t)i);
+        LT_TRY(make_filter(build, in->http_filters[i], conf));
+        if (conf->filter_count > 0 && conf->filters[conf->filter_count - 1] == PX_FILTER_ROUTER && i + 1 < in->n_http_filters)
+            return px_bad(build, NULL, "the router must be the last filter");
+        px_path_leave(build, mark);
+    }
+    return LT_OK;
+}
+
+static void make_xfcc(const Xds__HttpConnectionManager *in, struct px_hcm_conf *conf)
+{
+    static const px_xfcc_mode modes[] = {PX_XFCC_SANITIZE, PX_XFCC_FORWARD_ONLY, PX_XFCC_APPEND_FORWARD,
+                                         PX_XFCC_SANITIZE_SET, PX_XFCC_ALWAYS_FORWARD};
+    size_t mode = in->has_forward_client_cert_details ? in->forward_client_cert_details : 0;
+    conf->xfcc = mode < LT_ARRAY_LEN(modes) ? modes[mode] : PX_XFCC_SANITIZE;
+    const Xds__HttpConnectionManager__SetCurrentClientCertDetails *details = in->set_current_client_cert_details;
+    if (details == NULL)
+        return;
+    conf->xfcc_subject = px_bool(details->subject, false);
+    conf->xfcc_cert = details->has_cert && details->cert;
+    conf->xfcc_chain = details->has_chain && details->chain;
+    conf->xfcc_dns = details->has_dns && details->dns;
+    conf->xfcc_uri = details->has_uri && details->uri;
+}
+
+static lt_rc make_limits(struct px_build *build, const Xds__HttpConnectionManager *in, struct px_hcm_conf *conf)
+{
+    conf->stream_idle_timeout_ms = px_duration_ms(in->stream_idle_timeout, STREAM_IDLE_DEFAULT_MS);
+    conf->request_timeout_ms = px_duration_ms(in->request_timeout, 0);
+    conf->request_headers_timeout_ms = px_duration_ms(in->request_headers_timeout, 0);
+    conf->drain_timeout_ms = px_duration_ms(in->drain_timeout, DRAIN_DEFAULT_MS);
+    conf->idle_timeout_ms = IDLE_DEFAULT_MS;
+    const Xds__HttpProtocolOptions *common = in->common_http_protocol_options;
+    if (common != NULL) {
+        conf->idle_timeout_ms = px_duration_ms(common->idle_timeout, IDLE_DEFAULT_MS);
+        if (common->max_connection_duration != NULL || common->max_requests_per_connection != NULL)
+            px_unhonoured(build, "common_http_protocol_options");
+        if (common->has_headers_with_underscores_action && common->headers_with_underscores_action != 0)
+            return px_unsupported(build, "common_http_protocol_options.headers_with_underscores_action", "is not supported yet");
+    }
+    conf->max_request_headers_kb = px_u32(in->max_request_headers_kb, HEADERS_KB_DEFAULT);
+    if (conf->max_request_headers_kb == 0 || conf->max_request_headers_kb > HEADERS_KB_MAX)
+        return px_bad(build, "max_request_headers_kb", "must be between 1 and %d", HEADERS_KB_MAX);
+    return LT_OK;
+}
+
+static lt_rc make_paths(struct px_build *build, const Xds__HttpConnectionManager *in, struct px_hcm_conf *conf)
+{
+    conf->normalize_path = px_bool(in->normalize_path, false);
+    conf->merge_slashes = in->has_merge_slashes && in->merge_slashes;
+    int action = in->has_path_with_escaped_slashes_action ? (int)in->path_with_escaped_slashes_action : 0;
+    if (action > XDS__HTTP_CONNECTION_MANAGER__PATH_WITH_ESCAPED_SLASHES_ACTION__KEEP_UNCHANGED)
+        return px_unsupported(build, "path_with_escaped_slashes_action", "only KEEP_UNCHANGED is supported yet");
+    if (in->path_normalization_options != NULL)
+        px_unhonoured(build, "path_normalization_options");
+    return LT_OK;
+}
+
+static lt_rc make_route_specifier(struct px_build *build, const Xds__HttpConnectionManager *in, struct px_hcm_conf *conf)
+{
+    if (in->route_specifier_case == XDS__HTTP_CONNECTION_MANAGER__ROUTE_SPECIFIER_RDS) {
+        conf->route_config_name = px_copy(build, in->rds->route_config_name);
+        return conf->route_config_name.len > 0 ? LT_OK : px_bad(build, "rds.route_config_name", "is empty");
+    }
+    if (in->route_specifier_case != XDS__HTTP_CONNECTION_MANAGER__ROUTE_SPECIFIER_ROUTE_CONFIG)
+        return px_unsupported(build, "route_specifier", "rds or route_config is needed");
+    struct px_routes_conf *routes = lt_arena_make(build->arena, struct px_routes_conf);
+    size_t mark = px_path_enter(build, "route_config", -1);
+    LT_TRY(px_make_routes(build, in->route_config, routes));
+    px_path_leave(build, mark);
+    conf->routes = routes;
+    return LT_OK;
+}
+
+static void list_unhonoured(struct px_build *build, const Xds__HttpConnectionManager *in)
+{
+    if (in->tracing != NULL && in->tracing->provider != NULL)
+        px_unhonoured(build, "tracing");
+    if (in->local_reply_config != NULL)
+        px_unhonoured(build, "local_reply_config");
+    if (in->n_early_header_mutation_extensions > 0)
+        px_unhonoured(build, "early_header_mutation_extensions");
+    if (in->n_original_ip_detection_extensions > 0)
+        px_unhonoured(build, "original_ip_detection_extensions");
+}
+
+static lt_rc make_hcm(struct px_build *build, const Xds__HttpConnectionManager *in, struct px_hcm_conf *conf)
+{
+    conf->stat_prefix = px_copy(build, in->stat_prefix);
+    if (conf->stat_prefix.len == 0)
+        return px_bad(build, "stat_prefix", "is empty");
+    if (in->has_codec_type && in->codec_type >= XDS__HTTP_CONNECTION_MANAGER__CODEC_TYPE__HTTP2)
+        return px_unsupported(build, "codec_type", "only AUTO and HTTP1 are supported yet");
+    conf->server_name = in->server_name != NULL && in->server_name[0] != '\0' ? px_copy(build, in->server_name) : LT_STR("envoy");
+    conf->use_remote_address = px_bool(in->use_remote_address, false);
+    conf->xff_num_trusted_hops = in->has_xff_num_trusted_hops ? in->xff_num_trusted_hops : 0;
+    conf->proxy_100_continue = in->has_proxy_100_continue && in->proxy_100_continue;
+    conf->generate_request_id = px_bool(in->generate_request_id, true);
+    conf->accept_http_10 = in->http_protocol_options != NULL && in->http_protocol_options->has_accept_http_10 &&
+                           in->http_protocol_options->accept_http_10;
+    conf->is_inbound = build->is_inbound;
+    for (size_t i = 0; i < in->n_upgrade_configs; i++) {
+        if (in->upgrade_configs[i]->upgrade_type != NULL && strcasecmp(in->upgrade_configs[i]->upgrade_type, "websocket") == 0)
+            conf->upgrade_websocket = px_bool(in->upgrade_configs[i]->enabled, true);
+        else
+            px_unhonoured(build, "upgrade_configs");
+    }
+    make_xfcc(in, conf);
+    LT_TRY(make_limits(build, in, conf));
+    LT_TRY(make_paths(build, in, conf));
+    LT_TRY(make_filters(build, in, conf));
+    LT_TRY(make_route_specifier(build, in, conf));
+    list_unhonoured(build, in);
+    return px_make_access_logs(build, in->access_log, in->n_access_log, &conf->access_logs, &conf->access_log_count);
+}
+
+lt_rc px_make_hcm(struct px_build *build, const Pb__Any *any, const struct px_hcm_conf **ret_hcm)
+{
+    Xds__HttpConnectionManager *in = NULL;
+    LT_TRY(px_unpack_any(build, "typed_config", any, &xds__http_connection_manager__descriptor, &in));
+    struct px_hcm_conf *conf = lt_arena_make(build->arena, struct px_hcm_conf);
+    LT_TRY(make_hcm(build, in, conf));
+    *ret_hcm = conf;
+    return LT_OK;
+}

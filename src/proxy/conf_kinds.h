@@ -1,0 +1,14 @@
+/*
+ * proxy/conf_kinds.h - private to conf_*.c: one maker a kind of resource. Each fills a zeroed struct in build->arena.
+ */
+#ifndef LT_PROXY_CONF_KINDS_H
+#define LT_PROXY_CONF_KINDS_H
+
+#include "proxy/conf_build.h"
+#include "wire/proto/cluster.pb-c.h"
+
+LT_MUST lt_rc px_make_cluster(struct px_build *build, const Xds__Cluster *cluster, struct px_cluster_conf *conf);
+LT_MUST lt_rc px_make_listener(struct px_build *build, const Xds__Listener *listener, struct px_listener_conf *conf);
+LT_MUST lt_rc px_make_secret(struct px_build *build, const Xds__Secret *secret, struct px_secret_conf *conf);
+
+#endif

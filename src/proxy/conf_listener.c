@@ -1,0 +1,277 @@
+/*
+ * proxy/conf_listener.c - Listener to px_listener_conf: addresses, inspectors, filter chains.
+ * Start at: px_make_listener(). Matching at run time: chain_match.c.
+ */
+#include "proxy/conf_kinds.h"
+#include "wire/proto/istio_metadata_exchange.pb-c.h"
+#include "wire/proto/istio_stats.pb-c.h"
+#include "wire/proto/listener_http_inspector.pb-c.h"
+#include "wire/proto/listener_original_dst.pb-c.h"
+#include "wire/proto/listener_tls_inspector.pb-c.h"
+#include "wire/proto/hcm.pb-c.h"
+#include "wire/proto/net_tcp_proxy.pb-c.h"
+
+enum {
+    TCP_IDLE_DEFAULT_MS = 3600 * 1000,
+    FILTERS_TIMEOUT_DEFAULT_MS = 15000,
+    BACKLOG_DEFAULT = 1024,
+    PREDICATE_DEPTH_MAX = 16,
+};
+
+/* --- filter_disabled: an OR of destination port ranges is what there is in a mesh --- */
+
+struct ranges {
+    struct px_port_range list[256];
+    size_t count;
+};
+
+static lt_rc read_predicate(struct px_build *build, const Xds__ListenerFilterChainMatchPredicate *predicate, int depth,
+                            struct ranges *ranges)
+{
+    if (depth > PREDICATE_DEPTH_MAX)
+        return px_bad(build, "filter_disabled", "is nested deeper than %d", PREDICATE_DEPTH_MAX);
+    if (predicate->rule_case == XDS__LISTENER_FILTER_CHAIN_MATCH_PREDICATE__RULE_DESTINATION_PORT_RANGE) {
+        const Xds__Int32Range *range = predicate->destination_port_range;
+        if (ranges->count == LT_ARRAY_LEN(ranges->list))
+            return px_bad(build, "filter_disabled", "more than %zu port ranges", LT_ARRAY_LEN(ranges->list));
+        ranges->list[ranges->count++] = (struct px_port_range){
+            (uint32_t)LT_MAX(range->has_start ? range->start : 0, 0), (uint32_t)LT_MAX(range->has_end ? range->end : 0, 0)};
+        return LT_OK;
+    }
+    if (predicate->rule_case != XDS__LISTENER_FILTER_CHAIN_MATCH_PREDICATE__RULE_OR_MATCH)
+        return px_unsupported(build, "filter_disabled", "only destination port ranges joined by or_match are supported");
+    for (size_t i = 0; i < predicate->or_match->n_rules; i++) {
+        Xds__ListenerFilterChainMatchPredicate *inner = NULL;
+        if (lt_pb_unpack(build->scratch, &xds__listener_filter_chain_match_predicate__descriptor,
+                         lt_pb_bytes(predicate->or_match->rules[i]), NULL, &inner, NULL) != LT_OK)
+            return px_bad(build, "filter_disabled", "is not readable");
+        LT_TRY(read_predicate(build, inner, depth + 1, ranges));
+    }
+    return LT_OK;
+}
+
+static lt_rc make_disabled(struct px_build *build, const Xds__ListenerFilter *filter, const struct px_port_range **ret_off,
+                           size_t *ret_count)
+{
+    struct ranges ranges = {.count = 0};
+    if (filter->filter_disabled != NULL)
+        LT_TRY(read_predicate(build, filter->filter_disabled, 0, &ranges));
+    struct px_port_range *off = lt_arena_make_n(build->arena, struct px_port_range, ranges.count);
+    memcpy(off, ranges.list, ranges.count * sizeof(*off));
+    *ret_off = off;
+    *ret_count = ranges.count;
+    return LT_OK;
+}
+
+static lt_rc make_listener_filter(struct px_build *build, const Xds__ListenerFilter *filter, struct px_listener_conf *conf)
+{
+    const Pb__Any *any = filter->config_type_case == XDS__LISTENER_FILTER__CONFIG_TYPE_TYPED_CONFIG ? filter->typed_config : NULL;
+    lt_str type = lt_any_inner_type(build->scratch, any);
+    if (lt_str_eqz(type, xds__original_dst__descriptor.name)) {
+        conf->has_original_dst_filter = true;
+        return LT_OK;
+    }
+    if (lt_str_eqz(type, xds__tls_inspector__descriptor.name)) {
+        conf->has_tls_inspector = true;
+        return make_disabled(build, filter, &conf->tls_inspector_off, &conf->tls_inspector_off_count);
+    }
+    if (lt_str_eqz(type, xds__http_inspector__descriptor.name)) {
+        conf->has_http_inspector = true;
+        return make_disabled(build, filter, &conf->http_inspector_off, &conf->http_inspector_off_count);
+    }
+    return px_unsupported(build, NULL, "listener filter '%s' (%.*s) is not supported yet", filter->name, LT_STR_ARG(type));
+}
+
+/* --- chains --- */
+
+static lt_rc make_prefixes(struct px_build *build, const Xds__FilterChainMatch *match, struct px_chain *chain)
+{
+    struct px_cidr *prefixes = lt_arena_make_n(build->arena, struct px_cidr, match->n_prefix_ranges);
+    for (size_t i = 0; i < match->n_prefix_ranges; i++) {
+        const Xds__CidrRange *range = match->prefix_ranges[i];
+        if (lt_addr_parse(lt_str_of(range->address_prefix), 0, &prefixes[i].prefix) != LT_OK)
+            return px_bad(build, "filter_chain_match.prefix_ranges", "malformed IP address: %s", range->address_prefix);
+        prefixes[i].bits = px_u32(range->prefix_len, 0);
+    }
+    chain->prefixes = prefixes;
+    chain->prefix_count = match->n_prefix_ranges;
+    return LT_OK;
+}
+
+/* "*.x" becomes ".x"; "a*.b" is refused as Envoy refuses it. */
+static lt_rc make_server_names(struct px_build *build, const Xds__FilterChainMatch *match, struct px_chain *chain)
+{
+    lt_str *names = lt_arena_make_n(build->arena, lt_str, match->n_server_names);
+    for (size_t i = 0; i < match->n_server_names; i++) {
+        lt_str name = px_copy(build, match->server_names[i]);
+        if (lt_str_starts(name, LT_STR("*.")))
+            name = lt_str_from(name, 1);
+        if (name.len == 0 || lt_str_find_char(name, '*') >= 0)
+            return px_bad(build, "filter_chain_match.server_names", "'%s': partial wildcards are not supported", match->server_names[i]);
+        for (size_t j = 0; j < name.len; j++) {
+            char *c = (char *)&name.ptr[j];
+            *c = *c >= 'A' && *c <= 'Z' ? (char)(*c + 32) : *c;
+        }
+        names[i] = name;
+    }
+    chain->server_names = names;
+    chain->server_name_count = match->n_server_names;
+    return LT_OK;
+}
+
+static lt_rc make_chain_match(struct px_build *build, const Xds__FilterChainMatch *match, struct px_chain *chain)
+{
+    if (match == NULL)
+        return LT_OK;
+    if (match->n_source_prefix_ranges > 0 || match->n_direct_source_prefix_ranges > 0 || match->n_source_ports > 0 ||
+        (match->has_source_type && match->source_type != 0) || (match->address_suffix != NULL && match->address_suffix[0] != '\0'))
+        return px_unsupported(build, "filter_chain_match", "matching by source is not supported yet");
+    chain->destination_port = px_u32(match->destination_port, 0);
+    if (chain->destination_port > UINT16_MAX)
+        return px_bad(build, "filter_chain_match.destination_port", "%u is out of range", chain->destination_port);
+    LT_TRY(make_prefixes(build, match, chain));
+    LT_TRY(make_server_names(build, match, chain));
+    chain->transport_protocol = px_copy(build, match->transport_protocol);
+    chain->application_protocol_count = match->n_application_protocols;
+    return px_make_strings(build, match->application_protocols, match->n_application_protocols, &chain->application_protocols);
+}
+
+static lt_rc make_tcp_weighted(struct px_build *build, const Xds__TcpProxy__WeightedCluster *in, struct px_tcp_conf *conf)
+{
+    struct px_weighted_cluster *clusters = lt_arena_make_n(build->arena, struct px_weighted_cluster, in->n_clusters);
+    uint64_t total = 0;
+    for (size_t i = 0; i < in->n_clusters; i++) {
+        clusters[i].cluster = px_copy(build, in->clusters[i]->name);
+        clusters[i].weight = in->clusters[i]->has_weight ? in->clusters[i]->weight : 0;
+        total += clusters[i].weight;
+    }
+    if (total == 0 || total > UINT32_MAX)
+        return px_bad(build, "weighted_clusters", "the sum of the weights must be between 1 and %u", UINT32_MAX);
+    conf->weighted = clusters;
+    conf->weighted_count = in->n_clusters;
+    conf->total_weight = (uint32_t)total;
+    return LT_OK;
+}
+
+static lt_rc make_tcp(struct px_build *build, const Pb__Any *any, bool has_istio_stats, const struct px_tcp_conf **ret_tcp)
+{
+    Xds__TcpProxy *in = NULL;
+    LT_TRY(px_unpack_any(build, "typed_config", any, &xds__tcp_proxy__descriptor, &in));
+    struct px_tcp_conf *conf = lt_arena_make(build->arena, struct px_tcp_conf);
+    conf->stat_prefix = px_copy(build, in->stat_prefix);
+    if (conf->stat_prefix.len == 0)
+        return px_bad(build, "stat_prefix", "is empty");
+    if (in->cluster_specifier_case == XDS__TCP_PROXY__CLUSTER_SPECIFIER_WEIGHTED_CLUSTERS)
+        LT_TRY(make_tcp_weighted(build, in->weighted_clusters, conf));
+    else if (in->cluster_specifier_case == XDS__TCP_PROXY__CLUSTER_SPECIFIER_CLUSTER)
+        conf->cluster = px_copy(build, in->cluster);
+    else
+        return px_bad(build, "cluster", "a cluster is needed");
+    if (in->tunneling_config != NULL || in->on_demand != NULL)
+        return px_unsupported(build, "tunneling_config", "tunnels and clusters on demand are not supported yet");
+    if (in->n_hash_policy > 0)
+        px_unhonoured(build, "hash_policy");
+    conf->idle_timeout_ms = px_duration_ms(in->idle_timeout, TCP_IDLE_DEFAULT_MS);
+    conf->max_downstream_duration_ms = px_duration_ms(in->max_downstream_connection_duration, 0);
+    conf->has_istio_stats = has_istio_stats;
+    LT_TRY(px_make_access_logs(build, in->access_log, in->n_access_log, &conf->access_logs, &conf->access_log_count));
+    *ret_tcp = conf;
+    return LT_OK;
+}
+
+static lt_rc make_network_filter(struct px_build *build, const Xds__Filter *filter, bool *has_istio_stats, struct px_chain *chain)
+{
+    const Pb__Any *any = filter->config_type_case == XDS__FILTER__CONFIG_TYPE_TYPED_CONFIG ? filter->typed_config : NULL;
+    lt_str type = lt_any_inner_type(build->scratch, any);
+    if (chain->hcm != NULL || chain->tcp != NULL)
+        return px_bad(build, NULL, "the terminal filter must be the last");
+    if (lt_str_eqz(type, xds__http_connection_manager__descriptor.name))
+        return px_make_hcm(build, any, &chain->hcm);
+    if (lt_str_eqz(type, xds__tcp_proxy__descriptor.name))
+        return make_tcp(build, any, *has_istio_stats, &chain->tcp);
+    if (lt_str_eqz(type, istio__metadata_exchange__descriptor.name))
+        chain->has_tcp_metadata_exchange = true;
+    else if (lt_str_eqz(type, istio__stats__plugin_config__descriptor.name))
+        *has_istio_stats = true;
+    else
+        return px_unsupported(build, NULL, "network filter '%s' of type %.*s is not supported", filter->name, LT_STR_ARG(type));
+    return LT_OK;
+}
+
+static lt_rc make_chain(struct px_build *build, const Xds__FilterChain *in, struct px_chain *chain)
+{
+    bool has_istio_stats = false;
+    chain->name = px_copy(build, in->name);
+    chain->transport_timeout_ms = px_duration_ms(in->transport_socket_connect_timeout, 0);
+    LT_TRY(make_chain_match(build, in->filter_chain_match, chain));
+    LT_TRY(px_make_transport_socket(build, in->transport_socket, true, &chain->tls));
+    if (in->use_proxy_proto != NULL && px_bool(in->use_proxy_proto, false))
+        return px_unsupported(build, "use_proxy_proto", "is not supported yet");
+    for (size_t i = 0; i < in->n_filters; i++) {
+        size_t mark = px_path_enter(build, "filters", (ptrdiff_t)i);
+        LT_TRY(make_network_filter(build, in->filters[i], &has_istio_stats, chain));
+        px_path_leave(build, mark);
+    }
+    if (chain->hcm == NULL && chain->tcp == NULL)
+        return px_bad(build, "filters", "a chain needs a terminal filter: http_connection_manager or tcp_proxy");
+    return LT_OK;
+}
+
+static lt_rc make_chains(struct px_build *build, const Xds__Listener *in, struct px_listener_conf *conf)
+{
+    struct px_chain *chains = lt_arena_make_n(build->arena, struct px_chain, in->n_filter_chains);
+    for (size_t i = 0; i < in->n_filter_chains; i++) {
+        size_t mark = px_path_enter(build, "filter_chains", (ptrdiff_t)i);
+        LT_TRY(make_chain(build, in->filter_chains[i], &chains[i]));
+        px_path_leave(build, mark);
+    }
+    conf->chains = chains;
+    conf->chain_count = in->n_filter_chains;
+    if (in->default_filter_chain != NULL) {
+        struct px_chain *chain = lt_arena_make(build->arena, struct px_chain);
+        size_t mark = px_path_enter(build, "default_filter_chain", -1);
+        LT_TRY(make_chain(build, in->default_filter_chain, chain));
+        px_path_leave(build, mark);
+        conf->default_chain = chain;
+    }
+    if (conf->chain_count == 0 && conf->default_chain == NULL)
+        return px_bad(build, "filter_chains", "no filter chains specified");
+    return LT_OK;
+}
+
+static bool is_bound(const Xds__Listener *in)
+{
+    if (in->bind_to_port != NULL)
+        return px_bool(in->bind_to_port, true);
+    return in->deprecated_v1 == NULL || px_bool(in->deprecated_v1->bind_to_port, true);
+}
+
+lt_rc px_make_listener(struct px_build *build, const Xds__Listener *in, struct px_listener_conf *conf)
+{
+    conf->res.name = px_copy(build, in->name);
+    LT_TRY(px_make_address(build, "address", in->address, &conf->addr));
+    if (in->listener_specifier_case != XDS__LISTENER__LISTENER_SPECIFIER__NOT_SET || in->udp_listener_config != NULL)
+        return px_unsupported(build, NULL, "internal and UDP listeners are not supported");
+    if (in->has_filter_chain_matcher)
+        return px_unsupported(build, "filter_chain_matcher", "is not supported");
+    conf->bind_to_port = is_bound(in);
+    conf->use_original_dst = px_bool(in->use_original_dst, false);
+    int direction = in->has_traffic_direction ? (int)in->traffic_direction : 0;
+    conf->is_inbound = direction == XDS__TRAFFIC_DIRECTION__INBOUND;
+    conf->is_outbound = direction == XDS__TRAFFIC_DIRECTION__OUTBOUND;
+    build->is_inbound = conf->is_inbound;
+    conf->filters_timeout_ms = px_duration_ms(in->listener_filters_timeout, FILTERS_TIMEOUT_DEFAULT_MS);
+    conf->continue_on_timeout = in->has_continue_on_listener_filters_timeout && in->continue_on_listener_filters_timeout;
+    conf->transparent = px_bool(in->transparent, false);
+    conf->reuse_port = px_bool(in->enable_reuse_port, true);
+    conf->tcp_backlog = px_u32(in->tcp_backlog_size, BACKLOG_DEFAULT);
+    if (in->n_additional_addresses > 0)
+        px_unhonoured(build, "additional_addresses");
+    for (size_t i = 0; i < in->n_listener_filters; i++) {
+        size_t mark = px_path_enter(build, "listener_filters", (ptrdiff_t)i);
+        LT_TRY(make_listener_filter(build, in->listener_filters[i], conf));
+        px_path_leave(build, mark);
+    }
+    LT_TRY(make_chains(build, in, conf));
+    return px_make_access_logs(build, in->access_log, in->n_access_log, &conf->access_logs, &conf->access_log_count);
+}

@@ -1,0 +1,94 @@
+/*
+ * proxy/conf_log.c - AccessLog entries: files in text or JSON form. Logs over gRPC and OTLP come later and are listed.
+ */
+#include "proxy/conf_build.h"
+#include "wire/json.h"
+#include "wire/proto/log_file.pb-c.h"
+#include "wire/proto/log_stream.pb-c.h"
+#include "wire/struct.h"
+
+/* Envoy's default format, which istiod also sends as the mesh default with a few more operators. */
+static const char default_format[] =
+    "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" %RESPONSE_CODE% "
+    "%RESPONSE_FLAGS% %BYTES_RECEIVED% %BYTES_SENT% %DURATION% %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% "
+    "\"%REQ(X-FORWARDED-FOR)%\" \"%REQ(USER-AGENT)%\" \"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" "
+    "\"%UPSTREAM_HOST%\"\n";
+
+static lt_rc make_format(struct px_build *build, const Xds__SubstitutionFormatString *format, struct px_access_log *log)
+{
+    if (format == NULL) {
+        log->form = PX_LOG_TEXT;
+        log->format = lt_str_of(default_format);
+        return LT_OK;
+    }
+    if (format->format_case == XDS__SUBSTITUTION_FORMAT_STRING__FORMAT_TEXT_FORMAT_SOURCE) {
+        log->form = PX_LOG_TEXT;
+        return px_make_data(build, "log_format.text_format_source", format->text_format_source, &log->format);
+    }
+    if (format->format_case == XDS__SUBSTITUTION_FORMAT_STRING__FORMAT_JSON_FORMAT) {
+        struct lt_doc doc;
+        log->form = PX_LOG_JSON;
+        if (lt_struct_to_doc(build->scratch, format->json_format, NULL, &doc, NULL) != LT_OK)
+            return px_bad(build, "log_format.json_format", "is not a readable Struct");
+        struct lt_doc *kept = lt_arena_make(build->arena, struct lt_doc);
+        *kept = lt_doc_copy(build->arena, &doc);
+        log->json = kept;
+        return LT_OK;
+    }
+    return px_bad(build, "log_format", "a text or JSON format is needed");
+}
+
+static lt_rc make_filter(struct px_build *build, const Xds__AccessLogFilter *filter, struct px_access_log *log)
+{
+    if (filter == NULL)
+        return LT_OK;
+    const Xds__ResponseFlagFilter *flags =
+        filter->filter_specifier_case == XDS__ACCESS_LOG_FILTER__FILTER_SPECIFIER_RESPONSE_FLAG_FILTER ? filter->response_flag_filter : NULL;
+    if (flags != NULL && flags->n_flags == 1 && strcmp(flags->flags[0], "NR") == 0)
+        log->only_no_route = true;
+    else
+        px_unhonoured(build, "filter");
+    return LT_OK;
+}
+
+static lt_rc make_one(struct px_build *build, const Xds__AccessLog *in, struct px_access_log *log, bool *ret_is_kept)
+{
+    const Pb__Any *any = in->config_type_case == XDS__ACCESS_LOG__CONFIG_TYPE_TYPED_CONFIG ? in->typed_config : NULL;
+    lt_str type = lt_any_inner_type(build->scratch, any);
+    *ret_is_kept = true;
+    if (lt_str_eqz(type, xds__file_access_log__descriptor.name)) {
+        Xds__FileAccessLog *file = NULL;
+        LT_TRY(px_unpack_any(build, "typed_config", any, &xds__file_access_log__descriptor, &file));
+        log->path = px_copy(build, file->path);
+        if (log->path.len == 0)
+            return px_bad(build, "typed_config.path", "is empty");
+        LT_TRY(make_format(build, file->log_format, log));
+    } else if (lt_str_eqz(type, xds__stdout_access_log__descriptor.name)) {
+        Xds__StdoutAccessLog *out = NULL;
+        LT_TRY(px_unpack_any(build, "typed_config", any, &xds__stdout_access_log__descriptor, &out));
+        log->path = LT_STR("/dev/stdout");
+        LT_TRY(make_format(build, out->log_format, log));
+    } else {
+        px_unhonoured(build, "typed_config");
+        *ret_is_kept = false;
+        return LT_OK;
+    }
+    return make_filter(build, in->filter, log);
+}
+
+lt_rc px_make_access_logs(struct px_build *build, Xds__AccessLog *const *in, size_t count,
+                          const struct px_access_log **ret_logs, size_t *ret_count)
+{
+    struct px_access_log *logs = lt_arena_make_n(build->arena, struct px_access_log, count);
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++) {
+        bool is_kept = false;
+        size_t mark = px_path_enter(build, "access_log", (ptrdiff_t)i);
+        LT_TRY(make_one(build, in[i], &logs[kept], &is_kept));
+        px_path_leave(build, mark);
+        kept += is_kept ? 1 : 0;
+    }
+    *ret_logs = logs;
+    *ret_count = kept;
+    return LT_OK;
+}
