@@ -1,0 +1,61 @@
+/*
+ * proxy/table.h - the resources that this proxy holds, which of them serve and which still warm, and the snapshots made
+ * of them. Main thread only; what workers see is the px_snapshot.
+ *
+ * A changed resource replaces its predecessor only when what it needs is here: a cluster its endpoints and secrets, a
+ * listener its route configurations and secrets. Until then the predecessor serves (Envoy: warming).
+ * Not here: who delivers resources (bootstrap.c, xds.c, agent).
+ */
+#ifndef LT_PROXY_TABLE_H
+#define LT_PROXY_TABLE_H
+
+#include "proxy/conf_compile.h"
+
+struct px_table;
+
+struct px_table *px_table_new(void);
+/* No snapshot may be held any more. */
+void px_table_free(struct px_table **table);
+
+/*
+ * Compiles and takes a resource: name is the control plane's name for it, may be empty. Bytes equal to what is held
+ * change nothing. LT_E_BAD and LT_E_UNSUPPORTED: refused whole, the predecessor stays.
+ */
+LT_MUST lt_rc px_table_put(struct px_table *table, px_resource_kind kind, lt_str name, lt_str version, lt_str bytes,
+                           struct lt_err *err);
+/* Takes a resource away, serving or warming. Of listeners and clusters the workers drain what is under way. */
+void px_table_remove(struct px_table *table, px_resource_kind kind, lt_str name);
+/*
+ * Static ones come from the bootstrap: no update over xDS may touch them. The kinds that are put while it is on are marked.
+ */
+void px_table_set_static(struct px_table *table, bool is_static);
+
+/* The serving resource, or the warming one when nothing serves yet; NULL. Borrowed until the next change. */
+const struct px_resource *px_table_find(const struct px_table *table, px_resource_kind kind, lt_str name);
+/* True when the newest version of it serves. */
+bool px_table_is_warm(const struct px_table *table, px_resource_kind kind, lt_str name);
+/* True when every resource of the kind serves in its newest version. */
+bool px_table_all_warm(const struct px_table *table, px_resource_kind kind);
+size_t px_table_count(const struct px_table *table, px_resource_kind kind);
+
+/*
+ * Calls visit for each name of that kind which the held resources (serving or warming) refer to: the EDS names of
+ * clusters, the RDS names of listeners, the SDS names of TLS contexts. A name may come more than once.
+ */
+typedef void px_name_fn(void *ctx, lt_str name);
+void px_table_each_wanted(const struct px_table *table, px_resource_kind kind, px_name_fn *visit, void *ctx);
+/* For every resource of the kind: the serving one and the warming one, either may be NULL. */
+typedef void px_resource_fn(void *ctx, const struct px_resource *serving, const struct px_resource *warming, bool is_static);
+void px_table_each(const struct px_table *table, px_resource_kind kind, px_resource_fn *visit, void *ctx);
+
+/* True when something changed since the last snapshot. */
+bool px_table_is_dirty(const struct px_table *table);
+/*
+ * A new snapshot of what serves; the caller holds it (holders is 1) and gives it back with px_snapshot_drop. Workers that
+ * get it add themselves with px_snapshot_hold. ret_err: a TLS context that could not be made, or "".
+ */
+struct px_snapshot *px_table_snapshot(struct px_table *table, struct lt_err *ret_err);
+void px_snapshot_hold(struct px_snapshot *snapshot);
+void px_snapshot_drop(struct px_snapshot **snapshot);
+
+#endif
