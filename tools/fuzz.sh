@@ -1,0 +1,23 @@
+#!/bin/sh
+# Runs every libFuzzer target for a while (default 60 s each), on the corpus in the tree; new finds go to build/fuzz.
+set -eu
+cd "$(dirname "$0")/.."
+seconds=${1:-60}
+dir=build/fuzz
+if [ ! -f "$dir/build.ninja" ]; then
+    CC=clang CXX=clang++ meson setup "$dir" -Dfuzz=true -Dtests=true -Db_lundef=false \
+        -Db_sanitize=address,undefined -Dbuildtype=debugoptimized >/dev/null
+fi
+ninja -C "$dir" --quiet
+found=0
+for target in "$dir"/tests/fuzz/fuzz_*; do
+    [ -f "$target" ] && [ -x "$target" ] || continue
+    name=$(basename "$target" | sed 's/^fuzz_//')
+    mkdir -p "$dir/corpus/$name"
+    echo "== fuzz $name, $seconds s"
+    "$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 -verbosity=0 \
+        -artifact_prefix="$dir/$name-" "$dir/corpus/$name" "tests/fuzz/corpus/$name"
+    found=$((found + 1))
+done
+echo "fuzz: $found targets clean"
+[ "$found" -gt 0 ]

@@ -1,0 +1,98 @@
+#!/usr/bin/env python3
+"""Runs the tests and ends with one line: "N passed, N failed".
+
+Unit tests and fuzz corpora run under `meson test` (a cmocka case counts as one), scenes under pytest.
+With CI=true a skipped test is a failure.
+"""
+import argparse
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+
+TOP = pathlib.Path(__file__).resolve().parent.parent
+
+
+def run_meson(build, suites):
+    """Returns (passed, failed, skipped) counted by TAP line where a test prints TAP, else by executable."""
+    listed = subprocess.run(["meson", "test", "-C", build, "--list"], capture_output=True, text=True, cwd=TOP).stdout
+    if not any(suite in listed for suite in suites):
+        return 0, 0, 0
+    command = ["meson", "test", "-C", build, "--no-rebuild", "-j", "2", "--print-errorlogs"]
+    for suite in suites:
+        command += ["--suite", suite]
+    status = subprocess.run(command, cwd=TOP, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    passed = failed = skipped = 0
+    for line in (TOP / build / "meson-logs/testlog.json").read_text().splitlines():
+        test = json.loads(line)
+        tap = re.findall(r"^(ok|not ok)\b.*?(# SKIP.*)?$", test.get("stdout", ""), re.M)
+        good = test["result"] in ("OK", "EXPECTEDFAIL")
+        if test["result"] == "SKIP":
+            skipped += 1
+        elif not tap:
+            passed, failed = passed + good, failed + (not good)
+        else:
+            bad = sum(1 for word, _ in tap if word == "not ok")
+            over = sum(1 for word, skip in tap if word == "ok" and skip)
+            if not good and bad == 0:
+                bad = 1
+            failed, skipped = failed + bad, skipped + over
+            passed += sum(1 for word, skip in tap if word == "ok" and not skip)
+        if not good and test["result"] != "SKIP":
+            print(f"FAILED {test['name']}: {test['result']}")
+    if status.returncode != 0:
+        print(status.stdout[-8000:])
+        failed = max(failed, 1)
+    return passed, failed, skipped
+
+
+def run_scenes(build, marks):
+    scenes = TOP / "tests/scene"
+    if not scenes.is_dir():
+        return 0, 0, 0
+    report = TOP / build / "scenes.xml"
+    report.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "pytest", str(scenes), "-q", "-rsfE", "-p", "no:cacheprovider", f"--junitxml={report}"]
+    if marks:
+        command += ["-m", marks]
+    env = dict(os.environ, LATEEN_BUILD=str(TOP / "build"), LATEEN_SOURCE_ROOT=str(TOP))
+    status = subprocess.run(command, cwd=TOP, env=env).returncode
+    if status == 5:  # nothing was selected
+        return 0, 0, 0
+    if not report.exists():
+        return 0, 1, 0
+    suites = ET.parse(report).getroot().iter("testsuite")
+    total = failed = skipped = 0
+    for suite in suites:
+        total += int(suite.get("tests"))
+        failed += int(suite.get("failures")) + int(suite.get("errors"))
+        skipped += int(suite.get("skipped"))
+    if status not in (0, 1):
+        failed = max(failed, 1)
+    return total - failed - skipped, failed, skipped
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--build", default="build/ninja")
+    parser.add_argument("--quick", action="store_true", help="unit tests and scenes marked quick")
+    parser.add_argument("--long", action="store_true", help="scenes marked long, too")
+    args = parser.parse_args()
+    marks = "quick" if args.quick else "" if args.long else "not long"
+    started = time.monotonic()
+    counts = [run_meson(args.build, ["unit", "corpus"]), run_scenes(args.build, marks)]
+    passed, failed, skipped = (sum(column) for column in zip(*counts))
+    if os.environ.get("CI") == "true" and skipped:
+        print(f"CI: {skipped} skipped tests count as failures")
+        failed, skipped = failed + skipped, 0
+    print(f"(in {time.monotonic() - started:.0f} s)")
+    print(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
+    return 1 if failed or passed == 0 else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
