@@ -1,0 +1,65 @@
+"""Fixtures of the scenes. A scene is one page: configuration, backend, client, expectations."""
+import pathlib
+import shutil
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+
+from lib import backend as backend_lib  # noqa: E402
+from lib import proxy as proxy_lib  # noqa: E402
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "quick: part of make check")
+    config.addinivalue_line("markers", "long: only in make test-long")
+    config.addinivalue_line("markers", "lateen_only: what Envoy does differently, with the reason in the scene")
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    return tmp_path
+
+
+def pytest_generate_tests(metafunc):
+    """The same scene on lateen-proxy and on a real Envoy, unless it says that they differ there."""
+    if "kind" in metafunc.fixturenames:
+        is_alone = any(mark.name == "lateen_only" for mark in metafunc.definition.iter_markers())
+        metafunc.parametrize("kind", ["lateen"] if is_alone else ["lateen", "envoy"])
+
+
+@pytest.fixture
+def backends():
+    """make(name) starts an HTTP server that says what it saw; all end with the scene."""
+    started = []
+
+    def make(name="backend", **options):
+        server = backend_lib.Backend(name, **options)
+        started.append(server)
+        return server
+
+    yield make
+    for server in started:
+        server.close()
+
+
+@pytest.fixture
+def run_proxy(kind, workdir):
+    """run(bootstrap) starts the proxy of this scene's kind and waits until it is ready."""
+    started = []
+
+    def run(bootstrap, **options):
+        proxy = proxy_lib.start(kind, bootstrap, workdir, **options)
+        started.append(proxy)
+        return proxy
+
+    yield run
+    for proxy in started:
+        proxy.stop()
+
+
+@pytest.fixture(scope="session")
+def openssl():
+    assert shutil.which("openssl"), "openssl is needed"
+    return "openssl"
