@@ -180,7 +180,7 @@ def test_early_disconnects_leave_nothing_behind(proxied):
 def test_slow_reader_gets_everything(proxied):
     proxy, _ = proxied
     with client.Connection(proxy.port) as connection:
-        connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
         connection.request(path="/bytes/1000000")
         assert len(connection.response().body) == 1000000
 
