@@ -1,0 +1,56 @@
+/*
+ * http/url.h - request paths: splitting, decoding, and the normal form that policy and routing see.
+ * Trust: paths were written by strangers; what cannot be made normal is refused, never guessed.
+ */
+#ifndef LT_HTTP_URL_H
+#define LT_HTTP_URL_H
+
+#include "base/arena.h"
+
+struct lt_url_parts {
+    lt_str path;
+    lt_str query;    /* without '?' */
+    lt_str fragment; /* without '#' */
+    bool has_query;
+    bool has_fragment;
+};
+
+/* Splits "path?query#fragment"; slices of the input. */
+struct lt_url_parts lt_url_split(lt_str target);
+
+/* HttpConnectionManager.path_with_escaped_slashes_action */
+typedef enum {
+    LT_URL_SLASHES_KEEP,
+    LT_URL_SLASHES_REJECT,
+    LT_URL_SLASHES_UNESCAPE_AND_REDIRECT,
+    LT_URL_SLASHES_UNESCAPE_AND_FORWARD,
+} lt_url_slashes;
+
+struct lt_url_normal_opts {
+    bool normalize;     /* normalize_path: RFC 3986 section 6.2.2, '\' as '/' (as browsers and Envoy read it) */
+    bool merge_slashes; /* of the path, after all else */
+    lt_url_slashes escaped_slashes; /* %2F and %5C; done first */
+};
+
+typedef enum {
+    LT_URL_UNCHANGED,
+    LT_URL_CHANGED,
+    LT_URL_REDIRECT, /* changed by UNESCAPE_AND_REDIRECT: answer 307 with the new path */
+    LT_URL_REJECT,   /* 400: escaped slashes that may not be, or no absolute path */
+} lt_url_outcome;
+
+/*
+ * The normal form of a path with its query (the query is left alone). UNCHANGED costs one pass and no memory: *ret is
+ * the input then. Otherwise *ret is in the arena, never longer than three times the input (bytes that must be escaped).
+ */
+lt_url_outcome lt_url_normalize(lt_str path, const struct lt_url_normal_opts *opts, struct lt_arena *arena, lt_str *ret);
+
+/* Decodes %XX (and '+' as a blank when plus_is_blank) into the arena. LT_E_BAD on a broken escape or a NUL. */
+LT_MUST lt_rc lt_url_decode(lt_str text, bool plus_is_blank, struct lt_arena *arena, lt_str *ret);
+
+/* Takes the next "name=value" of a query; false at the end. Not decoded. Start with *rest = the query. */
+bool lt_url_query_next(lt_str *rest, lt_str *ret_name, lt_str *ret_value);
+/* The first value of a parameter, decoded into the arena; ptr NULL when it is absent or broken. "?x" gives "". */
+lt_str lt_url_query_get(lt_str query, const char *name, struct lt_arena *arena);
+
+#endif
