@@ -1,8 +1,9 @@
 /*
- * wire/pb.h - protobuf bytes to messages and back, over protobuf-c.
- * Bytes are walked by descriptor under limits before protobuf-c sees them: groups, overlong varints, wrong wire types, text that
- * isn't UTF-8 or has a NUL inside, too many fields, too much memory. No schema of ours is recursive (proto/README.md), so the C
- * stack is as deep as the deepest schema, not as the input.
+ * wire/pb.h - protobuf bytes to messages and back.
+ * Schemas, structs and packing are protobuf-c's. The reader is ours, by the same descriptors: one pass, everything in an arena,
+ * under limits, and strict where C strings need it: text must be UTF-8 without NUL. Groups, overlong varints and cut-off fields
+ * are refused; a field of a wire type that its schema doesn't have is an unknown field, as in every protobuf library.
+ * No schema of ours is recursive (proto/README.md), so the C stack is as deep as the deepest schema, not as the input.
  * What is inside an Any: any.h. JSON and YAML: pbjson.h. Struct: struct.h.
  * Trust: all bytes are a stranger's.   Start at: lt_pb_unpack().
  */
@@ -17,7 +18,7 @@
 
 struct lt_pb_limits {
     size_t bytes_max;    /* of the whole message */
-    size_t memory_max;   /* of the structs made from it: two bytes can ask for a struct of hundreds */
+    size_t memory_max;   /* of what is made from it: two bytes can ask for a struct of hundreds */
     uint32_t fields_max; /* on all levels together */
 };
 
@@ -44,8 +45,8 @@ struct lt_pb_opts {
  * ret_msg is the address of a pointer to the descriptor's struct:
  *     Xds__Cluster *cluster;
  *     LT_TRY(lt_pb_unpack(arena, &xds__cluster__descriptor, bytes, NULL, &cluster, err));
- * The message lives in arena and borrows nothing from bytes. opts NULL: LT_PB_OPTS_DEFAULT. LT_E_BAD or LT_E_LIMIT with the path in
- * err; the arena may keep scraps then.
+ * The message lives in arena and borrows nothing from bytes. Unknown fields are not kept. Maps come sorted by key; of a key twice
+ * the last counts. opts NULL: LT_PB_OPTS_DEFAULT. LT_E_BAD or LT_E_LIMIT with the path in err; the arena may keep scraps then.
  */
 LT_MUST lt_rc lt_pb_unpack(struct lt_arena *arena, const ProtobufCMessageDescriptor *descriptor, lt_str bytes,
                            const struct lt_pb_opts *opts, void *ret_msg, struct lt_err *err);

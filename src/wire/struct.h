@@ -21,14 +21,14 @@ LT_MUST lt_rc lt_struct_find_struct(struct lt_arena *arena, const Pb__Struct *st
 
 /*
  * The whole tree as an LT_DOC_OBJECT in arena (st NULL: empty). Whole numbers become LT_DOC_INT. limits NULL:
- * LT_DOC_LIMITS_DEFAULT; bytes_max is not looked at.
+ * LT_DOC_LIMITS_DEFAULT; bytes_max is of all nested levels together (what is deep counts once a level).
  */
 LT_MUST lt_rc lt_struct_to_doc(struct lt_arena *arena, const Pb__Struct *st, const struct lt_doc_limits *limits,
                                struct lt_doc *ret_doc, struct lt_err *err);
 LT_MUST lt_rc lt_struct_value_to_doc(struct lt_arena *arena, const Pb__Value *value, const struct lt_doc_limits *limits,
                                      struct lt_doc *ret_doc, struct lt_err *err);
 
-/* The other way; object must be an LT_DOC_OBJECT. Strings are borrowed from the tree. */
+/* The other way; object must be an LT_DOC_OBJECT. Strings are copied. */
 Pb__Struct *lt_struct_from_doc(struct lt_arena *arena, const struct lt_doc *object);
 Pb__Value *lt_struct_value_from_doc(struct lt_arena *arena, const struct lt_doc *node);
 
