@@ -1,0 +1,360 @@
+/*
+ * proxy/conn.c - one downstream connection from accept to the codec: where it was meant to go, what it speaks, which filter chain
+ * takes it, TLS. Then http.c or tcp.c has it.
+ *
+ * INSPECT -> HANDSHAKE -> HTTP or TCP -> CLOSED
+ *
+ * A connection that was redirected belongs to the listener of its original destination. Inspectors peek at the first bytes only
+ * where they are asked for, so that a server which speaks first is not waited for.
+ * Start at: px_conn_accept().
+ */
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "net/client_hello.h"
+#include "proxy/chain_match.h"
+#include "proxy/run.h"
+#include "proxy/workers_priv.h"
+
+enum {
+    PEEK_MAX = 16 * 1024,       /* of a ClientHello */
+    APPLICATION_PROTOCOLS_MAX = 16,
+};
+
+static void on_ready(struct lt_io *io, uint32_t events);
+static void on_timer(struct lt_timer *timer, uint64_t now_ns);
+
+/* --- timers: the heap is touched when a deadline comes nearer than the timer, not for each request --- */
+
+void px_conn_set_deadline(struct px_conn *conn, uint64_t after_ms)
+{
+    struct lt_loop *loop = conn->worker->loop;
+    conn->deadline_ns = after_ms == 0 ? 0 : px_now_ns(conn->worker) + after_ms * LT_NS_PER_MS;
+    if (conn->deadline_ns != 0 && (!lt_timer_is_set(&conn->timer) || conn->timer.at_ns > conn->deadline_ns))
+        lt_loop_timer_set(loop, &conn->timer, after_ms * LT_NS_PER_MS);
+}
+
+static void on_timer(struct lt_timer *timer, uint64_t now_ns)
+{
+    struct px_conn *conn = LT_CONTAINER_OF(timer, struct px_conn, timer);
+    if (conn->deadline_ns == 0)
+        return;
+    if (now_ns < conn->deadline_ns) {
+        lt_loop_timer_set(conn->worker->loop, timer, conn->deadline_ns - now_ns);
+        return;
+    }
+    conn->deadline_ns = 0;
+    if (conn->state == PX_CONN_HTTP)
+        px_http_timeout(conn);
+    else if (conn->state == PX_CONN_TCP)
+        px_tcp_timeout(conn);
+    else
+        px_conn_close(conn);
+}
+
+/* --- the end --- */
+
+static void count_connections(struct px_worker *worker, int by)
+{
+    worker->conn_count += (uint32_t)by;
+    atomic_store_explicit(&worker->owner->threads[worker->index].connections, worker->conn_count, memory_order_relaxed);
+}
+
+void px_conn_close(struct px_conn *conn)
+{
+    if (conn->state == PX_CONN_CLOSED)
+        return;
+    px_conn_state before = conn->state;
+    conn->state = PX_CONN_CLOSED;
+    if (before == PX_CONN_HTTP)
+        px_http_abort(conn);
+    else if (before == PX_CONN_TCP)
+        px_tcp_abort(conn);
+    lt_loop_timer_cancel(conn->worker->loop, &conn->timer);
+    lt_loop_io_del(conn->worker->loop, &conn->io);
+    lt_transport_fini(&conn->transport);
+    px_input_free(conn->worker, &conn->in);
+    lt_list_remove(&conn->link);
+    px_pin_drop(&conn->pin);
+    count_connections(conn->worker, -1);
+    px_bury(conn->worker, conn);
+}
+
+/* --- what the first bytes say --- */
+
+struct inspection {
+    bool is_tls;
+    lt_str server_name;
+    lt_str protocols[APPLICATION_PROTOCOLS_MAX];
+    size_t protocol_count;
+};
+
+static bool is_off(const struct px_port_range *ranges, size_t count, uint16_t port)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (port >= ranges[i].from && port < ranges[i].to)
+            return true;
+    }
+    return false;
+}
+
+static bool wants_tls_inspector(const struct px_conn *conn)
+{
+    const struct px_listener_conf *conf = conn->listener;
+    return conf->has_tls_inspector && !is_off(conf->tls_inspector_off, conf->tls_inspector_off_count, lt_addr_port(&conn->local));
+}
+
+static bool wants_http_inspector(const struct px_conn *conn)
+{
+    const struct px_listener_conf *conf = conn->listener;
+    return conf->has_http_inspector && !is_off(conf->http_inspector_off, conf->http_inspector_off_count, lt_addr_port(&conn->local));
+}
+
+/*
+ * Envoy's http_inspector: a request line "METHOD SP target SP HTTP/1.x", or the HTTP/2 preface. LT_OK with the protocol, LT_AGAIN
+ * while it may still become one, LT_E_BAD when it can't.
+ */
+static lt_rc inspect_http(lt_str bytes, lt_str *ret_protocol)
+{
+    static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    size_t shared = LT_MIN(bytes.len, sizeof(preface) - 1);
+    if (shared > 0 && memcmp(bytes.ptr, preface, shared) == 0) {
+        *ret_protocol = LT_STR("h2c");
+        return shared == sizeof(preface) - 1 ? LT_OK : LT_AGAIN;
+    }
+    ptrdiff_t blank = lt_str_find_char(bytes, ' ');
+    lt_str method = blank < 0 ? bytes : lt_str_slice(bytes, 0, (size_t)blank);
+    if (method.len > 32 || (method.len > 0 && !lt_http_is_token(method)))
+        return LT_E_BAD;
+    ptrdiff_t end = lt_str_find_char(bytes, '\n');
+    if (blank < 0 || end < 0)
+        return blank < 0 && end >= 0 ? LT_E_BAD : bytes.len >= PEEK_MAX / 2 ? LT_E_BAD : LT_AGAIN;
+    lt_str line = lt_str_trim(lt_str_slice(bytes, 0, (size_t)end));
+    ptrdiff_t last = lt_str_rfind_char(line, ' ');
+    lt_str version = lt_str_from(line, (size_t)last + 1);
+    if (last <= blank || !lt_str_starts(version, LT_STR("HTTP/1.")))
+        return LT_E_BAD;
+    *ret_protocol = lt_str_eqz(version, "HTTP/1.0") ? LT_STR("http/1.0") : LT_STR("http/1.1");
+    return LT_OK;
+}
+
+/* Names and protocols of the hello are slices of the peeked bytes. */
+static lt_rc inspect_tls(lt_str bytes, struct inspection *found)
+{
+    struct lt_client_hello hello;
+    lt_rc rc = lt_client_hello_parse(bytes, &hello);
+    if (rc != LT_OK)
+        return rc;
+    found->is_tls = true;
+    found->server_name = hello.server_name;
+    for (size_t i = 0; i < hello.alpn_count && i < APPLICATION_PROTOCOLS_MAX; i++)
+        found->protocols[found->protocol_count++] = hello.alpn[i];
+    return LT_OK;
+}
+
+/* LT_AGAIN: more bytes would tell more. Everything else decides. */
+static lt_rc inspect(const struct px_conn *conn, lt_str bytes, struct inspection *found)
+{
+    if (wants_tls_inspector(conn)) {
+        lt_rc rc = bytes.len == 0 ? LT_AGAIN : inspect_tls(bytes, found);
+        if (rc == LT_AGAIN)
+            return LT_AGAIN;
+    }
+    if (!found->is_tls && wants_http_inspector(conn)) {
+        lt_str protocol;
+        lt_rc rc = bytes.len == 0 ? LT_AGAIN : inspect_http(bytes, &protocol);
+        if (rc == LT_AGAIN)
+            return LT_AGAIN;
+        if (rc == LT_OK)
+            found->protocols[found->protocol_count++] = protocol;
+    }
+    return LT_OK;
+}
+
+/* --- the chain, and TLS --- */
+
+static void start_codec(struct px_conn *conn)
+{
+    conn->principal = px_intern(conn->worker, lt_tls_peer_uri(&conn->transport));
+    px_conn_set_deadline(conn, 0);
+    if (conn->chain->hcm != NULL) {
+        conn->state = PX_CONN_HTTP;
+        px_http_start(conn);
+    } else {
+        conn->state = PX_CONN_TCP;
+        px_tcp_start(conn);
+    }
+}
+
+static void handshake(struct px_conn *conn)
+{
+    lt_rc rc = lt_transport_handshake(&conn->transport);
+    if (rc == LT_AGAIN)
+        return;
+    if (rc != LT_OK) {
+        px_conn_close(conn);
+        return;
+    }
+    if (conn->chain->tls->require_client_certificate && !lt_tls_has_verified_peer(&conn->transport)) {
+        px_conn_close(conn); /* the context demands one, too; twice is not too often */
+        return;
+    }
+    start_codec(conn);
+}
+
+static void start_tls(struct px_conn *conn)
+{
+    const struct px_tls_conf *tls = conn->chain->tls;
+    struct lt_tls_ctx *ctx = conn->pin->snapshot->tls_ctxs[tls->ctx_slot];
+    if (ctx == NULL) {
+        px_conn_close(conn); /* its secret is not there: nobody is let in */
+        return;
+    }
+    struct lt_tls_conn_opts opts = {.sans = tls->sans, .san_count = tls->san_count};
+    int fd = conn->transport.fd;
+    lt_transport_init_tls(&conn->transport, fd, ctx, &opts);
+    lt_rc rc = lt_transport_tls_prefill(&conn->transport, px_input_unread(&conn->in));
+    px_input_free(conn->worker, &conn->in);
+    if (rc != LT_OK) {
+        px_conn_close(conn);
+        return;
+    }
+    conn->state = PX_CONN_HANDSHAKE;
+    px_conn_set_deadline(conn, conn->chain->transport_timeout_ms != 0 ? conn->chain->transport_timeout_ms : 15000);
+    handshake(conn);
+}
+
+static void choose_chain(struct px_conn *conn, const struct inspection *found)
+{
+    char lower[256];
+    size_t len = LT_MIN(found->server_name.len, sizeof(lower));
+    for (size_t i = 0; i < len; i++) {
+        char c = found->server_name.ptr[i];
+        lower[i] = c >= 'A' && c <= 'Z' ? (char)(c + 32) : c;
+    }
+    struct px_conn_facts facts = {
+        .destination = conn->local,
+        .server_name = lt_str_make(lower, len),
+        .transport_protocol = found->is_tls ? LT_STR("tls") : LT_STR("raw_buffer"),
+        .application_protocols = found->protocols,
+        .application_protocol_count = found->protocol_count,
+    };
+    conn->requested_server_name = px_intern(conn->worker, facts.server_name);
+    conn->chain = px_chain_find(conn->listener, &facts);
+    if (conn->chain == NULL) {
+        px_conn_close(conn);
+        return;
+    }
+    if (conn->chain->tls != NULL)
+        start_tls(conn);
+    else
+        start_codec(conn);
+}
+
+/* Peeks; bytes stay in conn->in for whoever comes next. */
+static void run_inspect(struct px_conn *conn)
+{
+    struct inspection found = {0};
+    for (;;) {
+        lt_rc rc = inspect(conn, px_input_unread(&conn->in), &found);
+        if (rc != LT_AGAIN || conn->saw_eof) {
+            choose_chain(conn, &found);
+            return;
+        }
+        if (!conn->can_read)
+            return;
+        rc = px_input_read(conn->worker, &conn->in, &conn->transport, &conn->can_read);
+        if (rc == LT_EOF) {
+            conn->saw_eof = true;
+        } else if (rc == LT_E_LIMIT) {
+            choose_chain(conn, &found);
+            return;
+        } else if (rc != LT_OK && rc != LT_AGAIN) {
+            px_conn_close(conn);
+            return;
+        }
+        if (conn->saw_eof && conn->in.end == conn->in.pos) {
+            px_conn_close(conn);
+            return;
+        }
+        memset(&found, 0, sizeof(found));
+    }
+}
+
+/* --- accept --- */
+
+/* The listener that a connection belongs to; its own when nobody has the original destination. */
+static const struct px_listener_conf *find_listener(struct px_worker *worker, const struct px_listener_conf *accepted,
+                                                    const struct lt_addr *destination)
+{
+    if (!accepted->use_original_dst)
+        return accepted;
+    struct px_listener *target = px_listener_for(worker, destination);
+    return target != NULL && !target->conf->use_original_dst ? target->conf : accepted;
+}
+
+static lt_rc find_destination(const struct px_listener_conf *accepted, int fd, struct lt_addr *ret_addr)
+{
+    bool is_redirected = accepted->use_original_dst || accepted->has_original_dst_filter;
+    if (is_redirected && lt_sock_original_dst(fd, ret_addr) == LT_OK)
+        return LT_OK;
+    return lt_sock_local(fd, ret_addr);
+}
+
+void px_conn_accept(struct px_listener *listener, int fd, const struct lt_addr *peer)
+{
+    struct px_worker *worker = listener->worker;
+    struct lt_addr destination = {0};
+    if (find_destination(listener->conf, fd, &destination) != LT_OK) {
+        close(fd); /* it went while it waited */
+        return;
+    }
+    struct px_conn *conn = lt_new(struct px_conn);
+    conn->worker = worker;
+    conn->pin = px_pin_take(worker->pin);
+    conn->listener = find_listener(worker, listener->conf, &destination);
+    conn->peer = *peer;
+    conn->local = destination;
+    conn->principal = conn->requested_server_name = "";
+    conn->id = ++worker->next_conn_id;
+    conn->can_write = true;
+    lt_transport_init_raw(&conn->transport, fd);
+    lt_timer_init(&conn->timer, on_timer);
+    lt_io_init(&conn->io, on_ready);
+    conn->io.fd = fd;
+    lt_list_push_back(&worker->conns, &conn->link);
+    count_connections(worker, 1);
+    listener->connections++;
+    lt_loop_io_set(worker->loop, &conn->io, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
+    uint64_t timeout_ms = conn->listener->filters_timeout_ms;
+    if (timeout_ms != 0)
+        px_conn_set_deadline(conn, timeout_ms);
+    if (wants_tls_inspector(conn) || wants_http_inspector(conn))
+        return; /* the first event starts the inspection */
+    struct inspection nothing = {0};
+    choose_chain(conn, &nothing);
+}
+
+/* --- events --- */
+
+void px_conn_run(struct px_conn *conn)
+{
+    switch (conn->state) {
+    case PX_CONN_INSPECT: run_inspect(conn); break;
+    case PX_CONN_HANDSHAKE: handshake(conn); break;
+    case PX_CONN_HTTP: px_http_run(conn); break;
+    case PX_CONN_TCP: px_tcp_run(conn); break;
+    case PX_CONN_CLOSED: break;
+    }
+}
+
+static void on_ready(struct lt_io *io, uint32_t events)
+{
+    struct px_conn *conn = LT_CONTAINER_OF(io, struct px_conn, io);
+    conn->can_read |= (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
+    conn->can_write |= (events & EPOLLOUT) != 0;
+    if (conn->transport.tls != NULL)
+        conn->can_read = conn->can_write = true;
+    px_conn_run(conn);
+}

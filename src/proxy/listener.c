@@ -1,0 +1,185 @@
+/*
+ * proxy/listener.c - listening sockets of one worker: opened, handed over from one snapshot to the next, closed.
+ * What comes after accept: conn.c.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "proxy/run.h"
+#include "proxy/workers_priv.h"
+
+enum { ACCEPTS_PER_TURN = 32 };
+
+static void accept_some(struct px_listener *listener, struct lt_io *io)
+{
+    for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
+        int fd = -1;
+        struct lt_addr peer;
+        if (lt_sock_accept(io->fd, &fd, &peer) != LT_OK)
+            return; /* nobody waits, or no descriptors are left: level-triggered, it comes again */
+        px_conn_accept(listener, fd, &peer);
+    }
+}
+
+static void on_accept(struct lt_io *io, uint32_t events LT_UNUSED)
+{
+    accept_some(LT_CONTAINER_OF(io, struct px_listener, io), io);
+}
+
+static void on_accept_inherited(struct lt_io *io, uint32_t events LT_UNUSED)
+{
+    accept_some(LT_CONTAINER_OF(io, struct px_listener, inherited), io);
+}
+
+/* --- opening and closing --- */
+
+static int find_inherited(const struct px_worker *worker, const struct px_listener_conf *conf)
+{
+    const struct px_workers_opts *opts = &worker->owner->opts;
+    for (size_t i = 0; i < opts->inherited_count; i++) {
+        if (opts->inherited[i].port == lt_addr_port(&conf->addr))
+            return opts->inherited[i].fd;
+    }
+    return -1;
+}
+
+static lt_rc bind_listener(struct px_listener *listener, struct lt_err *err)
+{
+    const struct px_listener_conf *conf = listener->conf;
+    struct lt_listen_opts opts = {
+        .backlog = (int)conf->tcp_backlog, .reuse_port = conf->reuse_port, .transparent = conf->transparent};
+    lt_rc rc = lt_sock_listen(&conf->addr, &opts, &listener->io.fd, err);
+    if (rc != LT_OK)
+        return lt_err_wrap(err, rc, "listener '%.*s'", LT_STR_ARG(conf->res.name));
+    lt_loop_io_set(listener->worker->loop, &listener->io, EPOLLIN);
+    int fd = find_inherited(listener->worker, conf);
+    if (fd >= 0) {
+        /* a copy each worker: the original serves the next listener on that port, too */
+        listener->inherited.fd = dup(fd);
+        lt_loop_io_set(listener->worker->loop, &listener->inherited, EPOLLIN | EPOLLEXCLUSIVE);
+    }
+    return LT_OK;
+}
+
+static void close_io(struct px_worker *worker, struct lt_io *io)
+{
+    if (io->fd < 0)
+        return;
+    lt_loop_io_del(worker->loop, io);
+    close(io->fd);
+    io->fd = -1;
+}
+
+static void close_listener(struct px_listener *listener)
+{
+    close_io(listener->worker, &listener->io);
+    close_io(listener->worker, &listener->inherited);
+}
+
+static lt_rc open_listener(struct px_worker *worker, const struct px_listener_conf *conf, struct lt_err *err)
+{
+    struct px_listener *listener = lt_new(struct px_listener);
+    listener->worker = worker;
+    listener->conf = conf;
+    lt_io_init(&listener->io, on_accept);
+    lt_io_init(&listener->inherited, on_accept_inherited);
+    lt_rc rc = conf->bind_to_port ? bind_listener(listener, err) : LT_OK;
+    if (rc != LT_OK) {
+        free(listener);
+        return rc;
+    }
+    lt_map_put(&worker->listeners, conf->res.name, listener);
+    return LT_OK;
+}
+
+/* --- by address --- */
+
+/* Built anew with each snapshot. */
+static void index_addresses(struct px_worker *worker)
+{
+    lt_map_clear(&worker->by_address);
+    for (size_t i = 0; i < worker->listeners.count; i++) {
+        struct px_listener *listener = worker->listeners.entries[i].value;
+        lt_map_put(&worker->by_address, lt_addr_format(&listener->conf->addr, listener->address), listener);
+    }
+}
+
+struct px_listener *px_listener_for(struct px_worker *worker, const struct lt_addr *destination)
+{
+    char text[LT_ADDR_TEXT_MAX];
+    struct px_listener *listener = lt_map_find(&worker->by_address, lt_addr_format(destination, text));
+    if (listener != NULL || destination->len == 0)
+        return listener;
+    struct lt_addr any = *destination;
+    if (any.sa.sa_family == AF_INET)
+        any.v4.sin_addr.s_addr = INADDR_ANY;
+    else if (any.sa.sa_family == AF_INET6)
+        any.v6.sin6_addr = in6addr_any;
+    return lt_map_find(&worker->by_address, lt_addr_format(&any, text));
+}
+
+/* --- following a snapshot --- */
+
+static const struct px_listener_conf *find_conf(const struct px_snapshot *snapshot, lt_str name)
+{
+    for (size_t i = 0; i < snapshot->listener_count; i++) {
+        if (lt_str_eq(snapshot->listeners[i]->res.name, name))
+            return snapshot->listeners[i];
+    }
+    return NULL;
+}
+
+static bool keeps_socket(const struct px_listener_conf *before, const struct px_listener_conf *after)
+{
+    return after != NULL && before->bind_to_port == after->bind_to_port && before->transparent == after->transparent &&
+           lt_addr_eq(&before->addr, &after->addr);
+}
+
+/*
+ * Those that stay keep their socket and take the new configuration for the connections to come; those that went are closed
+ * before new ones open, for one may take over the other's address. The map's keys are names in the configurations: they move
+ * with them.
+ */
+lt_rc px_listeners_update(struct px_worker *worker, struct lt_err *err)
+{
+    const struct px_snapshot *snapshot = worker->pin->snapshot;
+    struct lt_map before = worker->listeners;
+    lt_map_init(&worker->listeners);
+    for (size_t i = 0; i < before.count; i++) {
+        struct px_listener *listener = before.entries[i].value;
+        const struct px_listener_conf *conf = find_conf(snapshot, before.entries[i].key);
+        if (keeps_socket(listener->conf, conf)) {
+            listener->conf = conf;
+            lt_map_put(&worker->listeners, conf->res.name, listener);
+        } else {
+            close_listener(listener);
+            px_bury(worker, listener);
+        }
+    }
+    lt_map_fini(&before);
+    lt_rc first = LT_OK;
+    for (size_t i = 0; i < snapshot->listener_count; i++) {
+        const struct px_listener_conf *conf = snapshot->listeners[i];
+        if (lt_map_find(&worker->listeners, conf->res.name) != NULL)
+            continue;
+        struct lt_err one = {0};
+        lt_rc rc = open_listener(worker, conf, &one);
+        if (rc != LT_OK && first == LT_OK) {
+            first = rc;
+            *err = one;
+        }
+    }
+    index_addresses(worker);
+    return first;
+}
+
+void px_listeners_close(struct px_worker *worker)
+{
+    lt_map_fini(&worker->by_address);
+    for (size_t i = 0; i < worker->listeners.count; i++) {
+        close_listener(worker->listeners.entries[i].value);
+        px_bury(worker, worker->listeners.entries[i].value);
+    }
+    lt_map_fini(&worker->listeners);
+}

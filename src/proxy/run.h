@@ -1,0 +1,281 @@
+/*
+ * proxy/run.h - private to the run time of the proxy (worker.c, listener.c, conn.c, http*.c, tcp.c, cluster.c, upstream.c): the structs
+ * of one worker and how they hold on to each other. Everything here belongs to one thread.
+ *
+ *   px_worker --< px_listener --< px_conn --- px_request --- px_upstream >-- px_host >-- px_cluster
+ *                                   |  (http)                    (pooled, h1)
+ *                                   +-- px_tcp --------------- px_upstream
+ *
+ * Frozen configuration is read through a px_pin: whoever keeps a pointer into a snapshot beyond one call holds the pin.
+ */
+#ifndef LT_PROXY_RUN_H
+#define LT_PROXY_RUN_H
+
+#include "base/env.h"
+#include "base/list.h"
+#include "base/vec.h"
+#include "http/h1.h"
+#include "net/loop.h"
+#include "net/mailbox.h"
+#include "net/sock.h"
+#include "proxy/conf.h"
+#include "proxy/flags.h"
+#include "proxy/telemetry.h"
+
+struct px_worker;
+struct px_request;
+struct px_tcp;
+
+/* --- the snapshot in use --- */
+
+struct px_pin {
+    struct px_snapshot *snapshot; /* given back to the main thread when the last user leaves */
+    struct px_worker *worker;
+    uint32_t users;               /* the worker itself counts as one while it is current */
+};
+
+struct px_pin *px_pin_take(struct px_pin *pin);
+void px_pin_drop(struct px_pin **pin);
+
+/* --- input: a block from the worker's free list, read in place --- */
+
+enum { PX_BLOCK_BYTES = 16 * 1024 };
+
+/*
+ * [0, floor) is kept: a head whose slices are in use. [floor, pos) is done with, [pos, end) is unread.
+ * No memory is held while there is nothing to keep and nothing unread.
+ */
+struct px_input {
+    char *data; /* owned; NULL: none */
+    uint32_t cap, floor, pos, end;
+};
+
+static inline lt_str px_input_unread(const struct px_input *in)
+{
+    return lt_str_make(in->data + in->pos, in->end - in->pos);
+}
+
+/*
+ * One read into the block. LT_OK, LT_AGAIN, LT_EOF, LT_E_CLOSED, LT_E_TLS as the transport says; LT_E_LIMIT when the block is
+ * full of unread bytes. *can_read is cleared when the socket is known to be empty.
+ */
+LT_MUST lt_rc px_input_read(struct px_worker *worker, struct px_input *in, struct lt_transport *transport, bool *can_read);
+/* Makes the block larger, up to cap bytes; LT_E_LIMIT when it is as large already. Slices into it are dead afterwards. */
+LT_MUST lt_rc px_input_grow(struct px_worker *worker, struct px_input *in, uint32_t cap);
+/* What was unread stays, everything before it goes. Gives the block back when nothing is left. */
+void px_input_reset(struct px_worker *worker, struct px_input *in);
+void px_input_free(struct px_worker *worker, struct px_input *in);
+
+/* --- clusters --- */
+
+struct px_host {
+    struct px_cluster *cluster;
+    struct lt_addr addr;
+    uint32_t weight;
+    px_health health;
+    uint32_t priority;
+    const struct px_tls_conf *tls; /* of the cluster's conf; NULL: plain */
+    char *workload;                /* owned; endpoint metadata istio.workload, or "" */
+    char *name;                    /* owned; "10.0.0.1:80" */
+    uint32_t rq_active, cx_active;
+    uint64_t rq_total, rq_success, rq_error, cx_total, cx_connect_fail, rq_timeout;
+    struct lt_list idle;           /* of px_upstream.link, newest first */
+    uint32_t refs;                 /* requests and connections, and the cluster while it is listed */
+    bool is_listed;
+    uint64_t used_ns;              /* ORIGINAL_DST: when it was picked last */
+};
+
+enum { PX_CLUSTER_STATS = 14 };
+typedef enum {
+    PX_STAT_CX_TOTAL, PX_STAT_CX_CONNECT_FAIL, PX_STAT_CX_CONNECT_TIMEOUT, PX_STAT_CX_OVERFLOW, PX_STAT_RQ_TOTAL,
+    PX_STAT_RQ_COMPLETED, PX_STAT_RQ_RETRY, PX_STAT_RQ_RETRY_SUCCESS, PX_STAT_RQ_TIMEOUT, PX_STAT_RQ_PENDING_TOTAL,
+    PX_STAT_RQ_PENDING_OVERFLOW, PX_STAT_RQ_PER_TRY_TIMEOUT, PX_STAT_CX_DESTROY, PX_STAT_RQ_NONE_HEALTHY,
+} px_cluster_stat;
+
+struct px_cluster {
+    struct px_worker *worker;
+    char *name;                        /* owned; also the key in worker->clusters */
+    const struct px_cluster_conf *conf; /* of the worker's current snapshot */
+    const struct px_endpoints_conf *endpoints;
+    struct lt_vec hosts;               /* of px_host, counted */
+    struct lt_map by_addr;             /* ORIGINAL_DST: host name -> px_host */
+    uint32_t next;                     /* round robin */
+    uint32_t cx_active, rq_active, retries_active, pending;
+    struct lt_list waiting;            /* of px_request.wait_link: no connection may be made for them now */
+    struct lt_counter *stats[PX_CLUSTER_STATS];
+    bool is_gone;                      /* not in the snapshot any more; freed when nothing refers to it */
+    bool has_weights;
+    bool is_buried;
+};
+
+/* Finds or makes the run-time cluster; NULL when the snapshot has none of that name. */
+struct px_cluster *px_cluster_get(struct px_worker *worker, lt_str name);
+/* After a new snapshot: takes over what changed, drops what went. */
+void px_clusters_update(struct px_worker *worker);
+void px_clusters_free(struct px_worker *worker);
+/*
+ * A host by the cluster's policy; NULL when there is none. avoid: hosts that were tried already. original_dst: for clusters of
+ * that kind; may be NULL. The caller takes a count (px_host_take) if it keeps it.
+ */
+struct px_host *px_cluster_pick(struct px_cluster *cluster, const struct lt_addr *original_dst,
+                                struct px_host *const *avoid, size_t avoid_count, uint32_t attempts);
+struct px_host *px_host_take(struct px_host *host);
+void px_host_drop(struct px_host **host);
+static inline void px_cluster_count(struct px_cluster *cluster, px_cluster_stat stat)
+{
+    lt_counter_add(cluster->stats[stat], 1);
+}
+/* Lets waiting requests try again: a connection or a request slot came free. */
+void px_cluster_wake(struct px_cluster *cluster);
+
+/* --- upstream connections --- */
+
+typedef enum { PX_UP_CONNECTING, PX_UP_HANDSHAKE, PX_UP_OPEN, PX_UP_CLOSED } px_up_state;
+
+struct px_upstream {
+    struct lt_list link;       /* in host->idle while idle */
+    struct px_worker *worker;
+    struct px_host *host;      /* counted */
+    struct px_pin *pin;        /* until the handshake is done */
+    struct lt_transport transport;
+    struct lt_io io;
+    struct lt_timer timer;     /* connecting: connect timeout; idle: idle timeout */
+    px_up_state state;
+    struct px_input in;
+    struct lt_h1_parser parser;
+    struct px_request *request; /* whom it serves; NULL: idle, or TCP */
+    struct px_tcp *tcp;
+    uint64_t opened_ns;
+    uint64_t idle_ns;          /* since when it is idle */
+    uint32_t requests;
+    bool can_read, can_write;
+    bool timed_out;
+    bool is_reused;            /* it served another request before this one */
+    char failure[96];          /* why it failed, for logs: "delayed connect error: Connection refused" */
+};
+
+/* A fresh connection, in progress. owner: exactly one of request and tcp. NULL: the kernel refused at once. */
+struct px_upstream *px_upstream_connect(struct px_host *host, struct px_request *request, struct px_tcp *tcp,
+                                        const lt_str *alpn, size_t alpn_count);
+/* An idle one of the host, or NULL. */
+struct px_upstream *px_upstream_reuse(struct px_host *host, struct px_request *request);
+/* Back to the pool (only when the response is complete and the connection can carry another), or closed. */
+void px_upstream_release(struct px_upstream **upstream, bool is_reusable);
+void px_host_close_idle(struct px_host *host);
+
+/* --- listeners and downstream connections --- */
+
+struct px_listener {
+    struct px_worker *worker;
+    const struct px_listener_conf *conf; /* of the worker's current snapshot */
+    struct lt_io io;                     /* fd -1 when it does not bind */
+    struct lt_io inherited;              /* a second socket that was handed down, for the same port */
+    char address[LT_ADDR_TEXT_MAX];      /* the key in worker->by_address */
+    uint64_t connections;
+};
+
+LT_MUST lt_rc px_listeners_update(struct px_worker *worker, struct lt_err *err);
+/* The listener whose address is the destination, else the one of any address at that port, else NULL. */
+struct px_listener *px_listener_for(struct px_worker *worker, const struct lt_addr *destination);
+void px_listeners_close(struct px_worker *worker);
+
+typedef enum { PX_CONN_INSPECT, PX_CONN_HANDSHAKE, PX_CONN_HTTP, PX_CONN_TCP, PX_CONN_CLOSED } px_conn_state;
+
+struct px_conn {
+    struct lt_list link;               /* in worker->conns */
+    struct px_worker *worker;
+    struct px_pin *pin;                /* holds listener_conf and chain */
+    const struct px_listener_conf *listener;
+    const struct px_chain *chain;      /* NULL while inspecting */
+    struct lt_transport transport;
+    struct lt_io io;
+    struct lt_timer timer;             /* fires at or before deadline_ns and is set again if it came too early */
+    uint64_t deadline_ns;              /* 0: none */
+    px_conn_state state;
+    bool can_read, can_write, saw_eof;
+    bool is_draining;                  /* the next response says "connection: close" */
+    bool is_closing;                   /* the response in hand was the last: close when it is out */
+    struct px_input in;
+    struct lt_addr peer;
+    struct lt_addr local;              /* original destination when there is one */
+    const char *principal;             /* interned; the verified peer's URI SAN, "" when there is none */
+    const char *requested_server_name; /* interned; SNI */
+    struct lt_h1_parser parser;
+    struct px_request *request;        /* HTTP: the one in hand; owned */
+    struct px_tcp *tcp;                /* TCP: owned */
+    uint64_t id;
+};
+
+void px_conn_accept(struct px_listener *listener, int fd, const struct lt_addr *peer);
+/* Ends it and everything that hangs on it. May be called from anywhere below; memory goes at the end of the turn. */
+void px_conn_close(struct px_conn *conn);
+/* Something may have changed: go on. */
+void px_conn_run(struct px_conn *conn);
+/* When nothing happens until then the connection is closed (HTTP: the request times out). */
+void px_conn_set_deadline(struct px_conn *conn, uint64_t after_ms);
+
+/* --- HTTP (http.c and its neighbours) --- */
+
+void px_http_start(struct px_conn *conn);
+void px_http_run(struct px_conn *conn);
+void px_http_timeout(struct px_conn *conn);
+void px_http_free_requests(struct px_worker *worker);
+/* The connection is going: its request too. */
+void px_http_abort(struct px_conn *conn);
+/* From an upstream that served a request. */
+void px_http_on_upstream(struct px_request *request);
+void px_http_on_upstream_failed(struct px_request *request);
+/* The cluster has room again: the first of cluster->waiting goes on. */
+void px_http_wake_first(struct px_cluster *cluster);
+
+/* --- TCP (tcp.c) --- */
+
+void px_tcp_start(struct px_conn *conn);
+void px_tcp_run(struct px_conn *conn);
+void px_tcp_timeout(struct px_conn *conn);
+void px_tcp_abort(struct px_conn *conn);
+void px_tcp_on_upstream(struct px_tcp *tcp);
+void px_tcp_on_upstream_failed(struct px_tcp *tcp);
+
+/* --- the worker --- */
+
+struct px_workers;
+
+struct px_worker {
+    struct px_workers *owner;
+    unsigned index;
+    struct lt_loop *loop;
+    struct lt_mailbox *mailbox;
+    const struct lt_env *env;
+    struct px_pin *pin;          /* the current snapshot; NULL before the first */
+    struct lt_map clusters;      /* name -> struct px_cluster, owned */
+    struct lt_map listeners;     /* name -> struct px_listener, owned */
+    struct lt_map by_address;    /* "10.0.0.1:80" -> the same; what a redirected connection was meant for */
+    struct lt_list conns;
+    uint32_t conn_count;
+    struct lt_vec blocks;        /* free input blocks */
+    struct lt_list requests;     /* free struct px_request, by wait_link */
+    uint32_t request_count;      /* in that list */
+    struct lt_map interned;      /* text -> itself */
+    struct lt_prng prng;
+    struct lt_metric_set *metrics;
+    struct px_telemetry *telemetry;
+    struct px_access_logger *access_log;
+    struct lt_vec graveyard;     /* freed at the end of the turn: nobody's callback may find it gone */
+    struct lt_task bury;
+    uint64_t next_conn_id;
+    const char *own_principal;   /* our own certificate's URI SAN, "" while there is none */
+    bool is_draining;
+};
+
+/* The same text is the same pointer. Bounded: beyond the limit "overflow" is returned. */
+const char *px_intern(struct px_worker *worker, lt_str text);
+/* free() at the end of this turn. */
+void px_bury(struct px_worker *worker, void *memory);
+
+static inline uint64_t px_now_ns(const struct px_worker *worker)
+{
+    return lt_loop_now_ns(worker->loop);
+}
+
+#endif

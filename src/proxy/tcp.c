@@ -1,0 +1,267 @@
+/*
+ * proxy/tcp.c - raw TCP: bytes from one side to the other, half-closes passed on, memory bounded by one block a direction.
+ * Start at: px_tcp_start().
+ */
+#include <stdlib.h>
+
+#include "proxy/access_log.h"
+#include "proxy/route_match.h"
+#include "proxy/run.h"
+
+struct px_tcp {
+    struct px_conn *conn;
+    const struct px_tcp_conf *conf;   /* held by the connection's pin */
+    struct px_cluster *cluster;
+    struct px_host *host;             /* counted */
+    struct px_upstream *up;           /* owned */
+    uint64_t received, sent;          /* from and to the client */
+    uint64_t started_ns;
+    int64_t started_wall_ns;
+    uint32_t flags;
+    uint32_t attempts;
+    bool is_open;                     /* the upstream connection stands */
+    bool client_ended, client_end_sent;
+    bool server_ended, server_end_sent;
+    const char *peer_principal, *local_principal;
+    char failure[96];
+};
+
+enum { CONNECT_ATTEMPTS_MAX = 1 }; /* TcpProxy.max_connect_attempts */
+
+static lt_str pick_cluster_name(struct px_worker *worker, const struct px_tcp_conf *conf)
+{
+    if (conf->weighted_count == 0)
+        return conf->cluster;
+    return px_route_pick_weighted(conf->weighted, conf->weighted_count, conf->total_weight, lt_prng_next(&worker->prng))->cluster;
+}
+
+static struct px_report make_report(const struct px_tcp *tcp)
+{
+    const struct px_cluster_conf *cluster = tcp->cluster != NULL ? tcp->cluster->conf : NULL;
+    const struct px_conn *conn = tcp->conn;
+    bool is_inbound = conn->listener->is_inbound;
+    return (struct px_report){
+        .is_inbound = is_inbound,
+        .is_mutual_tls = is_inbound && conn->principal[0] != '\0',
+        .flags = tcp->flags,
+        .workload = tcp->host != NULL ? px_intern(conn->worker, lt_str_of(tcp->host->workload)) : "",
+        .peer_principal = is_inbound ? conn->principal : tcp->peer_principal,
+        .local_principal = tcp->local_principal,
+        .host_header = "",
+        .cluster = tcp->cluster != NULL ? px_intern(conn->worker, lt_str_of(tcp->cluster->name)) : "",
+        .service_host = cluster != NULL ? cluster->service_host : LT_STR_NULL,
+        .service_name = cluster != NULL ? cluster->service_name : LT_STR_NULL,
+        .service_namespace = cluster != NULL ? cluster->service_namespace : LT_STR_NULL,
+        .route_name = "",
+    };
+}
+
+static void finish_report(struct px_tcp *tcp)
+{
+    struct px_conn *conn = tcp->conn;
+    char upstream[LT_ADDR_TEXT_MAX], local[LT_ADDR_TEXT_MAX], remote[LT_ADDR_TEXT_MAX];
+    struct px_report report = make_report(tcp);
+    if (tcp->conf->has_istio_stats)
+        px_telemetry_tcp_closed(conn->worker->telemetry, &report, tcp->sent, tcp->received);
+    struct px_log_facts facts = {
+        .start_wall_ns = tcp->started_wall_ns,
+        .flags = tcp->flags,
+        .transport_failure = tcp->failure,
+        .bytes_received = tcp->received,
+        .bytes_sent = tcp->sent,
+        .duration_ns = px_now_ns(conn->worker) - tcp->started_ns,
+        .upstream_host = tcp->host != NULL ? lt_addr_format(&tcp->host->addr, upstream) : LT_STR_NULL,
+        .upstream_cluster = tcp->cluster != NULL ? lt_str_of(tcp->cluster->name) : LT_STR_NULL,
+        .downstream_local = lt_addr_format(&conn->local, local),
+        .downstream_remote = lt_addr_format(&conn->peer, remote),
+        .requested_server_name = lt_str_of(conn->requested_server_name),
+        .downstream_peer_uri = lt_str_of(conn->principal),
+        .connection_id = conn->id,
+    };
+    facts.downstream_direct_remote = facts.downstream_remote;
+    for (size_t i = 0; i < tcp->conf->access_log_count; i++)
+        px_access_log_write(conn->worker->access_log, &tcp->conf->access_logs[i], &facts);
+}
+
+void px_tcp_abort(struct px_conn *conn)
+{
+    struct px_tcp *tcp = conn->tcp;
+    if (tcp == NULL)
+        return;
+    finish_report(tcp);
+    conn->tcp = NULL;
+    px_upstream_release(&tcp->up, false);
+    px_host_drop(&tcp->host);
+    px_bury(conn->worker, tcp);
+}
+
+static void give_up(struct px_tcp *tcp, uint32_t flag)
+{
+    tcp->flags |= flag;
+    /* Envoy resets what it could not forward, so that the client does not take it for an orderly end */
+    if (!tcp->is_open)
+        lt_sock_set_linger_reset(tcp->conn->transport.fd);
+    px_conn_close(tcp->conn);
+}
+
+/* False: the connection is gone. */
+static bool connect_upstream(struct px_tcp *tcp)
+{
+    struct px_worker *worker = tcp->conn->worker;
+    tcp->attempts++;
+    struct px_host *host = px_cluster_pick(tcp->cluster, &tcp->conn->local, NULL, 0, 1);
+    if (host == NULL) {
+        px_cluster_count(tcp->cluster, PX_STAT_RQ_NONE_HEALTHY);
+        give_up(tcp, PX_FLAG_NO_HEALTHY_UPSTREAM);
+        return false;
+    }
+    if (tcp->cluster->cx_active >= tcp->cluster->conf->circuit.max_connections) {
+        px_cluster_count(tcp->cluster, PX_STAT_CX_OVERFLOW);
+        give_up(tcp, PX_FLAG_UPSTREAM_OVERFLOW);
+        return false;
+    }
+    px_host_drop(&tcp->host);
+    tcp->host = px_host_take(host);
+    tcp->up = px_upstream_connect(host, NULL, tcp, NULL, 0);
+    if (tcp->up == NULL) {
+        give_up(tcp, PX_FLAG_UPSTREAM_FAILURE);
+        return false;
+    }
+    (void)worker;
+    return true;
+}
+
+void px_tcp_start(struct px_conn *conn)
+{
+    struct px_tcp *tcp = lt_new(struct px_tcp);
+    tcp->conn = conn;
+    tcp->conf = conn->chain->tcp;
+    tcp->started_ns = px_now_ns(conn->worker);
+    tcp->started_wall_ns = lt_env_wall_ns(conn->worker->env);
+    tcp->peer_principal = tcp->local_principal = "";
+    conn->tcp = tcp;
+    tcp->cluster = px_cluster_get(conn->worker, pick_cluster_name(conn->worker, tcp->conf));
+    if (tcp->cluster == NULL) {
+        give_up(tcp, PX_FLAG_NO_CLUSTER);
+        return;
+    }
+    if (!connect_upstream(tcp))
+        return;
+    px_conn_set_deadline(conn, tcp->conf->idle_timeout_ms);
+}
+
+void px_tcp_timeout(struct px_conn *conn)
+{
+    give_up(conn->tcp, PX_FLAG_STREAM_IDLE);
+}
+
+/* --- moving bytes --- */
+
+struct side {
+    struct px_input *in;
+    struct lt_transport *from, *to;
+    bool *can_read, *can_write;
+    bool *ended, *end_sent;
+    uint64_t *count;
+};
+
+static lt_rc write_out(const struct side *side)
+{
+    while (side->in->pos < side->in->end) {
+        lt_str unread = px_input_unread(side->in);
+        struct iovec iov = {(void *)unread.ptr, unread.len};
+        size_t put = 0;
+        if (!*side->can_write)
+            return LT_AGAIN;
+        lt_rc rc = lt_transport_writev(side->to, &iov, 1, &put);
+        if (rc == LT_AGAIN)
+            *side->can_write = false;
+        if (rc != LT_OK)
+            return rc;
+        side->in->pos += (uint32_t)put;
+        *side->count += put;
+    }
+    return LT_OK;
+}
+
+/* Reads and writes until neither goes on. LT_AGAIN: wait; LT_EOF: this direction is done; an error ends the connection. */
+static lt_rc pump(struct px_worker *worker, const struct side *side)
+{
+    for (int turns = 0; turns < 64; turns++) {
+        lt_rc rc = write_out(side);
+        if (rc != LT_OK)
+            return rc;
+        if (*side->ended) {
+            if (!*side->end_sent && lt_transport_shutdown_write(side->to) == LT_AGAIN)
+                return LT_AGAIN;
+            *side->end_sent = true;
+            return LT_EOF;
+        }
+        if (!*side->can_read)
+            break;
+        rc = px_input_read(worker, side->in, side->from, side->can_read);
+        if (rc == LT_EOF)
+            *side->ended = true;
+        else if (rc == LT_AGAIN)
+            break;
+        else if (rc != LT_OK)
+            return rc;
+    }
+    if (side->in->pos == side->in->end)
+        px_input_free(worker, side->in); /* an idle connection holds no block */
+    return LT_AGAIN;
+}
+
+void px_tcp_run(struct px_conn *conn)
+{
+    struct px_tcp *tcp = conn->tcp;
+    if (!tcp->is_open)
+        return; /* what the client sends waits in the kernel */
+    struct px_upstream *up = tcp->up;
+    struct side to_server = {&conn->in, &conn->transport, &up->transport, &conn->can_read, &up->can_write,
+                             &tcp->client_ended, &tcp->client_end_sent, &tcp->received};
+    struct side to_client = {&up->in, &up->transport, &conn->transport, &up->can_read, &conn->can_write,
+                             &tcp->server_ended, &tcp->server_end_sent, &tcp->sent};
+    uint64_t moved = tcp->received + tcp->sent;
+    lt_rc there = pump(conn->worker, &to_server);
+    lt_rc back = pump(conn->worker, &to_client);
+    if ((there != LT_AGAIN && there != LT_EOF) || (back != LT_AGAIN && back != LT_EOF)) {
+        px_conn_close(conn);
+        return;
+    }
+    if (there == LT_EOF && back == LT_EOF) {
+        px_conn_close(conn);
+        return;
+    }
+    if (tcp->received + tcp->sent != moved)
+        px_conn_set_deadline(conn, tcp->conf->idle_timeout_ms);
+}
+
+/* --- from the upstream connection --- */
+
+void px_tcp_on_upstream(struct px_tcp *tcp)
+{
+    struct px_worker *worker = tcp->conn->worker;
+    if (!tcp->is_open) {
+        tcp->is_open = true;
+        tcp->peer_principal = px_intern(worker, lt_tls_peer_uri(&tcp->up->transport));
+        tcp->local_principal = tcp->host->tls != NULL || tcp->conn->chain->tls != NULL ? worker->own_principal : "";
+        tcp->conn->can_read = true; /* what came before the connection stood was not looked at */
+        tcp->up->can_read = true;
+        struct px_report report = make_report(tcp);
+        if (tcp->conf->has_istio_stats)
+            px_telemetry_tcp_opened(worker->telemetry, &report);
+    }
+    px_tcp_run(tcp->conn);
+}
+
+void px_tcp_on_upstream_failed(struct px_tcp *tcp)
+{
+    memcpy(tcp->failure, tcp->up->failure, sizeof(tcp->failure));
+    px_upstream_release(&tcp->up, false);
+    if (tcp->attempts < CONNECT_ATTEMPTS_MAX) {
+        (void)connect_upstream(tcp);
+        return;
+    }
+    give_up(tcp, PX_FLAG_UPSTREAM_FAILURE | PX_FLAG_RETRY_LIMIT);
+}

@@ -1,0 +1,410 @@
+/*
+ * proxy/worker.c - worker threads, their mailboxes, and what every part of a worker shares: pins, blocks, interned text.
+ * Start at: worker_main(), take_snapshot().
+ */
+#include "proxy/worker.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "proxy/access_log.h"
+#include "proxy/run.h"
+#include "proxy/workers_priv.h"
+
+enum {
+    SERIES_MAX = 50000,
+    INTERNED_MAX = 20000,
+    BLOCKS_KEPT = 64,
+};
+
+/* --- pins --- */
+
+struct px_pin *px_pin_take(struct px_pin *pin)
+{
+    pin->users++;
+    return pin;
+}
+
+struct give_back {
+    struct lt_letter letter;
+    struct px_snapshot *snapshot;
+};
+
+static void open_give_back(struct lt_letter *letter, void *receiver LT_UNUSED)
+{
+    struct give_back *back = LT_CONTAINER_OF(letter, struct give_back, letter);
+    px_snapshot_drop(&back->snapshot);
+    free(back);
+}
+
+void px_pin_drop(struct px_pin **pin)
+{
+    struct px_pin *dropped = *pin;
+    *pin = NULL;
+    if (dropped == NULL || --dropped->users > 0)
+        return;
+    struct give_back *back = lt_new(struct give_back);
+    back->letter.open = open_give_back;
+    back->snapshot = dropped->snapshot;
+    lt_mailbox_post(dropped->worker->owner->mailbox, &back->letter);
+    free(dropped);
+}
+
+/* --- memory that all parts share --- */
+
+static void run_bury(struct lt_task *task)
+{
+    struct px_worker *worker = LT_CONTAINER_OF(task, struct px_worker, bury);
+    while (worker->graveyard.count > 0)
+        free(lt_vec_pop(&worker->graveyard));
+}
+
+void px_bury(struct px_worker *worker, void *memory)
+{
+    lt_vec_push(&worker->graveyard, memory);
+    lt_loop_defer(worker->loop, &worker->bury);
+}
+
+const char *px_intern(struct px_worker *worker, lt_str text)
+{
+    if (text.len == 0)
+        return "";
+    const char *known = lt_map_find(&worker->interned, text);
+    if (known != NULL)
+        return known;
+    if (worker->interned.count >= INTERNED_MAX)
+        return "overflow";
+    char *copy = lt_str_dupz(text);
+    lt_map_put(&worker->interned, lt_str_make(copy, text.len), copy);
+    return copy;
+}
+
+/* --- input blocks --- */
+
+static char *take_block(struct px_worker *worker)
+{
+    char *block = lt_vec_pop(&worker->blocks);
+    return block != NULL ? block : lt_malloc(PX_BLOCK_BYTES);
+}
+
+static void give_block(struct px_worker *worker, char *data, uint32_t cap)
+{
+    if (cap == PX_BLOCK_BYTES && worker->blocks.count < BLOCKS_KEPT)
+        lt_vec_push(&worker->blocks, data);
+    else
+        free(data);
+}
+
+lt_rc px_input_read(struct px_worker *worker, struct px_input *in, struct lt_transport *transport, bool *can_read)
+{
+    if (in->data == NULL) {
+        in->data = take_block(worker);
+        in->cap = PX_BLOCK_BYTES;
+        in->floor = in->pos = in->end = 0;
+    }
+    if (in->pos == in->end)
+        in->pos = in->end = in->floor;
+    if (in->end == in->cap && in->pos > in->floor) {
+        memmove(in->data + in->floor, in->data + in->pos, in->end - in->pos);
+        in->end -= in->pos - in->floor;
+        in->pos = in->floor;
+    }
+    size_t room = in->cap - in->end, got = 0;
+    if (room == 0)
+        return LT_E_LIMIT;
+    lt_rc rc = lt_transport_read(transport, in->data + in->end, room, &got);
+    if (rc == LT_OK) {
+        in->end += (uint32_t)got;
+        /* a short read of a plain socket has emptied it; the next edge will come */
+        if (transport->tls == NULL && got < room)
+            *can_read = false;
+    } else if (rc == LT_AGAIN) {
+        *can_read = false;
+    }
+    return rc;
+}
+
+lt_rc px_input_grow(struct px_worker *worker, struct px_input *in, uint32_t cap)
+{
+    if (in->cap >= cap)
+        return LT_E_LIMIT;
+    uint32_t larger = LT_MIN(in->cap * 2, cap);
+    char *data = lt_malloc(larger);
+    memcpy(data, in->data, in->end);
+    give_block(worker, in->data, in->cap);
+    in->data = data;
+    in->cap = larger;
+    return LT_OK;
+}
+
+void px_input_free(struct px_worker *worker, struct px_input *in)
+{
+    if (in->data != NULL)
+        give_block(worker, in->data, in->cap);
+    *in = (struct px_input){0};
+}
+
+void px_input_reset(struct px_worker *worker, struct px_input *in)
+{
+    in->floor = 0;
+    if (in->pos == in->end) {
+        px_input_free(worker, in);
+        return;
+    }
+    if (in->pos > 0)
+        memmove(in->data, in->data + in->pos, in->end - in->pos);
+    in->end -= in->pos;
+    in->pos = 0;
+}
+
+/* --- a new snapshot --- */
+
+struct snapshot_letter {
+    struct lt_letter letter;
+    struct px_snapshot *snapshot;
+};
+
+struct report_letter {
+    struct lt_letter letter;
+    struct px_workers *workers;
+    unsigned index;
+    char error[256];
+};
+
+static void open_report(struct lt_letter *letter, void *receiver LT_UNUSED)
+{
+    struct report_letter *report = LT_CONTAINER_OF(letter, struct report_letter, letter);
+    struct px_workers *workers = report->workers;
+    workers->threads[report->index].has_snapshot = true;
+    if (report->error[0] != '\0' && workers->opts.on_listener_error != NULL)
+        workers->opts.on_listener_error(workers->opts.ctx, report->error);
+    free(report);
+}
+
+/* Connections whose listener is unchanged follow the new snapshot, so that an idle one does not keep an old one alive. */
+static void move_pins(struct px_worker *worker)
+{
+    struct lt_list *it, *next;
+    lt_list_each(&worker->conns, it, next)
+    {
+        struct px_conn *conn = LT_CONTAINER_OF(it, struct px_conn, link);
+        struct px_listener *listener = lt_map_find(&worker->listeners, conn->listener->res.name);
+        if (listener == NULL || listener->conf != conn->listener) {
+            conn->is_draining = true;
+            continue;
+        }
+        struct px_pin *old = conn->pin;
+        conn->pin = px_pin_take(worker->pin);
+        px_pin_drop(&old);
+    }
+}
+
+static void find_own_principal(struct px_worker *worker)
+{
+    const struct px_snapshot *snapshot = worker->pin->snapshot;
+    for (size_t i = 0; i < snapshot->tls_ctx_count; i++) {
+        lt_str uri = snapshot->tls_ctxs[i] == NULL ? LT_STR_NULL : lt_tls_ctx_own_uri(snapshot->tls_ctxs[i]);
+        if (uri.len > 0)
+            worker->own_principal = px_intern(worker, uri);
+    }
+}
+
+static void open_snapshot(struct lt_letter *letter, void *receiver)
+{
+    struct px_worker *worker = receiver;
+    struct snapshot_letter *news = LT_CONTAINER_OF(letter, struct snapshot_letter, letter);
+    struct px_pin *old = worker->pin;
+    worker->pin = lt_new(struct px_pin);
+    *worker->pin = (struct px_pin){news->snapshot, worker, 1};
+    free(news);
+    struct report_letter *report = lt_new(struct report_letter);
+    report->letter.open = open_report;
+    report->workers = worker->owner;
+    report->index = worker->index;
+    struct lt_err err = {0};
+    find_own_principal(worker);
+    px_clusters_update(worker);
+    if (!worker->is_draining && px_listeners_update(worker, &err) != LT_OK)
+        memcpy(report->error, err.text, sizeof(report->error) - 1);
+    move_pins(worker);
+    px_pin_drop(&old);
+    lt_mailbox_post(worker->owner->mailbox, &report->letter);
+}
+
+void px_workers_publish(struct px_workers *workers, struct px_snapshot *snapshot)
+{
+    for (unsigned i = 0; i < workers->opts.count; i++) {
+        struct snapshot_letter *letter = lt_new(struct snapshot_letter);
+        letter->letter.open = open_snapshot;
+        letter->snapshot = snapshot;
+        px_snapshot_hold(snapshot);
+        lt_mailbox_post(workers->threads[i].worker->mailbox, &letter->letter);
+    }
+    px_snapshot_drop(&snapshot);
+}
+
+bool px_workers_are_ready(const struct px_workers *workers)
+{
+    for (unsigned i = 0; i < workers->opts.count; i++) {
+        if (!workers->threads[i].has_snapshot)
+            return false;
+    }
+    return true;
+}
+
+/* --- threads --- */
+
+static void *worker_main(void *arg)
+{
+    struct px_worker *worker = arg;
+    lt_loop_run(worker->loop);
+    return NULL;
+}
+
+static struct px_worker *make_worker(struct px_workers *workers, unsigned index)
+{
+    struct px_worker *worker = lt_new(struct px_worker);
+    worker->owner = workers;
+    worker->index = index;
+    worker->env = workers->opts.env;
+    worker->loop = lt_loop_new(worker->env);
+    worker->mailbox = lt_mailbox_new(worker->loop, worker);
+    lt_list_init(&worker->conns);
+    lt_list_init(&worker->requests);
+    lt_task_init(&worker->bury, run_bury);
+    worker->own_principal = "";
+    lt_prng_seed(&worker->prng, worker->env);
+    worker->metrics = lt_metric_set_new(SERIES_MAX);
+    worker->telemetry = px_telemetry_new(worker->metrics, &workers->opts.node);
+    worker->access_log = px_access_logger_new(worker->loop);
+    return worker;
+}
+
+static void free_worker(struct px_worker *worker)
+{
+    px_listeners_close(worker);
+    while (!lt_list_is_empty(&worker->conns))
+        px_conn_close(lt_list_first(&worker->conns, struct px_conn, link));
+    px_clusters_free(worker);
+    lt_map_fini(&worker->listeners);
+    px_http_free_requests(worker);
+    px_pin_drop(&worker->pin);
+    px_access_logger_free(&worker->access_log);
+    px_telemetry_free(&worker->telemetry);
+    lt_metric_set_free(&worker->metrics);
+    lt_task_cancel(&worker->bury);
+    run_bury(&worker->bury);
+    lt_vec_fini(&worker->graveyard);
+    while (worker->blocks.count > 0)
+        free(lt_vec_pop(&worker->blocks));
+    lt_vec_fini(&worker->blocks);
+    for (size_t i = 0; i < worker->interned.count; i++)
+        free(worker->interned.entries[i].value);
+    lt_map_fini(&worker->interned);
+    lt_mailbox_free(&worker->mailbox);
+    lt_loop_free(&worker->loop);
+    free(worker);
+}
+
+struct px_workers *px_workers_new(const struct px_workers_opts *opts)
+{
+    LT_ASSERT(opts->count >= 1 && opts->count <= 64);
+    struct px_workers *workers = lt_new(struct px_workers);
+    workers->opts = *opts;
+    workers->mailbox = lt_mailbox_new(opts->loop, workers);
+    workers->threads = lt_calloc(opts->count, sizeof(*workers->threads));
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are the main thread's */
+    for (unsigned i = 0; i < opts->count; i++) {
+        struct px_thread *thread = &workers->threads[i];
+        thread->worker = make_worker(workers, i);
+        int rc = pthread_create(&thread->id, NULL, worker_main, thread->worker);
+        LT_ASSERT(rc == 0);
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return workers;
+}
+
+static void open_stop(struct lt_letter *letter LT_UNUSED, void *receiver)
+{
+    struct px_worker *worker = receiver;
+    lt_loop_stop(worker->loop);
+}
+
+void px_workers_free(struct px_workers **pointer)
+{
+    struct px_workers *workers = *pointer;
+    *pointer = NULL;
+    if (workers == NULL)
+        return;
+    for (unsigned i = 0; i < workers->opts.count; i++) {
+        struct px_thread *thread = &workers->threads[i];
+        thread->stop.open = open_stop;
+        lt_mailbox_post(thread->worker->mailbox, &thread->stop);
+        pthread_join(thread->id, NULL);
+    }
+    for (unsigned i = 0; i < workers->opts.count; i++)
+        free_worker(workers->threads[i].worker);
+    lt_mailbox_free(&workers->mailbox);
+    free(workers->threads);
+    free(workers);
+}
+
+/* --- draining --- */
+
+struct drain_letter {
+    struct lt_letter letter;
+};
+
+static void open_drain(struct lt_letter *letter, void *receiver)
+{
+    struct px_worker *worker = receiver;
+    worker->is_draining = true;
+    px_listeners_close(worker);
+    struct lt_list *it, *next;
+    lt_list_each(&worker->conns, it, next)
+    {
+        struct px_conn *conn = LT_CONTAINER_OF(it, struct px_conn, link);
+        conn->is_draining = true;
+        /* nothing in hand, nothing on its way: closing it costs nobody a request that had begun */
+        if (conn->state == PX_CONN_HTTP && conn->request == NULL && conn->in.data == NULL)
+            px_conn_close(conn);
+    }
+    free(LT_CONTAINER_OF(letter, struct drain_letter, letter));
+}
+
+static void on_drain_timer(struct lt_timer *timer, uint64_t now_ns)
+{
+    struct px_workers *workers = LT_CONTAINER_OF(timer, struct px_workers, drain_timer);
+    if (px_workers_connections(workers) > 0 && now_ns < workers->drain_until_ns) {
+        lt_loop_timer_set(workers->opts.loop, timer, 20 * LT_NS_PER_MS);
+        return;
+    }
+    workers->on_drained(workers->drain_ctx);
+}
+
+void px_workers_drain(struct px_workers *workers, uint32_t timeout_ms, void (*on_done)(void *ctx), void *ctx)
+{
+    workers->on_drained = on_done;
+    workers->drain_ctx = ctx;
+    workers->drain_until_ns = lt_loop_now_ns(workers->opts.loop) + timeout_ms * LT_NS_PER_MS;
+    for (unsigned i = 0; i < workers->opts.count; i++) {
+        struct drain_letter *letter = lt_new(struct drain_letter);
+        letter->letter.open = open_drain;
+        lt_mailbox_post(workers->threads[i].worker->mailbox, &letter->letter);
+    }
+    lt_timer_init(&workers->drain_timer, on_drain_timer);
+    lt_loop_timer_set(workers->opts.loop, &workers->drain_timer, 20 * LT_NS_PER_MS);
+}
+
+uint64_t px_workers_connections(const struct px_workers *workers)
+{
+    uint64_t total = 0;
+    for (unsigned i = 0; i < workers->opts.count; i++)
+        total += atomic_load_explicit(&workers->threads[i].connections, memory_order_relaxed);
+    return total;
+}

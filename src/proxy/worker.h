@@ -1,0 +1,64 @@
+/*
+ * proxy/worker.h - the threads of the data path, as the main thread sees them.
+ * Each worker has a loop, its own sockets, pools and counters; snapshots go to it by mailbox and come back by mailbox.
+ * All functions here are the main thread's.
+ */
+#ifndef LT_PROXY_WORKER_H
+#define LT_PROXY_WORKER_H
+
+#include "net/loop.h"
+#include "proxy/table.h"
+#include "proxy/telemetry.h"
+
+struct px_workers;
+
+/* A listening socket that was handed down by whoever started us, for listeners on that port. */
+struct px_inherited {
+    uint16_t port;
+    int fd; /* owned by the workers from then on */
+};
+
+struct px_workers_opts {
+    const struct lt_env *env;           /* borrowed */
+    struct lt_loop *loop;               /* of the main thread; borrowed */
+    unsigned count;                     /* of threads, 1 to 64 */
+    struct px_node_facts node;          /* borrowed slices */
+    const struct px_inherited *inherited;
+    size_t inherited_count;
+    uint32_t drain_ms;                  /* how long connections of a listener that went may go on */
+    void (*on_listener_error)(void *ctx, const char *text); /* a listener could not bind */
+    void *ctx;
+};
+
+struct px_workers *px_workers_new(const struct px_workers_opts *opts);
+/* Gives every worker the snapshot; drops the caller's hold. */
+void px_workers_publish(struct px_workers *workers, struct px_snapshot *snapshot);
+/* True once every worker has taken its first snapshot: listeners are open. */
+bool px_workers_are_ready(const struct px_workers *workers);
+/*
+ * Listeners close, connections end after their request in hand. on_done comes when none is left, or after timeout_ms.
+ */
+void px_workers_drain(struct px_workers *workers, uint32_t timeout_ms, void (*on_done)(void *ctx), void *ctx);
+/* Ends the threads; everything open is closed. */
+void px_workers_free(struct px_workers **workers);
+
+/* Asks all workers for their counters; done is called on the main loop with the sum, which it owns. */
+typedef void px_metrics_fn(void *ctx, struct lt_metric_set *sum);
+void px_workers_collect_metrics(struct px_workers *workers, px_metrics_fn *done, void *ctx);
+
+/* One host of one cluster, summed over the workers. */
+struct px_host_status {
+    lt_str cluster;
+    lt_str address;
+    uint64_t cx_active, cx_total, cx_connect_fail, rq_active, rq_total, rq_success, rq_error, rq_timeout;
+    uint32_t weight, priority;
+    px_health health;
+};
+/* hosts: of clusters in use; borrowed during the call. */
+typedef void px_hosts_fn(void *ctx, const struct px_host_status *hosts, size_t count);
+void px_workers_collect_hosts(struct px_workers *workers, px_hosts_fn *done, void *ctx);
+
+/* Downstream connections now open, as of the last report of each worker. */
+uint64_t px_workers_connections(const struct px_workers *workers);
+
+#endif

@@ -1,0 +1,32 @@
+/*
+ * proxy/workers_priv.h - private to worker.c and collect.c: what the main thread keeps of its workers.
+ */
+#ifndef LT_PROXY_WORKERS_PRIV_H
+#define LT_PROXY_WORKERS_PRIV_H
+
+#include <pthread.h>
+
+#include "net/mailbox.h"
+#include "proxy/worker.h"
+
+struct px_worker;
+
+struct px_thread {
+    struct px_worker *worker; /* owned; touched by its thread alone until that has ended */
+    pthread_t id;
+    bool has_snapshot;
+    struct lt_letter stop;
+    _Atomic uint64_t connections; /* the one number that is read without asking: how many are open */
+};
+
+struct px_workers {
+    struct px_workers_opts opts;
+    struct lt_mailbox *mailbox; /* of the main thread */
+    struct px_thread *threads;  /* owned */
+    struct lt_timer drain_timer;
+    uint64_t drain_until_ns;
+    void (*on_drained)(void *ctx);
+    void *drain_ctx;
+};
+
+#endif
