@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "wire/pb_priv.h"
+
 /* The message with most fields has some sixty; schema_test.c checks. */
 enum { FIELDS_OF_A_MESSAGE_MAX = 128 };
 
@@ -155,24 +157,6 @@ static uint32_t wire_type_of(ProtobufCType type)
     }
 }
 
-/* Bytes that an element takes in the struct. */
-static size_t size_of(ProtobufCType type)
-{
-    switch (type) {
-    case PROTOBUF_C_TYPE_STRING:
-    case PROTOBUF_C_TYPE_MESSAGE: return sizeof(void *);
-    case PROTOBUF_C_TYPE_BYTES: return sizeof(ProtobufCBinaryData);
-    case PROTOBUF_C_TYPE_BOOL: return sizeof(protobuf_c_boolean);
-    case PROTOBUF_C_TYPE_INT64:
-    case PROTOBUF_C_TYPE_UINT64:
-    case PROTOBUF_C_TYPE_SINT64:
-    case PROTOBUF_C_TYPE_FIXED64:
-    case PROTOBUF_C_TYPE_SFIXED64:
-    case PROTOBUF_C_TYPE_DOUBLE: return 8;
-    default: return 4;
-    }
-}
-
 /* Repeated numbers come one by one or packed, whatever the schema says. */
 static bool is_packed(const ProtobufCFieldDescriptor *field, const struct wire_field *wire)
 {
@@ -267,9 +251,9 @@ static lt_rc make_arrays(struct reader *r, ProtobufCMessage *message, const size
         size_t have = *(size_t *)at_offset(message, field->quantifier_offset);
         void **array = at_offset(message, field->offset);
         void *bigger = NULL;
-        LT_TRY(alloc(r, lt_size_mul(have + counts[i], size_of(field->type)), frame, &bigger));
+        LT_TRY(alloc(r, lt_size_mul(have + counts[i], lt_pb_size_of(field->type)), frame, &bigger));
         if (have > 0)
-            memcpy(bigger, *array, have * size_of(field->type));
+            memcpy(bigger, *array, have * lt_pb_size_of(field->type));
         *array = bigger;
     }
     return LT_OK;
@@ -286,7 +270,7 @@ static void store_number(const ProtobufCFieldDescriptor *field, uint64_t value, 
         value = unzigzag(field->type == PROTOBUF_C_TYPE_SINT32 ? (uint32_t)value : value);
     if (field->type == PROTOBUF_C_TYPE_BOOL) {
         *(protobuf_c_boolean *)at = value != 0;
-    } else if (size_of(field->type) == 8) {
+    } else if (lt_pb_size_of(field->type) == 8) {
         memcpy(at, &value, 8);
     } else {
         uint32_t low = (uint32_t)value;
@@ -346,7 +330,7 @@ static lt_rc store_packed(struct reader *r, const ProtobufCFieldDescriptor *fiel
         bool is_good = type == WIRE_VARINT ? read_varint(&bytes, &value) : read_fixed(&bytes, type == WIRE_32 ? 4 : 8, &value);
         if (!is_good)
             return fail(r, LT_E_BAD, frame, "malformed packed field");
-        store_number(field, value, array + *count * size_of(field->type));
+        store_number(field, value, array + *count * lt_pb_size_of(field->type));
         ++*count;
     }
     return LT_OK;
@@ -361,7 +345,7 @@ static lt_rc store_repeated(struct reader *r, ProtobufCMessage *message, const P
     frame->has_index = true;
     if (is_packed(field, wire))
         return store_packed(r, field, wire->bytes, frame, array, count);
-    LT_TRY(store(r, field, wire, frame, array + *count * size_of(field->type)));
+    LT_TRY(store(r, field, wire, frame, array + *count * lt_pb_size_of(field->type)));
     ++*count;
     return LT_OK;
 }
@@ -373,9 +357,9 @@ static lt_rc store_single(struct reader *r, ProtobufCMessage *message, const Pro
     if ((field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) != 0) {
         uint32_t *which = at_offset(message, field->quantifier_offset);
         if (*which != field->id)
-            memset(at, 0, size_of(field->type));
+            memset(at, 0, lt_pb_size_of(field->type));
         *which = field->id;
-    } else if (field->type != PROTOBUF_C_TYPE_STRING && field->type != PROTOBUF_C_TYPE_MESSAGE) {
+    } else if (lt_pb_has_flag(field)) {
         *(protobuf_c_boolean *)at_offset(message, field->quantifier_offset) = 1;
     }
     return store(r, field, wire, frame, at);
@@ -388,23 +372,17 @@ struct ranked {
     size_t rank;
 };
 
-static const char *key_of(const ProtobufCMessage *entry)
-{
-    const char *key = *(const char *const *)((const char *)entry + entry->descriptor->fields[0].offset);
-    return key != NULL ? key : "";
-}
-
 static int by_key_then_rank(const void *left, const void *right)
 {
     const struct ranked *a = left, *b = right;
-    int order = strcmp(key_of(a->entry), key_of(b->entry));
+    int order = strcmp(lt_pb_entry_key(a->entry), lt_pb_entry_key(b->entry));
     return order != 0 ? order : (a->rank > b->rank) - (a->rank < b->rank);
 }
 
 static bool is_sorted(ProtobufCMessage **entries, size_t count)
 {
     for (size_t i = 1; i < count; i++) {
-        if (strcmp(key_of(entries[i - 1]), key_of(entries[i])) >= 0)
+        if (strcmp(lt_pb_entry_key(entries[i - 1]), lt_pb_entry_key(entries[i])) >= 0)
             return false;
     }
     return true;
@@ -422,7 +400,7 @@ static lt_rc sort_map(struct reader *r, ProtobufCMessage **entries, size_t *coun
     qsort(ranked, *count, sizeof(*ranked), by_key_then_rank);
     size_t kept = 0;
     for (size_t i = 0; i < *count; i++) {
-        bool is_last = i + 1 == *count || strcmp(key_of(ranked[i].entry), key_of(ranked[i + 1].entry)) != 0;
+        bool is_last = i + 1 == *count || strcmp(lt_pb_entry_key(ranked[i].entry), lt_pb_entry_key(ranked[i + 1].entry)) != 0;
         if (is_last)
             entries[kept++] = ranked[i].entry;
     }

@@ -5,7 +5,7 @@
 #include <ctype.h>
 #include <stdlib.h>
 
-#include "wire/pb.h"
+#include "wire/pb_priv.h"
 #include "wire/proto/accesslog.pb-c.h"
 #include "wire/proto/common_matcher.pb-c.h"
 #include "wire/proto/discovery.pb-c.h"
@@ -61,16 +61,10 @@ bool lt_pb_is_map(const ProtobufCMessageDescriptor *message, const ProtobufCFiel
     return lt_str_eqz(left, "Entry");
 }
 
-static const char *key_of(const ProtobufCMessage *entry)
-{
-    const char *key = *(const char *const *)((const char *)entry + entry->descriptor->fields[0].offset);
-    return key != NULL ? key : "";
-}
-
 static int by_key(const void *left, const void *right)
 {
     const ProtobufCMessage *const *a = left, *const *b = right;
-    return strcmp(key_of(*a), key_of(*b));
+    return strcmp(lt_pb_entry_key(*a), lt_pb_entry_key(*b));
 }
 
 static void sort_maps(ProtobufCMessage *message);
