@@ -17,12 +17,6 @@ enum {
     CURVES_MAX = 256,
 };
 
-/* An encrypted key is an error here: without this OpenSSL would ask at the terminal. */
-static int refuse_password(char *buf LT_UNUSED, int size LT_UNUSED, int is_write LT_UNUSED, void *ctx LT_UNUSED)
-{
-    return -1;
-}
-
 void tls_take_openssl_error(char *out, size_t size, const char *otherwise)
 {
     unsigned long code = ERR_get_error();
@@ -43,40 +37,22 @@ static lt_rc fail_openssl(struct lt_err *err, const char *what)
     return lt_err_set(err, LT_E_BAD, "%s: %s", what, reason);
 }
 
-static BIO *open_pem(lt_str pem)
-{
-    LT_ASSERT(pem.len <= INT32_MAX);
-    BIO *bio = BIO_new_mem_buf(pem.ptr == NULL ? "" : pem.ptr, (int)pem.len);
-    LT_ASSERT(bio != NULL);
-    return bio;
-}
-
-/* Reading stopped: at the end of the PEM text (fine) or at something broken. */
-static bool is_pem_end(void)
-{
-    unsigned long code = ERR_peek_last_error();
-    bool is_end = ERR_GET_LIB(code) == ERR_LIB_PEM && ERR_GET_REASON(code) == PEM_R_NO_START_LINE;
-    if (is_end)
-        ERR_clear_error();
-    return is_end;
-}
-
 /* --- own certificate --- */
 
 static lt_rc use_chain(struct lt_tls_ctx *ctx, BIO *bio, struct lt_err *err)
 {
-    X509 *leaf = PEM_read_bio_X509_AUX(bio, NULL, refuse_password, NULL);
+    X509 *leaf = PEM_read_bio_X509_AUX(bio, NULL, x509_refuse_password, NULL);
     if (leaf == NULL)
         return fail_openssl(err, "certificate chain");
-    ctx->own_uri = x509_first_san(leaf, GEN_URI);
+    ctx->own_uri = x509_first_san(leaf, LT_SAN_URI);
     int is_used = SSL_CTX_use_certificate(ctx->ssl_ctx, leaf);
     X509_free(leaf);
     if (is_used != 1)
         return fail_openssl(err, "certificate chain");
     for (int i = 0; i < CHAIN_CERTS_MAX; i++) {
-        X509 *ca = PEM_read_bio_X509(bio, NULL, refuse_password, NULL);
+        X509 *ca = PEM_read_bio_X509(bio, NULL, x509_refuse_password, NULL);
         if (ca == NULL)
-            return is_pem_end() ? LT_OK : fail_openssl(err, "certificate chain");
+            return x509_is_pem_end() ? LT_OK : fail_openssl(err, "certificate chain");
         if (SSL_CTX_add0_chain_cert(ctx->ssl_ctx, ca) != 1) {
             X509_free(ca);
             return fail_openssl(err, "certificate chain");
@@ -91,13 +67,15 @@ static lt_rc load_identity(struct lt_tls_ctx *ctx, const struct lt_tls_opts *opt
         return LT_OK;
     if (opts->cert_chain_pem.len == 0 || opts->key_pem.len == 0)
         return lt_err_set(err, LT_E_BAD, "a certificate chain and a private key go together");
-    BIO *bio = open_pem(opts->cert_chain_pem);
+    if (opts->cert_chain_pem.len > LT_X509_PEM_MAX || opts->key_pem.len > LT_X509_PEM_MAX)
+        return lt_err_set(err, LT_E_LIMIT, "certificate chain or private key: too long");
+    BIO *bio = x509_open_pem(opts->cert_chain_pem);
     lt_rc rc = use_chain(ctx, bio, err);
     BIO_free(bio);
     LT_TRY(rc);
 
-    bio = open_pem(opts->key_pem);
-    EVP_PKEY *key = PEM_read_bio_PrivateKey(bio, NULL, refuse_password, NULL);
+    bio = x509_open_pem(opts->key_pem);
+    EVP_PKEY *key = PEM_read_bio_PrivateKey(bio, NULL, x509_refuse_password, NULL);
     BIO_free(bio);
     if (key == NULL)
         return fail_openssl(err, "private key");
@@ -113,11 +91,11 @@ static lt_rc load_identity(struct lt_tls_ctx *ctx, const struct lt_tls_opts *opt
 static lt_rc trust_certs(struct lt_tls_ctx *ctx, lt_str pem, struct lt_err *err)
 {
     X509_STORE *store = SSL_CTX_get_cert_store(ctx->ssl_ctx);
-    BIO *bio = open_pem(pem);
+    BIO *bio = x509_open_pem(pem);
     lt_rc rc = LT_OK;
     int count = 0;
     while (rc == LT_OK) {
-        X509 *ca = PEM_read_bio_X509_AUX(bio, NULL, refuse_password, NULL);
+        X509 *ca = PEM_read_bio_X509_AUX(bio, NULL, x509_refuse_password, NULL);
         if (ca == NULL)
             break;
         if (++count > TRUSTED_CERTS_MAX)
@@ -129,7 +107,7 @@ static lt_rc trust_certs(struct lt_tls_ctx *ctx, lt_str pem, struct lt_err *err)
         X509_free(ca);
     }
     BIO_free(bio);
-    if (rc == LT_OK && !is_pem_end())
+    if (rc == LT_OK && !x509_is_pem_end())
         rc = fail_openssl(err, "trusted CA");
     if (rc == LT_OK && count == 0)
         rc = lt_err_set(err, LT_E_BAD, "trusted CA: no certificate in the PEM text");
@@ -139,18 +117,18 @@ static lt_rc trust_certs(struct lt_tls_ctx *ctx, lt_str pem, struct lt_err *err)
 static lt_rc load_crls(struct lt_tls_ctx *ctx, lt_str pem, struct lt_err *err)
 {
     X509_STORE *store = SSL_CTX_get_cert_store(ctx->ssl_ctx);
-    BIO *bio = open_pem(pem);
+    BIO *bio = x509_open_pem(pem);
     lt_rc rc = LT_OK;
     int count = 0;
     X509_CRL *crl;
-    while (rc == LT_OK && (crl = PEM_read_bio_X509_CRL(bio, NULL, refuse_password, NULL)) != NULL) {
+    while (rc == LT_OK && (crl = PEM_read_bio_X509_CRL(bio, NULL, x509_refuse_password, NULL)) != NULL) {
         count++;
         if (X509_STORE_add_crl(store, crl) != 1)
             rc = fail_openssl(err, "CRL");
         X509_CRL_free(crl);
     }
     BIO_free(bio);
-    if (rc == LT_OK && (!is_pem_end() || count == 0))
+    if (rc == LT_OK && (!x509_is_pem_end() || count == 0))
         rc = lt_err_set(err, LT_E_BAD, "CRL: broken PEM text");
     if (rc == LT_OK)
         X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL);
@@ -161,6 +139,8 @@ static lt_rc load_trust(struct lt_tls_ctx *ctx, const struct lt_tls_opts *opts, 
 {
     if (opts->verify_peer && opts->ca_pem.len == 0)
         return lt_err_set(err, LT_E_BAD, "the peer must be verified, but no CA is trusted");
+    if (opts->ca_pem.len > LT_X509_PEM_MAX || opts->crl_pem.len > LT_X509_PEM_MAX)
+        return lt_err_set(err, LT_E_LIMIT, "trusted CA or CRL: too long");
     if (opts->verify_peer) {
         LT_TRY(trust_certs(ctx, opts->ca_pem, err));
         /* a trusted intermediate is an anchor too, as in Envoy */

@@ -5,11 +5,10 @@
 #define LT_NET_TLS_PRIV_H
 
 #include <openssl/ssl.h>
-#include <openssl/x509.h>
-#include <openssl/x509v3.h>
 #include <stdatomic.h>
 
 #include "net/tls.h"
+#include "net/x509_priv.h"
 
 enum { TLS_ALPN_WIRE_MAX = 512 }; /* of a whole protocol list as it stands in the hello */
 
@@ -59,10 +58,5 @@ void tls_peer_text_free(struct tls_peer_text *text);
 lt_rc tls_alpn_encode(const lt_str *names, size_t count, unsigned char out[TLS_ALPN_WIRE_MAX], size_t *ret_len);
 /* The first error of OpenSSL's queue, "CERTIFICATE_VERIFY_FAILED" say, or `otherwise`; empties the queue. */
 void tls_take_openssl_error(char *out, size_t size, const char *otherwise);
-
-/* --- x509.c --- */
-
-/* The first SAN of that kind (GEN_URI, GEN_DNS), on the heap, "" when there is none. */
-char *x509_first_san(X509 *cert, int general_name_type);
 
 #endif

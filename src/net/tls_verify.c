@@ -2,7 +2,6 @@
  * net/tls_verify.c - is the peer who it must be: its chain by OpenSSL, its names (SANs) here.
  * Trust: certificates are a stranger's.   Start at: tls_verify_cert().
  */
-#include <arpa/inet.h>
 #include <openssl/err.h>
 
 #include "net/tls_priv.h"
@@ -59,40 +58,6 @@ static bool matches(const struct lt_san_matcher *matcher, lt_san_type type, lt_s
 
 /* --- the names of a certificate --- */
 
-static lt_str ip_text(const ASN1_OCTET_STRING *ip, char out[INET6_ADDRSTRLEN])
-{
-    int family = ip->length == 4 ? AF_INET : ip->length == 16 ? AF_INET6 : 0;
-    if (family == 0 || inet_ntop(family, ip->data, out, INET6_ADDRSTRLEN) == NULL)
-        return LT_STR_NULL;
-    return lt_str_of(out);
-}
-
-/* False for kinds that nobody matches, and for text with a NUL inside, which is there to deceive. */
-static bool read_san(const GENERAL_NAME *name, char ip[INET6_ADDRSTRLEN], lt_san_type *ret_type, lt_str *ret_text)
-{
-    switch (name->type) {
-    case GEN_URI:
-        *ret_type = LT_SAN_URI;
-        break;
-    case GEN_DNS:
-        *ret_type = LT_SAN_DNS;
-        break;
-    case GEN_EMAIL:
-        *ret_type = LT_SAN_EMAIL;
-        break;
-    case GEN_IPADD:
-        *ret_type = LT_SAN_IP;
-        *ret_text = ip_text(name->d.iPAddress, ip);
-        return ret_text->len > 0;
-    default:
-        return false;
-    }
-    /* URI, DNS and e-mail share one representation */
-    const ASN1_IA5STRING *text = name->d.ia5;
-    *ret_text = lt_str_make(text->data, (size_t)text->length);
-    return text->length > 0 && lt_str_find_char(*ret_text, '\0') < 0;
-}
-
 static bool is_any_match(const struct lt_tls *tls, lt_san_type type, lt_str san)
 {
     for (size_t i = 0; i < tls->san_count; i++) {
@@ -109,10 +74,10 @@ static bool has_matching_san(const struct lt_tls *tls, X509 *cert, char *seen, s
     bool is_match = false;
     size_t used = 0;
     for (int i = 0; i < sk_GENERAL_NAME_num(names) && !is_match; i++) {
-        char ip[INET6_ADDRSTRLEN];
+        char ip[X509_IP_TEXT_MAX];
         lt_san_type type = LT_SAN_ANY_TYPE;
         lt_str san = LT_STR_NULL;
-        if (!read_san(sk_GENERAL_NAME_value(names, i), ip, &type, &san))
+        if (!x509_read_san(sk_GENERAL_NAME_value(names, i), ip, &type, &san))
             continue;
         is_match = is_any_match(tls, type, san);
         if (used < seen_size)
@@ -212,38 +177,24 @@ void tls_peer_text_free(struct tls_peer_text *text)
     *text = (struct tls_peer_text){0};
 }
 
-static char *make_subject(X509 *cert)
-{
-    BIO *bio = BIO_new(BIO_s_mem());
-    LT_ASSERT(bio != NULL);
-    (void)X509_NAME_print_ex(bio, X509_get_subject_name(cert), 0, XN_FLAG_RFC2253);
-    char *data = NULL;
-    long len = BIO_get_mem_data(bio, &data);
-    char *text = lt_str_dupz(lt_str_make(data, len > 0 ? (size_t)len : 0));
-    BIO_free(bio);
-    return text;
-}
-
-static char *make_sha256(X509 *cert)
-{
-    unsigned char digest[EVP_MAX_MD_SIZE];
-    unsigned len = 0;
-    if (X509_digest(cert, EVP_sha256(), digest, &len) != 1)
-        return lt_strdup("");
-    char *text = lt_malloc(2 * (size_t)len + 1);
-    for (unsigned i = 0; i < len; i++)
-        (void)snprintf(text + 2 * (size_t)i, 3, "%02x", digest[i]);
-    return text;
-}
-
 static char *make_uri(X509 *cert)
 {
-    return x509_first_san(cert, GEN_URI);
+    return x509_first_san(cert, LT_SAN_URI);
 }
 
 static char *make_dns(X509 *cert)
 {
-    return x509_first_san(cert, GEN_DNS);
+    return x509_first_san(cert, LT_SAN_DNS);
+}
+
+static char *make_subject(X509 *cert)
+{
+    return x509_name_text(X509_get_subject_name(cert));
+}
+
+static char *make_sha256(X509 *cert)
+{
+    return x509_sha256_text(cert);
 }
 
 /* Nothing that a peer merely claims is told: without verification all are empty. */
