@@ -363,8 +363,11 @@ static lt_rc parser_error(const struct reader *r)
     const char *problem = p->problem != NULL ? p->problem : "not YAML";
     if (p->error == YAML_READER_ERROR)
         return lt_err_set(r->err, LT_E_BAD, "line %zu: %s", r->line_offset + p->mark.line, problem);
-    return lt_err_set(r->err, LT_E_BAD, "line %zu, column %zu: %s%s%s", r->line_offset + p->problem_mark.line,
-                      p->problem_mark.column + 1, problem, p->context != NULL ? " " : "", p->context != NULL ? p->context : "");
+    if (p->context == NULL)
+        return lt_err_set(r->err, LT_E_BAD, "line %zu, column %zu: %s", r->line_offset + p->problem_mark.line,
+                          p->problem_mark.column + 1, problem);
+    return lt_err_set(r->err, LT_E_BAD, "line %zu, column %zu: %s %s from line %zu on", r->line_offset + p->problem_mark.line,
+                      p->problem_mark.column + 1, problem, p->context, r->line_offset + p->context_mark.line);
 }
 
 static lt_rc read_events(struct reader *r)
