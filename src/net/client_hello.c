@@ -109,7 +109,7 @@ lt_rc lt_client_hello_parse(lt_str bytes, struct lt_client_hello *ret_hello)
     if (type != RECORD_HANDSHAKE)
         return LT_E_BAD;
     if (!take_number(&rest, 2, &version) || !take_number(&rest, 2, &record_len))
-        return rest.len > 0 && rest.ptr[0] != 3 ? LT_E_BAD : LT_AGAIN;
+        return bytes.len > 1 && bytes.ptr[1] != 3 ? LT_E_BAD : LT_AGAIN;
     if (version >> 8 != 3 || record_len < 4 || record_len > RECORD_BYTES_MAX)
         return LT_E_BAD;
     if (rest.len > 0 && (unsigned char)rest.ptr[0] != MESSAGE_CLIENT_HELLO)

@@ -148,8 +148,9 @@ static lt_rc load_trust(struct lt_tls_ctx *ctx, const struct lt_tls_opts *opts, 
         if (opts->crl_pem.len > 0)
             LT_TRY(load_crls(ctx, opts->crl_pem, err));
     }
+    /* a client always asks tls_verify_cert, which knows what this connection expects */
     int mode = SSL_VERIFY_NONE;
-    if (opts->verify_peer || opts->require_peer_cert)
+    if (!opts->is_server || opts->verify_peer || opts->require_peer_cert)
         mode |= SSL_VERIFY_PEER;
     if (opts->is_server && opts->require_peer_cert)
         mode |= SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
@@ -250,7 +251,7 @@ static void set_defaults(struct lt_tls_ctx *ctx, bool allow_resumption)
 {
     SSL_CTX *ssl_ctx = ctx->ssl_ctx;
     SSL_CTX_set_mode(ssl_ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
-                                  SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+                                  SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_NO_AUTO_CHAIN);
     SSL_CTX_set_options(ssl_ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_IGNORE_UNEXPECTED_EOF |
                                      SSL_OP_CIPHER_SERVER_PREFERENCE);
     /* a record comes with one system call, not one for its header and one for the rest */
