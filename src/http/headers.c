@@ -151,14 +151,17 @@ lt_str lt_headers_joined(const struct lt_headers *headers, lt_str name)
     return lt_str_make(text, (size_t)(end - text));
 }
 
-static void grow(struct lt_headers *headers)
+static lt_rc grow(struct lt_headers *headers)
 {
     uint32_t cap = headers->cap == 0 ? (uint32_t)LT_HEADERS_FIRST : headers->cap * 2;
-    struct lt_header *items = lt_arena_make_n(headers->arena, struct lt_header, cap);
+    struct lt_header *items = lt_arena_try_alloc(headers->arena, cap * sizeof(*items));
+    if (items == NULL)
+        return LT_E_LIMIT;
     if (headers->count > 0)
         memcpy(items, headers->items, headers->count * sizeof(*items));
     headers->items = items;
     headers->cap = cap;
+    return LT_OK;
 }
 
 static lt_rc add(struct lt_headers *headers, lt_header_id id, lt_str name, lt_str value)
@@ -167,7 +170,7 @@ static lt_rc add(struct lt_headers *headers, lt_header_id id, lt_str name, lt_st
     if (headers->count >= headers->count_max || bytes > headers->bytes_max - headers->bytes)
         return LT_E_LIMIT;
     if (LT_UNLIKELY(headers->count == headers->cap))
-        grow(headers);
+        LT_TRY(grow(headers));
     headers->items[headers->count++] = (struct lt_header){name, value, (uint8_t)id};
     headers->bytes += (uint32_t)bytes;
     headers->present[id >> 6] |= 1ull << (id & 63);

@@ -67,11 +67,11 @@ lt_str lt_headers_value(const struct lt_headers *headers, lt_header_id id);
 lt_str lt_headers_value_of(const struct lt_headers *headers, lt_str name);
 /*
  * All values of the name joined by "," as RFC 9110 section 5.3 allows (";" for cookies); copied into the arena only
- * when there are several. ptr NULL when there is none.
+ * when there are several (which must have room for it). ptr NULL when there is none.
  */
 lt_str lt_headers_joined(const struct lt_headers *headers, lt_str name);
 
-/* At the end. name and value are borrowed. LT_E_LIMIT beyond the limits; nothing is added then. */
+/* At the end. name and value are borrowed. LT_E_LIMIT beyond the limits or the arena's; nothing is added then. */
 LT_MUST lt_rc lt_headers_add(struct lt_headers *headers, lt_str name, lt_str value);
 LT_MUST lt_rc lt_headers_add_id(struct lt_headers *headers, lt_header_id id, lt_str value);
 /* Replaces the first entry's value and drops further ones; adds when there is none. */
@@ -88,7 +88,7 @@ uint32_t lt_headers_remove_prefix(struct lt_headers *headers, lt_str prefix);
 
 /* Appends every entry of src as it is. */
 LT_MUST lt_rc lt_headers_add_all(struct lt_headers *headers, const struct lt_headers *src);
-/* Copies all names and values into the list's arena, so that the bytes they came from may go. */
+/* Copies all names and values into the list's arena (which must have room), so that the bytes they came from may go. */
 void lt_headers_own(struct lt_headers *headers);
 
 #endif
