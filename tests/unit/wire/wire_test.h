@@ -13,6 +13,7 @@
 
 #include "wire/json.h"
 #include "wire/pbjson.h"
+#include "wire/struct.h"
 #include "wire/yaml.h"
 
 /* One arena for the group, emptied before each test. */
@@ -67,14 +68,20 @@ static inline const char *doc_text(const struct lt_doc *doc)
     return finish_json(&w, &buf);
 }
 
-static inline const char *message_text(const void *message)
+static inline const char *message_text_with(const void *message, bool shows_secrets)
 {
+    struct lt_pbjson_write_opts opts = {.shows_secrets = shows_secrets};
     struct lt_buf buf;
     struct lt_json_writer w;
     lt_buf_init(&buf, 64u << 20);
     lt_json_writer_init(&w, &buf, 0);
-    lt_pbjson_write(&w, arena, message, NULL);
+    lt_pbjson_write(&w, arena, message, &opts);
     return finish_json(&w, &buf);
+}
+
+static inline const char *message_text(const void *message)
+{
+    return message_text_with(message, false);
 }
 
 #define assert_text_has(text, piece) \
