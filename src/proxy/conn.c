@@ -2,7 +2,7 @@
  * proxy/conn.c - one downstream connection from accept to the codec: where it was meant to go, what it speaks, which filter chain
  * takes it, TLS. Then http.c or tcp.c has it.
  *
- * INSPECT -> HANDSHAKE -> HTTP or TCP -> CLOSED
+ * INSPECT -> HANDSHAKE -> HTTP or TCP -> (LINGER ->) CLOSED
  *
  * A connection that was redirected belongs to the listener of its original destination. Inspectors peek at the first bytes only
  * where they are asked for, so that a server which speaks first is not waited for.
@@ -19,6 +19,7 @@
 
 enum {
     PEEK_MAX = 16 * 1024,       /* of a ClientHello */
+    LINGER_MS = 1000,           /* Envoy's delayed_close_timeout */
     APPLICATION_PROTOCOLS_MAX = 16,
 };
 
@@ -79,6 +80,26 @@ void px_conn_close(struct px_conn *conn)
     px_pin_drop(&conn->pin);
     count_connections(conn->worker, -1);
     px_bury(conn->worker, conn);
+}
+
+static void run_linger(struct px_conn *conn)
+{
+    for (int reads = 0; reads < 64 && conn->can_read; reads++) {
+        conn->in.floor = conn->in.pos = conn->in.end = 0;
+        lt_rc rc = px_input_read(conn->worker, &conn->in, &conn->transport, &conn->can_read);
+        if (rc != LT_OK && rc != LT_AGAIN) {
+            px_conn_close(conn);
+            return;
+        }
+    }
+}
+
+void px_conn_linger(struct px_conn *conn)
+{
+    conn->state = PX_CONN_LINGER;
+    (void)lt_transport_shutdown_write(&conn->transport);
+    px_conn_set_deadline(conn, LINGER_MS);
+    run_linger(conn);
 }
 
 /* --- what the first bytes say --- */
@@ -345,6 +366,7 @@ void px_conn_run(struct px_conn *conn)
     case PX_CONN_HANDSHAKE: handshake(conn); break;
     case PX_CONN_HTTP: px_http_run(conn); break;
     case PX_CONN_TCP: px_tcp_run(conn); break;
+    case PX_CONN_LINGER: run_linger(conn); break;
     case PX_CONN_CLOSED: break;
     }
 }

@@ -62,6 +62,11 @@ static inline lt_str px_input_unread(const struct px_input *in)
 LT_MUST lt_rc px_input_read(struct px_worker *worker, struct px_input *in, struct lt_transport *transport, bool *can_read);
 /* Makes the block larger, up to cap bytes; LT_E_LIMIT when it is as large already. Slices into it are dead afterwards. */
 LT_MUST lt_rc px_input_grow(struct px_worker *worker, struct px_input *in, uint32_t cap);
+/*
+ * When the kept head fills more than half of the block, what is unread moves to a fresh one. Returns the old one, which holds
+ * the head still: the caller frees it with free(). NULL: there was room enough.
+ */
+char *px_input_detach(struct px_worker *worker, struct px_input *in);
 /* What was unread stays, everything before it goes. Gives the block back when nothing is left. */
 void px_input_reset(struct px_worker *worker, struct px_input *in);
 void px_input_free(struct px_worker *worker, struct px_input *in);
@@ -179,7 +184,7 @@ LT_MUST lt_rc px_listeners_update(struct px_worker *worker, struct lt_err *err);
 struct px_listener *px_listener_for(struct px_worker *worker, const struct lt_addr *destination);
 void px_listeners_close(struct px_worker *worker);
 
-typedef enum { PX_CONN_INSPECT, PX_CONN_HANDSHAKE, PX_CONN_HTTP, PX_CONN_TCP, PX_CONN_CLOSED } px_conn_state;
+typedef enum { PX_CONN_INSPECT, PX_CONN_HANDSHAKE, PX_CONN_HTTP, PX_CONN_TCP, PX_CONN_LINGER, PX_CONN_CLOSED } px_conn_state;
 
 struct px_conn {
     struct lt_list link;               /* in worker->conns */
@@ -209,6 +214,11 @@ struct px_conn {
 void px_conn_accept(struct px_listener *listener, int fd, const struct lt_addr *peer);
 /* Ends it and everything that hangs on it. May be called from anywhere below; memory goes at the end of the turn. */
 void px_conn_close(struct px_conn *conn);
+/*
+ * The last byte was written: FIN now, and the end when the client's comes (or soon). Closing at once would reset the connection
+ * under a client that still sends, and take the response from it (RFC 9112 section 9.6).
+ */
+void px_conn_linger(struct px_conn *conn);
 /* Something may have changed: go on. */
 void px_conn_run(struct px_conn *conn);
 /* When nothing happens until then the connection is closed (HTTP: the request times out). */
@@ -227,6 +237,19 @@ void px_http_on_upstream(struct px_request *request);
 void px_http_on_upstream_failed(struct px_request *request);
 /* The cluster has room again: the first of cluster->waiting goes on. */
 void px_http_wake_first(struct px_cluster *cluster);
+
+/* --- bytes that are only passed on (pump.c) --- */
+
+struct px_side {
+    struct px_input *in;
+    struct lt_transport *from, *to;
+    bool *can_read, *can_write;
+    bool *ended, *end_sent; /* from has ended; to was told */
+    uint64_t *count;        /* bytes written */
+};
+
+/* Reads and writes until neither goes on. LT_AGAIN: wait; LT_EOF: this direction is done; an error ends the connection. */
+LT_MUST lt_rc px_pump(struct px_worker *worker, const struct px_side *side);
 
 /* --- TCP (tcp.c) --- */
 

@@ -157,74 +157,19 @@ void px_tcp_timeout(struct px_conn *conn)
 
 /* --- moving bytes --- */
 
-struct side {
-    struct px_input *in;
-    struct lt_transport *from, *to;
-    bool *can_read, *can_write;
-    bool *ended, *end_sent;
-    uint64_t *count;
-};
-
-static lt_rc write_out(const struct side *side)
-{
-    while (side->in->pos < side->in->end) {
-        lt_str unread = px_input_unread(side->in);
-        struct iovec iov = {(void *)unread.ptr, unread.len};
-        size_t put = 0;
-        if (!*side->can_write)
-            return LT_AGAIN;
-        lt_rc rc = lt_transport_writev(side->to, &iov, 1, &put);
-        if (rc == LT_AGAIN)
-            *side->can_write = false;
-        if (rc != LT_OK)
-            return rc;
-        side->in->pos += (uint32_t)put;
-        *side->count += put;
-    }
-    return LT_OK;
-}
-
-/* Reads and writes until neither goes on. LT_AGAIN: wait; LT_EOF: this direction is done; an error ends the connection. */
-static lt_rc pump(struct px_worker *worker, const struct side *side)
-{
-    for (int turns = 0; turns < 64; turns++) {
-        lt_rc rc = write_out(side);
-        if (rc != LT_OK)
-            return rc;
-        if (*side->ended) {
-            if (!*side->end_sent && lt_transport_shutdown_write(side->to) == LT_AGAIN)
-                return LT_AGAIN;
-            *side->end_sent = true;
-            return LT_EOF;
-        }
-        if (!*side->can_read)
-            break;
-        rc = px_input_read(worker, side->in, side->from, side->can_read);
-        if (rc == LT_EOF)
-            *side->ended = true;
-        else if (rc == LT_AGAIN)
-            break;
-        else if (rc != LT_OK)
-            return rc;
-    }
-    if (side->in->pos == side->in->end)
-        px_input_free(worker, side->in); /* an idle connection holds no block */
-    return LT_AGAIN;
-}
-
 void px_tcp_run(struct px_conn *conn)
 {
     struct px_tcp *tcp = conn->tcp;
     if (!tcp->is_open)
         return; /* what the client sends waits in the kernel */
     struct px_upstream *up = tcp->up;
-    struct side to_server = {&conn->in, &conn->transport, &up->transport, &conn->can_read, &up->can_write,
+    struct px_side to_server = {&conn->in, &conn->transport, &up->transport, &conn->can_read, &up->can_write,
                              &tcp->client_ended, &tcp->client_end_sent, &tcp->received};
-    struct side to_client = {&up->in, &up->transport, &conn->transport, &up->can_read, &conn->can_write,
+    struct px_side to_client = {&up->in, &up->transport, &conn->transport, &up->can_read, &conn->can_write,
                              &tcp->server_ended, &tcp->server_end_sent, &tcp->sent};
     uint64_t moved = tcp->received + tcp->sent;
-    lt_rc there = pump(conn->worker, &to_server);
-    lt_rc back = pump(conn->worker, &to_client);
+    lt_rc there = px_pump(conn->worker, &to_server);
+    lt_rc back = px_pump(conn->worker, &to_client);
     if ((there != LT_AGAIN && there != LT_EOF) || (back != LT_AGAIN && back != LT_EOF)) {
         px_conn_close(conn);
         return;

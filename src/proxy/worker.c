@@ -147,6 +147,20 @@ void px_input_free(struct px_worker *worker, struct px_input *in)
     *in = (struct px_input){0};
 }
 
+char *px_input_detach(struct px_worker *worker, struct px_input *in)
+{
+    if (in->floor <= in->cap / 2)
+        return NULL;
+    char *old = in->data;
+    uint32_t unread = in->end - in->pos;
+    in->data = unread <= PX_BLOCK_BYTES ? take_block(worker) : lt_malloc(in->cap);
+    in->cap = unread <= PX_BLOCK_BYTES ? (uint32_t)PX_BLOCK_BYTES : in->cap;
+    memcpy(in->data, old + in->pos, unread);
+    in->floor = in->pos = 0;
+    in->end = unread;
+    return old;
+}
+
 void px_input_reset(struct px_worker *worker, struct px_input *in)
 {
     in->floor = 0;

@@ -1,0 +1,303 @@
+/*
+ * proxy/edits.c - what the proxy does to heads on their way: headers that it adds, sets and takes out, rewrites, the head as it is
+ * written. Rules: Envoy's http_conn_man/headers, Istio's HttpConnectionManager fields.
+ * Start at: px_request_edit(), px_response_edit().
+ */
+#include <stdio.h>
+
+#include "http/url.h"
+#include "proxy/request.h"
+
+/* --- header edits of the configuration --- */
+
+static lt_rc edit_value(struct px_request *request, const struct px_header_edit *edit, lt_str *ret_value)
+{
+    *ret_value = edit->value;
+    if (!edit->has_operators)
+        return LT_OK;
+    char text[4][LT_ADDR_TEXT_MAX];
+    struct px_log_facts facts;
+    struct lt_buf out;
+    lt_buf_init(&out, 16 * 1024);
+    px_request_log_facts(request, &facts, text);
+    lt_rc rc = px_format_text(edit->value, &facts, &out);
+    if (rc == LT_OK)
+        *ret_value = lt_arena_str(request->arena, lt_buf_str(&out));
+    lt_buf_fini(&out);
+    return rc;
+}
+
+static lt_rc apply_edit(struct px_request *request, struct lt_headers *headers, const struct px_header_edit *edit)
+{
+    lt_str value;
+    LT_TRY(edit_value(request, edit, &value));
+    if (value.len == 0)
+        return LT_OK; /* Envoy leaves out what formats to nothing */
+    bool is_there = lt_headers_find_name(headers, edit->name) != NULL;
+    switch (edit->action) {
+    case PX_APPEND: return lt_headers_add(headers, edit->name, value);
+    case PX_ADD_IF_ABSENT: return is_there ? LT_OK : lt_headers_add(headers, edit->name, value);
+    case PX_OVERWRITE_OR_ADD: return lt_headers_set(headers, edit->name, value);
+    case PX_OVERWRITE_IF_EXISTS: return is_there ? lt_headers_set(headers, edit->name, value) : LT_OK;
+    }
+    return LT_OK;
+}
+
+static lt_rc apply_edits(struct px_request *request, struct lt_headers *headers, const struct px_header_edits *edits)
+{
+    for (size_t i = 0; i < edits->remove_count; i++)
+        lt_headers_remove_name(headers, edits->remove[i]);
+    for (size_t i = 0; i < edits->add_count; i++)
+        LT_TRY(apply_edit(request, headers, &edits->add[i]));
+    return LT_OK;
+}
+
+/* --- request --- */
+
+/* A UUID of version 4 (RFC 9562), by the worker's generator: an id, not a secret. */
+static lt_str make_request_id(struct px_request *request)
+{
+    uint64_t a = lt_prng_next(&request->worker->prng), b = lt_prng_next(&request->worker->prng);
+    a = (a & ~0xf000ull) | 0x4000;
+    b = (b & ~(3ull << 62)) | 2ull << 62;
+    return lt_arena_printf(request->arena, "%08x-%04x-%04x-%04x-%012llx", (unsigned)(a >> 32), (unsigned)(a >> 16 & 0xffff),
+                           (unsigned)(a & 0xffff), (unsigned)(b >> 48), (unsigned long long)(b & 0xffffffffffffull));
+}
+
+/* Headers by which a stranger could steer an edge proxy or pose as one. */
+static const lt_header_id edge_only[] = {
+    LT_H_X_ENVOY_DECORATOR_OPERATION, LT_H_X_ENVOY_DOWNSTREAM_SERVICE_CLUSTER, LT_H_X_ENVOY_DOWNSTREAM_SERVICE_NODE,
+    LT_H_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, LT_H_X_ENVOY_ATTEMPT_COUNT,
+};
+
+static lt_rc forward_address(struct px_request *request, struct lt_headers *headers)
+{
+    char text[LT_ADDR_TEXT_MAX];
+    lt_str ip = lt_addr_format_ip(&request->conn->peer, text);
+    lt_str before = lt_headers_joined(headers, LT_STR("x-forwarded-for"));
+    lt_str value = before.len > 0 ? lt_arena_printf(request->arena, "%.*s,%.*s", LT_STR_ARG(before), LT_STR_ARG(ip))
+                                  : lt_arena_str(request->arena, ip);
+    for (size_t i = 0; i < LT_ARRAY_LEN(edge_only); i++)
+        lt_headers_remove(headers, edge_only[i]);
+    return lt_headers_set_id(headers, LT_H_X_FORWARDED_FOR, value);
+}
+
+static lt_str client_cert_element(struct px_request *request)
+{
+    const struct px_hcm_conf *hcm = request->hcm;
+    const struct lt_transport *transport = &request->conn->transport;
+    struct lt_buf out;
+    lt_buf_init(&out, 16 * 1024);
+    lt_buf_addf(&out, "By=%s;Hash=%.*s", request->worker->own_principal, LT_STR_ARG(lt_tls_peer_sha256(transport)));
+    if (hcm->xfcc_subject)
+        lt_buf_addf(&out, ";Subject=\"%.*s\"", LT_STR_ARG(lt_tls_peer_subject(transport)));
+    if (hcm->xfcc_uri)
+        lt_buf_addf(&out, ";URI=%.*s", LT_STR_ARG(lt_tls_peer_uri(transport)));
+    lt_str dns = hcm->xfcc_dns ? lt_tls_peer_dns(transport) : LT_STR_NULL;
+    if (dns.len > 0)
+        lt_buf_addf(&out, ";DNS=%.*s", LT_STR_ARG(dns));
+    lt_str element = lt_arena_str(request->arena, lt_buf_str(&out));
+    lt_buf_fini(&out);
+    return element;
+}
+
+/* forward_client_cert_details. Without mutual TLS whoever claims an identity here is not believed. */
+static lt_rc forward_client_cert(struct px_request *request, struct lt_headers *headers)
+{
+    bool is_mutual = lt_tls_has_verified_peer(&request->conn->transport);
+    px_xfcc_mode mode = request->hcm->xfcc;
+    if (mode == PX_XFCC_ALWAYS_FORWARD)
+        return LT_OK;
+    if (!is_mutual || mode == PX_XFCC_SANITIZE) {
+        lt_headers_remove(headers, LT_H_X_FORWARDED_CLIENT_CERT);
+        return LT_OK;
+    }
+    if (mode == PX_XFCC_FORWARD_ONLY)
+        return LT_OK;
+    lt_str element = client_cert_element(request);
+    lt_str before = lt_headers_value(headers, LT_H_X_FORWARDED_CLIENT_CERT);
+    if (mode == PX_XFCC_APPEND_FORWARD && before.len > 0)
+        element = lt_arena_printf(request->arena, "%.*s,%.*s", LT_STR_ARG(before), LT_STR_ARG(element));
+    return lt_headers_set_id(headers, LT_H_X_FORWARDED_CLIENT_CERT, element);
+}
+
+static lt_rc rewrite_path(struct px_request *request, struct lt_headers *headers)
+{
+    const struct px_route *route = request->route;
+    lt_str before = request->path;
+    if (route->prefix_rewrite.len > 0) {
+        /* prefix, or the whole path of an exact match */
+        lt_str rest = lt_str_from(before, route->path.len);
+        request->path = lt_arena_printf(request->arena, "%.*s%.*s", LT_STR_ARG(route->prefix_rewrite), LT_STR_ARG(rest));
+    } else if (route->regex_rewrite != NULL) {
+        struct lt_buf out;
+        lt_buf_init(&out, PX_RQ_HEADS_MAX);
+        struct lt_url_parts parts = lt_url_split(before);
+        lt_rc rc = lt_regex_replace(route->regex_rewrite, parts.path, route->regex_substitution, &out);
+        if (rc == LT_OK)
+            request->path = parts.has_query ? lt_arena_printf(request->arena, "%.*s?%.*s", LT_STR_ARG(lt_buf_str(&out)),
+                                                              LT_STR_ARG(parts.query))
+                                            : lt_arena_str(request->arena, lt_buf_str(&out));
+        lt_buf_fini(&out);
+        LT_TRY(rc);
+    } else {
+        return LT_OK;
+    }
+    request->original_path = before;
+    return lt_headers_set(headers, LT_STR("x-envoy-original-path"), before);
+}
+
+static lt_rc rewrite_host(struct px_request *request, struct lt_headers *headers)
+{
+    if (request->route->host_rewrite.len == 0)
+        return LT_OK;
+    request->authority = request->route->host_rewrite;
+    (void)headers;
+    return LT_OK;
+}
+
+static lt_rc add_timeout(struct px_request *request, struct lt_headers *headers)
+{
+    uint64_t timeout_ms = request->route->timeout_ms;
+    const struct px_retry *retry = request->route->retry;
+    if (retry != NULL && retry->per_try_timeout_ms != 0 && (timeout_ms == 0 || retry->per_try_timeout_ms < timeout_ms))
+        timeout_ms = retry->per_try_timeout_ms;
+    if (timeout_ms == 0)
+        return LT_OK;
+    lt_str text = lt_arena_printf(request->arena, "%llu", (unsigned long long)timeout_ms);
+    return lt_headers_set_id(headers, LT_H_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, text);
+}
+
+static lt_rc edit_by_config(struct px_request *request, struct lt_headers *headers)
+{
+    /* Envoy's order: the most specific last, unless most_specific_header_mutations_wins says otherwise */
+    if (request->weighted != NULL)
+        LT_TRY(apply_edits(request, headers, &request->weighted->request));
+    LT_TRY(apply_edits(request, headers, &request->route->request));
+    LT_TRY(apply_edits(request, headers, &request->vhost->request));
+    return apply_edits(request, headers, &request->routes->request);
+}
+
+lt_rc px_request_edit(struct px_request *request)
+{
+    const struct px_hcm_conf *hcm = request->hcm;
+    struct lt_headers *headers = &request->head.headers;
+    LT_TRY(lt_h1_strip_hop_by_hop(headers, request->head.wants_upgrade));
+    if (!hcm->proxy_100_continue)
+        lt_headers_remove(headers, LT_H_EXPECT);
+    LT_TRY(forward_client_cert(request, headers));
+    if (hcm->use_remote_address)
+        LT_TRY(forward_address(request, headers));
+    if (hcm->use_remote_address || !lt_headers_may_have(headers, LT_H_X_FORWARDED_PROTO))
+        LT_TRY(lt_headers_set_id(headers, LT_H_X_FORWARDED_PROTO, request->scheme));
+    bool has_id = lt_headers_find(headers, LT_H_X_REQUEST_ID) != NULL;
+    if (hcm->generate_request_id && (!has_id || hcm->use_remote_address))
+        LT_TRY(lt_headers_set_id(headers, LT_H_X_REQUEST_ID, make_request_id(request)));
+    LT_TRY(add_timeout(request, headers));
+    if (hcm->has_peer_metadata && !hcm->is_inbound)
+        px_telemetry_add_own(request->worker->telemetry, headers);
+    LT_TRY(edit_by_config(request, headers));
+    LT_TRY(rewrite_host(request, headers));
+    return rewrite_path(request, headers);
+}
+
+/* The head for this try; the attempt count differs from try to try. */
+lt_rc px_request_write_head(struct px_request *request)
+{
+    struct lt_headers *headers = &request->head.headers;
+    lt_buf_clear(&request->up_out, PX_BLOCK_BYTES);
+    if (request->vhost->include_attempt_count) {
+        lt_str text = lt_arena_printf(request->arena, "%u", request->attempts);
+        LT_TRY(lt_headers_set_id(headers, LT_H_X_ENVOY_ATTEMPT_COUNT, text));
+    }
+    LT_TRY(lt_headers_set_id(headers, LT_H_HOST, request->authority));
+    struct lt_h1_framing framing = {
+        .body = request->head.body,
+        .content_length = request->head.content_length,
+        .connection = request->head.wants_upgrade ? "upgrade" : NULL,
+        .lower_case = true,
+    };
+    /* "Content-Length: 0" of a POST is kept: some servers want it */
+    if (request->head.body == LT_H1_BODY_NONE && request->head.has_content_length)
+        framing.body = LT_H1_BODY_LENGTH;
+    request->sends_raw = request->head.body == LT_H1_BODY_CHUNKED;
+    return lt_h1_write_request(&request->up_out, request->method, request->path, 1, headers, &framing);
+}
+
+/* --- response --- */
+
+static lt_rc add_service_time(struct px_request *request, struct lt_headers *headers)
+{
+    uint64_t ms = (px_now_ns(request->worker) - request->up_start_ns) / LT_NS_PER_MS;
+    return lt_headers_set(headers, LT_STR("x-envoy-upstream-service-time"),
+                          lt_arena_printf(request->arena, "%llu", (unsigned long long)ms));
+}
+
+static lt_rc add_date(struct px_request *request, struct lt_headers *headers)
+{
+    if (lt_headers_find(headers, LT_H_DATE) != NULL)
+        return LT_OK;
+    char *text = lt_arena_bytes(request->arena, LT_HTTP_DATE_LEN + 1);
+    lt_http_date_format(lt_env_wall_ns(request->worker->env), text);
+    return lt_headers_add_id(headers, LT_H_DATE, lt_str_make(text, LT_HTTP_DATE_LEN));
+}
+
+static void read_response_peer(struct px_request *request, struct lt_headers *headers)
+{
+    if (!request->hcm->has_peer_metadata)
+        return;
+    bool had = false;
+    const struct px_peer *peer = px_telemetry_read_peer(request->worker->telemetry, headers, &had);
+    if (!request->hcm->is_inbound)
+        request->peer = peer;
+}
+
+lt_rc px_response_edit(struct px_request *request)
+{
+    struct lt_headers *headers = &request->rhead.headers;
+    bool is_upgrade = request->rhead.status == 101;
+    LT_TRY(lt_h1_strip_hop_by_hop(headers, is_upgrade));
+    read_response_peer(request, headers);
+    if (request->hcm->is_inbound && request->peer_asked)
+        px_telemetry_add_own(request->worker->telemetry, headers);
+    if (request->vhost != NULL && request->cluster != NULL)
+        LT_TRY(add_service_time(request, headers));
+    if (request->weighted != NULL)
+        LT_TRY(apply_edits(request, headers, &request->weighted->response));
+    if (request->route != NULL) {
+        LT_TRY(apply_edits(request, headers, &request->route->response));
+        LT_TRY(apply_edits(request, headers, &request->vhost->response));
+        LT_TRY(apply_edits(request, headers, &request->routes->response));
+    }
+    LT_TRY(add_date(request, headers));
+    return lt_headers_set_id(headers, LT_H_SERVER, request->hcm->server_name);
+}
+
+lt_rc px_response_write_head(struct px_request *request)
+{
+    struct px_conn *conn = request->conn;
+    struct lt_h1_head *head = &request->rhead;
+    bool closes = conn->is_closing || conn->is_draining || !request->head.keep_alive;
+    if (closes)
+        conn->is_closing = true;
+    request->response_raw = head->body == LT_H1_BODY_CHUNKED && request->head.minor == 1;
+    struct lt_h1_framing framing = {
+        .body = head->body,
+        .content_length = head->content_length,
+        .connection = head->status == 101 ? "upgrade" : closes ? "close" : request->head.minor == 0 ? "keep-alive" : NULL,
+        .lower_case = true,
+    };
+    if (head->body == LT_H1_BODY_CLOSE && request->head.minor == 1) {
+        framing.body = LT_H1_BODY_CHUNKED; /* an end that the client can see, on a connection that stays */
+        request->down_chunked = true;
+    } else if (head->body == LT_H1_BODY_CLOSE || (head->body == LT_H1_BODY_CHUNKED && request->head.minor == 0)) {
+        framing.body = LT_H1_BODY_CLOSE;
+        framing.connection = "close";
+        conn->is_closing = true;
+    } else if (head->body == LT_H1_BODY_NONE && head->has_content_length) {
+        framing.body = LT_H1_BODY_LENGTH;
+    } else if (head->body == LT_H1_BODY_NONE && head->is_chunked && head->status != 204 && head->status != 304) {
+        framing.body = LT_H1_BODY_CHUNKED;
+    }
+    return lt_h1_write_response(&request->down_out, head->status, LT_STR_NULL, 1, &head->headers, &framing);
+}

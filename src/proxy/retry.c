@@ -1,0 +1,108 @@
+/*
+ * proxy/retry.c - whether a failed try is repeated. The policy of the route decides, and it alone: what the application may have
+ * seen is not sent again unless the policy says so.
+ */
+#include "proxy/request.h"
+
+/* --- the policy's verdict --- */
+
+bool px_retry_covers_failure(const struct px_retry *retry, px_failure failure)
+{
+    uint32_t any = PX_RETRY_5XX | PX_RETRY_GATEWAY_ERROR;
+    switch (failure) {
+    case PX_FAIL_CONNECT: return (retry->on & (any | PX_RETRY_CONNECT_FAILURE | PX_RETRY_RESET | PX_RETRY_RESET_BEFORE_REQUEST)) != 0;
+    case PX_FAIL_RESET_BEFORE: return (retry->on & (any | PX_RETRY_RESET | PX_RETRY_RESET_BEFORE_REQUEST)) != 0;
+    case PX_FAIL_RESET: return (retry->on & (any | PX_RETRY_RESET)) != 0;
+    case PX_FAIL_TIMEOUT: return (retry->on & (any | PX_RETRY_RESET)) != 0; /* Envoy: a per-try timeout counts as a reset */
+    }
+    return false;
+}
+
+static const struct {
+    uint32_t bit;
+    const char *status;
+} grpc_bits[] = {
+    {PX_RETRY_GRPC_CANCELLED, "1"}, {PX_RETRY_GRPC_DEADLINE, "4"},     {PX_RETRY_GRPC_EXHAUSTED, "8"},
+    {PX_RETRY_GRPC_INTERNAL, "13"}, {PX_RETRY_GRPC_UNAVAILABLE, "14"},
+};
+
+bool px_retry_covers_status(const struct px_retry *retry, uint32_t code, lt_str grpc_status)
+{
+    if ((retry->on & PX_RETRY_5XX) != 0 && code >= 500 && code < 600)
+        return true;
+    if ((retry->on & PX_RETRY_GATEWAY_ERROR) != 0 && code >= 502 && code <= 504)
+        return true;
+    if ((retry->on & PX_RETRY_4XX) != 0 && code == 409)
+        return true;
+    for (size_t i = 0; (retry->on & PX_RETRY_STATUS_CODES) != 0 && i < retry->status_code_count; i++) {
+        if (retry->status_codes[i] == code)
+            return true;
+    }
+    for (size_t i = 0; grpc_status.len > 0 && i < LT_ARRAY_LEN(grpc_bits); i++) {
+        if ((retry->on & grpc_bits[i].bit) != 0 && lt_str_eqz(grpc_status, grpc_bits[i].status))
+            return true;
+    }
+    return false;
+}
+
+/* --- another try --- */
+
+/* Envoy: a random time up to base * 2^n - 1, at most the maximum. */
+static uint64_t backoff_ns(struct px_request *request, const struct px_retry *retry)
+{
+    unsigned shift = LT_MIN(request->attempts, 10u);
+    uint64_t limit_ms = LT_MIN(retry->backoff_base_ms << (shift > 0 ? shift - 1 : 0), retry->backoff_max_ms);
+    uint32_t span_us = (uint32_t)LT_MIN(limit_ms * 1000, (uint64_t)UINT32_MAX);
+    return span_us == 0 ? 0 : lt_prng_below(&request->worker->prng, span_us) * 1000ull;
+}
+
+static bool may_retry(struct px_request *request, const struct px_retry *retry)
+{
+    struct px_cluster *cluster = request->cluster;
+    if (request->response_begun || !request->replay_is_whole)
+        return false;
+    if (request->attempts > retry->num_retries) {
+        if (retry->num_retries > 0)
+            request->flags |= PX_FLAG_RETRY_LIMIT;
+        return false;
+    }
+    if (!request->counts_retry && cluster->retries_active >= cluster->conf->circuit.max_retries) {
+        request->flags |= PX_FLAG_UPSTREAM_OVERFLOW;
+        return false;
+    }
+    return !cluster->is_gone;
+}
+
+static bool try_again(struct px_request *request, const struct px_retry *retry)
+{
+    if (!may_retry(request, retry))
+        return false;
+    if (!request->counts_retry) {
+        request->counts_retry = true;
+        request->cluster->retries_active++;
+    }
+    px_cluster_count(request->cluster, PX_STAT_RQ_RETRY);
+    px_request_leave_upstream(request, false);
+    request->has_rhead = request->rhead_begun = false;
+    request->rhead.status = 0;
+    request->up_piece = LT_STR_NULL;
+    request->state = PX_RQ_WAIT;
+    request->resends = lt_buf_len(&request->replay) > 0 || request->is_sent;
+    request->is_sent = false;
+    request->replayed = 0;
+    lt_loop_timer_set(request->worker->loop, &request->try_timer, backoff_ns(request, retry));
+    return true;
+}
+
+bool px_request_retry_failure(struct px_request *request, px_failure failure)
+{
+    const struct px_retry *retry = request->route->retry;
+    return retry != NULL && px_retry_covers_failure(retry, failure) && try_again(request, retry);
+}
+
+bool px_request_retry_status(struct px_request *request)
+{
+    const struct px_retry *retry = request->route->retry;
+    lt_str grpc_status = lt_headers_value(&request->rhead.headers, LT_H_GRPC_STATUS);
+    return retry != NULL && px_retry_covers_status(retry, request->rhead.status, grpc_status) && try_again(request, retry);
+}

@@ -1,0 +1,430 @@
+/*
+ * proxy/telemetry.c - Istio's standard metrics.
+ * A request costs one lookup in a small cache: the labels of a report are all interned pointers and numbers, so equal reports have equal
+ * bytes, and the handles of their series are kept under a hash of these.
+ * Start at: px_telemetry_http().
+ */
+#include "proxy/telemetry.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "proxy/flags.h"
+#include "wire/base64.h"
+#include "wire/pb.h"
+#include "wire/struct.h"
+
+enum {
+    PEERS_MAX = 500,         /* per worker, as Istio's filter keeps */
+    METADATA_MAX = 64 * 1024,
+    CACHE_SLOTS = 1024,      /* a power of two */
+    LABELS_MAX = 25,
+};
+
+struct px_peer {
+    lt_str id; /* all slices in the arena */
+    lt_str workload, namespace, cluster, app, version, canonical_service, canonical_revision, identity;
+    struct lt_arena *arena;
+};
+
+struct slot {
+    struct px_report report; /* is_used false: empty */
+    bool is_used;
+    struct lt_counter *requests;
+    struct lt_histogram *duration, *request_bytes, *response_bytes;
+};
+
+struct px_telemetry {
+    const struct px_node_facts *node; /* borrowed */
+    struct lt_map peers;              /* id -> struct px_peer, owned */
+    struct slot *slots;               /* owned; made on first use */
+    struct lt_metric_family *requests, *duration, *request_bytes, *response_bytes;
+    struct lt_metric_family *opened, *closed, *sent, *received;
+};
+
+/* --- families --- */
+
+static const lt_str label_names[LABELS_MAX] = {
+    {"reporter", 8},
+    {"source_workload", 15},
+    {"source_canonical_service", 24},
+    {"source_canonical_revision", 25},
+    {"source_workload_namespace", 25},
+    {"source_principal", 16},
+    {"source_app", 10},
+    {"source_version", 14},
+    {"source_cluster", 14},
+    {"destination_workload", 20},
+    {"destination_workload_namespace", 30},
+    {"destination_principal", 21},
+    {"destination_app", 15},
+    {"destination_version", 19},
+    {"destination_service", 19},
+    {"destination_canonical_service", 29},
+    {"destination_canonical_revision", 30},
+    {"destination_service_name", 24},
+    {"destination_service_namespace", 29},
+    {"destination_cluster", 19},
+    {"request_protocol", 16},
+    {"response_code", 13},
+    {"grpc_response_status", 20},
+    {"response_flags", 14},
+    {"connection_security_policy", 26},
+};
+
+/* TCP has neither response_code nor grpc_response_status. */
+static const unsigned tcp_labels[] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11,
+                                      12, 13, 14, 15, 16, 17, 18, 19, 20, 23, 24};
+
+static struct lt_metric_family *make_family(struct lt_metric_set *set, const char *name, lt_metric_kind kind, bool is_tcp)
+{
+    lt_str labels[LABELS_MAX];
+    uint32_t count = is_tcp ? LT_ARRAY_LEN(tcp_labels) : LABELS_MAX;
+    for (uint32_t i = 0; i < count; i++)
+        labels[i] = label_names[is_tcp ? tcp_labels[i] : i];
+    const struct lt_metric_desc desc = {.name = lt_str_of(name), .kind = kind, .labels = labels, .label_count = count};
+    return lt_metric_family(set, &desc);
+}
+
+struct px_telemetry *px_telemetry_new(struct lt_metric_set *set, const struct px_node_facts *node)
+{
+    struct px_telemetry *telemetry = lt_new(struct px_telemetry);
+    telemetry->node = node;
+    telemetry->requests = make_family(set, "istio_requests_total", LT_METRIC_COUNTER, false);
+    telemetry->duration = make_family(set, "istio_request_duration_milliseconds", LT_METRIC_HISTOGRAM, false);
+    telemetry->request_bytes = make_family(set, "istio_request_bytes", LT_METRIC_HISTOGRAM, false);
+    telemetry->response_bytes = make_family(set, "istio_response_bytes", LT_METRIC_HISTOGRAM, false);
+    telemetry->opened = make_family(set, "istio_tcp_connections_opened_total", LT_METRIC_COUNTER, true);
+    telemetry->closed = make_family(set, "istio_tcp_connections_closed_total", LT_METRIC_COUNTER, true);
+    telemetry->sent = make_family(set, "istio_tcp_sent_bytes_total", LT_METRIC_COUNTER, true);
+    telemetry->received = make_family(set, "istio_tcp_received_bytes_total", LT_METRIC_COUNTER, true);
+    return telemetry;
+}
+
+static void free_peer(struct px_peer *peer)
+{
+    struct lt_arena *arena = peer->arena;
+    lt_arena_free(&arena);
+}
+
+void px_telemetry_free(struct px_telemetry **pointer)
+{
+    struct px_telemetry *telemetry = *pointer;
+    *pointer = NULL;
+    if (telemetry == NULL)
+        return;
+    for (size_t i = 0; i < telemetry->peers.count; i++)
+        free_peer(telemetry->peers.entries[i].value);
+    lt_map_fini(&telemetry->peers);
+    free(telemetry->slots);
+    free(telemetry);
+}
+
+/* --- peers --- */
+
+static lt_str keep(struct lt_arena *arena, lt_str text)
+{
+    return text.len > 0 ? lt_arena_str(arena, text) : LT_STR_NULL;
+}
+
+/* Labels of an app may come under its recommended name, which wins. */
+static lt_str label(const Pb__Struct *labels, const char *name, const char *fallback)
+{
+    lt_str value = lt_struct_find_str(labels, name);
+    return value.len > 0 || fallback == NULL ? value : lt_struct_find_str(labels, fallback);
+}
+
+static lt_rc decode(struct lt_arena *scratch, lt_str base64, struct px_peer *peer)
+{
+    lt_str bytes;
+    Pb__Struct *st = NULL, *labels = NULL;
+    LT_TRY(lt_base64_decode(scratch, base64, &bytes));
+    LT_TRY(lt_pb_unpack(scratch, &pb__struct__descriptor, bytes, NULL, &st, NULL));
+    if (lt_struct_find_struct(scratch, st, "LABELS", &labels, NULL) != LT_OK)
+        labels = NULL;
+    peer->workload = keep(peer->arena, lt_struct_find_str(st, "WORKLOAD_NAME"));
+    peer->namespace = keep(peer->arena, lt_struct_find_str(st, "NAMESPACE"));
+    peer->cluster = keep(peer->arena, lt_struct_find_str(st, "CLUSTER_ID"));
+    peer->identity = keep(peer->arena, lt_struct_find_str(st, "IDENTITY"));
+    peer->app = keep(peer->arena, label(labels, "app.kubernetes.io/name", "app"));
+    peer->version = keep(peer->arena, label(labels, "app.kubernetes.io/version", "version"));
+    peer->canonical_service = keep(peer->arena, label(labels, "service.istio.io/canonical-name", NULL));
+    peer->canonical_revision = keep(peer->arena, label(labels, "service.istio.io/canonical-revision", NULL));
+    return LT_OK;
+}
+
+static const struct px_peer *learn(struct px_telemetry *telemetry, lt_str id, lt_str base64)
+{
+    if (telemetry->peers.count >= PEERS_MAX || base64.len > METADATA_MAX)
+        return NULL;
+    struct lt_arena *arena = lt_arena_new(512, 0), *scratch = lt_arena_new(4096, 0);
+    struct px_peer *peer = lt_arena_make(arena, struct px_peer);
+    peer->arena = arena;
+    peer->id = lt_arena_str(arena, id);
+    lt_rc rc = decode(scratch, base64, peer);
+    lt_arena_free(&scratch);
+    if (rc != LT_OK) {
+        lt_arena_free(&arena);
+        return NULL;
+    }
+    lt_map_put(&telemetry->peers, peer->id, peer);
+    return peer;
+}
+
+const struct px_peer *px_telemetry_read_peer(struct px_telemetry *telemetry, struct lt_headers *headers, bool *ret_had)
+{
+    lt_str id = lt_headers_value(headers, LT_H_X_ENVOY_PEER_METADATA_ID);
+    lt_str base64 = lt_headers_value(headers, LT_H_X_ENVOY_PEER_METADATA);
+    *ret_had = id.ptr != NULL || base64.ptr != NULL;
+    if (!*ret_had)
+        return NULL;
+    const struct px_peer *peer = id.len > 0 ? lt_map_find(&telemetry->peers, id) : NULL;
+    if (peer == NULL && id.len > 0 && base64.len > 0)
+        peer = learn(telemetry, id, base64);
+    lt_headers_remove(headers, LT_H_X_ENVOY_PEER_METADATA_ID);
+    lt_headers_remove(headers, LT_H_X_ENVOY_PEER_METADATA);
+    return peer;
+}
+
+void px_telemetry_add_own(const struct px_telemetry *telemetry, struct lt_headers *headers)
+{
+    if (telemetry->node->id.len == 0 || telemetry->node->peer_metadata.len == 0)
+        return;
+    /* a head that is full goes on without them: metrics are worth less than the request */
+    lt_rc rc = lt_headers_set_id(headers, LT_H_X_ENVOY_PEER_METADATA_ID, telemetry->node->id);
+    if (rc == LT_OK)
+        rc = lt_headers_set_id(headers, LT_H_X_ENVOY_PEER_METADATA, telemetry->node->peer_metadata);
+    (void)rc;
+}
+
+/* --- labels --- */
+
+/* One end of a connection, as labels name it. */
+struct end {
+    lt_str workload, namespace, principal, app, version, cluster, canonical_service, canonical_revision;
+};
+
+static lt_str or_unknown(lt_str text)
+{
+    return text.len > 0 ? text : LT_STR("unknown");
+}
+
+static lt_str or_latest(lt_str text)
+{
+    return text.len > 0 ? text : LT_STR("latest");
+}
+
+/* "spiffe://td/ns/<namespace>/sa/x" */
+static lt_str namespace_of(const char *principal)
+{
+    lt_str text = lt_str_of(principal), mark = LT_STR("/ns/"), namespace = LT_STR_NULL;
+    ptrdiff_t at = lt_str_find(text, mark);
+    if (at < 0)
+        return namespace;
+    lt_str rest = lt_str_from(text, (size_t)at + mark.len);
+    lt_str_split(&rest, '/', &namespace);
+    return namespace;
+}
+
+static struct end own_end(const struct px_telemetry *telemetry, const struct px_report *report)
+{
+    const struct px_node_facts *node = telemetry->node;
+    return (struct end){
+        .workload = node->workload,
+        .namespace = node->namespace,
+        .principal = or_unknown(lt_str_of(report->local_principal)),
+        .app = node->app,
+        .version = node->version,
+        .cluster = node->cluster_id,
+        .canonical_service = node->canonical_service,
+        .canonical_revision = node->canonical_revision,
+    };
+}
+
+/* Endpoint metadata "<workload>;<ns>;<canonical svc>;<canonical rev, empty for latest>;<cluster>". */
+static void fill_from_endpoint(const char *text, struct end *end)
+{
+    lt_str rest = lt_str_of(text), part;
+    lt_str *const fields[] = {&end->workload, &end->namespace, &end->canonical_service, &end->canonical_revision, &end->cluster};
+    for (size_t i = 0; rest.len > 0 && i < LT_ARRAY_LEN(fields) && lt_str_split(&rest, ';', &part); i++) {
+        if (fields[i]->len == 0)
+            *fields[i] = part;
+    }
+}
+
+static struct end peer_end(const struct px_report *report)
+{
+    struct end end = {.namespace = namespace_of(report->peer_principal), .principal = lt_str_of(report->peer_principal)};
+    const struct px_peer *peer = report->peer;
+    if (peer != NULL) {
+        end.workload = peer->workload;
+        end.namespace = end.namespace.len > 0 ? end.namespace : peer->namespace;
+        end.app = peer->app;
+        end.version = peer->version;
+        end.cluster = peer->cluster;
+        end.canonical_service = peer->canonical_service;
+        end.canonical_revision = peer->canonical_revision;
+        if (end.principal.len == 0 && !report->is_inbound)
+            end.principal = peer->identity;
+    } else if (!report->is_inbound) {
+        fill_from_endpoint(report->workload, &end);
+    }
+    end.workload = or_unknown(end.workload);
+    end.namespace = or_unknown(end.namespace);
+    end.principal = or_unknown(end.principal);
+    end.app = or_unknown(end.app);
+    end.version = or_unknown(end.version);
+    end.cluster = or_unknown(end.cluster);
+    end.canonical_service = or_unknown(end.canonical_service);
+    end.canonical_revision = or_latest(end.canonical_revision);
+    return end;
+}
+
+struct service {
+    lt_str host, name, namespace;
+};
+
+static bool is_named_cluster(lt_str name)
+{
+    return lt_str_eqz(name, "PassthroughCluster") || lt_str_eqz(name, "BlackHoleCluster") ||
+           lt_str_starts(name, LT_STR("InboundPassthroughCluster"));
+}
+
+static struct service service_of(const struct px_telemetry *telemetry, const struct px_report *report,
+                                 const struct end *peer)
+{
+    const struct px_node_facts *node = telemetry->node;
+    struct service service = {report->service_host, report->service_name, report->service_namespace};
+    lt_str cluster = lt_str_of(report->cluster);
+    if (report->is_inbound) {
+        service.host = service.host.len > 0 ? service.host : or_unknown(node->canonical_service);
+        service.name = service.name.len > 0 ? service.name : or_unknown(node->canonical_service);
+        service.namespace = node->namespace;
+        return service;
+    }
+    if (service.host.len == 0)
+        service.host = report->has_host_fallback && report->host_header[0] != '\0' ? lt_str_of(report->host_header) : LT_STR("unknown");
+    if (service.name.len == 0) {
+        service.name = service.host;
+        if (is_named_cluster(cluster))
+            service.name = cluster;
+        else if (strcmp(report->route_name, "block_all") == 0)
+            service.name = LT_STR("BlackHoleCluster");
+        else if (strcmp(report->route_name, "allow_any") == 0)
+            service.name = LT_STR("PassthroughCluster");
+    }
+    if (service.namespace.len == 0)
+        service.namespace = peer->namespace;
+    return service;
+}
+
+struct label_text {
+    char code[16];
+    char flags[PX_FLAGS_TEXT_MAX];
+};
+
+static void fill_labels(const struct px_telemetry *telemetry, const struct px_report *report, const char *protocol,
+                        struct label_text *text, lt_str values[LABELS_MAX])
+{
+    struct end own = own_end(telemetry, report), peer = peer_end(report);
+    struct service service = service_of(telemetry, report, &peer);
+    const struct end *source = report->is_inbound ? &peer : &own;
+    const struct end *target = report->is_inbound ? &own : &peer;
+    snprintf(text->code, sizeof(text->code), "%u", report->code);
+    const lt_str all[LABELS_MAX] = {
+        report->is_inbound ? LT_STR("destination") : LT_STR("source"),
+        source->workload, source->canonical_service, source->canonical_revision, source->namespace, source->principal,
+        source->app, source->version, source->cluster,
+        target->workload, target->namespace, target->principal, target->app, target->version,
+        service.host, target->canonical_service, target->canonical_revision, service.name, service.namespace,
+        target->cluster,
+        lt_str_of(protocol), lt_str_of(text->code), LT_STR_NULL, px_flags_format(report->flags, text->flags),
+        !report->is_inbound ? LT_STR("unknown") : report->is_mutual_tls ? LT_STR("mutual_tls") : LT_STR("none"),
+    };
+    memcpy(values, all, sizeof(all));
+}
+
+/* --- HTTP --- */
+
+/* Slices of a cluster's configuration move when it is compiled again: by content they are equal, by address perhaps not. */
+static bool same_report(const struct px_report *a, const struct px_report *b)
+{
+    return a->is_inbound == b->is_inbound && a->is_grpc == b->is_grpc && a->is_mutual_tls == b->is_mutual_tls &&
+           a->has_host_fallback == b->has_host_fallback && a->code == b->code && a->flags == b->flags && a->peer == b->peer &&
+           a->workload == b->workload && a->peer_principal == b->peer_principal &&
+           a->local_principal == b->local_principal && a->host_header == b->host_header && a->cluster == b->cluster &&
+           a->route_name == b->route_name;
+}
+
+static uint64_t report_hash(const struct px_report *report)
+{
+    const uint64_t parts[] = {
+        (uint64_t)report->is_inbound | (uint64_t)report->is_grpc << 1 | (uint64_t)report->is_mutual_tls << 2 |
+            (uint64_t)report->has_host_fallback << 3 | (uint64_t)report->code << 8 | (uint64_t)report->flags << 32,
+        (uintptr_t)report->peer, (uintptr_t)report->workload, (uintptr_t)report->peer_principal,
+        (uintptr_t)report->local_principal, (uintptr_t)report->host_header, (uintptr_t)report->cluster,
+        (uintptr_t)report->route_name,
+    };
+    uint64_t hash = 0;
+    for (size_t i = 0; i < LT_ARRAY_LEN(parts); i++)
+        hash = (hash ^ parts[i]) * 0x9E3779B97F4A7C15ull, hash ^= hash >> 29;
+    return hash;
+}
+
+static struct slot *find_slot(struct px_telemetry *telemetry, const struct px_report *report)
+{
+    if (telemetry->slots == NULL)
+        telemetry->slots = lt_calloc(CACHE_SLOTS, sizeof(*telemetry->slots));
+    struct slot *slot = &telemetry->slots[report_hash(report) & (CACHE_SLOTS - 1)];
+    if (slot->is_used && same_report(&slot->report, report))
+        return slot;
+    struct label_text text;
+    lt_str values[LABELS_MAX];
+    fill_labels(telemetry, report, report->is_grpc ? "grpc" : "http", &text, values);
+    slot->is_used = true;
+    slot->report = *report;
+    slot->requests = lt_metric_counter(telemetry->requests, values);
+    slot->duration = lt_metric_histogram(telemetry->duration, values);
+    slot->request_bytes = lt_metric_histogram(telemetry->request_bytes, values);
+    slot->response_bytes = lt_metric_histogram(telemetry->response_bytes, values);
+    return slot;
+}
+
+void px_telemetry_http(struct px_telemetry *telemetry, const struct px_report *report, const struct px_http_result *result)
+{
+    struct slot *slot = find_slot(telemetry, report);
+    lt_counter_add(slot->requests, 1);
+    lt_histogram_observe(slot->duration, result->duration_ms);
+    lt_histogram_observe(slot->request_bytes, (double)result->request_bytes);
+    lt_histogram_observe(slot->response_bytes, (double)result->response_bytes);
+}
+
+/* --- TCP --- */
+
+static void tcp_values(const struct px_telemetry *telemetry, const struct px_report *report, struct label_text *text,
+                       lt_str values[LABELS_MAX])
+{
+    lt_str all[LABELS_MAX];
+    fill_labels(telemetry, report, "tcp", text, all);
+    for (size_t i = 0; i < LT_ARRAY_LEN(tcp_labels); i++)
+        values[i] = all[tcp_labels[i]];
+}
+
+void px_telemetry_tcp_opened(struct px_telemetry *telemetry, const struct px_report *report)
+{
+    struct label_text text;
+    lt_str values[LABELS_MAX];
+    tcp_values(telemetry, report, &text, values);
+    lt_counter_add(lt_metric_counter(telemetry->opened, values), 1);
+}
+
+void px_telemetry_tcp_closed(struct px_telemetry *telemetry, const struct px_report *report, uint64_t sent_bytes,
+                             uint64_t received_bytes)
+{
+    struct label_text text;
+    lt_str values[LABELS_MAX];
+    tcp_values(telemetry, report, &text, values);
+    lt_counter_add(lt_metric_counter(telemetry->closed, values), 1);
+    lt_counter_add(lt_metric_counter(telemetry->sent, values), sent_bytes);
+    lt_counter_add(lt_metric_counter(telemetry->received, values), received_bytes);
+}
