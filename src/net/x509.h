@@ -41,6 +41,8 @@ void lt_key_pem_free(char **pem);
 lt_str lt_key_public_pem(const struct lt_key *key, struct lt_arena *arena);
 /* The same in DER. */
 lt_str lt_key_public_der(const struct lt_key *key, struct lt_arena *arena);
+/* The big-endian numbers of a JWK: n and e, or x and y at full length. */
+void lt_key_public_numbers(const struct lt_key *key, struct lt_arena *arena, lt_str *ret_first, lt_str *ret_second);
 bool lt_key_fits(const struct lt_key *key, lt_sig_alg alg);
 bool lt_key_eq(const struct lt_key *a, const struct lt_key *b);
 
@@ -49,6 +51,9 @@ enum { LT_SIG_MAX = 1024 }; /* RSA 8192 */
 LT_MUST lt_rc lt_key_sign(const struct lt_key *key, lt_sig_alg alg, lt_str data, unsigned char out[LT_SIG_MAX],
                           size_t *ret_len);
 bool lt_key_verify(const struct lt_key *key, lt_sig_alg alg, lt_str data, lt_str signature);
+
+enum { LT_SHA256_BYTES = 32 };
+void lt_sha256(lt_str data, unsigned char out[LT_SHA256_BYTES]);
 
 /* --- certificates, read --- */
 

@@ -176,12 +176,40 @@ lt_str lt_key_public_der(const struct lt_key *key, struct lt_arena *arena)
     return copy;
 }
 
+static lt_str number_bytes(const struct lt_key *key, const char *param, int pad_to, struct lt_arena *arena)
+{
+    BIGNUM *number = NULL;
+    LT_ASSERT(EVP_PKEY_get_bn_param(key->pkey, param, &number) == 1);
+    int len = LT_MAX(pad_to, BN_num_bytes(number));
+    char *bytes = lt_arena_bytes(arena, (size_t)len);
+    LT_ASSERT(BN_bn2binpad(number, (unsigned char *)bytes, len) == len);
+    BN_free(number);
+    return lt_str_make(bytes, (size_t)len);
+}
+
+void lt_key_public_numbers(const struct lt_key *key, struct lt_arena *arena, lt_str *ret_first, lt_str *ret_second)
+{
+    if (EVP_PKEY_is_a(key->pkey, "RSA")) {
+        *ret_first = number_bytes(key, OSSL_PKEY_PARAM_RSA_N, 0, arena);
+        *ret_second = number_bytes(key, OSSL_PKEY_PARAM_RSA_E, 0, arena);
+        return;
+    }
+    int field_bytes = (EVP_PKEY_get_bits(key->pkey) + 7) / 8;
+    *ret_first = number_bytes(key, OSSL_PKEY_PARAM_EC_PUB_X, field_bytes, arena);
+    *ret_second = number_bytes(key, OSSL_PKEY_PARAM_EC_PUB_Y, field_bytes, arena);
+}
+
 bool lt_key_eq(const struct lt_key *a, const struct lt_key *b)
 {
     return EVP_PKEY_eq(a->pkey, b->pkey) == 1;
 }
 
 /* --- signing --- */
+
+void lt_sha256(lt_str data, unsigned char out[LT_SHA256_BYTES])
+{
+    LT_ASSERT(EVP_Digest(data.ptr, data.len, out, NULL, EVP_sha256(), NULL) == 1);
+}
 
 bool lt_key_fits(const struct lt_key *key, lt_sig_alg alg)
 {
