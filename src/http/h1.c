@@ -160,18 +160,6 @@ static lt_rc take_start_line(const struct lt_h1_parser *parser, struct h1_cursor
 
 /* --- what the fields mean together --- */
 
-static bool is_scheme(lt_str s)
-{
-    for (size_t i = 0; i < s.len; i++) {
-        char c = s.ptr[i] | 0x20;
-        bool is_letter = c >= 'a' && c <= 'z';
-        bool is_other = (s.ptr[i] >= '0' && s.ptr[i] <= '9') || s.ptr[i] == '+' || s.ptr[i] == '-' || s.ptr[i] == '.';
-        if (!is_letter && (i == 0 || !is_other))
-            return false;
-    }
-    return s.len > 0;
-}
-
 /* A Host or an authority: no userinfo (RFC 9110 section 4.2.4 lets us refuse it; it serves to mislead). */
 static bool is_host(lt_str s)
 {
@@ -189,7 +177,9 @@ static lt_h1_error split_absolute(struct lt_h1_head *head)
     while (len < rest.len && rest.ptr[len] != '/' && rest.ptr[len] != '?' && rest.ptr[len] != '#')
         len++;
     head->authority = lt_str_slice(rest, 0, len);
-    if (!is_scheme(head->scheme) || head->authority.len == 0 || !is_host(head->authority))
+    if (!lt_str_case_eq(head->scheme, LT_STR("http")) && !lt_str_case_eq(head->scheme, LT_STR("https")))
+        return LT_H1_E_SCHEME;
+    if (head->authority.len == 0 || !is_host(head->authority))
         return LT_H1_E_TARGET;
     head->path = lt_str_from(rest, len);
     if (head->path.len == 0)
@@ -305,7 +295,15 @@ static lt_h1_error settle_framing(struct lt_h1_head *head, const struct core_fie
     return LT_H1_E_NONE;
 }
 
-/* CONNECT, 1xx and 204 have no body and must not announce one; a Content-Length of 0 does no harm. */
+/* RFC 9110 section 9.3.6; a Content-Length of 0 does no harm. */
+static lt_h1_error refuse_connect_body(const struct lt_h1_head *head)
+{
+    if (head->is_chunked)
+        return LT_H1_E_CODING;
+    return head->content_length > 0 ? LT_H1_E_BODY_NOT_ALLOWED : LT_H1_E_NONE;
+}
+
+/* 1xx and 204 have no body and must not announce one (RFC 9112 section 6.1, RFC 9110 section 8.6). */
 static lt_h1_error refuse_framing(const struct lt_h1_head *head)
 {
     if (head->is_chunked)
@@ -360,7 +358,7 @@ static lt_h1_error settle(const struct lt_h1_parser *parser, struct lt_h1_head *
         if (error == LT_H1_E_NONE)
             error = settle_host(parser, head, &core);
         if (error == LT_H1_E_NONE && head->method_id == LT_METHOD_CONNECT)
-            error = refuse_framing(head);
+            error = refuse_connect_body(head);
         head->body = announced_body(head, LT_H1_BODY_NONE);
     }
     settle_connection(head, &core);

@@ -294,30 +294,44 @@ lt_rc lt_h1_body_eof(struct lt_h1_parser *parser)
 
 /* --- one hop --- */
 
-/* A known field that Connection may name: those of one hop. What else is well known is meant for all hops. */
-static bool is_hop_field(lt_header_id id)
+/*
+ * Fields that some hop before us vouches for, or that frame the message: a client that could have them dropped by naming
+ * them in Connection would speak as somebody else.
+ */
+static bool is_kept(lt_str name)
 {
-    switch (id) {
-    case LT_H_OTHER:
-    case LT_H_CONNECTION:
-    case LT_H_KEEP_ALIVE:
-    case LT_H_PROXY_CONNECTION:
-    case LT_H_TE:
-    case LT_H_TRAILER:
-    case LT_H_UPGRADE:
-    case LT_H_HTTP2_SETTINGS: return true;
+    static const lt_str prefixes[] = {{"x-forwarded-", 12}, {"x-envoy-", 8}, {"x-b3-", 5}};
+    for (size_t i = 0; i < LT_ARRAY_LEN(prefixes); i++) {
+        if (lt_str_case_eq(lt_str_slice(name, 0, prefixes[i].len), prefixes[i]))
+            return true;
+    }
+    switch (lt_header_id_of(name)) {
+    case LT_H_HOST:
+    case LT_H_CONTENT_LENGTH:
+    case LT_H_TRANSFER_ENCODING:
+    case LT_H_FORWARDED:
+    case LT_H_VIA:
+    case LT_H_X_REAL_IP:
+    case LT_H_X_REQUEST_ID:
+    case LT_H_TRACEPARENT:
+    case LT_H_TRACESTATE:
+    case LT_H_BAGGAGE:
+    case LT_H_B3:
+    case LT_H_AUTHORIZATION:
+    case LT_H_COOKIE: return true;
     default: return false;
     }
 }
 
+/* TE and Upgrade have rules of their own. */
 static lt_rc remove_named(struct lt_headers *headers, lt_str options)
 {
     lt_str name = LT_STR_NULL;
     while (lt_http_list_next(&options, &name)) {
-        lt_header_id id = lt_header_id_of(name);
-        if (!is_hop_field(id))
+        if (is_kept(name))
             return LT_E_BAD;
-        if (id == LT_H_OTHER)
+        lt_header_id id = lt_header_id_of(name);
+        if (id != LT_H_TE && id != LT_H_UPGRADE && id != LT_H_CONNECTION)
             lt_headers_remove_name(headers, name);
     }
     return LT_OK;

@@ -55,9 +55,10 @@ static bool must_escape(unsigned char c)
            c == '|';
 }
 
-static bool is_slash_escape(int c)
+/* "%00" ends strings elsewhere, and a fragment never reaches a server: Envoy's normalize_path refuses both. */
+static bool is_refused(lt_str path, lt_str tail)
 {
-    return c == '/' || c == '\\';
+    return lt_str_find(path, LT_STR("%00")) >= 0 || lt_str_find_char(tail, '#') >= 0;
 }
 
 /* What the slow way would change; a path free of all this is its own normal form. */
@@ -77,84 +78,105 @@ static bool is_normal(lt_str path, const struct lt_url_normal_opts *opts)
     return true;
 }
 
-static lt_str unescape_slashes(lt_str path, struct lt_arena *arena, bool *ret_found)
+/* A path that is being rewritten: in place where it shrinks. */
+struct work {
+    char *text;
+    size_t len;
+};
+
+static bool unescape_slashes(struct work *work)
 {
-    char *out = lt_arena_bytes(arena, path.len);
+    lt_str in = lt_str_make(work->text, work->len);
     size_t len = 0;
-    *ret_found = false;
-    for (size_t i = 0; i < path.len; i++) {
-        int byte = escaped_byte(path, i);
-        if (is_slash_escape(byte)) {
-            *ret_found = true;
-            out[len++] = (char)byte;
-            i += 2;
-        } else {
-            out[len++] = path.ptr[i];
-        }
+    for (size_t i = 0; i < in.len; i++) {
+        int byte = escaped_byte(in, i);
+        bool is_slash = byte == '/' || byte == '\\';
+        work->text[len++] = is_slash ? (char)byte : in.ptr[i];
+        i += is_slash ? 2 : 0;
     }
-    return *ret_found ? lt_str_make(out, len) : path;
+    work->len = len;
+    return len != in.len;
 }
 
-/* Decodes, escapes and turns backslashes; dot segments are then plain to see. */
-static lt_str rewrite_bytes(lt_str path, struct lt_arena *arena)
+/* Decodes, escapes and turns backslashes into `out`, which has thrice the room; dot segments are then plain to see. */
+static void rewrite_bytes(struct work *work, char *out)
 {
-    char *out = lt_arena_bytes(arena, path.len * 3);
+    lt_str in = lt_str_make(work->text, work->len);
     size_t len = 0;
-    for (size_t i = 0; i < path.len; i++) {
-        unsigned char c = (unsigned char)path.ptr[i];
-        int byte = escaped_byte(path, i);
+    for (size_t i = 0; i < in.len; i++) {
+        unsigned char c = (unsigned char)in.ptr[i];
+        int byte = escaped_byte(in, i);
         if (is_unreserved(byte)) {
             out[len++] = (char)byte;
             i += 2;
-        } else if (c == '\\') {
-            out[len++] = '/';
         } else if (must_escape(c)) {
             out[len++] = '%';
             out[len++] = "0123456789ABCDEF"[c >> 4];
             out[len++] = "0123456789ABCDEF"[c & 15];
         } else {
-            out[len++] = (char)c;
+            out[len++] = c == '\\' ? '/' : (char)c;
         }
     }
-    return lt_str_make(out, len);
+    *work = (struct work){out, len};
 }
 
-/* RFC 3986 section 5.2.4; path begins with '/'. Empty segments are segments: "/a//../b" is "/a/b". */
-static lt_str remove_dots(lt_str path, struct lt_arena *arena)
+/* RFC 3986 section 5.2.4; the path begins with '/'. Empty segments are segments: "/a//../b" is "/a/b". */
+static void remove_dots(struct work *work)
 {
-    char *out = lt_arena_bytes(arena, path.len + 1);
+    lt_str rest = lt_str_make(work->text + 1, work->len - 1), segment = LT_STR_NULL;
+    char *out = work->text;
     size_t len = 0;
-    lt_str rest = lt_str_from(path, 1), segment = LT_STR_NULL;
     while (lt_str_split(&rest, '/', &segment)) {
         bool is_last = rest.ptr == NULL;
-        bool is_up = lt_str_eq(segment, LT_STR(".."));
-        if (is_up) {
+        if (lt_str_eq(segment, LT_STR(".."))) {
             while (len > 0 && out[--len] != '/')
                 ;
         } else if (!lt_str_eq(segment, LT_STR("."))) {
             out[len++] = '/';
-            if (segment.len > 0)
-                memcpy(out + len, segment.ptr, segment.len);
+            memmove(out + len, segment.ptr, segment.len);
             len += segment.len;
             continue;
         }
         if (is_last)
             out[len++] = '/';
     }
-    if (len == 0)
-        out[len++] = '/';
-    return lt_str_make(out, len);
+    work->len = len;
 }
 
-static lt_str merge_slashes(lt_str path, struct lt_arena *arena)
+static void merge_slashes(struct work *work)
 {
-    char *out = lt_arena_bytes(arena, path.len);
     size_t len = 0;
-    for (size_t i = 0; i < path.len; i++) {
-        if (path.ptr[i] != '/' || len == 0 || out[len - 1] != '/')
-            out[len++] = path.ptr[i];
+    for (size_t i = 0; i < work->len; i++) {
+        if (work->text[i] != '/' || len == 0 || work->text[len - 1] != '/')
+            work->text[len++] = work->text[i];
     }
-    return lt_str_make(out, len);
+    work->len = len;
+}
+
+/* The slow way, in a buffer that has room for four times the path and the tail. */
+static lt_url_outcome normalize_in(char *room, lt_str path, lt_str tail, const struct lt_url_normal_opts *opts, lt_str *ret)
+{
+    struct work work = {room, path.len};
+    if (path.len > 0)
+        memcpy(room, path.ptr, path.len);
+    bool has_slashes = opts->escaped_slashes != LT_URL_SLASHES_KEEP && unescape_slashes(&work);
+    if (has_slashes && opts->escaped_slashes == LT_URL_SLASHES_REJECT)
+        return LT_URL_REJECT;
+    if (opts->normalize) {
+        rewrite_bytes(&work, room + path.len);
+        if (work.len == 0 || work.text[0] != '/')
+            return LT_URL_REJECT;
+        remove_dots(&work);
+    }
+    if (opts->merge_slashes)
+        merge_slashes(&work);
+    if (lt_str_eq(lt_str_make(work.text, work.len), path))
+        return LT_URL_UNCHANGED;
+    if (tail.len > 0)
+        memcpy(work.text + work.len, tail.ptr, tail.len);
+    *ret = lt_str_make(work.text, work.len + tail.len);
+    bool is_redirect = has_slashes && opts->escaped_slashes == LT_URL_SLASHES_UNESCAPE_AND_REDIRECT;
+    return is_redirect ? LT_URL_REDIRECT : LT_URL_CHANGED;
 }
 
 lt_url_outcome lt_url_normalize(lt_str target, const struct lt_url_normal_opts *opts, struct lt_arena *arena, lt_str *ret)
@@ -164,32 +186,21 @@ lt_url_outcome lt_url_normalize(lt_str target, const struct lt_url_normal_opts *
         end++;
     lt_str path = lt_str_slice(target, 0, end), tail = lt_str_from(target, end);
     *ret = target;
-    if (is_normal(path, opts) && path.len > 0 && path.ptr[0] == '/')
-        return LT_URL_UNCHANGED;
-    bool has_slashes = false;
-    if (opts->escaped_slashes != LT_URL_SLASHES_KEEP)
-        path = unescape_slashes(path, arena, &has_slashes);
-    if (has_slashes && opts->escaped_slashes == LT_URL_SLASHES_REJECT)
+    if (opts->normalize && is_refused(path, tail))
         return LT_URL_REJECT;
-    if (opts->normalize) {
-        path = rewrite_bytes(path, arena);
-        if (path.len == 0 || path.ptr[0] != '/')
-            return LT_URL_REJECT;
-        path = remove_dots(path, arena);
-    }
-    if (opts->merge_slashes)
-        path = merge_slashes(path, arena);
-    if (lt_str_eq(path, lt_str_slice(target, 0, end)))
+    bool is_absolute = path.len > 0 && path.ptr[0] == '/';
+    if (is_normal(path, opts) && (is_absolute || !opts->normalize))
         return LT_URL_UNCHANGED;
-    *ret = lt_arena_printf(arena, "%.*s%.*s", LT_STR_ARG(path), LT_STR_ARG(tail));
-    bool is_redirect = has_slashes && opts->escaped_slashes == LT_URL_SLASHES_UNESCAPE_AND_REDIRECT;
-    return is_redirect ? LT_URL_REDIRECT : LT_URL_CHANGED;
+    char *room = lt_arena_try_bytes(arena, path.len * 4 + tail.len);
+    return room == NULL ? LT_URL_REJECT : normalize_in(room, path, tail, opts, ret);
 }
 
 lt_rc lt_url_decode(lt_str text, bool plus_is_blank, struct lt_arena *arena, lt_str *ret)
 {
-    char *out = lt_arena_bytes(arena, text.len + 1);
+    char *out = lt_arena_try_bytes(arena, text.len + 1);
     size_t len = 0;
+    if (out == NULL)
+        return LT_E_LIMIT;
     for (size_t i = 0; i < text.len; i++) {
         if (text.ptr[i] == '%') {
             int byte = escaped_byte(text, i);

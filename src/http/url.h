@@ -36,16 +36,16 @@ typedef enum {
     LT_URL_UNCHANGED,
     LT_URL_CHANGED,
     LT_URL_REDIRECT, /* changed by UNESCAPE_AND_REDIRECT: answer 307 with the new path */
-    LT_URL_REJECT,   /* 400: escaped slashes that may not be, or no absolute path */
+    LT_URL_REJECT,   /* 400: escaped slashes or NUL that may not be, a fragment, no absolute path, or no room for it */
 } lt_url_outcome;
 
 /*
  * The normal form of a path with its query (the query is left alone). UNCHANGED costs one pass and no memory: *ret is
- * the input then. Otherwise *ret is in the arena, never longer than three times the input (bytes that must be escaped).
+ * the input then. Otherwise *ret is in the arena, which gives four times the path for it or the path is rejected.
  */
 lt_url_outcome lt_url_normalize(lt_str path, const struct lt_url_normal_opts *opts, struct lt_arena *arena, lt_str *ret);
 
-/* Decodes %XX (and '+' as a blank when plus_is_blank) into the arena. LT_E_BAD on a broken escape or a NUL. */
+/* Decodes %XX (and '+' as a blank when plus_is_blank) into the arena. LT_E_BAD on a broken escape or a NUL, LT_E_LIMIT when it has no room. */
 LT_MUST lt_rc lt_url_decode(lt_str text, bool plus_is_blank, struct lt_arena *arena, lt_str *ret);
 
 /* Takes the next "name=value" of a query; false at the end. Not decoded. Start with *rest = the query. */
