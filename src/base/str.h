@@ -60,14 +60,14 @@ static inline bool lt_str_ends(lt_str s, lt_str suffix)
 static inline lt_str lt_str_from(lt_str s, size_t from)
 {
     from = LT_MIN(from, s.len);
-    return (lt_str){s.ptr + from, s.len - from};
+    return from == 0 ? s : (lt_str){s.ptr + from, s.len - from}; /* NULL + 0 is undefined */
 }
 
 static inline lt_str lt_str_slice(lt_str s, size_t from, size_t to)
 {
     to = LT_MIN(to, s.len);
     from = LT_MIN(from, to);
-    return (lt_str){s.ptr + from, to - from};
+    return (lt_str){from == 0 ? s.ptr : s.ptr + from, to - from};
 }
 
 /* memcmp order, shorter first on a tie: <0, 0, >0. */
