@@ -76,12 +76,20 @@ static lt_rc check_depth(const struct lt_doc_builder *b, uint32_t height, uint32
     return LT_OK;
 }
 
+static void grow_stack(struct lt_doc_builder *b)
+{
+    b->stack_cap = LT_MAX((size_t)32, b->stack_cap * 2);
+    b->stack = lt_realloc(b->stack, lt_size_mul(b->stack_cap, sizeof(*b->stack)));
+}
+
 lt_rc lt_doc_builder_open(struct lt_doc_builder *b, lt_doc_kind kind, uint32_t line, struct lt_err *err)
 {
     LT_ASSERT(!b->is_done && (kind == LT_DOC_ARRAY || kind == LT_DOC_OBJECT) && !lt_doc_builder_wants_key(b));
     LT_TRY(check_depth(b, 1, line, err));
     uint32_t before = b->nodes;
     LT_TRY(count_nodes(b, 1, line, err));
+    if (b->stack == NULL)
+        grow_stack(b);
     if (b->depth == b->levels_cap) {
         b->levels_cap = LT_MAX(16u, b->levels_cap * 2);
         b->levels = lt_realloc(b->levels, lt_size_mul(b->levels_cap, sizeof(*b->levels)));
@@ -101,10 +109,8 @@ static void put(struct lt_doc_builder *b, const struct lt_doc_built *value)
         return;
     }
     LT_ASSERT(top->kind == LT_DOC_ARRAY || top->has_key);
-    if (b->stack_count == b->stack_cap) {
-        b->stack_cap = LT_MAX((size_t)32, b->stack_cap * 2);
-        b->stack = lt_realloc(b->stack, lt_size_mul(b->stack_cap, sizeof(*b->stack)));
-    }
+    if (b->stack_count == b->stack_cap)
+        grow_stack(b);
     /* a merge is marked by a key without text; it is gone when the level closes */
     lt_str key = top->is_merge ? LT_STR_NULL : top->key;
     b->stack[b->stack_count++] = (struct lt_doc_member){key, value->node};
