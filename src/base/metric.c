@@ -1,0 +1,298 @@
+/*
+ * base/metric.c - families, series and their sums. Text forms: metric_render.c.
+ * A series is one block: its value, its label values, and the key under which the family finds it.
+ * Start at: lt_metric_family(), find_series().
+ */
+#include "base/metric.h"
+
+#include <stdlib.h>
+
+#include "base/metric_priv.h"
+
+static const double envoy_bounds[] = {0.5,  1,    5,    10,    25,    50,    100,    250,    500,    1000,
+                                      2500, 5000, 10000, 30000, 60000, 300000, 600000, 1800000, 3600000};
+const struct lt_buckets lt_buckets_envoy = {envoy_bounds, LT_ARRAY_LEN(envoy_bounds)};
+
+/* --- sets and families --- */
+
+struct lt_metric_set *lt_metric_set_new(uint32_t series_max)
+{
+    struct lt_metric_set *set = lt_new(struct lt_metric_set);
+    set->series_max = series_max;
+    return set;
+}
+
+static void free_series(struct lt_metric_series *series)
+{
+    free(series);
+}
+
+static void free_family(struct lt_metric_family *family)
+{
+    for (size_t i = 0; i < family->series.count; i++)
+        free_series(family->series.entries[i].value);
+    lt_map_fini(&family->series);
+    if (family->overflow != NULL)
+        free_series(family->overflow);
+    lt_arena_free(&family->arena);
+}
+
+void lt_metric_set_free(struct lt_metric_set **pointer)
+{
+    struct lt_metric_set *set = *pointer;
+    *pointer = NULL;
+    if (set == NULL)
+        return;
+    for (size_t i = 0; i < set->families.count; i++)
+        free_family(set->families.entries[i].value);
+    lt_map_fini(&set->families);
+    free(set);
+}
+
+/* A family is its name and the names of its labels: two of one name with other labels are two. */
+static lt_str family_key(struct lt_arena *arena, const struct lt_metric_desc *desc)
+{
+    size_t len = desc->name.len;
+    for (uint32_t i = 0; i < desc->label_count; i++)
+        len += 1 + desc->labels[i].len;
+    char *key = lt_arena_bytes(arena, len);
+    memcpy(key, desc->name.ptr, desc->name.len);
+    size_t at = desc->name.len;
+    for (uint32_t i = 0; i < desc->label_count; i++) {
+        key[at++] = '\n';
+        memcpy(key + at, desc->labels[i].ptr, desc->labels[i].len);
+        at += desc->labels[i].len;
+    }
+    return lt_str_make(key, len);
+}
+
+struct lt_metric_family *lt_metric_family(struct lt_metric_set *set, const struct lt_metric_desc *desc)
+{
+    LT_ASSERT(desc->label_count <= LT_METRIC_LABELS_MAX);
+    struct lt_arena *arena = lt_arena_new(512, 0);
+    lt_str key = family_key(arena, desc);
+    struct lt_metric_family *family = lt_map_find(&set->families, key);
+    if (family != NULL) {
+        LT_ASSERT(family->desc.kind == desc->kind);
+        lt_arena_free(&arena);
+        return family;
+    }
+    family = lt_arena_make(arena, struct lt_metric_family);
+    family->arena = arena;
+    family->set = set;
+    family->desc = *desc;
+    family->desc.name = lt_arena_str(arena, desc->name);
+    family->desc.help = lt_arena_str(arena, desc->help);
+    family->desc.stat = lt_arena_str(arena, desc->stat);
+    family->desc.buckets = desc->buckets != NULL ? desc->buckets : &lt_buckets_envoy;
+    LT_ASSERT(family->desc.buckets->count <= LT_BUCKETS_MAX);
+    lt_str *labels = lt_arena_make_n(arena, lt_str, desc->label_count);
+    for (uint32_t i = 0; i < desc->label_count; i++)
+        labels[i] = lt_arena_str(arena, desc->labels[i]);
+    family->desc.labels = labels;
+    lt_map_put(&set->families, key, family);
+    return family;
+}
+
+/* --- series --- */
+
+static size_t value_bytes(const struct lt_metric_family *family)
+{
+    size_t bytes = 0;
+    switch (family->desc.kind) {
+    case LT_METRIC_COUNTER: bytes = sizeof(struct lt_counter); break;
+    case LT_METRIC_GAUGE: bytes = sizeof(struct lt_gauge); break;
+    case LT_METRIC_HISTOGRAM: bytes = sizeof(struct lt_histogram) + (family->desc.buckets->count + 1) * sizeof(uint64_t); break;
+    }
+    return (bytes + 15) & ~(size_t)15;
+}
+
+static lt_str cut(lt_str value)
+{
+    return lt_str_slice(value, 0, LT_METRIC_VALUE_MAX);
+}
+
+/* values == NULL: every label says "overflow". */
+static struct lt_metric_series *make_series(struct lt_metric_family *family, const lt_str *values)
+{
+    uint32_t count = family->desc.label_count;
+    static const lt_str overflow = {"overflow", 8};
+    size_t text = 0;
+    for (uint32_t i = 0; i < count; i++)
+        text += cut(values != NULL ? values[i] : overflow).len + 1;
+    size_t head = sizeof(struct lt_metric_series) + count * sizeof(lt_str);
+    head = (head + 15) & ~(size_t)15;
+    struct lt_metric_series *series = lt_calloc(1, head + value_bytes(family) + text);
+    series->value = (char *)series + head;
+    char *at = (char *)series->value + value_bytes(family);
+    series->key.ptr = at;
+    for (uint32_t i = 0; i < count; i++) {
+        lt_str value = cut(values != NULL ? values[i] : overflow);
+        if (value.len > 0)
+            memcpy(at, value.ptr, value.len);
+        series->labels[i] = lt_str_make(at, value.len);
+        at += value.len;
+        *at++ = '\0'; /* no label value of ours holds a NUL: keys cannot run into each other */
+    }
+    series->key.len = (size_t)(at - series->key.ptr);
+    if (family->desc.kind == LT_METRIC_HISTOGRAM)
+        ((struct lt_histogram *)series->value)->buckets = family->desc.buckets;
+    return series;
+}
+
+static size_t write_key(const struct lt_metric_family *family, const lt_str *values, char *out, size_t room)
+{
+    size_t at = 0;
+    for (uint32_t i = 0; i < family->desc.label_count; i++) {
+        lt_str value = cut(values[i]);
+        if (at + value.len + 1 > room)
+            return SIZE_MAX;
+        if (value.len > 0)
+            memcpy(out + at, value.ptr, value.len);
+        at += value.len;
+        out[at++] = '\0';
+    }
+    return at;
+}
+
+static void *find_series(struct lt_metric_family *family, const lt_str *values)
+{
+    char key[4096];
+    size_t len = write_key(family, values, key, sizeof(key));
+    struct lt_metric_series *series = NULL, *fresh = NULL;
+    if (len != SIZE_MAX) {
+        series = lt_map_find(&family->series, lt_str_make(key, len));
+    } else {
+        fresh = make_series(family, values);
+        series = lt_map_find(&family->series, fresh->key);
+    }
+    if (series == NULL && family->set->series_count >= family->set->series_max) {
+        family->set->overflows++;
+        if (family->overflow == NULL)
+            family->overflow = make_series(family, NULL);
+        series = family->overflow;
+    }
+    if (series != NULL) {
+        free(fresh);
+        return series->value;
+    }
+    series = fresh != NULL ? fresh : make_series(family, values);
+    lt_map_put(&family->series, series->key, series);
+    family->set->series_count++;
+    return series->value;
+}
+
+struct lt_counter *lt_metric_counter(struct lt_metric_family *family, const lt_str *values)
+{
+    LT_ASSERT(family->desc.kind == LT_METRIC_COUNTER);
+    return find_series(family, values);
+}
+
+struct lt_gauge *lt_metric_gauge(struct lt_metric_family *family, const lt_str *values)
+{
+    LT_ASSERT(family->desc.kind == LT_METRIC_GAUGE);
+    return find_series(family, values);
+}
+
+struct lt_histogram *lt_metric_histogram(struct lt_metric_family *family, const lt_str *values)
+{
+    LT_ASSERT(family->desc.kind == LT_METRIC_HISTOGRAM);
+    return find_series(family, values);
+}
+
+/* --- removing, adding up --- */
+
+static uint32_t remove_from(struct lt_metric_family *family, lt_str label, lt_str value)
+{
+    uint32_t removed = 0;
+    for (uint32_t i = 0; i < family->desc.label_count; i++) {
+        if (!lt_str_eq(family->desc.labels[i], label))
+            continue;
+        for (size_t j = family->series.count; j > 0; j--) {
+            struct lt_metric_series *series = family->series.entries[j - 1].value;
+            if (!lt_str_eq(series->labels[i], value))
+                continue;
+            lt_map_remove(&family->series, series->key);
+            free_series(series);
+            removed++;
+        }
+    }
+    return removed;
+}
+
+uint32_t lt_metric_remove(struct lt_metric_set *set, lt_str label, lt_str value)
+{
+    uint32_t removed = 0;
+    for (size_t i = 0; i < set->families.count; i++)
+        removed += remove_from(set->families.entries[i].value, label, value);
+    set->series_count -= removed;
+    return removed;
+}
+
+static void add_histogram(struct lt_histogram *dst, const struct lt_histogram *src)
+{
+    dst->sum += src->sum;
+    dst->count += src->count;
+    for (uint32_t i = 0; i <= src->buckets->count; i++)
+        dst->counts[i] += src->counts[i];
+}
+
+static void add_value(const struct lt_metric_family *family, void *dst, const void *src)
+{
+    switch (family->desc.kind) {
+    case LT_METRIC_COUNTER: ((struct lt_counter *)dst)->value += ((const struct lt_counter *)src)->value; break;
+    case LT_METRIC_GAUGE: ((struct lt_gauge *)dst)->value += ((const struct lt_gauge *)src)->value; break;
+    case LT_METRIC_HISTOGRAM: add_histogram(dst, src); break;
+    }
+}
+
+static void merge_family(struct lt_metric_set *dst, const struct lt_metric_family *src)
+{
+    struct lt_metric_family *family = lt_metric_family(dst, &src->desc);
+    for (size_t i = 0; i < src->series.count; i++) {
+        const struct lt_metric_series *series = src->series.entries[i].value;
+        add_value(family, find_series(family, series->labels), series->value);
+    }
+    if (src->overflow == NULL)
+        return;
+    if (family->overflow == NULL)
+        family->overflow = make_series(family, NULL);
+    add_value(family, family->overflow->value, src->overflow->value);
+}
+
+void lt_metric_set_merge(struct lt_metric_set *dst, const struct lt_metric_set *src)
+{
+    for (size_t i = 0; i < src->families.count; i++)
+        merge_family(dst, src->families.entries[i].value);
+    dst->overflows += src->overflows;
+}
+
+static void reset_series(const struct lt_metric_family *family, struct lt_metric_series *series)
+{
+    if (family->desc.kind == LT_METRIC_GAUGE)
+        return;
+    memset(series->value, 0, value_bytes(family));
+    if (family->desc.kind == LT_METRIC_HISTOGRAM)
+        ((struct lt_histogram *)series->value)->buckets = family->desc.buckets;
+}
+
+void lt_metric_set_reset(struct lt_metric_set *set)
+{
+    for (size_t i = 0; i < set->families.count; i++) {
+        struct lt_metric_family *family = set->families.entries[i].value;
+        for (size_t j = 0; j < family->series.count; j++)
+            reset_series(family, family->series.entries[j].value);
+        if (family->overflow != NULL)
+            reset_series(family, family->overflow);
+    }
+}
+
+uint32_t lt_metric_set_series(const struct lt_metric_set *set)
+{
+    return set->series_count;
+}
+
+uint64_t lt_metric_set_overflows(const struct lt_metric_set *set)
+{
+    return set->overflows;
+}

@@ -1,0 +1,571 @@
+/*
+ * http/server.c - the small HTTP/1.1 server: connections, one exchange at a time on each.
+ * A connection reads a head and a body, hands the exchange to the handler, and writes what it replies. Start at: run().
+ */
+#include "http/server.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum {
+    HEAD_BYTES_MAX = 32 * 1024,
+    REPLY_BYTES_MAX = 128 << 20,
+    STREAM_LOW_BYTES = 64 * 1024,
+    STREAM_BUFFER_MAX = 256 * 1024,
+    ACCEPTS_PER_TURN = 16,
+    REPLY_HEADERS_MAX = 16,
+};
+
+static const uint64_t MS = 1000000;
+
+typedef enum { READ_HEAD, READ_BODY, HANDLING, WRITING, STREAMING, CLOSED } conn_state;
+
+struct server_listener {
+    struct lt_server *server;
+    struct lt_io io;
+};
+
+struct lt_server {
+    struct lt_loop *loop; /* borrowed */
+    struct lt_server_opts opts;
+    lt_server_fn *handler;
+    void *ctx;
+    struct lt_list conns;
+    uint32_t count;
+    struct server_listener *listeners[8]; /* owned */
+    size_t listener_count;
+    bool is_draining;
+};
+
+struct conn {
+    struct lt_list link;
+    struct lt_server *server; /* NULL once the server is gone */
+    struct lt_loop *loop;
+    struct lt_transport transport;
+    struct lt_io io;
+    struct lt_timer timer;
+    struct lt_task free_task;
+    conn_state state;
+    bool has_handshake;
+    struct lt_h1_parser parser;
+    struct lt_h1_head head;
+    struct lt_buf in, out, body;
+    struct lt_arena *arena;
+    struct lt_exchange exchange;
+    struct lt_headers reply_headers;
+    struct lt_stream_source *source; /* while STREAMING */
+    bool keep_alive;
+    bool is_handling; /* the handler has the exchange */
+    bool is_inside;   /* inside the handler's call: the reply only notes, run() goes on */
+};
+
+static void run(struct conn *conn);
+
+/* --- the end of a connection --- */
+
+static void free_conn(struct lt_task *task)
+{
+    struct conn *conn = LT_CONTAINER_OF(task, struct conn, free_task);
+    lt_buf_fini(&conn->in);
+    lt_buf_fini(&conn->out);
+    lt_buf_fini(&conn->body);
+    lt_arena_free(&conn->arena);
+    free(conn);
+}
+
+static void end_source(struct conn *conn)
+{
+    struct lt_stream_source *source = conn->source;
+    conn->source = NULL;
+    if (source != NULL)
+        source->done(source);
+}
+
+/* The memory waits for the handler's reply, and for the end of this turn. */
+static void close_conn(struct conn *conn)
+{
+    if (conn->state == CLOSED)
+        return;
+    conn->state = CLOSED;
+    lt_loop_timer_cancel(conn->loop, &conn->timer);
+    lt_loop_io_del(conn->loop, &conn->io);
+    lt_transport_fini(&conn->transport);
+    lt_list_remove(&conn->link);
+    if (conn->server != NULL)
+        conn->server->count--;
+    end_source(conn);
+    if (!conn->is_handling)
+        lt_loop_defer(conn->loop, &conn->free_task);
+}
+
+static void set_timeout(struct conn *conn, uint32_t ms)
+{
+    lt_loop_timer_set(conn->loop, &conn->timer, ms * MS);
+}
+
+/* --- writing --- */
+
+/* LT_OK: all is out. */
+static lt_rc flush(struct conn *conn)
+{
+    while (lt_buf_len(&conn->out) > 0) {
+        lt_str text = lt_buf_str(&conn->out);
+        struct iovec iov = {(void *)text.ptr, text.len};
+        size_t put = 0;
+        LT_TRY(lt_transport_writev(&conn->transport, &iov, 1, &put));
+        lt_buf_consume(&conn->out, put);
+        set_timeout(conn, conn->server->opts.write_timeout_ms);
+    }
+    return LT_OK;
+}
+
+static lt_rc write_head(struct conn *conn, unsigned status, const char *content_type, lt_h1_body body, uint64_t length)
+{
+    struct lt_headers *headers = &conn->reply_headers;
+    char *date = lt_arena_bytes(conn->arena, LT_HTTP_DATE_LEN + 1);
+    lt_http_date_format(lt_env_wall_ns(lt_loop_env(conn->loop)), date);
+    if (content_type != NULL)
+        LT_TRY(lt_headers_set_id(headers, LT_H_CONTENT_TYPE, lt_str_of(content_type)));
+    LT_TRY(lt_headers_set_id(headers, LT_H_DATE, lt_str_make(date, LT_HTTP_DATE_LEN)));
+    if (conn->server->opts.server_name != NULL)
+        LT_TRY(lt_headers_set_id(headers, LT_H_SERVER, lt_str_of(conn->server->opts.server_name)));
+    if (conn->server->is_draining)
+        conn->keep_alive = false;
+    struct lt_h1_framing framing = {
+        .body = body,
+        .content_length = length,
+        .connection = !conn->keep_alive ? "close" : conn->head.minor == 0 ? "keep-alive" : NULL,
+        .lower_case = true,
+    };
+    return lt_h1_write_response(&conn->out, status, LT_STR_NULL, 1, headers, &framing);
+}
+
+/* --- replies --- */
+
+static struct conn *conn_of(struct lt_exchange *exchange)
+{
+    struct conn *conn = LT_CONTAINER_OF(exchange, struct conn, exchange);
+    LT_ASSERT(conn->is_handling); /* an exchange is answered once */
+    conn->is_handling = false;
+    return conn;
+}
+
+/* False: there is nobody to write to. */
+static bool is_wanted(struct conn *conn)
+{
+    if (conn->state != CLOSED)
+        return true;
+    lt_loop_defer(conn->loop, &conn->free_task);
+    return false;
+}
+
+static void go_on(struct conn *conn)
+{
+    if (!conn->is_inside)
+        run(conn);
+}
+
+void lt_exchange_header(struct lt_exchange *exchange, lt_str name, lt_str value)
+{
+    struct conn *conn = LT_CONTAINER_OF(exchange, struct conn, exchange);
+    lt_rc rc = lt_headers_add(&conn->reply_headers, name, value);
+    LT_ASSERT(rc == LT_OK);
+}
+
+void lt_exchange_reply(struct lt_exchange *exchange, unsigned status, const char *content_type, lt_str body)
+{
+    struct conn *conn = conn_of(exchange);
+    if (!is_wanted(conn))
+        return;
+    bool is_head = conn->head.method_id == LT_METHOD_HEAD;
+    conn->state = WRITING;
+    if (write_head(conn, status, content_type, LT_H1_BODY_LENGTH, body.len) != LT_OK ||
+        (!is_head && lt_buf_append_str(&conn->out, body) != LT_OK)) {
+        close_conn(conn);
+        return;
+    }
+    go_on(conn);
+}
+
+void lt_exchange_replyf(struct lt_exchange *exchange, unsigned status, const char *fmt, ...)
+{
+    struct lt_buf text;
+    va_list args;
+    lt_buf_init(&text, 64 * 1024);
+    va_start(args, fmt);
+    lt_rc rc = lt_buf_vprintf(&text, fmt, args);
+    va_end(args);
+    lt_exchange_reply(exchange, rc == LT_OK ? status : 500, "text/plain; charset=UTF-8", lt_buf_str(&text));
+    lt_buf_fini(&text);
+}
+
+void lt_exchange_reply_stream(struct lt_exchange *exchange, unsigned status, const char *content_type,
+                              struct lt_stream_source *source)
+{
+    struct conn *conn = conn_of(exchange);
+    if (!is_wanted(conn)) {
+        source->done(source);
+        return;
+    }
+    conn->source = source;
+    bool is_chunked = conn->head.minor == 1;
+    conn->keep_alive = conn->keep_alive && is_chunked;
+    bool is_head = conn->head.method_id == LT_METHOD_HEAD;
+    lt_rc rc = write_head(conn, status, content_type, is_chunked ? LT_H1_BODY_CHUNKED : LT_H1_BODY_CLOSE, 0);
+    if (rc != LT_OK) {
+        close_conn(conn);
+        return;
+    }
+    conn->state = is_head ? WRITING : STREAMING;
+    if (is_head)
+        end_source(conn);
+    go_on(conn);
+}
+
+static lt_rc produce(struct conn *conn)
+{
+    struct lt_buf part;
+    lt_buf_init(&part, STREAM_BUFFER_MAX);
+    lt_rc rc = conn->source->produce(conn->source, &part);
+    lt_rc put = LT_OK;
+    if (rc == LT_OK || rc == LT_EOF)
+        put = conn->head.minor == 1 ? lt_h1_write_chunk(&conn->out, lt_buf_str(&part))
+                                    : lt_buf_append_str(&conn->out, lt_buf_str(&part));
+    if (rc == LT_EOF && put == LT_OK && conn->head.minor == 1)
+        put = lt_h1_write_last_chunk(&conn->out, NULL);
+    lt_buf_fini(&part);
+    return put != LT_OK ? put : rc;
+}
+
+static lt_rc run_stream(struct conn *conn)
+{
+    for (;;) {
+        LT_TRY(flush(conn));
+        if (conn->source == NULL)
+            return LT_OK;
+        while (conn->source != NULL && lt_buf_len(&conn->out) < STREAM_LOW_BYTES) {
+            lt_rc rc = produce(conn);
+            if (rc == LT_EOF)
+                end_source(conn);
+            else if (rc != LT_OK)
+                return rc;
+        }
+    }
+}
+
+/* --- reading --- */
+
+static lt_rc fill(struct conn *conn)
+{
+    char *at = NULL;
+    size_t got = 0;
+    LT_TRY(lt_buf_reserve(&conn->in, 4096, &at));
+    LT_TRY(lt_transport_read(&conn->transport, at, 4096, &got));
+    lt_buf_commit(&conn->in, got);
+    return LT_OK;
+}
+
+static void begin_handling(struct conn *conn)
+{
+    struct lt_exchange *exchange = &conn->exchange;
+    ptrdiff_t mark = lt_str_find_char(conn->head.path, '?');
+    lt_str path = conn->head.path;
+    conn->keep_alive = conn->head.keep_alive;
+    exchange->method = conn->head.method;
+    exchange->path = mark < 0 ? path : lt_str_slice(path, 0, (size_t)mark);
+    exchange->query = mark < 0 ? LT_STR_NULL : lt_str_from(path, (size_t)mark + 1);
+    exchange->headers = conn->head.headers;
+    exchange->body = lt_buf_str(&conn->body);
+    exchange->arena = conn->arena;
+    exchange->user = NULL;
+    conn->state = HANDLING;
+    conn->is_handling = conn->is_inside = true;
+    lt_loop_timer_cancel(conn->loop, &conn->timer);
+    conn->server->handler(exchange, conn->server->ctx);
+    conn->is_inside = false;
+}
+
+/* Answers by itself; the connection ends with it. */
+static void refuse(struct conn *conn, unsigned status)
+{
+    conn->keep_alive = false;
+    conn->is_handling = true;
+    lt_str reason = lt_str_of(lt_http_reason(status));
+    lt_exchange_replyf(&conn->exchange, status, "%.*s\n", LT_STR_ARG(reason));
+}
+
+/* Slices of the head must outlive the input buffer's moves: the head's bytes are copied once. */
+static lt_rc read_head(struct conn *conn)
+{
+    size_t used = 0;
+    lt_rc rc = lt_h1_parse_head(&conn->parser, lt_buf_str(&conn->in), &conn->head, &used);
+    if (rc == LT_AGAIN)
+        return fill(conn);
+    if (rc != LT_OK) {
+        refuse(conn, lt_h1_error_status(conn->parser.error));
+        return LT_OK;
+    }
+    lt_headers_own(&conn->head.headers);
+    conn->head.method = lt_arena_str(conn->arena, conn->head.method);
+    conn->head.path = lt_arena_str(conn->arena, conn->head.path);
+    lt_buf_consume(&conn->in, used);
+    conn->state = READ_BODY;
+    if (conn->head.expects_continue)
+        lt_buf_add(&conn->out, LT_STR("HTTP/1.1 100 Continue\r\n\r\n"));
+    return LT_OK;
+}
+
+static lt_rc read_body(struct conn *conn)
+{
+    if (conn->head.body == LT_H1_BODY_NONE) {
+        begin_handling(conn);
+        return LT_OK;
+    }
+    if (lt_buf_len(&conn->out) > 0) { /* 100 Continue */
+        lt_rc rc = flush(conn);
+        if (rc != LT_OK && rc != LT_AGAIN)
+            return rc;
+    }
+    struct lt_h1_piece piece;
+    lt_rc rc = lt_h1_parse_body(&conn->parser, lt_buf_str(&conn->in), false, NULL, &piece);
+    if (rc == LT_AGAIN)
+        return fill(conn);
+    if (rc == LT_OK && lt_buf_append_str(&conn->body, piece.data) != LT_OK) {
+        refuse(conn, 413);
+        return LT_OK;
+    }
+    if (rc != LT_OK) {
+        refuse(conn, 400);
+        return LT_OK;
+    }
+    lt_buf_consume(&conn->in, piece.used);
+    if (piece.is_end)
+        begin_handling(conn);
+    return LT_OK;
+}
+
+static void begin_head(struct conn *conn)
+{
+    lt_arena_reset(conn->arena);
+    lt_buf_clear(&conn->body, 0);
+    lt_h1_head_init(&conn->head, conn->arena, NULL);
+    lt_headers_init(&conn->reply_headers, conn->arena, 0, 0);
+    conn->state = READ_HEAD;
+    bool has_begun = lt_buf_len(&conn->in) > 0;
+    set_timeout(conn, has_begun ? conn->server->opts.request_timeout_ms : conn->server->opts.idle_timeout_ms);
+}
+
+static lt_rc written(struct conn *conn)
+{
+    if (!conn->keep_alive) {
+        (void)lt_transport_shutdown_write(&conn->transport);
+        return LT_EOF;
+    }
+    lt_h1_next_message(&conn->parser);
+    begin_head(conn);
+    return LT_OK;
+}
+
+static lt_rc step(struct conn *conn)
+{
+    switch (conn->state) {
+    case READ_HEAD: return read_head(conn);
+    case READ_BODY: return read_body(conn);
+    case HANDLING: return LT_AGAIN;
+    case WRITING: LT_TRY(flush(conn)); return written(conn);
+    case STREAMING: LT_TRY(run_stream(conn)); return written(conn);
+    case CLOSED: return LT_AGAIN;
+    }
+    return LT_AGAIN;
+}
+
+/* What is watched: while a handler works only the connection's errors; else what the state waits for. */
+static void watch(struct conn *conn)
+{
+    uint32_t events = conn->state == READ_HEAD || conn->state == READ_BODY ? EPOLLIN
+                      : conn->state == HANDLING                            ? 0
+                                                                           : EPOLLOUT;
+    if (conn->transport.tls != NULL && events != 0)
+        events |= (conn->transport.wants_write ? EPOLLOUT : 0) | (conn->transport.wants_read ? EPOLLIN : 0);
+    lt_loop_io_set(conn->loop, &conn->io, events);
+}
+
+static void run(struct conn *conn)
+{
+    if (!conn->has_handshake) {
+        lt_rc rc = lt_transport_handshake(&conn->transport);
+        conn->has_handshake = rc == LT_OK;
+        if (rc != LT_OK && rc != LT_AGAIN) {
+            close_conn(conn);
+            return;
+        }
+        if (rc == LT_AGAIN) {
+            lt_loop_io_set(conn->loop, &conn->io, conn->transport.wants_write ? EPOLLOUT : EPOLLIN);
+            return;
+        }
+    }
+    lt_rc rc = LT_OK;
+    while (rc == LT_OK && conn->state != CLOSED)
+        rc = step(conn);
+    if (conn->state == CLOSED)
+        return;
+    if (rc != LT_AGAIN)
+        close_conn(conn);
+    else
+        watch(conn);
+}
+
+static void on_ready(struct lt_io *io, uint32_t events)
+{
+    struct conn *conn = LT_CONTAINER_OF(io, struct conn, io);
+    if (conn->state == HANDLING && (events & (EPOLLERR | EPOLLHUP)) != 0) {
+        close_conn(conn);
+        return;
+    }
+    if (conn->state == READ_HEAD && lt_buf_len(&conn->in) == 0 && conn->server != NULL)
+        set_timeout(conn, conn->server->opts.request_timeout_ms);
+    run(conn);
+}
+
+static void on_timeout(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
+{
+    struct conn *conn = LT_CONTAINER_OF(timer, struct conn, timer);
+    bool has_begun = conn->state == READ_BODY || (conn->state == READ_HEAD && lt_buf_len(&conn->in) > 0);
+    if (!has_begun) {
+        close_conn(conn);
+        return;
+    }
+    refuse(conn, 408);
+    run(conn);
+}
+
+/* --- the server --- */
+
+static void accept_conn(struct lt_server *server, int fd, const struct lt_addr *peer)
+{
+    struct conn *conn = lt_new(struct conn);
+    conn->server = server;
+    conn->loop = server->loop;
+    if (server->opts.tls != NULL)
+        lt_transport_init_tls(&conn->transport, fd, server->opts.tls, NULL);
+    else
+        lt_transport_init_raw(&conn->transport, fd);
+    lt_io_init(&conn->io, on_ready);
+    conn->io.fd = fd;
+    lt_timer_init(&conn->timer, on_timeout);
+    lt_task_init(&conn->free_task, free_conn);
+    lt_h1_parser_init(&conn->parser, false, NULL);
+    lt_buf_init(&conn->in, HEAD_BYTES_MAX + server->opts.body_bytes_max);
+    lt_buf_init(&conn->out, REPLY_BYTES_MAX);
+    lt_buf_init(&conn->body, server->opts.body_bytes_max);
+    conn->arena = lt_arena_new(2048, 0);
+    conn->exchange.peer = *peer;
+    lt_list_push_back(&server->conns, &conn->link);
+    server->count++;
+    begin_head(conn);
+    lt_loop_io_set(conn->loop, &conn->io, EPOLLIN);
+}
+
+static void on_accept(struct lt_io *io, uint32_t events LT_UNUSED)
+{
+    struct server_listener *listener = LT_CONTAINER_OF(io, struct server_listener, io);
+    for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
+        int fd = -1;
+        struct lt_addr peer;
+        if (lt_sock_accept(io->fd, &fd, &peer) != LT_OK)
+            return;
+        if (listener->server->count >= listener->server->opts.connections_max) {
+            struct lt_transport refused;
+            lt_transport_init_raw(&refused, fd);
+            lt_transport_fini(&refused);
+            continue;
+        }
+        accept_conn(listener->server, fd, &peer);
+    }
+}
+
+struct lt_server *lt_server_new(struct lt_loop *loop, const struct lt_server_opts *opts, lt_server_fn *handler, void *ctx)
+{
+    struct lt_server *server = lt_new(struct lt_server);
+    server->loop = loop;
+    if (opts != NULL)
+        server->opts = *opts;
+    struct lt_server_opts *o = &server->opts;
+    o->body_bytes_max = o->body_bytes_max != 0 ? o->body_bytes_max : 64 * 1024;
+    o->connections_max = o->connections_max != 0 ? o->connections_max : 256;
+    o->idle_timeout_ms = o->idle_timeout_ms != 0 ? o->idle_timeout_ms : 60000;
+    o->request_timeout_ms = o->request_timeout_ms != 0 ? o->request_timeout_ms : 15000;
+    o->write_timeout_ms = o->write_timeout_ms != 0 ? o->write_timeout_ms : 30000;
+    if (o->tls != NULL)
+        lt_tls_ctx_ref(o->tls);
+    server->handler = handler;
+    server->ctx = ctx;
+    lt_list_init(&server->conns);
+    return server;
+}
+
+lt_rc lt_server_listen(struct lt_server *server, const struct lt_addr *addr, const struct lt_listen_opts *opts,
+                       struct lt_addr *ret_addr, struct lt_err *err)
+{
+    LT_ASSERT(server->listener_count < LT_ARRAY_LEN(server->listeners));
+    int fd = -1;
+    LT_TRY(lt_sock_listen(addr, opts, &fd, err));
+    struct server_listener *listener = lt_new(struct server_listener);
+    listener->server = server;
+    lt_io_init(&listener->io, on_accept);
+    listener->io.fd = fd;
+    server->listeners[server->listener_count++] = listener;
+    lt_loop_io_set(server->loop, &listener->io, EPOLLIN);
+    return ret_addr != NULL ? lt_sock_local(fd, ret_addr) : LT_OK;
+}
+
+static void close_listeners(struct lt_server *server)
+{
+    for (size_t i = 0; i < server->listener_count; i++) {
+        struct server_listener *listener = server->listeners[i];
+        struct lt_transport socket;
+        lt_loop_io_del(server->loop, &listener->io);
+        lt_transport_init_raw(&socket, listener->io.fd);
+        lt_transport_fini(&socket);
+        free(listener);
+    }
+    server->listener_count = 0;
+}
+
+void lt_server_drain(struct lt_server *server)
+{
+    struct lt_list *it, *next;
+    server->is_draining = true;
+    close_listeners(server);
+    lt_list_each(&server->conns, it, next)
+    {
+        struct conn *conn = LT_CONTAINER_OF(it, struct conn, link);
+        if (conn->state == READ_HEAD && lt_buf_len(&conn->in) == 0)
+            close_conn(conn);
+    }
+}
+
+uint32_t lt_server_connections(const struct lt_server *server)
+{
+    return server->count;
+}
+
+void lt_server_free(struct lt_server **pointer)
+{
+    struct lt_server *server = *pointer;
+    *pointer = NULL;
+    if (server == NULL)
+        return;
+    close_listeners(server);
+    while (!lt_list_is_empty(&server->conns)) {
+        struct conn *conn = lt_list_first(&server->conns, struct conn, link);
+        close_conn(conn);
+        conn->server = NULL;
+        lt_task_cancel(&conn->free_task);
+        if (!conn->is_handling)
+            free_conn(&conn->free_task);
+    }
+    lt_tls_ctx_unref(&server->opts.tls);
+    free(server);
+}
