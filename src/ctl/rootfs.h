@@ -1,0 +1,38 @@
+/*
+ * ctl/rootfs.h - what a container sees as its file system.
+ * The host's, read-only, with /proc, /sys, /dev, /run and /tmp of its own, and what its pod mounts into it. Paths that the
+ * host does not have are laid over it (overlayfs), so nothing is ever written to the host.
+ * Runs in the container's first process, inside its new mount, PID and network namespaces.
+ */
+#ifndef LT_CTL_ROOTFS_H
+#define LT_CTL_ROOTFS_H
+
+#include <sys/types.h>
+
+#include "base/err.h"
+
+typedef enum {
+    CTL_MOUNT_BIND,  /* a directory or file of the host (source) */
+    CTL_MOUNT_TMPFS, /* empty, writable by uid:gid */
+    CTL_MOUNT_FILE,  /* a small read-only file with this text */
+} ctl_mount_kind;
+
+struct ctl_mount {
+    ctl_mount_kind kind;
+    const char *target; /* absolute */
+    const char *source; /* BIND */
+    lt_str text;        /* FILE */
+    bool is_read_only;  /* BIND */
+    uid_t uid;
+    gid_t gid;
+};
+
+enum { CTL_MOUNTS_MAX = 64 };
+
+/*
+ * Builds it on the empty directory `stage` and makes it the root of the caller's mount namespace; the working directory is "/"
+ * then. Mounts are made in the order given. LT_E_BAD for a target that cannot be.
+ */
+LT_MUST lt_rc ctl_rootfs_enter(const char *stage, const struct ctl_mount *mounts, size_t count, struct lt_err *err);
+
+#endif

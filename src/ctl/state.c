@@ -1,0 +1,200 @@
+/*
+ * ctl/state.c - state directories.
+ */
+#include "ctl/state.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "ctl/proc.h"
+
+/* Directories that containers get a /run or /tmp of their own over, so that no workload sees a state directory. */
+static lt_rc find_base(char out[PATH_MAX], struct lt_err *err)
+{
+    const char *runtime = getenv("XDG_RUNTIME_DIR");
+    struct stat st;
+    if (geteuid() == 0)
+        snprintf(out, PATH_MAX, "/run/lateen");
+    else if (runtime != NULL && strncmp(runtime, "/run/", 5) == 0)
+        snprintf(out, PATH_MAX, "%s/lateen", runtime);
+    else
+        snprintf(out, PATH_MAX, "/tmp/lateen-%u", geteuid());
+    LT_TRY(ctl_mkdirs(out, 0700, err));
+    /* in /tmp somebody else could have been first */
+    if (lstat(out, &st) < 0 || !S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 077) != 0)
+        return lt_err_set(err, LT_E_DENIED, "%s: expected a directory of yours with mode 0700", out);
+    return LT_OK;
+}
+
+const char *ctl_state_path(const struct ctl_state *state, const char *name, char out[PATH_MAX])
+{
+    snprintf(out, PATH_MAX, "%s/%s", state->path, name);
+    return out;
+}
+
+static lt_rc locate(const char *manifests, struct ctl_state *state, struct lt_err *err)
+{
+    char base[PATH_MAX], real[PATH_MAX];
+    *state = (struct ctl_state){.lock_fd = -1};
+    LT_TRY(find_base(base, err));
+    if (realpath(manifests, real) == NULL)
+        return lt_err_errno(err, "%s", manifests);
+    uint64_t id = lt_hash64(real, strlen(real), 0);
+    if (snprintf(state->path, sizeof(state->path), "%s/%012llx", base, (unsigned long long)(id >> 16)) >=
+            (int)sizeof(state->path) ||
+        snprintf(state->dir, sizeof(state->dir), "%s", real) >= (int)sizeof(state->dir))
+        return lt_err_set(err, LT_E_LIMIT, "%s: path too long", real);
+    return LT_OK;
+}
+
+/* The lock file lives outside of what is cleared, or two could hold "the" lock. */
+static int open_lock(const struct ctl_state *state)
+{
+    char path[PATH_MAX];
+    snprintf(path, sizeof(path), "%s.lock", state->path);
+    return open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+}
+
+lt_rc ctl_state_claim(const char *manifests, struct ctl_state *ret_state, struct lt_err *err)
+{
+    static const char *const parts[] = {"logs", "live", "istiod", "stage"};
+    struct ctl_state state;
+    char path[PATH_MAX];
+    LT_TRY(locate(manifests, &state, err));
+    int fd = open_lock(&state);
+    if (fd < 0)
+        return lt_err_errno(err, "%s.lock", state.path);
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        close(fd);
+        return lt_err_set(err, LT_E_EXISTS, "a mesh of %s runs already; `lateen down %s` ends it", state.dir, state.dir);
+    }
+    ctl_remove_tree(state.path);
+    lt_rc rc = LT_OK;
+    for (size_t i = 0; rc == LT_OK && i < LT_ARRAY_LEN(parts); i++)
+        rc = ctl_mkdirs(ctl_state_path(&state, parts[i], path), 0700, err);
+    if (rc == LT_OK)
+        rc = ctl_file_write(ctl_state_path(&state, "dir", path), lt_str_of(state.dir), 0600, err);
+    if (rc != LT_OK) {
+        close(fd);
+        return rc;
+    }
+    state.lock_fd = fd;
+    *ret_state = state;
+    return LT_OK;
+}
+
+void ctl_state_release(struct ctl_state *state)
+{
+    char lock[PATH_MAX];
+    ctl_remove_tree(state->path);
+    snprintf(lock, sizeof(lock), "%s.lock", state->path);
+    unlink(lock);
+    if (state->lock_fd >= 0)
+        close(state->lock_fd);
+    state->lock_fd = -1;
+}
+
+lt_rc ctl_state_find(const char *manifests, struct ctl_state *ret_state, struct lt_err *err)
+{
+    struct ctl_state state;
+    LT_TRY(locate(manifests, &state, err));
+    if (access(state.path, F_OK) < 0)
+        return lt_err_set(err, LT_E_NOT_FOUND, "no mesh of %s runs", state.dir);
+    *ret_state = state;
+    return LT_OK;
+}
+
+bool ctl_state_is_running(const struct ctl_state *state)
+{
+    char path[PATH_MAX];
+    snprintf(path, sizeof(path), "%s.lock", state->path);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    bool is_held = flock(fd, LOCK_SH | LOCK_NB) < 0;
+    close(fd);
+    return is_held;
+}
+
+/* The running meshes of this user. */
+struct running {
+    struct ctl_state states[64];
+    size_t count;
+};
+
+static void list_running(struct running *running)
+{
+    char base[PATH_MAX];
+    running->count = 0;
+    if (find_base(base, NULL) != LT_OK)
+        return;
+    DIR *dir = opendir(base);
+    if (dir == NULL)
+        return;
+    for (struct dirent *entry; running->count < LT_ARRAY_LEN(running->states) && (entry = readdir(dir)) != NULL;) {
+        struct ctl_state *state = &running->states[running->count];
+        char path[PATH_MAX], *text = NULL;
+        size_t len;
+        if (entry->d_name[0] == '.' || strchr(entry->d_name, '.') != NULL)
+            continue;
+        *state = (struct ctl_state){.lock_fd = -1};
+        if (snprintf(state->path, sizeof(state->path), "%s/%s", base, entry->d_name) >= (int)sizeof(state->path) ||
+            ctl_file_read(ctl_state_path(state, "dir", path), sizeof(state->dir) - 1, &text, &len, NULL) != LT_OK)
+            continue;
+        snprintf(state->dir, sizeof(state->dir), "%s", text);
+        free(text);
+        if (ctl_state_is_running(state))
+            running->count++;
+    }
+    closedir(dir);
+}
+
+static bool is_at_or_below(const char *path, const char *dir)
+{
+    size_t len = strlen(dir);
+    return strncmp(path, dir, len) == 0 && (path[len] == '/' || path[len] == '\0');
+}
+
+static lt_rc refuse_choice(const struct running *running, struct lt_err *err)
+{
+    if (running->count == 0)
+        return lt_err_set(err, LT_E_NOT_FOUND, "no mesh runs; `lateen up DIR` starts one");
+    lt_rc rc = lt_err_set(err, LT_E_BAD, "several meshes run; say which with --mesh DIR:");
+    for (size_t i = running->count; i-- > 0;) {
+        size_t len = strlen(err->text);
+        snprintf(err->text + len, sizeof(err->text) - len, "\n    %s", running->states[i].dir);
+    }
+    return rc;
+}
+
+lt_rc ctl_state_find_running(const char *manifests, struct ctl_state *ret_state, struct lt_err *err)
+{
+    if (manifests != NULL) {
+        LT_TRY(ctl_state_find(manifests, ret_state, err));
+        if (!ctl_state_is_running(ret_state))
+            return lt_err_set(err, LT_E_NOT_FOUND, "no mesh of %s runs", ret_state->dir);
+        return LT_OK;
+    }
+    struct running *running = lt_new(struct running);
+    char here[PATH_MAX];
+    const struct ctl_state *found = NULL;
+    list_running(running);
+    if (running->count == 1)
+        found = &running->states[0];
+    for (size_t i = 0; found == NULL && getcwd(here, sizeof(here)) != NULL && i < running->count; i++) {
+        if (is_at_or_below(here, running->states[i].dir))
+            found = &running->states[i];
+    }
+    lt_rc rc = LT_OK;
+    if (found != NULL)
+        *ret_state = *found;
+    else
+        rc = refuse_choice(running, err);
+    free(running);
+    return rc;
+}
