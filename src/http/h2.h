@@ -217,6 +217,8 @@ LT_MUST lt_rc lt_h2_stream_send_bytes(struct lt_h2_stream *stream, struct lt_byt
 LT_MUST lt_rc lt_h2_stream_send_rope(struct lt_h2_stream *stream, struct lt_rope *rope);
 /* Our side ends once the queue is sent; with trailers when there are any (copied). Nothing may be sent afterwards. */
 LT_MUST lt_rc lt_h2_stream_end(struct lt_h2_stream *stream, const struct lt_h2_field *trailers, size_t count);
+/* Server: when our end is sent and the peer hasn't ended its side, closes the stream (RFC 9113 section 8.1). */
+void lt_h2_stream_close_after_end(struct lt_h2_stream *stream);
 /* on_closed follows. Doing it twice does nothing. What is queued is dropped. */
 void lt_h2_stream_reset(struct lt_h2_stream *stream, uint32_t code);
 

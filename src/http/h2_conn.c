@@ -2,9 +2,9 @@
  * http/h2_conn.c - birth, feeding, draining and death of a connection.
  * What comes in: h2_recv.c. What goes out: h2_send.c. Start at: lt_h2_conn_new(), lt_h2_conn_feed().
  */
-#include <stdlib.h>
-
 #include "http/h2_priv.h"
+
+#include <stdlib.h>
 
 enum {
     CONTINUATIONS_MAX = 8,  /* behind one HEADERS (CVE-2024-28182) */

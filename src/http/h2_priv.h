@@ -56,6 +56,7 @@ struct lt_h2_stream {
     bool was_full : 1;         /* is_writable said no since on_writable */
     bool is_reset : 1;         /* by an action of ours */
     bool is_reset_by_rule : 1; /* by nghttp2, because the peer broke one */
+    bool closes_after_end : 1; /* our end, once sent, closes the stream */
     bool is_announced : 1;     /* the owner knows of it: on_closed is due */
 };
 

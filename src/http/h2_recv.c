@@ -3,9 +3,9 @@
  * Trust: everything here was made by a stranger, and checked by nghttp2 only as far as RFC 9113 section 8 says.
  * Start at: on_begin_frame(), on_frame().
  */
-#include <stdlib.h>
-
 #include "http/h2_priv.h"
+
+#include <stdlib.h>
 
 enum {
     FIELD_OVERHEAD = 32, /* RFC 9113 section 6.5.2 */
@@ -197,6 +197,8 @@ static lt_h2_end end_of(const struct lt_h2_conn *conn, const struct lt_h2_stream
 {
     if (!conn->opts.is_server && conn->has_peer_goaway && stream->id > conn->goaway_last_id)
         return LT_H2_END_UNPROCESSED;
+    if (stream->closes_after_end && stream->is_reset && code == LT_H2_NO_ERROR)
+        return LT_H2_END_CLEAN;
     if (stream->is_reset || stream->is_reset_by_rule)
         return LT_H2_END_RESET_LOCAL;
     return code == LT_H2_NO_ERROR && !is_half_open ? LT_H2_END_CLEAN : LT_H2_END_RESET_PEER;

@@ -4,9 +4,9 @@
  * Who sends next: nghttp2 (equal shares). How much goes ahead of the socket: LT_H2_OUT_BYTES.
  * Start at: lt_h2_stream_open(), lt_h2_conn_fill().
  */
-#include <stdlib.h>
-
 #include "http/h2_priv.h"
+
+#include <stdlib.h>
 
 enum {
     FRAME_HEAD_BYTES = 9,
@@ -160,27 +160,44 @@ static int on_send_data(nghttp2_session *session, nghttp2_frame *frame, const ui
     return 0;
 }
 
-/* Resets that nghttp2 sends by itself answer a broken rule: they cost the peer as much as its own resets do. */
-static int on_frame_sent(nghttp2_session *session, const nghttp2_frame *frame, void *user)
+/* A reset that nghttp2 sends by itself answers a broken rule: it costs the peer as much as one of its own. */
+static void on_reset_sent(struct lt_h2_conn *conn, const nghttp2_frame *frame, struct lt_h2_stream *stream)
 {
-    struct lt_h2_conn *conn = user;
-    if (frame->hd.type == NGHTTP2_GOAWAY) {
-        conn->has_sent_goaway = true;
-        if (frame->goaway.error_code != LT_H2_NO_ERROR && conn->stats.fail == LT_H2_FAIL_NONE)
-            conn->stats.fail = LT_H2_FAIL_PROTOCOL;
-    }
-    if (frame->hd.type != NGHTTP2_RST_STREAM)
-        return 0;
     conn->stats.resets_sent++;
-    struct lt_h2_stream *stream = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
     if (stream != NULL && stream->is_reset)
-        return 0;
+        return;
     if (stream != NULL)
         stream->is_reset_by_rule = true;
     else
         conn->stats.streams_refused += frame->rst_stream.error_code == LT_H2_REFUSED_STREAM;
     if (conn->opts.is_server && !lt_h2_bucket_take(&conn->guard.resets, conn->now_ns))
         lt_h2_conn_fail(conn, LT_H2_FAIL_RESET_FLOOD, LT_E_LIMIT, LT_H2_ENHANCE_YOUR_CALM);
+}
+
+static void on_end_sent(struct lt_h2_stream *stream)
+{
+    struct lt_h2_conn *conn = stream->conn;
+    if (stream->closes_after_end && nghttp2_session_get_stream_remote_close(conn->session, (int32_t)stream->id) == 0)
+        lt_h2_stream_reset(stream, LT_H2_NO_ERROR);
+}
+
+static int on_frame_sent(nghttp2_session *session, const nghttp2_frame *frame, void *user)
+{
+    struct lt_h2_conn *conn = user;
+    struct lt_h2_stream *stream = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
+    switch (frame->hd.type) {
+    case NGHTTP2_GOAWAY:
+        if (frame->goaway.error_code != LT_H2_NO_ERROR && conn->stats.fail == LT_H2_FAIL_NONE)
+            conn->stats.fail = LT_H2_FAIL_PROTOCOL;
+        break;
+    case NGHTTP2_RST_STREAM: on_reset_sent(conn, frame, stream); break;
+    case NGHTTP2_HEADERS:
+    case NGHTTP2_DATA:
+        if (stream != NULL && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0)
+            on_end_sent(stream);
+        break;
+    default: break;
+    }
     return 0;
 }
 
@@ -332,6 +349,12 @@ lt_rc lt_h2_stream_end(struct lt_h2_stream *stream, const struct lt_h2_field *tr
     }
     resume(stream);
     return LT_OK;
+}
+
+void lt_h2_stream_close_after_end(struct lt_h2_stream *stream)
+{
+    LT_ASSERT(stream->conn->opts.is_server);
+    stream->closes_after_end = true;
 }
 
 void lt_h2_stream_reset(struct lt_h2_stream *stream, uint32_t code)
