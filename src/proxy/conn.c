@@ -72,6 +72,7 @@ void px_conn_close(struct px_conn *conn)
         px_http_abort(conn);
     else if (before == PX_CONN_TCP)
         px_tcp_abort(conn);
+    lt_task_cancel(&conn->again);
     lt_loop_timer_cancel(conn->worker->loop, &conn->timer);
     lt_loop_io_del(conn->worker->loop, &conn->io);
     lt_transport_fini(&conn->transport);
@@ -80,6 +81,16 @@ void px_conn_close(struct px_conn *conn)
     px_pin_drop(&conn->pin);
     count_connections(conn->worker, -1);
     px_bury(conn->worker, conn);
+}
+
+static void run_again(struct lt_task *task)
+{
+    px_conn_run(LT_CONTAINER_OF(task, struct px_conn, again));
+}
+
+void px_conn_yield(struct px_conn *conn)
+{
+    lt_loop_defer(conn->worker->loop, &conn->again);
 }
 
 static void run_linger(struct px_conn *conn)
@@ -342,6 +353,7 @@ void px_conn_accept(struct px_listener *listener, int fd, const struct lt_addr *
     conn->can_write = true;
     lt_transport_init_raw(&conn->transport, fd);
     lt_timer_init(&conn->timer, on_timer);
+    lt_task_init(&conn->again, run_again);
     lt_io_init(&conn->io, on_ready);
     conn->io.fd = fd;
     lt_list_push_back(&worker->conns, &conn->link);

@@ -121,6 +121,7 @@ static lt_rc pump_up(struct px_request *request)
         if (rc != LT_OK)
             return LT_E_CLOSED;
     }
+    px_conn_yield(conn);
     return LT_AGAIN;
 }
 
@@ -281,6 +282,7 @@ static lt_rc pump_down(struct px_request *request)
         if (rc != LT_OK)
             return rc;
     }
+    px_conn_yield(request->conn);
     return LT_AGAIN;
 }
 
@@ -375,10 +377,11 @@ void px_request_tunnel(struct px_request *request)
                                 &request->server_ended, &request->server_end_sent, &request->bytes_sent};
     lt_rc there = rc == LT_OK ? px_pump(conn->worker, &to_server) : LT_E_CLOSED;
     lt_rc back = rc == LT_OK ? px_pump(conn->worker, &to_client) : LT_E_CLOSED;
-    bool is_over = (there != LT_AGAIN && there != LT_EOF) || (back != LT_AGAIN && back != LT_EOF) ||
-                   (there == LT_EOF && back == LT_EOF);
-    if (is_over)
+    if (px_is_over(there, back)) {
         px_conn_close(conn);
-    else
-        px_conn_set_deadline(conn, request->hcm->stream_idle_timeout_ms);
+        return;
+    }
+    if (there == LT_OK || back == LT_OK)
+        px_conn_yield(conn);
+    px_conn_set_deadline(conn, request->hcm->stream_idle_timeout_ms);
 }

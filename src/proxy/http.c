@@ -147,17 +147,14 @@ void px_http_run(struct px_conn *conn)
             return;
     }
     /* a client that pipelines without end gets its next turn after everybody else's */
-    px_conn_set_deadline(conn, 1);
+    px_conn_yield(conn);
 }
 
 void px_http_timeout(struct px_conn *conn)
 {
     struct px_request *request = conn->request;
     if (request == NULL) {
-        if (conn->can_read || conn->in.data != NULL)
-            px_http_run(conn);
-        else
-            px_conn_close(conn);
+        px_conn_close(conn);
         return;
     }
     if (request->state == PX_RQ_TUNNEL || request->state == PX_RQ_REPLY) {

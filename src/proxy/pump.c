@@ -37,17 +37,16 @@ lt_rc px_pump(struct px_worker *worker, const struct px_side *side)
             *side->end_sent = true;
             return LT_EOF;
         }
-        if (!*side->can_read)
-            break;
-        rc = px_input_read(worker, side->in, side->from, side->can_read);
+        rc = *side->can_read ? px_input_read(worker, side->in, side->from, side->can_read) : LT_AGAIN;
+        if (rc == LT_AGAIN) {
+            if (side->in->pos == side->in->end)
+                px_input_free(worker, side->in); /* an idle connection holds no block */
+            return LT_AGAIN;
+        }
         if (rc == LT_EOF)
             *side->ended = true;
-        else if (rc == LT_AGAIN)
-            break;
         else if (rc != LT_OK)
             return rc;
     }
-    if (side->in->pos == side->in->end)
-        px_input_free(worker, side->in); /* an idle connection holds no block */
-    return LT_AGAIN;
+    return LT_OK;
 }

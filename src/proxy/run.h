@@ -194,6 +194,7 @@ struct px_conn {
     const struct px_chain *chain;      /* NULL while inspecting */
     struct lt_transport transport;
     struct lt_io io;
+    struct lt_task again;              /* work was left for the next turn: edge-triggered events do not come twice */
     struct lt_timer timer;             /* fires at or before deadline_ns and is set again if it came too early */
     uint64_t deadline_ns;              /* 0: none */
     px_conn_state state;
@@ -219,6 +220,8 @@ void px_conn_close(struct px_conn *conn);
  * under a client that still sends, and take the response from it (RFC 9112 section 9.6).
  */
 void px_conn_linger(struct px_conn *conn);
+/* Runs it again in the next turn, after everybody else had theirs. */
+void px_conn_yield(struct px_conn *conn);
 /* Something may have changed: go on. */
 void px_conn_run(struct px_conn *conn);
 /* When nothing happens until then the connection is closed (HTTP: the request times out). */
@@ -248,8 +251,18 @@ struct px_side {
     uint64_t *count;        /* bytes written */
 };
 
-/* Reads and writes until neither goes on. LT_AGAIN: wait; LT_EOF: this direction is done; an error ends the connection. */
+/*
+ * Reads and writes until neither goes on. LT_AGAIN: wait; LT_OK: there is more to do, in another turn; LT_EOF: this direction is
+ * done; an error ends the connection.
+ */
 LT_MUST lt_rc px_pump(struct px_worker *worker, const struct px_side *side);
+/* True when both directions are done, or one broke. */
+static inline bool px_is_over(lt_rc there, lt_rc back)
+{
+    bool is_there = there == LT_OK || there == LT_AGAIN || there == LT_EOF;
+    bool is_back = back == LT_OK || back == LT_AGAIN || back == LT_EOF;
+    return !is_there || !is_back || (there == LT_EOF && back == LT_EOF);
+}
 
 /* --- TCP (tcp.c) --- */
 

@@ -170,14 +170,12 @@ void px_tcp_run(struct px_conn *conn)
     uint64_t moved = tcp->received + tcp->sent;
     lt_rc there = px_pump(conn->worker, &to_server);
     lt_rc back = px_pump(conn->worker, &to_client);
-    if ((there != LT_AGAIN && there != LT_EOF) || (back != LT_AGAIN && back != LT_EOF)) {
+    if (px_is_over(there, back)) {
         px_conn_close(conn);
         return;
     }
-    if (there == LT_EOF && back == LT_EOF) {
-        px_conn_close(conn);
-        return;
-    }
+    if (there == LT_OK || back == LT_OK)
+        px_conn_yield(conn);
     if (tcp->received + tcp->sent != moved)
         px_conn_set_deadline(conn, tcp->conf->idle_timeout_ms);
 }

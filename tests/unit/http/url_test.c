@@ -1,0 +1,172 @@
+/*
+ * tests/unit/http/url_test.c - splitting, decoding and normal forms; the answers of Envoy 1.40 for the same paths.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "http/url.h"
+
+static void check(lt_str got, const char *want)
+{
+    assert_int_equal(got.len, strlen(want));
+    assert_memory_equal(got.ptr, want, got.len);
+}
+
+static void parts_are_split(void **state)
+{
+    (void)state;
+    struct lt_url_parts parts = lt_url_split(LT_STR("/a?b=c?d#e?f"));
+    check(parts.path, "/a");
+    check(parts.query, "b=c?d");
+    check(parts.fragment, "e?f");
+    parts = lt_url_split(LT_STR("/a"));
+    assert_false(parts.has_query || parts.has_fragment);
+    parts = lt_url_split(LT_STR("/a?"));
+    assert_true(parts.has_query);
+    assert_int_equal(parts.query.len, 0);
+}
+
+struct normal_case {
+    const char *in;
+    const char *out; /* NULL: rejected */
+};
+
+static void check_normal(const struct normal_case *cases, size_t count, struct lt_url_normal_opts opts)
+{
+    struct lt_arena *arena = lt_arena_new(0, 0);
+    for (size_t i = 0; i < count; i++) {
+        lt_str out;
+        lt_url_outcome outcome = lt_url_normalize(lt_str_of(cases[i].in), &opts, arena, &out);
+        if (cases[i].out == NULL) {
+            assert_int_equal(outcome, LT_URL_REJECT);
+            continue;
+        }
+        check(out, cases[i].out);
+        bool is_same = strcmp(cases[i].in, cases[i].out) == 0;
+        assert_int_equal(outcome == LT_URL_UNCHANGED, is_same);
+        lt_str again; /* a normal form is its own normal form */
+        assert_int_equal(lt_url_normalize(out, &opts, arena, &again), LT_URL_UNCHANGED);
+        lt_arena_reset(arena);
+    }
+    lt_arena_free(&arena);
+}
+
+static void dot_segments_and_escapes_as_envoy(void **state)
+{
+    (void)state;
+    static const struct normal_case cases[] = {
+        {"/", "/"},
+        {"/a/b?c=../d", "/a/b?c=../d"},
+        {"/a\\b/../c", "/a/c"},
+        {"/a/b/../%2e%2E/./c%7e%41%2f//x/..?a=../b", "/c~A%2f//?a=../b"},
+        {"/../../..", "/"},
+        {"/a/..", "/"},
+        {"/a/.", "/a/"},
+        {"/a//../b", "/a/b"},
+        {"/a/...", "/a/..."},
+        {"/.a/..b/c.", "/.a/..b/c."},
+        {"/a%zz%4", "/a%zz%4"},
+        {"/a%", "/a%"},
+        {"/a%00b", NULL},
+        {"/a%20b%c3%a4%3b", "/a%20b%c3%a4%3b"},
+        {"/\"<>{}|^`", "/%22%3C%3E%7B%7D%7C%5E%60"},
+        {"/a#b", NULL},
+        {"/a?b#c", NULL},
+        {"a", NULL},
+        {"", NULL},
+        {"?a", NULL},
+        {"*", NULL},
+        {"/%2e%2e/%2e%2e/etc", "/etc"},
+        {"/a/%2e", "/a/"},
+        {"\\..\\a", "/a"},
+        {"/a/b/c/../../../../d/", "/d/"},
+        {"//a", "//a"},
+        {"/%252e%252e/a", "/%252e%252e/a"},
+    };
+    check_normal(cases, LT_ARRAY_LEN(cases), (struct lt_url_normal_opts){.normalize = true});
+}
+
+static void slashes_merge(void **state)
+{
+    (void)state;
+    static const struct normal_case cases[] = {
+        {"//a///b//?x=//y", "/a/b/?x=//y"}, {"/a/b", "/a/b"}, {"///", "/"}, {"/a//../b", "/a/b"}, {"/a/%2e//b", "/a/b"},
+    };
+    check_normal(cases, LT_ARRAY_LEN(cases), (struct lt_url_normal_opts){.normalize = true, .merge_slashes = true});
+}
+
+static void escaped_slashes_obey_their_setting(void **state)
+{
+    (void)state;
+    struct lt_arena *arena = lt_arena_new(0, 0);
+    struct lt_url_normal_opts opts = {.normalize = true, .merge_slashes = true};
+    lt_str path = LT_STR("/a%2Fb%5c..%2fc?%2f"), out;
+    assert_int_equal(lt_url_normalize(path, &opts, arena, &out), LT_URL_UNCHANGED);
+    opts.escaped_slashes = LT_URL_SLASHES_REJECT;
+    assert_int_equal(lt_url_normalize(path, &opts, arena, &out), LT_URL_REJECT);
+    assert_int_equal(lt_url_normalize(LT_STR("/a?%2f"), &opts, arena, &out), LT_URL_UNCHANGED);
+    opts.escaped_slashes = LT_URL_SLASHES_UNESCAPE_AND_REDIRECT;
+    assert_int_equal(lt_url_normalize(path, &opts, arena, &out), LT_URL_REDIRECT);
+    check(out, "/a/c?%2f");
+    assert_int_equal(lt_url_normalize(LT_STR("/a/../b"), &opts, arena, &out), LT_URL_CHANGED);
+    opts.escaped_slashes = LT_URL_SLASHES_UNESCAPE_AND_FORWARD;
+    assert_int_equal(lt_url_normalize(path, &opts, arena, &out), LT_URL_CHANGED);
+    check(out, "/a/c?%2f");
+    lt_arena_free(&arena);
+}
+
+static void no_options_change_nothing(void **state)
+{
+    (void)state;
+    struct lt_url_normal_opts opts = {0};
+    lt_str out;
+    assert_int_equal(lt_url_normalize(LT_STR("*"), &opts, NULL, &out), LT_URL_UNCHANGED);
+    assert_int_equal(lt_url_normalize(LT_STR("/a/../%2e//"), &opts, NULL, &out), LT_URL_UNCHANGED);
+}
+
+static void no_room_is_a_rejection(void **state)
+{
+    (void)state;
+    struct lt_arena *arena = lt_arena_new(16, 16);
+    struct lt_url_normal_opts opts = {.normalize = true};
+    lt_str out;
+    assert_int_equal(lt_url_normalize(LT_STR("/aaaaaaaaaaaaa/../b"), &opts, arena, &out), LT_URL_REJECT);
+    lt_arena_free(&arena);
+}
+
+static void queries_decode(void **state)
+{
+    (void)state;
+    struct lt_arena *arena = lt_arena_new(0, 0);
+    lt_str query = LT_STR("a=1&&b&c=%41+%2B=x&d=%zz&a=2&=n");
+    check(lt_url_query_get(query, "a", arena), "1");
+    check(lt_url_query_get(query, "b", arena), "");
+    check(lt_url_query_get(query, "c", arena), "A +=x");
+    assert_null(lt_url_query_get(query, "d", arena).ptr);
+    assert_null(lt_url_query_get(query, "e", arena).ptr);
+    check(lt_url_query_get(query, "", arena), "n");
+    lt_str out;
+    assert_int_equal(lt_url_decode(LT_STR("a%00"), false, arena, &out), LT_E_BAD);
+    assert_int_equal(lt_url_decode(LT_STR("a%1"), false, arena, &out), LT_E_BAD);
+    assert_int_equal(lt_url_decode(LT_STR("+%e4"), false, arena, &out), LT_OK);
+    check(out, "+\xe4");
+    lt_arena_free(&arena);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(parts_are_split),
+        cmocka_unit_test(dot_segments_and_escapes_as_envoy),
+        cmocka_unit_test(slashes_merge),
+        cmocka_unit_test(escaped_slashes_obey_their_setting),
+        cmocka_unit_test(no_options_change_nothing),
+        cmocka_unit_test(no_room_is_a_rejection),
+        cmocka_unit_test(queries_decode),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
