@@ -1,190 +1,303 @@
-"""lateen-proxy beside Envoy, HAProxy, nginx and a relay that parses nothing, in one run on this machine.
+#!/usr/bin/env python3
+"""lateen-proxy beside Envoy, HAProxy and nginx: requests/s, CPU per request, latency, memory. Ratios to Envoy of the same run.
 
-One proxy process on one core, load (wrk) and backend on the other; the proxies take turns; every figure is the median of the
-turns. Throughput is noisy, CPU per request is steadier, ratios are what counts. Prints a Markdown table; --save keeps it.
-
-    build/venv/bin/python bench/load/run.py [--quick] [--only lateen-proxy,envoy] [--save]
+One proxy process with one thread is pinned to core 1; the load (wrk) and the backend (nginx) share core 0. The proxies take turns,
+--rounds times, and medians are shown: on a shared machine single runs lie by 20 %.
 """
 import argparse
-import collections
-import datetime
+import json
 import os
 import pathlib
-import platform
 import re
-import resource
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.request
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-
-import measure  # noqa: E402
-import peers  # noqa: E402
-
-BASE_PORT = 18600
-WARM_UP_S = 1
-IDLE_CONNECTIONS = 1000
-MESH_SIZES = (1000, 5000)
+TOP = pathlib.Path(__file__).resolve().parents[2]
+ENVOY = TOP / "build/venv/bin/envoy"
+PROXY_CORE, LOAD_CORE = "1", "0"
+STATS = {"name": "istio.stats", "typed_config": {"@type": "type.googleapis.com/stats.PluginConfig"}}
 
 
-def arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--seconds", type=int, default=8, help="of load in each turn")
-    parser.add_argument("--quick", action="store_true", help="one turn of 3 s, 64 connections, no meshes: is it worth a real run?")
-    parser.add_argument("--only", default="", help="names, joined by commas")
-    parser.add_argument("--no-mesh", action="store_true", help="leave out 1000 and 5000 clusters")
-    parser.add_argument("--save", action="store_true", help="keep the table in bench/load/results/")
-    args = parser.parse_args()
-    if args.quick:
-        args.turns, args.seconds, args.no_mesh = 1, 3, True
-    return args
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
 
 
-class Figures:
-    """name of the proxy -> name of the figure -> values of the turns."""
-
-    def __init__(self):
-        self.values = collections.defaultdict(lambda: collections.defaultdict(list))
-
-    def add(self, peer, figure, value):
-        self.values[peer][figure].append(value)
-
-    def median(self, peer, figure):
-        values = self.values[peer].get(figure)
-        return statistics.median(values) if values else None
+def start(core, command, **options):
+    return subprocess.Popen(["taskset", "-c", core, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)
 
 
-def one_turn(kind, args, workdir, backend, figures):
-    for connections in (64,) if args.quick else (64, 1000):
-        peer = kind(workdir, BASE_PORT, backend)
+def wait_port(port, process):
+    end = time.monotonic() + 60
+    while True:
+        assert process.poll() is None, f"{process.args} ended"
         try:
-            if connections == 64:
-                idle = measure.memory(peer.pid)
-                figures.add(kind.name, "idle anonymous KB", idle.anonymous)
-                figures.add(kind.name, "idle PSS KB", idle.pss)
-            measure.run_wrk(peer.port, peer.pid, connections, WARM_UP_S)
-            load = measure.run_wrk(peer.port, peer.pid, connections, args.seconds)
-            if load.errors:
-                print(f"  {kind.name}: {load.errors} errors", file=sys.stderr)
-            label = f"c{connections} "
-            figures.add(kind.name, label + "CPU us/request", load.cpu_us)
-            figures.add(kind.name, label + "requests/s", load.rate)
-            figures.add(kind.name, label + "p50 us", load.p50_us)
-            figures.add(kind.name, label + "p99 us", load.p99_us)
-            figures.add(kind.name, label + "errors", load.errors)
-            if connections == 64:
-                figures.add(kind.name, "loaded anonymous KB", measure.memory(peer.pid).anonymous)
-        finally:
-            peer.stop()
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            assert time.monotonic() < end, f"nothing listens on {port}"
+            time.sleep(0.02)
 
 
-def idle_memory(kind, workdir, backend, figures):
-    peer = kind(workdir, BASE_PORT, backend)
+def stop(process):
+    process.terminate()
     try:
-        before = measure.memory(peer.pid).anonymous
-        held = measure.idle_connections(peer.port, IDLE_CONNECTIONS)
-        figures.add(kind.name, "KB per idle connection", (measure.memory(peer.pid).anonymous - before) / len(held))
-        for connection in held:
-            connection.close()
-    finally:
-        peer.stop()
+        process.wait(15)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
-def mesh_memory(kind, workdir, backend, figures, clusters):
-    peer = kind(workdir, BASE_PORT, backend, clusters)
+# --- configurations ---
+
+def envoy_config(port, admin, backend, clusters, stats):
+    def cluster(name, ports):
+        return {"name": name, "type": "STATIC", "connect_timeout": "5s", "load_assignment": {"cluster_name": name, "endpoints": [
+            {"lb_endpoints": [{"endpoint": {"address": {"socket_address": {"address": a, "port_value": p}}}}
+                              for a, p in ports]}]},
+            "circuit_breakers": {"thresholds": [{"max_connections": 65536, "max_pending_requests": 65536, "max_requests": 65536}]}}
+
+    extra = [cluster(f"outbound|80||svc-{i}.ns.svc.cluster.local", [(f"10.0.{j}.{1 + i % 250}", 80) for j in range(10)])
+             for i in range(clusters)]
+    router = {"name": "envoy.filters.http.router", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}
+    manager = {"@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+               "stat_prefix": "bench", "http_filters": ([STATS] if stats else []) + [router],
+               "route_config": {"name": "r", "virtual_hosts": [{"name": "v", "domains": ["*"], "routes": [
+                   {"match": {"prefix": "/"}, "route": {"cluster": "backend", "timeout": "0s"}}]}]}}
+    return {"node": {"id": "bench", "cluster": "bench"},
+            "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": admin}}},
+            "static_resources": {"clusters": [cluster("backend", [("127.0.0.1", backend)])] + extra, "listeners": [
+                {"name": "main", "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
+                 "filter_chains": [{"filters": [{"name": "hcm", "typed_config": manager}]}]}]}}
+
+
+HAPROXY = """
+global
+  nbthread 1
+  maxconn 4000
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 60s
+  timeout server 60s
+  option http-keep-alive
+  http-reuse always
+frontend f
+  bind 127.0.0.1:{port}
+  default_backend b
+backend b
+  server s 127.0.0.1:{backend}
+"""
+
+NGINX = """
+worker_processes 1;
+daemon off;
+pid {dir}/{name}.pid;
+error_log /dev/null crit;
+events {{ worker_connections 8192; }}
+http {{
+  access_log off;
+  keepalive_requests 1000000;
+  client_body_temp_path {dir}/{name}-b; proxy_temp_path {dir}/{name}-p; fastcgi_temp_path {dir}/{name}-f;
+  uwsgi_temp_path {dir}/{name}-u; scgi_temp_path {dir}/{name}-s;
+  {body}
+}}
+"""
+
+
+class Bench:
+    def __init__(self, directory, args):
+        self.dir, self.args = directory, args
+        self.backend_port = free_port()
+        text = NGINX.format(dir=directory, name="backend", body="server { listen 127.0.0.1:%d backlog=8192; location / { "
+                            "return 200 '%s'; } }" % (self.backend_port, "x" * 1024))
+        self.backend = start(LOAD_CORE, ["nginx", "-p", str(directory), "-c", self.write("backend.conf", text)])
+        wait_port(self.backend_port, self.backend)
+
+    def write(self, name, text):
+        path = self.dir / name
+        path.write_text(text if isinstance(text, str) else json.dumps(text))
+        return str(path)
+
+    def launch(self, name, clusters=0):
+        port, admin = free_port(), free_port()
+        if name.startswith("lateen"):
+            config = envoy_config(port, admin, self.backend_port, clusters, "stats" in name)
+            command = [str(TOP / "build/lateen-proxy"), "-c", self.write(f"{name}.json", config), "--concurrency", "1", "-l", "error"]
+        elif name == "envoy":
+            config = envoy_config(port, admin, self.backend_port, clusters, False)
+            command = [str(ENVOY), "-c", self.write("envoy.json", config), "--concurrency", "1", "-l", "error",
+                       "--use-dynamic-base-id"]
+        elif name == "haproxy":
+            command = ["haproxy", "-db", "-f", self.write("haproxy.cfg", HAPROXY.format(port=port, backend=self.backend_port))]
+        else:
+            body = ("upstream u { server 127.0.0.1:%d; keepalive 1024; keepalive_requests 1000000; } server { listen 127.0.0.1:%d "
+                    "backlog=8192; location / { proxy_pass http://u; proxy_http_version 1.1; proxy_set_header Connection ''; } }"
+                    % (self.backend_port, port))
+            command = ["nginx", "-p", str(self.dir), "-c",
+                       self.write("proxy.conf", NGINX.format(dir=self.dir, name="proxy", body=body))]
+        process = start(PROXY_CORE, command)
+        wait_port(port, process)
+        return process, port, admin
+
+    def close(self):
+        stop(self.backend)
+
+
+# --- measuring ---
+
+def family(pid):
+    """The process and its children: nginx works in one."""
+    pids = [pid]
+    for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        if int(fields[1]) in pids:
+            pids.append(int(path.parent.name))
+    return pids
+
+
+def cpu_seconds(pid):
+    ticks = os.sysconf("SC_CLK_TCK")
+    total = 0
+    for one in family(pid):
+        fields = pathlib.Path(f"/proc/{one}/stat").read_text().rsplit(")", 1)[1].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / ticks
+
+
+def memory_kb(pid):
+    """(anonymous, PSS), in KiB."""
+    anonymous = pss = 0
+    for one in family(pid):
+        text = pathlib.Path(f"/proc/{one}/smaps_rollup").read_text()
+        anonymous += int(re.search(r"^Anonymous:\s+(\d+)", text, re.M).group(1))
+        pss += int(re.search(r"^Pss:\s+(\d+)", text, re.M).group(1))
+    return anonymous, pss
+
+
+def to_ms(text):
+    number, unit = re.match(r"([\d.]+)(us|ms|s)", text).groups()
+    return float(number) * {"us": 0.001, "ms": 1, "s": 1000}[unit]
+
+
+def load(port, connections, seconds):
+    out = subprocess.run(["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency",
+                          f"http://127.0.0.1:{port}/"], capture_output=True, text=True, timeout=seconds + 60).stdout
+    requests = int(re.search(r"(\d+) requests in", out).group(1))
+    errors = re.search(r"Non-2xx or 3xx responses: (\d+)", out)
+    return {"requests": requests, "rps": float(re.search(r"Requests/sec:\s+([\d.]+)", out).group(1)),
+            "p50": to_ms(re.search(r"50%\s+(\S+)", out).group(1)), "p99": to_ms(re.search(r"99%\s+(\S+)", out).group(1)),
+            "errors": int(errors.group(1)) if errors else 0}
+
+
+def measure_load(bench, name, connections):
+    process, port, _ = bench.launch(name)
     try:
-        used = measure.memory(peer.pid)
-        figures.add(kind.name, f"{clusters} clusters anonymous KB", used.anonymous)
-        figures.add(kind.name, f"{clusters} clusters PSS KB", used.pss)
-        figures.add(kind.name, f"{clusters} clusters ready ms", peer.ready_s * 1000)
+        load(port, connections, 1)
+        before = cpu_seconds(process.pid)
+        result = load(port, connections, bench.args.seconds)
+        result["cpu_us"] = (cpu_seconds(process.pid) - before) * 1e6 / result["requests"]
+        result["anonymous"], result["pss"] = memory_kb(process.pid)
+        return result
     finally:
-        peer.stop()
+        stop(process)
 
 
-def measure_all(args, kinds, workdir, backend):
-    figures = Figures()
-    for turn in range(args.turns):
-        for kind in kinds:
-            print(f"turn {turn + 1} of {args.turns}: {kind.name}", file=sys.stderr)
-            one_turn(kind, args, workdir, backend, figures)
-            if not args.quick:
-                idle_memory(kind, workdir, backend, figures)
-            if not args.no_mesh and issubclass(kind, peers.Lateen):
-                for size in MESH_SIZES:
-                    mesh_memory(kind, workdir, backend, figures, size)
-    return figures
+def measure_idle(bench, name, clusters, connections=1000):
+    process, port, admin = bench.launch(name, clusters)
+    held = []
+    try:
+        time.sleep(0.5)
+        anonymous, pss = memory_kb(process.pid)
+        for _ in range(connections):
+            s = socket.create_connection(("127.0.0.1", port), 10)
+            s.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            held.append(s)
+        for s in held:
+            data = b""
+            while not data.endswith(b"x" * 1024):
+                data += s.recv(4096)
+        time.sleep(0.5)
+        after, _ = memory_kb(process.pid)
+        return {"anonymous": anonymous, "pss": pss, "connection_kb": (after - anonymous) / connections}
+    finally:
+        for s in held:
+            s.close()
+        stop(process)
 
 
-# --- the table ---
-
-def _number(value):
-    if value is None:
-        return "–"
-    return f"{value:.1f}" if value < 100 else f"{value:,.0f}".replace(",", " ")
+def median(results, key):
+    return statistics.median(r[key] for r in results)
 
 
-def table(figures, kinds):
-    names = [kind.name for kind in kinds]
+def ratio(value, base):
+    return f"{value / base:.2f}" if base else "-"
+
+
+def table(title, header, rows):
+    print(f"\n{title}\n")
+    widths = [max(len(str(row[i])) for row in [header, *rows]) for i in range(len(header))]
+    for row in [header, ["-" * w for w in widths], *rows]:
+        print("| " + " | ".join(str(cell).ljust(w) for cell, w in zip(row, widths)) + " |")
+
+
+def run_loads(bench, proxies, connections):
+    results = {name: [] for name in proxies}
+    for _ in range(bench.args.rounds):
+        for name in proxies:
+            results[name].append(measure_load(bench, name, connections))
+    base = median(results["envoy"], "cpu_us") if "envoy" in results else 0
+    rows = [[name, f"{median(r, 'rps'):.0f}", f"{median(r, 'cpu_us'):.1f}", ratio(median(r, "cpu_us"), base),
+             f"{median(r, 'p50'):.2f}", f"{median(r, 'p99'):.2f}", f"{median(r, 'anonymous') / 1024:.1f}",
+             f"{median(r, 'pss') / 1024:.1f}", sum(x["errors"] for x in r)] for name, r in results.items()]
+    table(f"HTTP/1.1, {connections} connections, 1 KB response, {bench.args.rounds} rounds of {bench.args.seconds} s",
+          ["proxy", "requests/s", "CPU us/request", "x Envoy", "p50 ms", "p99 ms", "anonymous MB", "PSS MB", "errors"], rows)
+
+
+def run_memory(bench, proxies):
     rows = []
-    for name in names:
-        rows += [figure for figure in figures.values[name] if figure not in rows]
-    has_ratio = "lateen-proxy" in names and "envoy" in names
-    lines = ["| figure | " + " | ".join(names) + (" | lateen / envoy |" if has_ratio else " |"),
-             "|---" * (len(names) + 1 + has_ratio) + "|"]
-    for figure in rows:
-        values = [figures.median(name, figure) for name in names]
-        line = f"| {figure} | " + " | ".join(_number(value) for value in values) + " |"
-        if has_ratio:
-            ours, theirs = figures.median("lateen-proxy", figure), figures.median("envoy", figure)
-            line += f" {ours / theirs:.2f} |" if ours is not None and theirs else " – |"
-        lines.append(line)
-    return "\n".join(lines)
-
-
-def _version(command):
-    found = subprocess.run(command, capture_output=True, text=True)
-    return (found.stdout + found.stderr).strip().splitlines()[0] if found.stdout or found.stderr else "?"
-
-
-def heading(args):
-    cpu = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
-    commit = _version(["git", "-C", str(peers.ROOT), "rev-parse", "--short", "HEAD"])
-    return "\n".join([
-        f"# Load, {datetime.date.today().isoformat()}, commit {commit}", "",
-        f"{cpu[1] if cpu else platform.machine()}, {os.cpu_count()} CPUs, Linux {platform.release()}; {args.turns} turns of "
-        f"{args.seconds} s, medians. {_version(['haproxy', '-v'])}; {_version(['nginx', '-v'])}; {_version(['wrk', '-v'])}.",
-        "lateen-proxy has Istio's metrics on; Envoy runs on the same bootstrap and has its own. floor copies bytes and parses nothing.",
-        ""])
+    for clusters in (0, 1000, 5000):
+        for name in proxies:
+            if clusters and name in ("haproxy", "nginx"):
+                continue
+            r = measure_idle(bench, name, clusters, 1000 if clusters == 0 else 100)
+            rows.append([name, clusters, f"{r['anonymous'] / 1024:.1f}", f"{r['pss'] / 1024:.1f}",
+                         f"{r['connection_kb']:.1f}" if clusters == 0 else "-"])
+    table("Memory, idle; clusters have 10 endpoints each", ["proxy", "clusters", "anonymous MB", "PSS MB", "KB/idle connection"], rows)
 
 
 def main():
-    args = arguments()
-    only = [name for name in args.only.split(",") if name]
-    kinds = [kind for kind in peers.ALL if not only or kind.name in only]
-    missing = [tool for tool in ("wrk", "taskset", "haproxy", "nginx") if shutil.which(tool) is None]
-    missing += [kind.binary for kind in kinds if issubclass(kind, peers.Lateen) and not os.path.exists(kind.binary)]
-    if missing or os.cpu_count() < 2:
-        sys.exit(f"bench: needs {', '.join(missing) or 'two CPUs'}")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(20000, resource.getrlimit(resource.RLIMIT_NOFILE)[1]),) * 2)
-    backend_port = BASE_PORT + 9
-    with tempfile.TemporaryDirectory(prefix="lateen-bench-") as directory:
-        backend = subprocess.Popen(measure.pinned(measure.LOAD_CORE, [peers.compile_own("backend"), str(backend_port)]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", help="a comma-separated list of: lateen, lateen+stats, envoy, haproxy, nginx")
+    parser.add_argument("--no-memory", action="store_true")
+    parser.add_argument("--connections", default="64,1000")
+    args = parser.parse_args()
+    proxies = args.only.split(",") if args.only else ["lateen+stats", "lateen", "envoy", "haproxy", "nginx"]
+    missing = [p for p, tool in (("haproxy", "haproxy"), ("nginx", "nginx")) if p in proxies and not shutil.which(tool)]
+    if missing or not shutil.which("wrk"):
+        sys.exit(f"bench: missing {missing or 'wrk'}; run make deps")
+    with tempfile.TemporaryDirectory() as directory:
+        bench = Bench(pathlib.Path(directory), args)
         try:
-            measure.wait_open(backend_port, backend)
-            figures = measure_all(args, kinds, pathlib.Path(directory), backend_port)
+            for connections in args.connections.split(","):
+                run_loads(bench, proxies, int(connections))
+            if not args.no_memory:
+                run_memory(bench, proxies)
         finally:
-            backend.kill()
-            backend.wait()
-    text = heading(args) + "\n" + table(figures, kinds) + "\n"
-    print(text)
-    if args.save:
-        results = pathlib.Path(__file__).parent / "results"
-        results.mkdir(exist_ok=True)
-        (results / f"{datetime.date.today().isoformat()}.md").write_text(text)
+            bench.close()
 
 
 if __name__ == "__main__":
