@@ -164,7 +164,7 @@ static lt_rc take_end(struct lt_h1_parser *parser, lt_str input, struct lt_heade
                         memchr(input.ptr + parser->seen, '\n', input.len - parser->seen) != NULL;
     parser->seen = (uint32_t)LT_MIN(input.len, (size_t)UINT32_MAX);
     if (!has_new_line) {
-        bool is_too_large = input.len > parser->limits->trailer_bytes_max;
+        bool is_too_large = input.len > parser->limits->trailer_bytes_max + 1u; /* the CR of the empty line is not counted */
         return is_too_large ? fail(parser, LT_H1_E_TRAILERS_TOO_LARGE) : LT_AGAIN;
     }
     LT_TRY(take_trailers(parser, &c, NULL));
