@@ -111,7 +111,8 @@ const ProtobufCMessageDescriptor *lt_any_find(lt_str type_url)
 
 static lt_rc no_schema(struct lt_err *err, lt_str name)
 {
-    return lt_err_set(err, LT_E_NOT_FOUND, "no schema for type \"%.*s\"", (int)LT_MIN(name.len, (size_t)200), name.ptr);
+    return lt_err_set(err, LT_E_NOT_FOUND, "no schema for type \"%.*s\"",
+                      (int)LT_MIN(name.len, (size_t)200), name.ptr);
 }
 
 static bool is_typed_struct(const ProtobufCMessageDescriptor *schema)
@@ -120,8 +121,9 @@ static bool is_typed_struct(const ProtobufCMessageDescriptor *schema)
 }
 
 /* Both kinds have the same two members. */
-static lt_rc open_typed_struct(struct lt_arena *arena, const ProtobufCMessageDescriptor *schema, const Pb__Any *any,
-                               const struct lt_pb_opts *opts, lt_str *ret_type, const Pb__Struct **ret_value, struct lt_err *err)
+static lt_rc open_typed_struct(struct lt_arena *arena, const ProtobufCMessageDescriptor *schema,
+                               const Pb__Any *any, const struct lt_pb_opts *opts, lt_str *ret_type,
+                               const Pb__Struct **ret_value, struct lt_err *err)
 {
     if (schema == &xds__typed_struct__descriptor) {
         const Xds__TypedStruct *typed = NULL;
@@ -151,8 +153,9 @@ lt_str lt_any_inner_type(struct lt_arena *arena, const Pb__Any *any)
 }
 
 /* A Struct written by the field names of the inner type. */
-static lt_rc unpack_typed_struct(struct lt_arena *arena, const ProtobufCMessageDescriptor *schema, const Pb__Any *any,
-                                 const struct lt_pb_opts *opts, ProtobufCMessage **ret_message, struct lt_err *err)
+static lt_rc unpack_typed_struct(struct lt_arena *arena, const ProtobufCMessageDescriptor *schema,
+                                 const Pb__Any *any, const struct lt_pb_opts *opts,
+                                 ProtobufCMessage **ret_message, struct lt_err *err)
 {
     lt_str type = LT_STR_NULL;
     const Pb__Struct *value = NULL;
@@ -168,8 +171,8 @@ static lt_rc unpack_typed_struct(struct lt_arena *arena, const ProtobufCMessageD
     return lt_pbjson_read(arena, &doc, inner, &read_opts, ret_message, err);
 }
 
-lt_rc lt_any_unpack(struct lt_arena *arena, const Pb__Any *any, const struct lt_pb_opts *opts, ProtobufCMessage **ret_message,
-                    struct lt_err *err)
+lt_rc lt_any_unpack(struct lt_arena *arena, const Pb__Any *any, const struct lt_pb_opts *opts,
+                    ProtobufCMessage **ret_message, struct lt_err *err)
 {
     if (any == NULL || any->type_url == NULL)
         return lt_err_set(err, LT_E_NOT_FOUND, "an Any without type");
@@ -177,18 +180,21 @@ lt_rc lt_any_unpack(struct lt_arena *arena, const Pb__Any *any, const struct lt_
     const ProtobufCMessageDescriptor *schema = lt_any_find(type);
     if (schema == NULL)
         return no_schema(err, lt_any_type_name(type));
-    lt_rc rc = is_typed_struct(schema) ? unpack_typed_struct(arena, schema, any, opts, ret_message, err)
-                                       : lt_pb_unpack(arena, schema, lt_pb_bytes(any->value), opts, ret_message, err);
+    lt_rc rc = is_typed_struct(schema)
+                   ? unpack_typed_struct(arena, schema, any, opts, ret_message, err)
+                   : lt_pb_unpack(arena, schema, lt_pb_bytes(any->value), opts, ret_message, err);
     return rc == LT_OK || rc == LT_E_NOT_FOUND ? rc : lt_err_wrap(err, rc, "%s", schema->name);
 }
 
-lt_rc lt_any_unpack_as(struct lt_arena *arena, const Pb__Any *any, const ProtobufCMessageDescriptor *descriptor,
-                       const struct lt_pb_opts *opts, void *ret_msg, struct lt_err *err)
+lt_rc lt_any_unpack_as(struct lt_arena *arena, const Pb__Any *any,
+                       const ProtobufCMessageDescriptor *descriptor, const struct lt_pb_opts *opts,
+                       void *ret_msg, struct lt_err *err)
 {
     ProtobufCMessage *message = NULL;
     LT_TRY(lt_any_unpack(arena, any, opts, &message, err));
     if (message->descriptor != descriptor)
-        return lt_err_set(err, LT_E_BAD, "expected %s, got %s", descriptor->name, message->descriptor->name);
+        return lt_err_set(err, LT_E_BAD, "expected %s, got %s", descriptor->name,
+                          message->descriptor->name);
     *(ProtobufCMessage **)ret_msg = message;
     return LT_OK;
 }

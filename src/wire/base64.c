@@ -12,7 +12,8 @@ lt_str lt_base64_encode(struct lt_arena *arena, lt_str bytes)
     char *at = out;
     for (size_t i = 0; i < bytes.len; i += 3) {
         size_t left = bytes.len - i;
-        uint32_t word = (uint32_t)(uint8_t)bytes.ptr[i] << 16 | (left > 1 ? (uint32_t)(uint8_t)bytes.ptr[i + 1] << 8 : 0) |
+        uint32_t word = (uint32_t)(uint8_t)bytes.ptr[i] << 16 |
+                        (left > 1 ? (uint32_t)(uint8_t)bytes.ptr[i + 1] << 8 : 0) |
                         (left > 2 ? (uint32_t)(uint8_t)bytes.ptr[i + 2] : 0);
         *at++ = alphabet[word >> 18];
         *at++ = alphabet[word >> 12 & 63];
@@ -68,7 +69,8 @@ lt_rc lt_base64_decode(struct lt_arena *arena, lt_str text, lt_str *ret_bytes)
             out[len++] = (char)(word >> bits);
         }
     }
-    if ((word & ((1u << bits) - 1)) != 0) /* bits that no byte takes must be zero: one text, one meaning */
+    if ((word & ((1u << bits) - 1)) !=
+        0) /* bits that no byte takes must be zero: one text, one meaning */
         return LT_E_BAD;
     out[len] = '\0';
     *ret_bytes = lt_str_make(out, len);

@@ -87,8 +87,10 @@ static int format_frame(const struct lt_doc_path *frame, bool is_first, char *ou
     if (frame->key.ptr == NULL)
         return snprintf(out, size, "[%zu]", frame->index);
     if (!is_plain_key(frame->key))
-        return snprintf(out, size, "[\"%.*s\"]", (int)LT_MIN(frame->key.len, (size_t)200), frame->key.ptr);
-    return snprintf(out, size, "%s%.*s", is_first ? "" : ".", (int)LT_MIN(frame->key.len, (size_t)200), frame->key.ptr);
+        return snprintf(out, size, "[\"%.*s\"]", (int)LT_MIN(frame->key.len, (size_t)200),
+                        frame->key.ptr);
+    return snprintf(out, size, "%s%.*s", is_first ? "" : ".",
+                    (int)LT_MIN(frame->key.len, (size_t)200), frame->key.ptr);
 }
 
 static bool is_root(const struct lt_doc_path *path)
@@ -118,7 +120,8 @@ char *lt_doc_path_format(const struct lt_doc_path *path, char *out, size_t size)
     return out;
 }
 
-lt_rc lt_doc_error(struct lt_err *err, lt_rc rc, const struct lt_doc_path *path, const struct lt_doc *node, const char *fmt, ...)
+lt_rc lt_doc_error(struct lt_err *err, lt_rc rc, const struct lt_doc_path *path,
+                   const struct lt_doc *node, const char *fmt, ...)
 {
     if (err == NULL)
         return rc;
@@ -134,9 +137,11 @@ lt_rc lt_doc_error(struct lt_err *err, lt_rc rc, const struct lt_doc_path *path,
     return lt_err_set(err, rc, "%s%s%s", where, colon, text);
 }
 
-lt_rc lt_doc_expected(struct lt_err *err, const struct lt_doc_path *path, const struct lt_doc *node, const char *what)
+lt_rc lt_doc_expected(struct lt_err *err, const struct lt_doc_path *path, const struct lt_doc *node,
+                      const char *what)
 {
-    return lt_doc_error(err, LT_E_BAD, path, node, "expected %s, got %s", what, lt_doc_kind_name(node->kind));
+    return lt_doc_error(err, LT_E_BAD, path, node, "expected %s, got %s", what,
+                        lt_doc_kind_name(node->kind));
 }
 
 /* --- building --- */
@@ -177,7 +182,8 @@ struct lt_doc lt_doc_of_array(void)
 }
 
 /* The array again with room for more; the old one stays behind in the arena. */
-static void *grown(struct lt_arena *arena, const void *old, uint32_t count, size_t size, uint32_t *cap)
+static void *grown(struct lt_arena *arena, const void *old, uint32_t count, size_t size,
+                   uint32_t *cap)
 {
     uint32_t more = LT_MAX(4u, *cap * 2);
     LT_ASSERT(more > *cap);
@@ -188,7 +194,8 @@ static void *grown(struct lt_arena *arena, const void *old, uint32_t count, size
     return bigger;
 }
 
-struct lt_doc *lt_doc_set(struct lt_arena *arena, struct lt_doc *object, lt_str key, struct lt_doc value)
+struct lt_doc *lt_doc_set(struct lt_arena *arena, struct lt_doc *object, lt_str key,
+                          struct lt_doc value)
 {
     LT_ASSERT(object->kind == LT_DOC_OBJECT);
     for (uint32_t i = 0; i < object->count; i++) {
@@ -198,7 +205,8 @@ struct lt_doc *lt_doc_set(struct lt_arena *arena, struct lt_doc *object, lt_str 
         }
     }
     if (object->count == object->cap)
-        object->members = grown(arena, object->members, object->count, sizeof(struct lt_doc_member), &object->cap);
+        object->members = grown(arena, object->members, object->count, sizeof(struct lt_doc_member),
+                                &object->cap);
     struct lt_doc_member *member = &object->members[object->count++];
     *member = (struct lt_doc_member){key, value};
     return &member->value;
@@ -218,9 +226,7 @@ struct lt_doc lt_doc_copy(struct lt_arena *arena, const struct lt_doc *node)
     struct lt_doc copy = *node;
     copy.cap = node->count;
     switch (node->kind) {
-    case LT_DOC_STRING:
-        copy.string = lt_arena_str(arena, node->string);
-        break;
+    case LT_DOC_STRING: copy.string = lt_arena_str(arena, node->string); break;
     case LT_DOC_ARRAY:
         copy.items = lt_arena_make_n(arena, struct lt_doc, node->count);
         for (uint32_t i = 0; i < node->count; i++)
@@ -233,8 +239,7 @@ struct lt_doc lt_doc_copy(struct lt_arena *arena, const struct lt_doc *node)
             copy.members[i].value = lt_doc_copy(arena, &node->members[i].value);
         }
         break;
-    default:
-        break;
+    default: break;
     }
     return copy;
 }
@@ -255,8 +260,9 @@ static bool same_members(const struct lt_doc *a, const struct lt_doc *b)
     for (uint32_t i = 0; i < a->count; i++) {
         /* equal trees mostly have equal order */
         const struct lt_doc_member *member = &a->members[i];
-        const struct lt_doc *other = lt_str_eq(b->members[i].key, member->key) ? &b->members[i].value
-                                                                               : lt_doc_find(b, member->key);
+        const struct lt_doc *other = lt_str_eq(b->members[i].key, member->key)
+                                         ? &b->members[i].value
+                                         : lt_doc_find(b, member->key);
         if (other == NULL || !lt_doc_eq(&member->value, other))
             return false;
     }

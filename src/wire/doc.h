@@ -1,8 +1,11 @@
 /*
- * wire/doc.h - one tree for JSON and YAML: what a text said, before anybody knows what it should have said.
- * Every node knows the line it came from. Made by wire/yaml.h and wire/json.h, or by hand with the builders below; turned into
- * protobuf by wire/pbjson.h. The tree lives in the arena it was made in; strings are followed by a NUL (not counted).
- * Trust: the texts are strangers'; size, depth and count are limited while the tree is made, so whoever walks it may recurse.
+ * wire/doc.h - one tree for JSON and YAML: what a text said, before anybody knows what it should
+ * have said.
+ * Every node knows the line it came from. Made by wire/yaml.h and wire/json.h, or by hand with the
+ * builders below; turned into protobuf by wire/pbjson.h. The tree lives in the arena it was made
+ * in; strings are followed by a NUL (not counted).
+ * Trust: the texts are strangers'; size, depth and count are limited while the tree is made, so
+ * whoever walks it may recurse.
  */
 #ifndef LT_WIRE_DOC_H
 #define LT_WIRE_DOC_H
@@ -22,9 +25,9 @@ typedef enum {
 
 struct lt_doc {
     lt_doc_kind kind;
-    uint32_t line;   /* from 1; 0: not from a text */
-    uint32_t count;  /* of items or members */
-    uint32_t cap;    /* of the array behind them; for the builders below */
+    uint32_t line;  /* from 1; 0: not from a text */
+    uint32_t count; /* of items or members */
+    uint32_t cap;   /* of the array behind them; for the builders below */
     union {
         bool boolean;
         int64_t integer;
@@ -41,18 +44,21 @@ struct lt_doc_member {
 };
 
 struct lt_doc_limits {
-    size_t bytes_max;   /* of the text */
-    uint32_t nodes_max; /* aliases count as often as they are used: what a reader of the tree will see */
+    size_t bytes_max; /* of the text */
+    uint32_t
+        nodes_max; /* aliases count as often as they are used: what a reader of the tree will see */
     uint32_t depth_max; /* of nested arrays and objects */
 };
 
-/* 16 MiB, a million nodes, depth 100 (Kubernetes objects are at most 1.5 MiB; a bootstrap may be generated). */
+/* 16 MiB, a million nodes, depth 100 (Kubernetes objects are at most 1.5 MiB; a bootstrap may be
+ * generated). */
 #define LT_DOC_LIMITS_DEFAULT ((struct lt_doc_limits){16u << 20, 1000000, 100})
 
 /* "null" "bool" "number" "string" "array" "object". */
 const char *lt_doc_kind_name(lt_doc_kind kind);
 
-/* The member's value, or NULL: no such key, not an object, or object is NULL (so that finds can be chained). */
+/* The member's value, or NULL: no such key, not an object, or object is NULL (so that finds can be
+ * chained). */
 const struct lt_doc *lt_doc_find(const struct lt_doc *object, lt_str key);
 const struct lt_doc *lt_doc_findz(const struct lt_doc *object, const char *key);
 
@@ -78,17 +84,21 @@ struct lt_doc_path {
     size_t index;
 };
 
-/* "spec.hosts[0]", labels["app.kubernetes.io/name"]; NUL-terminated, cut in front ("...") when out is too small. Returns out. */
+/* "spec.hosts[0]", labels["app.kubernetes.io/name"]; NUL-terminated, cut in front ("...") when out
+ * is too small. Returns out. */
 char *lt_doc_path_format(const struct lt_doc_path *path, char *out, size_t size);
-/* Sets "line 7: spec.hosts[0]: <text>" (without line when unknown, without path at the root) and returns rc. */
-lt_rc lt_doc_error(struct lt_err *err, lt_rc rc, const struct lt_doc_path *path, const struct lt_doc *node, const char *fmt,
-                   ...) LT_PRINTF(5, 6);
+/* Sets "line 7: spec.hosts[0]: <text>" (without line when unknown, without path at the root) and
+ * returns rc. */
+lt_rc lt_doc_error(struct lt_err *err, lt_rc rc, const struct lt_doc_path *path,
+                   const struct lt_doc *node, const char *fmt, ...) LT_PRINTF(5, 6);
 /* "... expected string, got number", LT_E_BAD. */
-lt_rc lt_doc_expected(struct lt_err *err, const struct lt_doc_path *path, const struct lt_doc *node, const char *what);
+lt_rc lt_doc_expected(struct lt_err *err, const struct lt_doc_path *path, const struct lt_doc *node,
+                      const char *what);
 
 /*
- * Builders. Strings are borrowed: they must live as long as the tree. set replaces a member of that name; both return the
- * place of the value inside its parent, which moves when the parent gets the next member.
+ * Builders. Strings are borrowed: they must live as long as the tree. set replaces a member of that
+ * name; both return the place of the value inside its parent, which moves when the parent gets the
+ * next member.
  */
 struct lt_doc lt_doc_of_null(void);
 struct lt_doc lt_doc_of_bool(bool value);
@@ -97,7 +107,8 @@ struct lt_doc lt_doc_of_double(double value);
 struct lt_doc lt_doc_of_str(lt_str value);
 struct lt_doc lt_doc_of_object(void);
 struct lt_doc lt_doc_of_array(void);
-struct lt_doc *lt_doc_set(struct lt_arena *arena, struct lt_doc *object, lt_str key, struct lt_doc value);
+struct lt_doc *lt_doc_set(struct lt_arena *arena, struct lt_doc *object, lt_str key,
+                          struct lt_doc value);
 struct lt_doc *lt_doc_push(struct lt_arena *arena, struct lt_doc *array, struct lt_doc value);
 /* A copy of everything, strings too. */
 struct lt_doc lt_doc_copy(struct lt_arena *arena, const struct lt_doc *node);

@@ -11,9 +11,11 @@
 /* Up to here a look at each pair of keys is cheaper than a table. */
 enum { SMALL_OBJECT = 8 };
 
-void lt_doc_builder_init(struct lt_doc_builder *b, struct lt_arena *arena, const struct lt_doc_limits *limits)
+void lt_doc_builder_init(struct lt_doc_builder *b, struct lt_arena *arena,
+                         const struct lt_doc_limits *limits)
 {
-    *b = (struct lt_doc_builder){.arena = arena, .limits = limits != NULL ? *limits : LT_DOC_LIMITS_DEFAULT};
+    *b = (struct lt_doc_builder){.arena = arena,
+                                 .limits = limits != NULL ? *limits : LT_DOC_LIMITS_DEFAULT};
 }
 
 void lt_doc_builder_fini(struct lt_doc_builder *b)
@@ -61,18 +63,22 @@ void lt_doc_builder_key(struct lt_doc_builder *b, lt_str key, bool is_merge)
     top->has_merges |= is_merge;
 }
 
-static lt_rc count_nodes(struct lt_doc_builder *b, uint32_t nodes, uint32_t line, struct lt_err *err)
+static lt_rc count_nodes(struct lt_doc_builder *b, uint32_t nodes, uint32_t line,
+                         struct lt_err *err)
 {
     if (nodes > b->limits.nodes_max || b->nodes > b->limits.nodes_max - nodes)
-        return lt_err_set(err, LT_E_LIMIT, "line %u: more than %u values", line, b->limits.nodes_max);
+        return lt_err_set(err, LT_E_LIMIT, "line %u: more than %u values", line,
+                          b->limits.nodes_max);
     b->nodes += nodes;
     return LT_OK;
 }
 
-static lt_rc check_depth(const struct lt_doc_builder *b, uint32_t height, uint32_t line, struct lt_err *err)
+static lt_rc check_depth(const struct lt_doc_builder *b, uint32_t height, uint32_t line,
+                         struct lt_err *err)
 {
     if (height > b->limits.depth_max || b->depth > b->limits.depth_max - height)
-        return lt_err_set(err, LT_E_LIMIT, "line %u: nested deeper than %u", line, b->limits.depth_max);
+        return lt_err_set(err, LT_E_LIMIT, "line %u: nested deeper than %u", line,
+                          b->limits.depth_max);
     return LT_OK;
 }
 
@@ -82,9 +88,11 @@ static void grow_stack(struct lt_doc_builder *b)
     b->stack = lt_realloc(b->stack, lt_size_mul(b->stack_cap, sizeof(*b->stack)));
 }
 
-lt_rc lt_doc_builder_open(struct lt_doc_builder *b, lt_doc_kind kind, uint32_t line, struct lt_err *err)
+lt_rc lt_doc_builder_open(struct lt_doc_builder *b, lt_doc_kind kind, uint32_t line,
+                          struct lt_err *err)
 {
-    LT_ASSERT(!b->is_done && (kind == LT_DOC_ARRAY || kind == LT_DOC_OBJECT) && !lt_doc_builder_wants_key(b));
+    LT_ASSERT(!b->is_done && (kind == LT_DOC_ARRAY || kind == LT_DOC_OBJECT) &&
+              !lt_doc_builder_wants_key(b));
     LT_TRY(check_depth(b, 1, line, err));
     uint32_t before = b->nodes;
     LT_TRY(count_nodes(b, 1, line, err));
@@ -94,8 +102,8 @@ lt_rc lt_doc_builder_open(struct lt_doc_builder *b, lt_doc_kind kind, uint32_t l
         b->levels_cap = LT_MAX(16u, b->levels_cap * 2);
         b->levels = lt_realloc(b->levels, lt_size_mul(b->levels_cap, sizeof(*b->levels)));
     }
-    b->levels[b->depth++] =
-        (struct lt_doc_level){.kind = kind, .line = line, .first = b->stack_count, .nodes_before = before};
+    b->levels[b->depth++] = (struct lt_doc_level){
+        .kind = kind, .line = line, .first = b->stack_count, .nodes_before = before};
     return LT_OK;
 }
 
@@ -118,7 +126,8 @@ static void put(struct lt_doc_builder *b, const struct lt_doc_built *value)
     top->height = LT_MAX(top->height, value->height);
 }
 
-lt_rc lt_doc_builder_add(struct lt_doc_builder *b, const struct lt_doc_built *value, struct lt_err *err)
+lt_rc lt_doc_builder_add(struct lt_doc_builder *b, const struct lt_doc_built *value,
+                         struct lt_err *err)
 {
     LT_ASSERT(!b->is_done);
     LT_TRY(check_depth(b, value->height, value->node.line, err));
@@ -151,7 +160,8 @@ static lt_rc check_few_keys(const struct lt_doc_member *members, size_t count, s
     return LT_OK;
 }
 
-static lt_rc put_keys(struct lt_map *keys, struct lt_doc_member *members, size_t count, struct lt_err *err)
+static lt_rc put_keys(struct lt_map *keys, struct lt_doc_member *members, size_t count,
+                      struct lt_err *err)
 {
     for (size_t i = 0; i < count; i++) {
         if (members[i].key.ptr != NULL && lt_map_put(keys, members[i].key, &members[i]) != NULL)
@@ -180,7 +190,8 @@ static void merge_object(struct lt_map *keys, const struct lt_doc *from, struct 
     }
 }
 
-/* How many members a merge value can bring, or LT_E_BAD when it is neither an object nor a list of them. */
+/* How many members a merge value can bring, or LT_E_BAD when it is neither an object nor a list of
+ * them. */
 static lt_rc count_merge(const struct lt_doc *value, size_t *count, struct lt_err *err)
 {
     if (value->kind == LT_DOC_OBJECT) {
@@ -192,12 +203,15 @@ static lt_rc count_merge(const struct lt_doc *value, size_t *count, struct lt_er
         is_good = value->items[i].kind == LT_DOC_OBJECT;
         *count += is_good ? value->items[i].count : 0;
     }
-    return is_good ? LT_OK : lt_err_set(err, LT_E_BAD, "line %u: \"<<\" needs an object or a list of objects", value->line);
+    return is_good
+               ? LT_OK
+               : lt_err_set(err, LT_E_BAD, "line %u: \"<<\" needs an object or a list of objects",
+                            value->line);
 }
 
 /* Own keys win over merged ones, earlier merges over later ones (YAML 1.1 merge key). */
-static lt_rc merge_members(struct lt_doc_builder *b, struct lt_doc_member *members, size_t count, struct lt_map *keys,
-                           struct lt_doc *out, struct lt_err *err)
+static lt_rc merge_members(struct lt_doc_builder *b, struct lt_doc_member *members, size_t count,
+                           struct lt_map *keys, struct lt_doc *out, struct lt_err *err)
 {
     size_t total = count;
     LT_TRY(put_keys(keys, members, count, err));
@@ -226,7 +240,8 @@ static lt_rc merge_members(struct lt_doc_builder *b, struct lt_doc_member *membe
     return LT_OK;
 }
 
-static lt_rc close_object(struct lt_doc_builder *b, const struct lt_doc_level *level, struct lt_doc *out, struct lt_err *err)
+static lt_rc close_object(struct lt_doc_builder *b, const struct lt_doc_level *level,
+                          struct lt_doc *out, struct lt_err *err)
 {
     struct lt_doc_member *members = b->stack + level->first;
     size_t count = b->stack_count - level->first;
@@ -237,7 +252,8 @@ static lt_rc close_object(struct lt_doc_builder *b, const struct lt_doc_level *l
         lt_map_fini(&keys);
         return rc;
     }
-    LT_TRY(count <= SMALL_OBJECT ? check_few_keys(members, count, err) : check_many_keys(members, count, err));
+    LT_TRY(count <= SMALL_OBJECT ? check_few_keys(members, count, err)
+                                 : check_many_keys(members, count, err));
     if (count == 0)
         return LT_OK;
     out->members = lt_arena_try_alloc(b->arena, count * sizeof(struct lt_doc_member));
@@ -248,7 +264,8 @@ static lt_rc close_object(struct lt_doc_builder *b, const struct lt_doc_level *l
     return LT_OK;
 }
 
-static lt_rc close_array(struct lt_doc_builder *b, const struct lt_doc_level *level, struct lt_doc *out, struct lt_err *err)
+static lt_rc close_array(struct lt_doc_builder *b, const struct lt_doc_level *level,
+                         struct lt_doc *out, struct lt_err *err)
 {
     size_t count = b->stack_count - level->first;
     if (count == 0)
@@ -266,8 +283,10 @@ lt_rc lt_doc_builder_close(struct lt_doc_builder *b, struct lt_err *err)
 {
     LT_ASSERT(b->depth > 0 && !top_level(b)->has_key);
     struct lt_doc_level level = *top_level(b);
-    struct lt_doc_built built = {.node = {.kind = level.kind, .line = level.line}, .height = level.height + 1};
-    LT_TRY(level.kind == LT_DOC_OBJECT ? close_object(b, &level, &built.node, err) : close_array(b, &level, &built.node, err));
+    struct lt_doc_built built = {.node = {.kind = level.kind, .line = level.line},
+                                 .height = level.height + 1};
+    LT_TRY(level.kind == LT_DOC_OBJECT ? close_object(b, &level, &built.node, err)
+                                       : close_array(b, &level, &built.node, err));
     built.nodes = b->nodes - level.nodes_before;
     b->stack_count = level.first;
     b->depth--;

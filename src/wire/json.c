@@ -9,7 +9,8 @@
 
 #include "wire/doc_build.h"
 
-/* A double needs at most 17 significant digits; longer numbers are legal, but somebody is playing. */
+/* A double needs at most 17 significant digits; longer numbers are legal, but somebody is playing.
+ */
 enum { NUMBER_BYTES_MAX = 400 };
 
 struct reader {
@@ -24,7 +25,8 @@ struct reader {
 
 static lt_rc bad(const struct reader *r, const char *what)
 {
-    return lt_err_set(r->err, LT_E_BAD, "line %u, column %zu: %s", r->line, (size_t)(r->at - r->line_start) + 1, what);
+    return lt_err_set(r->err, LT_E_BAD, "line %u, column %zu: %s", r->line,
+                      (size_t)(r->at - r->line_start) + 1, what);
 }
 
 static void skip_blanks(struct reader *r)
@@ -280,7 +282,8 @@ static lt_rc open_level(struct reader *r, lt_doc_kind kind, char closing, bool *
     return kind == LT_DOC_OBJECT ? read_key(r) : LT_OK;
 }
 
-/* One value, or the beginning of one; *ret_is_open: it was the beginning of an array or object with something in it. */
+/* One value, or the beginning of one; *ret_is_open: it was the beginning of an array or object with
+ * something in it. */
 static lt_rc read_value(struct reader *r, bool *ret_is_open)
 {
     bool is_empty = true;
@@ -295,7 +298,8 @@ static lt_rc read_value(struct reader *r, bool *ret_is_open)
     return LT_OK;
 }
 
-/* Behind a value: closes what ends here. Stops in front of the next value, or with the root complete. */
+/* Behind a value: closes what ends here. Stops in front of the next value, or with the root
+ * complete. */
 static lt_rc read_after_value(struct reader *r)
 {
     while (!r->build.is_done) {
@@ -322,18 +326,20 @@ static lt_rc read_text(struct reader *r)
     return r->at == r->end ? LT_OK : bad(r, "more text behind the value");
 }
 
-lt_rc lt_json_parse(struct lt_arena *arena, lt_str text, const struct lt_doc_limits *limits, const struct lt_doc **ret_doc,
-                    struct lt_err *err)
+lt_rc lt_json_parse(struct lt_arena *arena, lt_str text, const struct lt_doc_limits *limits,
+                    const struct lt_doc **ret_doc, struct lt_err *err)
 {
     const char *start = text.ptr != NULL ? text.ptr : "";
-    struct reader r = {.at = start, .end = start + text.len, .line_start = start, .line = 1, .err = err};
+    struct reader r = {
+        .at = start, .end = start + text.len, .line_start = start, .line = 1, .err = err};
     size_t bytes_max = limits != NULL ? limits->bytes_max : LT_DOC_LIMITS_DEFAULT.bytes_max;
     if (text.len > bytes_max)
         return lt_err_set(err, LT_E_LIMIT, "%zu bytes, more than %zu", text.len, bytes_max);
     lt_doc_builder_init(&r.build, arena, limits);
     lt_buf_init(&r.text, text.len + 1);
     struct lt_doc *root = lt_arena_try_alloc(arena, sizeof(*root));
-    lt_rc rc = root == NULL ? lt_err_set(err, LT_E_LIMIT, "no memory set aside for it") : read_text(&r);
+    lt_rc rc = root == NULL ? lt_err_set(err, LT_E_LIMIT, "no memory set aside for it")
+                            : read_text(&r);
     if (rc == LT_OK) {
         *root = r.build.last.node;
         *ret_doc = root;

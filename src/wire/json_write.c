@@ -67,7 +67,8 @@ static void open_level(struct lt_json_writer *w, bool is_object, lt_str bracket)
     before_value(w);
     put(w, bracket);
     uint64_t bit = (uint64_t)1 << (w->depth % 64);
-    w->is_object[w->depth / 64] = is_object ? w->is_object[w->depth / 64] | bit : w->is_object[w->depth / 64] & ~bit;
+    w->is_object[w->depth / 64] = is_object ? w->is_object[w->depth / 64] | bit
+                                            : w->is_object[w->depth / 64] & ~bit;
     w->depth++;
     w->has_items = false;
 }
@@ -113,9 +114,7 @@ static void put_escaped(struct lt_json_writer *w, unsigned char c)
     case '\n': put(w, LT_STR("\\n")); return;
     case '\r': put(w, LT_STR("\\r")); return;
     case '\t': put(w, LT_STR("\\t")); return;
-    default:
-        snprintf(text, sizeof(text), "\\u%04x", c);
-        put(w, lt_str_of(text));
+    default: snprintf(text, sizeof(text), "\\u%04x", c); put(w, lt_str_of(text));
     }
 }
 
@@ -123,7 +122,8 @@ static void put_escaped(struct lt_json_writer *w, unsigned char c)
 static size_t plain_run(lt_str s)
 {
     size_t len = 0;
-    while (len < s.len && (unsigned char)s.ptr[len] >= 0x20 && s.ptr[len] != '"' && s.ptr[len] != '\\' && s.ptr[len] != 0x7F)
+    while (len < s.len && (unsigned char)s.ptr[len] >= 0x20 && s.ptr[len] != '"' &&
+           s.ptr[len] != '\\' && s.ptr[len] != 0x7F)
         len++;
     return len;
 }
@@ -213,7 +213,9 @@ void lt_json_double(struct lt_json_writer *w, double value)
 {
     char text[32];
     if (!isfinite(value)) {
-        lt_json_str(w, isnan(value) ? LT_STR("NaN") : value > 0 ? LT_STR("Infinity") : LT_STR("-Infinity"));
+        lt_json_str(w, isnan(value) ? LT_STR("NaN")
+                       : value > 0  ? LT_STR("Infinity")
+                                    : LT_STR("-Infinity"));
         return;
     }
     before_value(w);

@@ -1,7 +1,8 @@
 /*
  * wire/pb.c - the protobuf reader.
- * Each message is looked at twice on its own level: once to check the framing and to count what is repeated, once to fill the
- * struct. What is inside a nested message is left to that message's turn.
+ * Each message is looked at twice on its own level: once to check the framing and to count what is
+ * repeated, once to fill the struct. What is inside a nested message is left to that message's
+ * turn.
  * Trust: all bytes are a stranger's.   Start at: lt_pb_unpack(), fill_message().
  */
 #include "wire/pb.h"
@@ -49,7 +50,8 @@ static size_t format_path(const struct frame *frame, bool with_index, char *out,
     if (frame->up != NULL)
         len = format_path(frame->up, with_index, out, size);
     int more = with_index && frame->has_index
-                   ? snprintf(out + len, size - len, "%s%s[%zu]", len > 0 ? "." : "", frame->name, frame->index)
+                   ? snprintf(out + len, size - len, "%s%s[%zu]", len > 0 ? "." : "", frame->name,
+                              frame->index)
                    : snprintf(out + len, size - len, "%s%s", len > 0 ? "." : "", frame->name);
     return LT_MIN(len + (size_t)more, size - 1);
 }
@@ -160,7 +162,8 @@ static uint32_t wire_type_of(ProtobufCType type)
 /* Repeated numbers come one by one or packed, whatever the schema says. */
 static bool is_packed(const ProtobufCFieldDescriptor *field, const struct wire_field *wire)
 {
-    return field->label == PROTOBUF_C_LABEL_REPEATED && wire->type == WIRE_BYTES && wire_type_of(field->type) != WIRE_BYTES;
+    return field->label == PROTOBUF_C_LABEL_REPEATED && wire->type == WIRE_BYTES &&
+           wire_type_of(field->type) != WIRE_BYTES;
 }
 
 static bool fits(const ProtobufCFieldDescriptor *field, const struct wire_field *wire)
@@ -189,8 +192,8 @@ static bool count_packed(const ProtobufCFieldDescriptor *field, lt_str bytes, si
     }
 }
 
-static lt_rc count_fields(struct reader *r, const ProtobufCMessageDescriptor *descriptor, lt_str bytes, const struct frame *frame,
-                          size_t *counts)
+static lt_rc count_fields(struct reader *r, const ProtobufCMessageDescriptor *descriptor,
+                          lt_str bytes, const struct frame *frame, size_t *counts)
 {
     while (bytes.len > 0) {
         struct wire_field wire = {0};
@@ -199,7 +202,8 @@ static lt_rc count_fields(struct reader *r, const ProtobufCMessageDescriptor *de
             return fail(r, LT_E_BAD, frame, "malformed field");
         if (r->fields_left-- == 0)
             return fail(r, LT_E_LIMIT, frame, "too many fields");
-        const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field(descriptor, wire.number);
+        const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field(
+            descriptor, wire.number);
         if (field == NULL || !fits(field, &wire)) {
             note_unknown(r, frame, wire.number);
             continue;
@@ -225,7 +229,8 @@ static lt_rc alloc(struct reader *r, size_t size, const struct frame *frame, voi
 {
     LT_TRY(take_memory(r, size, frame));
     *ret_ptr = lt_arena_try_alloc(r->arena, size);
-    return *ret_ptr != NULL ? LT_OK : fail(r, LT_E_LIMIT, frame, "takes more than the memory set aside");
+    return *ret_ptr != NULL ? LT_OK
+                            : fail(r, LT_E_LIMIT, frame, "takes more than the memory set aside");
 }
 
 static lt_rc copy_bytes(struct reader *r, lt_str bytes, const struct frame *frame, char **ret_copy)
@@ -240,8 +245,10 @@ static lt_rc copy_bytes(struct reader *r, lt_str bytes, const struct frame *fram
     return LT_OK;
 }
 
-/* Arrays for what pass one counted; n_ counts on from what an earlier part of a merged message left. */
-static lt_rc make_arrays(struct reader *r, ProtobufCMessage *message, const size_t *counts, const struct frame *frame)
+/* Arrays for what pass one counted; n_ counts on from what an earlier part of a merged message
+ * left. */
+static lt_rc make_arrays(struct reader *r, ProtobufCMessage *message, const size_t *counts,
+                         const struct frame *frame)
 {
     const ProtobufCMessageDescriptor *descriptor = message->descriptor;
     for (unsigned i = 0; i < descriptor->n_fields; i++) {
@@ -285,7 +292,8 @@ static lt_rc store_string(struct reader *r, lt_str text, const struct frame *fra
     return copy_bytes(r, text, frame, at);
 }
 
-static lt_rc store_bytes(struct reader *r, lt_str bytes, const struct frame *frame, ProtobufCBinaryData *at)
+static lt_rc store_bytes(struct reader *r, lt_str bytes, const struct frame *frame,
+                         ProtobufCBinaryData *at)
 {
     char *copy = NULL;
     LT_TRY(copy_bytes(r, bytes, frame, &copy));
@@ -293,11 +301,12 @@ static lt_rc store_bytes(struct reader *r, lt_str bytes, const struct frame *fra
     return LT_OK;
 }
 
-static lt_rc fill_message(struct reader *r, ProtobufCMessage *message, lt_str bytes, const struct frame *frame);
+static lt_rc fill_message(struct reader *r, ProtobufCMessage *message, lt_str bytes,
+                          const struct frame *frame);
 
 /* A message that is there already (the field came twice) is merged into, as protobuf wants. */
-static lt_rc store_message(struct reader *r, const ProtobufCFieldDescriptor *field, lt_str bytes, const struct frame *frame,
-                           ProtobufCMessage **at)
+static lt_rc store_message(struct reader *r, const ProtobufCFieldDescriptor *field, lt_str bytes,
+                           const struct frame *frame, ProtobufCMessage **at)
 {
     const ProtobufCMessageDescriptor *inner = field->descriptor;
     if (*at == NULL) {
@@ -309,8 +318,8 @@ static lt_rc store_message(struct reader *r, const ProtobufCFieldDescriptor *fie
     return fill_message(r, *at, bytes, frame);
 }
 
-static lt_rc store(struct reader *r, const ProtobufCFieldDescriptor *field, const struct wire_field *wire,
-                   const struct frame *frame, void *at)
+static lt_rc store(struct reader *r, const ProtobufCFieldDescriptor *field,
+                   const struct wire_field *wire, const struct frame *frame, void *at)
 {
     switch (field->type) {
     case PROTOBUF_C_TYPE_STRING: return store_string(r, wire->bytes, frame, at);
@@ -321,13 +330,14 @@ static lt_rc store(struct reader *r, const ProtobufCFieldDescriptor *field, cons
 }
 
 /* count_packed looked at the framing but not at the length of each varint. */
-static lt_rc store_packed(struct reader *r, const ProtobufCFieldDescriptor *field, lt_str bytes, const struct frame *frame,
-                          char *array, size_t *count)
+static lt_rc store_packed(struct reader *r, const ProtobufCFieldDescriptor *field, lt_str bytes,
+                          const struct frame *frame, char *array, size_t *count)
 {
     uint32_t type = wire_type_of(field->type);
     while (bytes.len > 0) {
         uint64_t value = 0;
-        bool is_good = type == WIRE_VARINT ? read_varint(&bytes, &value) : read_fixed(&bytes, type == WIRE_32 ? 4 : 8, &value);
+        bool is_good = type == WIRE_VARINT ? read_varint(&bytes, &value)
+                                           : read_fixed(&bytes, type == WIRE_32 ? 4 : 8, &value);
         if (!is_good)
             return fail(r, LT_E_BAD, frame, "malformed packed field");
         store_number(field, value, array + *count * lt_pb_size_of(field->type));
@@ -336,8 +346,9 @@ static lt_rc store_packed(struct reader *r, const ProtobufCFieldDescriptor *fiel
     return LT_OK;
 }
 
-static lt_rc store_repeated(struct reader *r, ProtobufCMessage *message, const ProtobufCFieldDescriptor *field,
-                            const struct wire_field *wire, struct frame *frame)
+static lt_rc store_repeated(struct reader *r, ProtobufCMessage *message,
+                            const ProtobufCFieldDescriptor *field, const struct wire_field *wire,
+                            struct frame *frame)
 {
     size_t *count = at_offset(message, field->quantifier_offset);
     char *array = *(char **)at_offset(message, field->offset);
@@ -350,8 +361,9 @@ static lt_rc store_repeated(struct reader *r, ProtobufCMessage *message, const P
     return LT_OK;
 }
 
-static lt_rc store_single(struct reader *r, ProtobufCMessage *message, const ProtobufCFieldDescriptor *field,
-                          const struct wire_field *wire, const struct frame *frame)
+static lt_rc store_single(struct reader *r, ProtobufCMessage *message,
+                          const ProtobufCFieldDescriptor *field, const struct wire_field *wire,
+                          const struct frame *frame)
 {
     void *at = at_offset(message, field->offset);
     if ((field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) != 0) {
@@ -388,7 +400,8 @@ static bool is_sorted(ProtobufCMessage **entries, size_t count)
     return true;
 }
 
-static lt_rc sort_map(struct reader *r, ProtobufCMessage **entries, size_t *count, const struct frame *frame)
+static lt_rc sort_map(struct reader *r, ProtobufCMessage **entries, size_t *count,
+                      const struct frame *frame)
 {
     void *made = NULL;
     if (is_sorted(entries, *count))
@@ -400,7 +413,8 @@ static lt_rc sort_map(struct reader *r, ProtobufCMessage **entries, size_t *coun
     qsort(ranked, *count, sizeof(*ranked), by_key_then_rank);
     size_t kept = 0;
     for (size_t i = 0; i < *count; i++) {
-        bool is_last = i + 1 == *count || strcmp(lt_pb_entry_key(ranked[i].entry), lt_pb_entry_key(ranked[i + 1].entry)) != 0;
+        bool is_last = i + 1 == *count || strcmp(lt_pb_entry_key(ranked[i].entry),
+                                                 lt_pb_entry_key(ranked[i + 1].entry)) != 0;
         if (is_last)
             entries[kept++] = ranked[i].entry;
     }
@@ -408,7 +422,8 @@ static lt_rc sort_map(struct reader *r, ProtobufCMessage **entries, size_t *coun
     return LT_OK;
 }
 
-static lt_rc sort_maps(struct reader *r, ProtobufCMessage *message, const size_t *counts, const struct frame *frame)
+static lt_rc sort_maps(struct reader *r, ProtobufCMessage *message, const size_t *counts,
+                       const struct frame *frame)
 {
     const ProtobufCMessageDescriptor *descriptor = message->descriptor;
     for (unsigned i = 0; i < descriptor->n_fields; i++) {
@@ -423,12 +438,14 @@ static lt_rc sort_maps(struct reader *r, ProtobufCMessage *message, const size_t
 
 /* --- messages --- */
 
-static lt_rc fill_fields(struct reader *r, ProtobufCMessage *message, lt_str bytes, const struct frame *up)
+static lt_rc fill_fields(struct reader *r, ProtobufCMessage *message, lt_str bytes,
+                         const struct frame *up)
 {
     while (bytes.len > 0) {
         struct wire_field wire = {0};
         LT_ASSERT(read_field(&bytes, &wire)); /* pass one saw the same bytes */
-        const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field(message->descriptor, wire.number);
+        const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field(
+            message->descriptor, wire.number);
         if (field == NULL || !fits(field, &wire))
             continue;
         struct frame frame = {.up = up, .name = field->name};
@@ -441,7 +458,8 @@ static lt_rc fill_fields(struct reader *r, ProtobufCMessage *message, lt_str byt
 }
 
 /* Recursion here is bounded by the schemas, none of which contains itself (schema_test.c). */
-static lt_rc fill_message(struct reader *r, ProtobufCMessage *message, lt_str bytes, const struct frame *frame)
+static lt_rc fill_message(struct reader *r, ProtobufCMessage *message, lt_str bytes,
+                          const struct frame *frame)
 {
     size_t counts[FIELDS_OF_A_MESSAGE_MAX] = {0};
     LT_ASSERT(message->descriptor->n_fields <= FIELDS_OF_A_MESSAGE_MAX);
@@ -451,8 +469,8 @@ static lt_rc fill_message(struct reader *r, ProtobufCMessage *message, lt_str by
     return sort_maps(r, message, counts, frame);
 }
 
-lt_rc lt_pb_unpack(struct lt_arena *arena, const ProtobufCMessageDescriptor *descriptor, lt_str bytes,
-                   const struct lt_pb_opts *opts, void *ret_msg, struct lt_err *err)
+lt_rc lt_pb_unpack(struct lt_arena *arena, const ProtobufCMessageDescriptor *descriptor,
+                   lt_str bytes, const struct lt_pb_opts *opts, void *ret_msg, struct lt_err *err)
 {
     LT_ASSERT(descriptor->magic == PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC);
     const struct lt_pb_limits limits = opts != NULL ? opts->limits : LT_PB_LIMITS_DEFAULT;

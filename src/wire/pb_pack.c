@@ -21,25 +21,30 @@ static const struct {
     uint32_t field_number;
     const ProtobufCMessageDescriptor *inside;
 } recursive_members[] = {
-#define LT_RECURSIVE(message, number, inside) {&message##__descriptor, number, &inside##__descriptor},
+#define LT_RECURSIVE(message, number, inside) \
+    {&message##__descriptor, number, &inside##__descriptor},
 #include "wire/recursive.def"
 #undef LT_RECURSIVE
 };
 
-const ProtobufCMessageDescriptor *lt_pb_inside(const ProtobufCMessageDescriptor *message, uint32_t field_number)
+const ProtobufCMessageDescriptor *lt_pb_inside(const ProtobufCMessageDescriptor *message,
+                                               uint32_t field_number)
 {
     for (size_t i = 0; i < LT_ARRAY_LEN(recursive_members); i++) {
-        if (recursive_members[i].message == message && recursive_members[i].field_number == field_number)
+        if (recursive_members[i].message == message &&
+            recursive_members[i].field_number == field_number)
             return recursive_members[i].inside;
     }
     return NULL;
 }
 
-/* protoc names the entries of map<K, V> some_map: SomeMapEntry, inside the message that has the map. */
+/* protoc names the entries of map<K, V> some_map: SomeMapEntry, inside the message that has the
+ * map. */
 bool lt_pb_is_map(const ProtobufCMessageDescriptor *message, const ProtobufCFieldDescriptor *field)
 {
     const ProtobufCMessageDescriptor *entry = field->descriptor;
-    if (field->label != PROTOBUF_C_LABEL_REPEATED || field->type != PROTOBUF_C_TYPE_MESSAGE || entry->n_fields != 2)
+    if (field->label != PROTOBUF_C_LABEL_REPEATED || field->type != PROTOBUF_C_TYPE_MESSAGE ||
+        entry->n_fields != 2)
         return false;
     lt_str left = lt_str_of(entry->name);
     lt_str parent = lt_str_of(message->name);
@@ -96,7 +101,8 @@ static void sort_maps(ProtobufCMessage *message)
     }
 }
 
-void *lt_pb_new_message(struct lt_arena *arena, const ProtobufCMessageDescriptor *descriptor, size_t size)
+void *lt_pb_new_message(struct lt_arena *arena, const ProtobufCMessageDescriptor *descriptor,
+                        size_t size)
 {
     LT_ASSERT(size == descriptor->sizeof_message);
     void *message = lt_arena_alloc(arena, size);

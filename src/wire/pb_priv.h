@@ -28,20 +28,23 @@ static inline size_t lt_pb_size_of(ProtobufCType type)
 /* A has_ flag is there for what has no NULL. */
 static inline bool lt_pb_has_flag(const ProtobufCFieldDescriptor *field)
 {
-    return field->label == PROTOBUF_C_LABEL_OPTIONAL && (field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) == 0 &&
+    return field->label == PROTOBUF_C_LABEL_OPTIONAL &&
+           (field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) == 0 &&
            field->type != PROTOBUF_C_TYPE_STRING && field->type != PROTOBUF_C_TYPE_MESSAGE;
 }
 
 /* The well-known types that JSON doesn't write as {field: value}. */
 static inline bool lt_pb_has_own_json(const ProtobufCMessageDescriptor *descriptor)
 {
-    return lt_str_eqz(lt_str_of(descriptor->package_name), "google.protobuf") && descriptor != &pb__empty__descriptor;
+    return lt_str_eqz(lt_str_of(descriptor->package_name), "google.protobuf") &&
+           descriptor != &pb__empty__descriptor;
 }
 
 /* The key of a map's entry; every map of our schemas has string keys. */
 static inline const char *lt_pb_entry_key(const ProtobufCMessage *entry)
 {
-    const char *key = *(const char *const *)((const char *)entry + entry->descriptor->fields[0].offset);
+    const char *key = *(const char *const *)((const char *)entry +
+                                             entry->descriptor->fields[0].offset);
     return key != NULL ? key : "";
 }
 

@@ -7,9 +7,9 @@
 
 enum { NS_PER_S = 1000000000 };
 
-#define DURATION_SECONDS_MAX INT64_C(315576000000)   /* 10000 years, duration.proto */
-#define TIMESTAMP_SECONDS_MIN INT64_C(-62135596800)  /* 0001-01-01T00:00:00Z, timestamp.proto */
-#define TIMESTAMP_SECONDS_MAX INT64_C(253402300799)  /* 9999-12-31T23:59:59Z */
+#define DURATION_SECONDS_MAX INT64_C(315576000000)  /* 10000 years, duration.proto */
+#define TIMESTAMP_SECONDS_MIN INT64_C(-62135596800) /* 0001-01-01T00:00:00Z, timestamp.proto */
+#define TIMESTAMP_SECONDS_MAX INT64_C(253402300799) /* 9999-12-31T23:59:59Z */
 
 /* One to nine digits, as nanoseconds. */
 static bool parse_fraction(lt_str digits, int32_t *ret_nanos)
@@ -59,9 +59,12 @@ static size_t format_fraction(uint32_t nanos, char *out, size_t size)
 size_t lt_pb_duration_format(const Pb__Duration *duration, char out[LT_PB_TIME_TEXT])
 {
     bool is_negative = duration->seconds < 0 || duration->nanos < 0;
-    uint64_t seconds = duration->seconds < 0 ? 0 - (uint64_t)duration->seconds : (uint64_t)duration->seconds;
-    uint32_t nanos = duration->nanos < 0 ? 0 - (uint32_t)duration->nanos : (uint32_t)duration->nanos;
-    size_t len = (size_t)snprintf(out, LT_PB_TIME_TEXT, "%s%llu", is_negative ? "-" : "", (unsigned long long)seconds);
+    uint64_t seconds = duration->seconds < 0 ? 0 - (uint64_t)duration->seconds
+                                             : (uint64_t)duration->seconds;
+    uint32_t nanos = duration->nanos < 0 ? 0 - (uint32_t)duration->nanos
+                                         : (uint32_t)duration->nanos;
+    size_t len = (size_t)snprintf(out, LT_PB_TIME_TEXT, "%s%llu", is_negative ? "-" : "",
+                                  (unsigned long long)seconds);
     len += format_fraction(nanos % NS_PER_S, out + len, LT_PB_TIME_TEXT - len);
     out[len++] = 's';
     out[len] = '\0';
@@ -79,7 +82,8 @@ int64_t lt_pb_duration_ns(const Pb__Duration *duration, int64_t when_absent_ns)
     return ns;
 }
 
-/* --- timestamps: days of the proleptic Gregorian calendar, counted from 1970-01-01 in eras of 400 years --- */
+/* --- timestamps: days of the proleptic Gregorian calendar, counted from 1970-01-01 in eras of 400
+ * years --- */
 
 static int64_t days_of_date(int64_t year, unsigned month, unsigned day)
 {
@@ -87,7 +91,9 @@ static int64_t days_of_date(int64_t year, unsigned month, unsigned day)
     int64_t era = (year >= 0 ? year : year - 399) / 400;
     unsigned year_of_era = (unsigned)(year - era * 400);
     unsigned day_of_year = (153 * (month + (month > 2 ? -3u : 9u)) + 2) / 5 + day - 1;
-    return era * 146097 + (int64_t)(year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year) - 719468;
+    return era * 146097 +
+           (int64_t)(year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year) -
+           719468;
 }
 
 static void date_of_days(int64_t days, int64_t *ret_year, unsigned *ret_month, unsigned *ret_day)
@@ -95,7 +101,8 @@ static void date_of_days(int64_t days, int64_t *ret_year, unsigned *ret_month, u
     days += 719468;
     int64_t era = (days >= 0 ? days : days - 146096) / 146097;
     unsigned day_of_era = (unsigned)(days - era * 146097);
-    unsigned year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
+    unsigned year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
     unsigned day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     unsigned shifted = (5 * day_of_year + 2) / 153;
     *ret_day = day_of_year - (153 * shifted + 2) / 5 + 1;
@@ -128,8 +135,8 @@ static bool parse_offset(lt_str text, int64_t *ret_seconds)
     if (!is_west && !lt_str_starts(text, LT_STR("+")))
         return false;
     text = lt_str_from(text, 1);
-    if (!take_digits(&text, 2, ':', &hours) || !take_digits(&text, 2, '\0', &minutes) || text.len > 0 || hours > 23 ||
-        minutes > 59)
+    if (!take_digits(&text, 2, ':', &hours) || !take_digits(&text, 2, '\0', &minutes) ||
+        text.len > 0 || hours > 23 || minutes > 59)
         return false;
     *ret_seconds = (int64_t)(hours * 3600 + minutes * 60) * (is_west ? -1 : 1);
     return true;
@@ -137,11 +144,13 @@ static bool parse_offset(lt_str text, int64_t *ret_seconds)
 
 lt_rc lt_pb_timestamp_parse(lt_str text, Pb__Timestamp *ret_timestamp)
 {
-    unsigned year = 0, month = 0, day = 0, hour = 0, minute = 0, second = 0, real_month = 0, real_day = 0;
+    unsigned year = 0, month = 0, day = 0, hour = 0, minute = 0, second = 0, real_month = 0,
+             real_day = 0;
     int32_t nanos = 0;
     int64_t offset = 0, real_year = 0;
-    if (!take_digits(&text, 4, '-', &year) || !take_digits(&text, 2, '-', &month) || !take_digits(&text, 2, 'T', &day) ||
-        !take_digits(&text, 2, ':', &hour) || !take_digits(&text, 2, ':', &minute) || !take_digits(&text, 2, '\0', &second))
+    if (!take_digits(&text, 4, '-', &year) || !take_digits(&text, 2, '-', &month) ||
+        !take_digits(&text, 2, 'T', &day) || !take_digits(&text, 2, ':', &hour) ||
+        !take_digits(&text, 2, ':', &minute) || !take_digits(&text, 2, '\0', &second))
         return LT_E_BAD;
     if (month < 1 || month > 12 || day < 1 || hour > 23 || minute > 59 || second > 59)
         return LT_E_BAD;
@@ -172,14 +181,14 @@ size_t lt_pb_timestamp_format(const Pb__Timestamp *timestamp, char out[LT_PB_TIM
     int64_t seconds = timestamp->seconds, year = 0;
     unsigned month = 0, day = 0;
     out[0] = '\0';
-    if (seconds < TIMESTAMP_SECONDS_MIN || seconds > TIMESTAMP_SECONDS_MAX || timestamp->nanos < 0 ||
-        timestamp->nanos >= NS_PER_S)
+    if (seconds < TIMESTAMP_SECONDS_MIN || seconds > TIMESTAMP_SECONDS_MAX ||
+        timestamp->nanos < 0 || timestamp->nanos >= NS_PER_S)
         return 0;
     int64_t days = (seconds >= 0 ? seconds : seconds - 86399) / 86400;
     unsigned left = (unsigned)(seconds - days * 86400);
     date_of_days(days, &year, &month, &day);
-    size_t len = (size_t)snprintf(out, LT_PB_TIME_TEXT, "%04d-%02u-%02uT%02u:%02u:%02u", (int)year, month, day, left / 3600,
-                                  left / 60 % 60, left % 60);
+    size_t len = (size_t)snprintf(out, LT_PB_TIME_TEXT, "%04d-%02u-%02uT%02u:%02u:%02u", (int)year,
+                                  month, day, left / 3600, left / 60 % 60, left % 60);
     len += format_fraction((uint32_t)timestamp->nanos, out + len, LT_PB_TIME_TEXT - len);
     out[len++] = 'Z';
     out[len] = '\0';

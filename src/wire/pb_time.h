@@ -18,7 +18,8 @@ int64_t lt_pb_duration_ns(const Pb__Duration *duration, int64_t when_absent_ns);
 
 /* RFC 3339 with "Z" or an offset, years 1 to 9999. LT_E_BAD otherwise. */
 LT_MUST lt_rc lt_pb_timestamp_parse(lt_str text, Pb__Timestamp *ret_timestamp);
-/* "2026-08-01T09:30:00.123Z" with 0, 3, 6 or 9 digits. Returns the length; 0 when the value is out of range. */
+/* "2026-08-01T09:30:00.123Z" with 0, 3, 6 or 9 digits. Returns the length; 0 when the value is out
+ * of range. */
 size_t lt_pb_timestamp_format(const Pb__Timestamp *timestamp, char out[LT_PB_TIME_TEXT]);
 
 #endif

@@ -1,6 +1,7 @@
 /*
  * wire/pbjson_read.c - lt_doc to message, by descriptor (protojson's reading rules).
- * Trust: the tree is a stranger's; its depth was limited when it was made, so recursion here is too.
+ * Trust: the tree is a stranger's; its depth was limited when it was made, so recursion here is
+ * too.
  * Start at: lt_pbjson_read(), read_fields().
  */
 #include <float.h>
@@ -20,9 +21,11 @@ struct reader {
     struct lt_err *err;
 };
 
-static lt_rc read_message(struct reader *r, const struct lt_doc *doc, const struct lt_doc_path *path, ProtobufCMessage *message);
+static lt_rc read_message(struct reader *r, const struct lt_doc *doc,
+                          const struct lt_doc_path *path, ProtobufCMessage *message);
 
-static lt_rc bad(struct reader *r, const struct lt_doc *doc, const struct lt_doc_path *path, const char *text)
+static lt_rc bad(struct reader *r, const struct lt_doc *doc, const struct lt_doc_path *path,
+                 const char *text)
 {
     return lt_doc_error(r->err, LT_E_BAD, path, doc, "%s", text);
 }
@@ -32,7 +35,8 @@ static void *at_offset(ProtobufCMessage *message, unsigned offset)
     return (char *)message + offset;
 }
 
-static lt_rc alloc(struct reader *r, const struct lt_doc *doc, const struct lt_doc_path *path, size_t size, void *ret_ptr)
+static lt_rc alloc(struct reader *r, const struct lt_doc *doc, const struct lt_doc_path *path,
+                   size_t size, void *ret_ptr)
 {
     void *ptr = size <= r->memory_left ? lt_arena_try_alloc(r->arena, size) : NULL;
     if (ptr == NULL)
@@ -43,7 +47,8 @@ static lt_rc alloc(struct reader *r, const struct lt_doc *doc, const struct lt_d
 }
 
 static lt_rc new_message(struct reader *r, const struct lt_doc *doc, const struct lt_doc_path *path,
-                         const ProtobufCMessageDescriptor *descriptor, ProtobufCMessage **ret_message)
+                         const ProtobufCMessageDescriptor *descriptor,
+                         ProtobufCMessage **ret_message)
 {
     LT_TRY(alloc(r, doc, path, descriptor->sizeof_message, ret_message));
     descriptor->message_init(*ret_message);
@@ -61,8 +66,8 @@ static size_t plain_path(const struct lt_doc_path *path, char *out, size_t size)
     len = plain_path(path->up, out, size);
     if (path->key.ptr == NULL)
         return len;
-    int more = snprintf(out + len, size - len, "%s%.*s", len > 0 ? "." : "", (int)LT_MIN(path->key.len, (size_t)100),
-                        path->key.ptr);
+    int more = snprintf(out + len, size - len, "%s%.*s", len > 0 ? "." : "",
+                        (int)LT_MIN(path->key.len, (size_t)100), path->key.ptr);
     return LT_MIN(len + (size_t)more, size - 1);
 }
 
@@ -93,11 +98,12 @@ static lt_rc on_unknown(struct reader *r, const struct lt_doc *doc, const struct
 /* A whole number: bare, or as the string that protojson writes for 64 bits. */
 static bool whole_number(const struct lt_doc *doc, int64_t *ret_value)
 {
-    return lt_doc_is(doc, LT_DOC_STRING) ? lt_str_to_i64(doc->string, ret_value) == LT_OK : lt_doc_is_int(doc, ret_value);
+    return lt_doc_is(doc, LT_DOC_STRING) ? lt_str_to_i64(doc->string, ret_value) == LT_OK
+                                         : lt_doc_is_int(doc, ret_value);
 }
 
-static lt_rc read_signed(struct reader *r, const struct lt_doc *doc, const struct lt_doc_path *path, int64_t min, int64_t max,
-                         int64_t *ret_value)
+static lt_rc read_signed(struct reader *r, const struct lt_doc *doc, const struct lt_doc_path *path,
+                         int64_t min, int64_t max, int64_t *ret_value)
 {
     if (!whole_number(doc, ret_value))
         return lt_doc_is(doc, LT_DOC_DOUBLE) ? bad(r, doc, path, "expected a whole number")
@@ -107,7 +113,8 @@ static lt_rc read_signed(struct reader *r, const struct lt_doc *doc, const struc
     return LT_OK;
 }
 
-static lt_rc read_u64(struct reader *r, const struct lt_doc *doc, const struct lt_doc_path *path, uint64_t *ret_value)
+static lt_rc read_u64(struct reader *r, const struct lt_doc *doc, const struct lt_doc_path *path,
+                      uint64_t *ret_value)
 {
     int64_t value = 0;
     if (lt_doc_is(doc, LT_DOC_STRING) && lt_str_to_u64(doc->string, ret_value) == LT_OK)
@@ -122,7 +129,8 @@ static lt_rc read_u64(struct reader *r, const struct lt_doc *doc, const struct l
     return LT_OK;
 }
 
-static lt_rc read_double(struct reader *r, const struct lt_doc *doc, const struct lt_doc_path *path, double *ret_value)
+static lt_rc read_double(struct reader *r, const struct lt_doc *doc, const struct lt_doc_path *path,
+                         double *ret_value)
 {
     lt_str text = lt_doc_string(doc);
     if (lt_doc_is_number(doc, ret_value))
@@ -136,7 +144,8 @@ static lt_rc read_double(struct reader *r, const struct lt_doc *doc, const struc
     return LT_OK;
 }
 
-static lt_rc read_float(struct reader *r, const struct lt_doc *doc, const struct lt_doc_path *path, float *ret_value)
+static lt_rc read_float(struct reader *r, const struct lt_doc *doc, const struct lt_doc_path *path,
+                        float *ret_value)
 {
     double value = 0;
     LT_TRY(read_double(r, doc, path, &value));
@@ -165,10 +174,12 @@ static lt_rc read_enum(struct reader *r, const struct lt_doc *doc, const struct 
         }
     }
     return lt_doc_error(r->err, LT_E_BAD, path, doc, "\"%.*s\" is not a value of %s",
-                        (int)LT_MIN(doc->string.len, (size_t)100), doc->string.ptr, descriptor->name);
+                        (int)LT_MIN(doc->string.len, (size_t)100), doc->string.ptr,
+                        descriptor->name);
 }
 
-static lt_rc read_string(struct reader *r, const struct lt_doc *doc, const struct lt_doc_path *path, const char **ret_text)
+static lt_rc read_string(struct reader *r, const struct lt_doc *doc, const struct lt_doc_path *path,
+                         const char **ret_text)
 {
     if (!lt_doc_is(doc, LT_DOC_STRING))
         return lt_doc_expected(r->err, path, doc, "string");
@@ -187,7 +198,8 @@ static lt_rc read_inside(struct reader *r, const struct lt_doc *doc, const struc
 }
 
 static lt_rc read_bytes(struct reader *r, const struct lt_doc *doc, const struct lt_doc_path *path,
-                        const ProtobufCMessageDescriptor *in, const ProtobufCFieldDescriptor *field, ProtobufCBinaryData *ret_data)
+                        const ProtobufCMessageDescriptor *in, const ProtobufCFieldDescriptor *field,
+                        ProtobufCBinaryData *ret_data)
 {
     const ProtobufCMessageDescriptor *inside = lt_pb_inside(in, field->id);
     lt_str bytes = LT_STR_NULL;
@@ -202,23 +214,23 @@ static lt_rc read_bytes(struct reader *r, const struct lt_doc *doc, const struct
 }
 
 static lt_rc read_nested(struct reader *r, const struct lt_doc *doc, const struct lt_doc_path *path,
-                         const ProtobufCMessageDescriptor *descriptor, ProtobufCMessage **ret_message)
+                         const ProtobufCMessageDescriptor *descriptor,
+                         ProtobufCMessage **ret_message)
 {
     LT_TRY(new_message(r, doc, path, descriptor, ret_message));
     return read_message(r, doc, path, *ret_message);
 }
 
-static lt_rc read_whole(struct reader *r, const struct lt_doc *doc, const struct lt_doc_path *path, ProtobufCType type, void *at)
+static lt_rc read_whole(struct reader *r, const struct lt_doc *doc, const struct lt_doc_path *path,
+                        ProtobufCType type, void *at)
 {
     int64_t value = 0;
     switch (type) {
     case PROTOBUF_C_TYPE_UINT64:
-    case PROTOBUF_C_TYPE_FIXED64:
-        return read_u64(r, doc, path, at);
+    case PROTOBUF_C_TYPE_FIXED64: return read_u64(r, doc, path, at);
     case PROTOBUF_C_TYPE_INT64:
     case PROTOBUF_C_TYPE_SINT64:
-    case PROTOBUF_C_TYPE_SFIXED64:
-        return read_signed(r, doc, path, INT64_MIN, INT64_MAX, at);
+    case PROTOBUF_C_TYPE_SFIXED64: return read_signed(r, doc, path, INT64_MIN, INT64_MAX, at);
     case PROTOBUF_C_TYPE_UINT32:
     case PROTOBUF_C_TYPE_FIXED32:
         LT_TRY(read_signed(r, doc, path, 0, UINT32_MAX, &value));
@@ -232,8 +244,9 @@ static lt_rc read_whole(struct reader *r, const struct lt_doc *doc, const struct
 }
 
 /* One element of whatever type, to where it belongs. */
-static lt_rc read_element(struct reader *r, const struct lt_doc *doc, const struct lt_doc_path *path,
-                          const ProtobufCMessageDescriptor *in, const ProtobufCFieldDescriptor *field, void *at)
+static lt_rc read_element(struct reader *r, const struct lt_doc *doc,
+                          const struct lt_doc_path *path, const ProtobufCMessageDescriptor *in,
+                          const ProtobufCFieldDescriptor *field, void *at)
 {
     switch (field->type) {
     case PROTOBUF_C_TYPE_BOOL:
@@ -253,8 +266,8 @@ static lt_rc read_element(struct reader *r, const struct lt_doc *doc, const stru
 
 /* --- repeated fields and maps --- */
 
-static lt_rc read_array(struct reader *r, const struct lt_doc *doc, const struct lt_doc_path *path, ProtobufCMessage *message,
-                        const ProtobufCFieldDescriptor *field)
+static lt_rc read_array(struct reader *r, const struct lt_doc *doc, const struct lt_doc_path *path,
+                        ProtobufCMessage *message, const ProtobufCFieldDescriptor *field)
 {
     if (!lt_doc_is(doc, LT_DOC_ARRAY))
         return lt_doc_expected(r->err, path, doc, "array");
@@ -263,7 +276,8 @@ static lt_rc read_array(struct reader *r, const struct lt_doc *doc, const struct
     LT_TRY(alloc(r, doc, path, lt_size_mul(doc->count, size), &array));
     for (uint32_t i = 0; i < doc->count; i++) {
         struct lt_doc_path item = {.up = path, .index = i};
-        LT_TRY(read_element(r, &doc->items[i], &item, message->descriptor, field, array + i * size));
+        LT_TRY(
+            read_element(r, &doc->items[i], &item, message->descriptor, field, array + i * size));
     }
     *(void **)at_offset(message, field->offset) = array;
     *(size_t *)at_offset(message, field->quantifier_offset) = doc->count;
@@ -271,7 +285,8 @@ static lt_rc read_array(struct reader *r, const struct lt_doc *doc, const struct
 }
 
 /* Every map of our schemas has string keys; an entry is a message of key (1) and value (2). */
-static lt_rc read_entry(struct reader *r, const struct lt_doc_member *member, const struct lt_doc_path *path,
+static lt_rc read_entry(struct reader *r, const struct lt_doc_member *member,
+                        const struct lt_doc_path *path,
                         const ProtobufCMessageDescriptor *descriptor, ProtobufCMessage **ret_entry)
 {
     const ProtobufCFieldDescriptor *key = &descriptor->fields[0], *value = &descriptor->fields[1];
@@ -281,13 +296,14 @@ static lt_rc read_entry(struct reader *r, const struct lt_doc_member *member, co
     *(const char **)at_offset(entry, key->offset) = member->key.ptr;
     if (lt_pb_has_flag(value))
         *(protobuf_c_boolean *)at_offset(entry, value->quantifier_offset) = 1;
-    LT_TRY(read_element(r, &member->value, path, descriptor, value, at_offset(entry, value->offset)));
+    LT_TRY(
+        read_element(r, &member->value, path, descriptor, value, at_offset(entry, value->offset)));
     *ret_entry = entry;
     return LT_OK;
 }
 
-static lt_rc read_map(struct reader *r, const struct lt_doc *doc, const struct lt_doc_path *path, ProtobufCMessage *message,
-                      const ProtobufCFieldDescriptor *field)
+static lt_rc read_map(struct reader *r, const struct lt_doc *doc, const struct lt_doc_path *path,
+                      ProtobufCMessage *message, const ProtobufCFieldDescriptor *field)
 {
     if (!lt_doc_is(doc, LT_DOC_OBJECT))
         return lt_doc_expected(r->err, path, doc, "object");
@@ -320,7 +336,8 @@ static bool name_fits(const char *name, lt_str key)
     return at == key.len;
 }
 
-static const ProtobufCFieldDescriptor *find_field(const ProtobufCMessageDescriptor *descriptor, lt_str key)
+static const ProtobufCFieldDescriptor *find_field(const ProtobufCMessageDescriptor *descriptor,
+                                                  lt_str key)
 {
     for (unsigned i = 0; i < descriptor->n_fields; i++) {
         if (name_fits(descriptor->fields[i].name, key))
@@ -329,20 +346,22 @@ static const ProtobufCFieldDescriptor *find_field(const ProtobufCMessageDescript
     return NULL;
 }
 
-static lt_rc set_oneof(struct reader *r, const struct lt_doc *doc, const struct lt_doc_path *path, ProtobufCMessage *message,
-                       const ProtobufCFieldDescriptor *field)
+static lt_rc set_oneof(struct reader *r, const struct lt_doc *doc, const struct lt_doc_path *path,
+                       ProtobufCMessage *message, const ProtobufCFieldDescriptor *field)
 {
     uint32_t *which = at_offset(message, field->quantifier_offset);
     if (*which != 0) {
-        const ProtobufCFieldDescriptor *other = protobuf_c_message_descriptor_get_field(message->descriptor, *which);
-        return lt_doc_error(r->err, LT_E_BAD, path, doc, "only one of \"%s\" and \"%s\" may be set", other->name, field->name);
+        const ProtobufCFieldDescriptor *other = protobuf_c_message_descriptor_get_field(
+            message->descriptor, *which);
+        return lt_doc_error(r->err, LT_E_BAD, path, doc, "only one of \"%s\" and \"%s\" may be set",
+                            other->name, field->name);
     }
     *which = field->id;
     return LT_OK;
 }
 
-static lt_rc read_field(struct reader *r, const struct lt_doc *doc, const struct lt_doc_path *path, ProtobufCMessage *message,
-                        const ProtobufCFieldDescriptor *field)
+static lt_rc read_field(struct reader *r, const struct lt_doc *doc, const struct lt_doc_path *path,
+                        ProtobufCMessage *message, const ProtobufCFieldDescriptor *field)
 {
     if (lt_pb_is_map(message->descriptor, field))
         return read_map(r, doc, path, message, field);
@@ -352,7 +371,8 @@ static lt_rc read_field(struct reader *r, const struct lt_doc *doc, const struct
         LT_TRY(set_oneof(r, doc, path, message, field));
     else if (lt_pb_has_flag(field))
         *(protobuf_c_boolean *)at_offset(message, field->quantifier_offset) = 1;
-    return read_element(r, doc, path, message->descriptor, field, at_offset(message, field->offset));
+    return read_element(r, doc, path, message->descriptor, field,
+                        at_offset(message, field->offset));
 }
 
 /* A null is an absent field, except where null is a value: google.protobuf.Value, and NullValue. */
@@ -361,7 +381,8 @@ static bool is_absent(const struct lt_doc *doc, const ProtobufCFieldDescriptor *
     return doc->kind == LT_DOC_NULL && field->descriptor != &pb__value__descriptor;
 }
 
-static bool is_twice(const struct lt_doc *object, uint32_t at, const ProtobufCFieldDescriptor *field)
+static bool is_twice(const struct lt_doc *object, uint32_t at,
+                     const ProtobufCFieldDescriptor *field)
 {
     for (uint32_t i = 0; i < at; i++) {
         if (name_fits(field->name, object->members[i].key))
@@ -370,8 +391,8 @@ static bool is_twice(const struct lt_doc *object, uint32_t at, const ProtobufCFi
     return false;
 }
 
-static lt_rc read_fields(struct reader *r, const struct lt_doc *doc, const struct lt_doc_path *path, ProtobufCMessage *message,
-                         bool skips_type)
+static lt_rc read_fields(struct reader *r, const struct lt_doc *doc, const struct lt_doc_path *path,
+                         ProtobufCMessage *message, bool skips_type)
 {
     if (!lt_doc_is(doc, LT_DOC_OBJECT))
         return lt_doc_expected(r->err, path, doc, "object");
@@ -386,7 +407,8 @@ static lt_rc read_fields(struct reader *r, const struct lt_doc *doc, const struc
             continue;
         }
         if (is_twice(doc, i, field))
-            return lt_doc_error(r->err, LT_E_BAD, &here, &member->value, "\"%s\" is set twice", field->name);
+            return lt_doc_error(r->err, LT_E_BAD, &here, &member->value, "\"%s\" is set twice",
+                                field->name);
         if (!is_absent(&member->value, field))
             LT_TRY(read_field(r, &member->value, &here, message, field));
     }
@@ -395,21 +417,28 @@ static lt_rc read_fields(struct reader *r, const struct lt_doc *doc, const struc
 
 /* --- messages with a JSON form of their own --- */
 
-static lt_rc read_duration(struct reader *r, const struct lt_doc *doc, const struct lt_doc_path *path, Pb__Duration *duration)
+static lt_rc read_duration(struct reader *r, const struct lt_doc *doc,
+                           const struct lt_doc_path *path, Pb__Duration *duration)
 {
     if (!lt_doc_is(doc, LT_DOC_STRING))
         return lt_doc_expected(r->err, path, doc, "duration such as \"1.5s\"");
-    return lt_pb_duration_parse(doc->string, duration) == LT_OK ? LT_OK : bad(r, doc, path, "not a duration such as \"1.5s\"");
+    return lt_pb_duration_parse(doc->string, duration) == LT_OK
+               ? LT_OK
+               : bad(r, doc, path, "not a duration such as \"1.5s\"");
 }
 
-static lt_rc read_timestamp(struct reader *r, const struct lt_doc *doc, const struct lt_doc_path *path, Pb__Timestamp *timestamp)
+static lt_rc read_timestamp(struct reader *r, const struct lt_doc *doc,
+                            const struct lt_doc_path *path, Pb__Timestamp *timestamp)
 {
     if (!lt_doc_is(doc, LT_DOC_STRING))
         return lt_doc_expected(r->err, path, doc, "RFC 3339 time");
-    return lt_pb_timestamp_parse(doc->string, timestamp) == LT_OK ? LT_OK : bad(r, doc, path, "not an RFC 3339 time");
+    return lt_pb_timestamp_parse(doc->string, timestamp) == LT_OK
+               ? LT_OK
+               : bad(r, doc, path, "not an RFC 3339 time");
 }
 
-static lt_rc read_struct(struct reader *r, const struct lt_doc *doc, const struct lt_doc_path *path, Pb__Struct *st)
+static lt_rc read_struct(struct reader *r, const struct lt_doc *doc, const struct lt_doc_path *path,
+                         Pb__Struct *st)
 {
     if (!lt_doc_is(doc, LT_DOC_OBJECT))
         return lt_doc_expected(r->err, path, doc, "object");
@@ -417,7 +446,8 @@ static lt_rc read_struct(struct reader *r, const struct lt_doc *doc, const struc
     return LT_OK;
 }
 
-static lt_rc read_list_value(struct reader *r, const struct lt_doc *doc, const struct lt_doc_path *path, Pb__ListValue *list)
+static lt_rc read_list_value(struct reader *r, const struct lt_doc *doc,
+                             const struct lt_doc_path *path, Pb__ListValue *list)
 {
     if (!lt_doc_is(doc, LT_DOC_ARRAY))
         return lt_doc_expected(r->err, path, doc, "array");
@@ -428,9 +458,10 @@ static lt_rc read_list_value(struct reader *r, const struct lt_doc *doc, const s
     return LT_OK;
 }
 
-/* What is in {"@type": T, ...}: the fields beside @type, or "value" when T has its own JSON form. */
-static lt_rc read_any_content(struct reader *r, const struct lt_doc *doc, const struct lt_doc_path *path,
-                              ProtobufCMessage *message)
+/* What is in {"@type": T, ...}: the fields beside @type, or "value" when T has its own JSON form.
+ */
+static lt_rc read_any_content(struct reader *r, const struct lt_doc *doc,
+                              const struct lt_doc_path *path, ProtobufCMessage *message)
 {
     if (!lt_pb_has_own_json(message->descriptor))
         return read_fields(r, doc, path, message, true);
@@ -441,7 +472,8 @@ static lt_rc read_any_content(struct reader *r, const struct lt_doc *doc, const 
     return read_message(r, value, &here, message);
 }
 
-static lt_rc read_any(struct reader *r, const struct lt_doc *doc, const struct lt_doc_path *path, Pb__Any *any)
+static lt_rc read_any(struct reader *r, const struct lt_doc *doc, const struct lt_doc_path *path,
+                      Pb__Any *any)
 {
     struct lt_doc_path here = {.up = path, .key = LT_STR("@type")};
     const struct lt_doc *type = lt_doc_findz(doc, "@type");
@@ -468,7 +500,8 @@ static lt_rc read_any(struct reader *r, const struct lt_doc *doc, const struct l
     return LT_OK;
 }
 
-static lt_rc read_message(struct reader *r, const struct lt_doc *doc, const struct lt_doc_path *path, ProtobufCMessage *message)
+static lt_rc read_message(struct reader *r, const struct lt_doc *doc,
+                          const struct lt_doc_path *path, ProtobufCMessage *message)
 {
     const ProtobufCMessageDescriptor *descriptor = message->descriptor;
     if (!lt_pb_has_own_json(descriptor))
@@ -492,11 +525,13 @@ static lt_rc read_message(struct reader *r, const struct lt_doc *doc, const stru
     return read_field(r, doc, path, message, &descriptor->fields[0]);
 }
 
-lt_rc lt_pbjson_read(struct lt_arena *arena, const struct lt_doc *doc, const ProtobufCMessageDescriptor *descriptor,
+lt_rc lt_pbjson_read(struct lt_arena *arena, const struct lt_doc *doc,
+                     const ProtobufCMessageDescriptor *descriptor,
                      const struct lt_pbjson_read_opts *opts, void *ret_msg, struct lt_err *err)
 {
     static const struct lt_doc_path root;
-    struct reader r = {arena, opts != NULL ? opts->unknowns : NULL, LT_PB_LIMITS_DEFAULT.memory_max, err};
+    struct reader r = {arena, opts != NULL ? opts->unknowns : NULL, LT_PB_LIMITS_DEFAULT.memory_max,
+                       err};
     const struct lt_doc_path *path = opts != NULL && opts->path != NULL ? opts->path : &root;
     ProtobufCMessage *message = NULL;
     LT_TRY(new_message(&r, doc, path, descriptor, &message));

@@ -1,6 +1,8 @@
 /*
- * wire/pbjson_write.c - message to JSON (protojson's writing rules, proto names), secrets left out.
- * Trust: messages may hold anything that a stranger put into an Any or a Struct; how deep those may nest is counted here.
+ * wire/pbjson_write.c - message to JSON (protojson's writing rules, proto names), secrets left
+ * out.
+ * Trust: messages may hold anything that a stranger put into an Any or a Struct; how deep those
+ * may nest is counted here.
  * Start at: lt_pbjson_write(), write_fields().
  */
 #include <math.h>
@@ -15,7 +17,8 @@
 #include "wire/struct.h"
 
 enum {
-    /* behind this many open brackets what is packed stays packed: room for a schema's own depth remains above it */
+    /* behind this many open brackets what is packed stays packed: room for a schema's own depth
+       remains above it */
     UNPACK_DEPTH_MAX = LT_JSON_DEPTH_MAX / 2,
     STRUCT_DEPTH_MAX = 64,
 };
@@ -81,7 +84,8 @@ static void write_u64(struct writer *w, uint64_t value)
     lt_json_strf(w->json, "%llu", (unsigned long long)value);
 }
 
-/* Shortest decimal text that gives the same float; read as a double it is what lt_json_double prints shortest. */
+/* Shortest decimal text that gives the same float; read as a double it is what lt_json_double
+ * prints shortest. */
 static void write_float(struct writer *w, float value)
 {
     char text[32];
@@ -98,15 +102,16 @@ static void write_inside(struct writer *w, const ProtobufCMessageDescriptor *ins
 {
     struct lt_arena_mark mark = lt_arena_mark(w->scratch);
     ProtobufCMessage *message = NULL;
-    if (w->json->depth < UNPACK_DEPTH_MAX && lt_pb_unpack(w->scratch, inside, bytes, NULL, &message, NULL) == LT_OK)
+    if (w->json->depth < UNPACK_DEPTH_MAX &&
+        lt_pb_unpack(w->scratch, inside, bytes, NULL, &message, NULL) == LT_OK)
         write_message(w, message);
     else
         write_base64(w, bytes);
     lt_arena_rollback(w->scratch, mark);
 }
 
-static void write_bytes(struct writer *w, const ProtobufCMessageDescriptor *in, const ProtobufCFieldDescriptor *field,
-                        const ProtobufCBinaryData *data)
+static void write_bytes(struct writer *w, const ProtobufCMessageDescriptor *in,
+                        const ProtobufCFieldDescriptor *field, const ProtobufCBinaryData *data)
 {
     const ProtobufCMessageDescriptor *inside = lt_pb_inside(in, field->id);
     if (inside != NULL)
@@ -115,13 +120,14 @@ static void write_bytes(struct writer *w, const ProtobufCMessageDescriptor *in, 
         write_base64(w, w->is_secret ? LT_STR("[redacted]") : lt_pb_bytes(*data));
 }
 
-static void write_element(struct writer *w, const ProtobufCMessageDescriptor *in, const ProtobufCFieldDescriptor *field,
-                          const void *at)
+static void write_element(struct writer *w, const ProtobufCMessageDescriptor *in,
+                          const ProtobufCFieldDescriptor *field, const void *at)
 {
     switch (field->type) {
     case PROTOBUF_C_TYPE_BOOL: lt_json_bool(w->json, *(const protobuf_c_boolean *)at != 0); break;
     case PROTOBUF_C_TYPE_STRING:
-        lt_json_str(w->json, w->is_secret ? LT_STR("[redacted]") : lt_str_of(*(const char *const *)at));
+        lt_json_str(w->json,
+                    w->is_secret ? LT_STR("[redacted]") : lt_str_of(*(const char *const *)at));
         break;
     case PROTOBUF_C_TYPE_BYTES: write_bytes(w, in, field, at); break;
     case PROTOBUF_C_TYPE_MESSAGE: write_message(w, *(ProtobufCMessage *const *)at); break;
@@ -146,7 +152,8 @@ static bool is_zero(const ProtobufCFieldDescriptor *field, const void *at)
     static const char zeros[8];
     switch (field->type) {
     case PROTOBUF_C_TYPE_MESSAGE: return *(ProtobufCMessage *const *)at == NULL;
-    case PROTOBUF_C_TYPE_STRING: return *(const char *const *)at == NULL || **(const char *const *)at == '\0';
+    case PROTOBUF_C_TYPE_STRING:
+        return *(const char *const *)at == NULL || **(const char *const *)at == '\0';
     case PROTOBUF_C_TYPE_BYTES: return ((const ProtobufCBinaryData *)at)->len == 0;
     default: return memcmp(at, zeros, lt_pb_size_of(field->type)) == 0;
     }
@@ -161,15 +168,18 @@ static bool is_shown(const ProtobufCMessage *message, const ProtobufCFieldDescri
     if ((field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) != 0)
         return *(const uint32_t *)at_offset(message, field->quantifier_offset) == field->id &&
                (field->type != PROTOBUF_C_TYPE_MESSAGE || !is_zero(field, at));
-    if (lt_pb_has_flag(field) && !*(const protobuf_c_boolean *)at_offset(message, field->quantifier_offset))
+    if (lt_pb_has_flag(field) &&
+        !*(const protobuf_c_boolean *)at_offset(message, field->quantifier_offset))
         return false;
     return !is_zero(field, at);
 }
 
-static void write_map(struct writer *w, const ProtobufCMessage *message, const ProtobufCFieldDescriptor *field)
+static void write_map(struct writer *w, const ProtobufCMessage *message,
+                      const ProtobufCFieldDescriptor *field)
 {
     size_t count = *(const size_t *)at_offset(message, field->quantifier_offset);
-    ProtobufCMessage *const *entries = *(ProtobufCMessage *const *const *)at_offset(message, field->offset);
+    ProtobufCMessage *const *entries = *(ProtobufCMessage *const *const *)at_offset(message,
+                                                                                    field->offset);
     lt_json_object_open(w->json);
     for (size_t i = 0; i < count; i++) {
         const ProtobufCMessageDescriptor *entry = entries[i]->descriptor;
@@ -177,7 +187,8 @@ static void write_map(struct writer *w, const ProtobufCMessage *message, const P
         bool was_secret = w->is_secret;
         w->is_secret |= !w->shows_secrets && is_secret(entry, 2);
         lt_json_key(w->json, lt_str_of(lt_pb_entry_key(entries[i])));
-        if (entry->fields[1].type == PROTOBUF_C_TYPE_MESSAGE && *(ProtobufCMessage *const *)value == NULL)
+        if (entry->fields[1].type == PROTOBUF_C_TYPE_MESSAGE &&
+            *(ProtobufCMessage *const *)value == NULL)
             lt_json_null(w->json);
         else
             write_element(w, entry, &entry->fields[1], value);
@@ -186,7 +197,8 @@ static void write_map(struct writer *w, const ProtobufCMessage *message, const P
     lt_json_object_close(w->json);
 }
 
-static void write_array(struct writer *w, const ProtobufCMessage *message, const ProtobufCFieldDescriptor *field)
+static void write_array(struct writer *w, const ProtobufCMessage *message,
+                        const ProtobufCFieldDescriptor *field)
 {
     size_t count = *(const size_t *)at_offset(message, field->quantifier_offset);
     const char *array = *(const char *const *)at_offset(message, field->offset);
@@ -196,7 +208,8 @@ static void write_array(struct writer *w, const ProtobufCMessage *message, const
     lt_json_array_close(w->json);
 }
 
-static void write_field(struct writer *w, const ProtobufCMessage *message, const ProtobufCFieldDescriptor *field)
+static void write_field(struct writer *w, const ProtobufCMessage *message,
+                        const ProtobufCFieldDescriptor *field)
 {
     bool was_secret = w->is_secret;
     w->is_secret |= !w->shows_secrets && is_secret(message->descriptor, field->id);
@@ -223,7 +236,9 @@ static void write_fields(struct writer *w, const ProtobufCMessage *message)
 static void write_any(struct writer *w, const Pb__Any *any)
 {
     struct lt_arena_mark mark = lt_arena_mark(w->scratch);
-    const ProtobufCMessageDescriptor *inner = any->type_url != NULL ? lt_any_find(lt_str_of(any->type_url)) : NULL;
+    const ProtobufCMessageDescriptor *inner = any->type_url != NULL
+                                                  ? lt_any_find(lt_str_of(any->type_url))
+                                                  : NULL;
     ProtobufCMessage *message = NULL;
     lt_json_object_open(w->json);
     if (any->type_url != NULL)
@@ -302,7 +317,8 @@ static void write_message(struct writer *w, const ProtobufCMessage *message)
         lt_json_object_close(w->json);
     } else if (descriptor == &pb__any__descriptor) {
         write_any(w, (const Pb__Any *)message);
-    } else if (descriptor == &pb__duration__descriptor || descriptor == &pb__timestamp__descriptor) {
+    } else if (descriptor == &pb__duration__descriptor ||
+               descriptor == &pb__timestamp__descriptor) {
         write_time(w, message);
     } else if (descriptor == &pb__struct__descriptor) {
         write_struct(w, (const Pb__Struct *)message);
@@ -312,13 +328,15 @@ static void write_message(struct writer *w, const ProtobufCMessage *message)
         write_value(w, (const Pb__Value *)message);
     } else {
         /* the wrappers, whose only field is `value`; absent is zero */
-        write_element(w, descriptor, &descriptor->fields[0], at_offset(message, descriptor->fields[0].offset));
+        write_element(w, descriptor, &descriptor->fields[0],
+                      at_offset(message, descriptor->fields[0].offset));
     }
 }
 
 void lt_pbjson_write(struct lt_json_writer *json, struct lt_arena *scratch, const void *message,
                      const struct lt_pbjson_write_opts *opts)
 {
-    struct writer w = {.json = json, .scratch = scratch, .shows_secrets = opts != NULL && opts->shows_secrets};
+    struct writer w = {
+        .json = json, .scratch = scratch, .shows_secrets = opts != NULL && opts->shows_secrets};
     write_message(&w, message);
 }

@@ -1,6 +1,7 @@
 /*
  * wire/struct.c - google.protobuf.Struct, to and from lt_doc.
- * Trust: Structs are a stranger's. Recursion is counted here, since the schema has none.   Start at: lt_struct_to_doc().
+ * Trust: Structs are a stranger's. Recursion is counted here, since the schema has none.
+ * Start at: lt_struct_to_doc().
  */
 #include "wire/struct.h"
 
@@ -25,16 +26,19 @@ const Pb__Value *lt_struct_find(const Pb__Struct *st, lt_str key)
 lt_str lt_struct_find_str(const Pb__Struct *st, const char *key)
 {
     const Pb__Value *value = lt_struct_find(st, lt_str_of(key));
-    return value != NULL && value->kind_case == PB__VALUE__KIND_STRING_VALUE ? lt_str_of(value->string_value) : LT_STR_NULL;
+    return value != NULL && value->kind_case == PB__VALUE__KIND_STRING_VALUE
+               ? lt_str_of(value->string_value)
+               : LT_STR_NULL;
 }
 
-lt_rc lt_struct_find_struct(struct lt_arena *arena, const Pb__Struct *st, const char *key, Pb__Struct **ret_struct,
-                            struct lt_err *err)
+lt_rc lt_struct_find_struct(struct lt_arena *arena, const Pb__Struct *st, const char *key,
+                            Pb__Struct **ret_struct, struct lt_err *err)
 {
     const Pb__Value *value = lt_struct_find(st, lt_str_of(key));
     if (value == NULL || value->kind_case != PB__VALUE__KIND_STRUCT_VALUE)
         return lt_err_set(err, LT_E_NOT_FOUND, "no struct \"%s\"", key);
-    return lt_pb_unpack(arena, &pb__struct__descriptor, lt_pb_bytes(value->struct_value), NULL, ret_struct, err);
+    return lt_pb_unpack(arena, &pb__struct__descriptor, lt_pb_bytes(value->struct_value), NULL,
+                        ret_struct, err);
 }
 
 /* --- to lt_doc --- */
@@ -90,7 +94,8 @@ static lt_rc read_list(struct reader *r, const Pb__ListValue *list, struct lt_do
 }
 
 /* One level down: the bytes become a message, under what is left of the limits. */
-static lt_rc open_nested(struct reader *r, const ProtobufCMessageDescriptor *schema, ProtobufCBinaryData bytes, void *ret_msg)
+static lt_rc open_nested(struct reader *r, const ProtobufCMessageDescriptor *schema,
+                         ProtobufCBinaryData bytes, void *ret_msg)
 {
     if (r->left.depth_max == 0)
         return lt_err_set(r->err, LT_E_LIMIT, "struct nested too deep");
@@ -126,7 +131,9 @@ static lt_rc read_value(struct reader *r, const Pb__Value *value, struct lt_doc 
         return LT_OK;
     switch (value->kind_case) {
     case PB__VALUE__KIND_NUMBER_VALUE: *out = number_doc(value->number_value); return LT_OK;
-    case PB__VALUE__KIND_STRING_VALUE: *out = lt_doc_of_str(lt_str_of(value->string_value)); return LT_OK;
+    case PB__VALUE__KIND_STRING_VALUE:
+        *out = lt_doc_of_str(lt_str_of(value->string_value));
+        return LT_OK;
     case PB__VALUE__KIND_BOOL_VALUE: *out = lt_doc_of_bool(value->bool_value); return LT_OK;
     case PB__VALUE__KIND_STRUCT_VALUE:
     case PB__VALUE__KIND_LIST_VALUE: return read_nested(r, value, out);
@@ -134,14 +141,16 @@ static lt_rc read_value(struct reader *r, const Pb__Value *value, struct lt_doc 
     }
 }
 
-lt_rc lt_struct_value_to_doc(struct lt_arena *arena, const Pb__Value *value, const struct lt_doc_limits *limits,
-                             struct lt_doc *ret_doc, struct lt_err *err)
+lt_rc lt_struct_value_to_doc(struct lt_arena *arena, const Pb__Value *value,
+                             const struct lt_doc_limits *limits, struct lt_doc *ret_doc,
+                             struct lt_err *err)
 {
     struct reader r = {arena, limits != NULL ? *limits : LT_DOC_LIMITS_DEFAULT, err};
     return read_value(&r, value, ret_doc);
 }
 
-lt_rc lt_struct_to_doc(struct lt_arena *arena, const Pb__Struct *st, const struct lt_doc_limits *limits, struct lt_doc *ret_doc,
+lt_rc lt_struct_to_doc(struct lt_arena *arena, const Pb__Struct *st,
+                       const struct lt_doc_limits *limits, struct lt_doc *ret_doc,
                        struct lt_err *err)
 {
     struct reader r = {arena, limits != NULL ? *limits : LT_DOC_LIMITS_DEFAULT, err};
@@ -152,7 +161,8 @@ lt_rc lt_struct_to_doc(struct lt_arena *arena, const Pb__Struct *st, const struc
     return read_struct(&r, st, ret_doc);
 }
 
-/* --- from lt_doc; recursion is as deep as the tree, whose depth was limited when it was made --- */
+/* --- from lt_doc; recursion is as deep as the tree, whose depth was limited when it was made ---
+ */
 
 Pb__Struct *lt_struct_from_doc(struct lt_arena *arena, const struct lt_doc *object)
 {
@@ -161,7 +171,8 @@ Pb__Struct *lt_struct_from_doc(struct lt_arena *arena, const struct lt_doc *obje
     st->n_fields = object->count;
     st->fields = lt_arena_make_n(arena, Pb__Struct__FieldsEntry *, object->count);
     for (uint32_t i = 0; i < object->count; i++) {
-        Pb__Struct__FieldsEntry *entry = lt_pb_new(arena, Pb__Struct__FieldsEntry, pb__struct__fields_entry);
+        Pb__Struct__FieldsEntry *entry = lt_pb_new(arena, Pb__Struct__FieldsEntry,
+                                                   pb__struct__fields_entry);
         entry->key = lt_arena_strz(arena, object->members[i].key);
         entry->value = lt_struct_value_from_doc(arena, &object->members[i].value);
         st->fields[i] = entry;
@@ -183,9 +194,7 @@ Pb__Value *lt_struct_value_from_doc(struct lt_arena *arena, const struct lt_doc 
 {
     Pb__Value *value = lt_pb_new(arena, Pb__Value, pb__value);
     switch (node->kind) {
-    case LT_DOC_NULL:
-        value->kind_case = PB__VALUE__KIND_NULL_VALUE;
-        break;
+    case LT_DOC_NULL: value->kind_case = PB__VALUE__KIND_NULL_VALUE; break;
     case LT_DOC_BOOL:
         value->kind_case = PB__VALUE__KIND_BOOL_VALUE;
         value->bool_value = node->boolean;

@@ -1,8 +1,10 @@
 /*
  * wire/yaml.c - libyaml's events to lt_doc, with Kubernetes' reading of plain scalars.
- * What a plain scalar means follows sigs.k8s.io/yaml: YAML 1.1 in what is a bool or a number, dates stay strings.
- * Trust: the text is a stranger's. libyaml keeps no recursion and limits nesting itself; depth, count and the sum of what
- * aliases stand for are limited in doc_build.c.   Start at: lt_yaml_parse().
+ * What a plain scalar means follows sigs.k8s.io/yaml: YAML 1.1 in what is a bool or a number,
+ * dates stay strings.
+ * Trust: the text is a stranger's. libyaml keeps no recursion and limits nesting itself; depth,
+ * count and the sum of what aliases stand for are limited in doc_build.c.
+ * Start at: lt_yaml_parse().
  */
 #include "wire/yaml.h"
 
@@ -18,9 +20,9 @@
 struct reader {
     yaml_parser_t parser;
     struct lt_doc_builder build;
-    struct lt_map anchors;    /* name to struct lt_doc_built, both in the arena */
+    struct lt_map anchors;       /* name to struct lt_doc_built, both in the arena */
     struct lt_vec level_anchors; /* a name or NULL for each open level */
-    uint32_t line_offset;     /* what libyaml calls line 0 */
+    uint32_t line_offset;        /* what libyaml calls line 0 */
     uint32_t documents;
     struct lt_err *err;
 };
@@ -30,7 +32,8 @@ struct reader {
 /* A marker stands at the start of a line, with a blank or the end behind it. */
 static bool is_marker(lt_str line, lt_str marker)
 {
-    return lt_str_starts(line, marker) && (line.len == marker.len || strchr(" \t\r\n", line.ptr[marker.len]) != NULL);
+    return lt_str_starts(line, marker) &&
+           (line.len == marker.len || strchr(" \t\r\n", line.ptr[marker.len]) != NULL);
 }
 
 static bool has_content(lt_str line)
@@ -51,7 +54,8 @@ bool lt_yaml_split_next(struct lt_yaml_split *split, struct lt_yaml_part *ret_pa
     if (split->rest.len == 0)
         return false;
     *ret_part = (struct lt_yaml_part){lt_str_slice(split->rest, 0, 0), split->line};
-    bool is_begun = false; /* a "---" or content was seen; comments and directives before belong to what follows */
+    bool is_begun = false; /* a "---" or content was seen; comments and directives before belong to
+                              what follows */
     while (split->rest.len > 0) {
         lt_str line = first_line(split->rest);
         bool is_start = is_marker(line, LT_STR("---"));
@@ -79,10 +83,13 @@ static bool is_one_of(lt_str text, const char *const *words)
 }
 
 static const char *const null_words[] = {"", "~", "null", "Null", "NULL", NULL};
-static const char *const true_words[] = {"true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON", "y", "Y", NULL};
-static const char *const false_words[] = {"false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF", "n", "N", NULL};
-static const char *const odd_numbers[] = {".nan",  ".NaN",  ".NAN",  ".inf",  ".Inf",  ".INF", "+.inf",
-                                          "+.Inf", "+.INF", "-.inf", "-.Inf", "-.INF", NULL};
+static const char *const true_words[] = {"true", "True", "TRUE", "yes", "Yes", "YES",
+                                         "on",   "On",   "ON",   "y",   "Y",   NULL};
+static const char *const false_words[] = {"false", "False", "FALSE", "no", "No", "NO",
+                                          "off",   "Off",   "OFF",   "n",  "N",  NULL};
+static const char *const odd_numbers[] = {".nan",  ".NaN",  ".NAN",  ".inf",  ".Inf",
+                                          ".INF",  "+.inf", "+.Inf", "+.INF", "-.inf",
+                                          "-.Inf", "-.INF", NULL};
 
 /* The base by its prefix, as Go's ParseInt with base 0 has it; moves *digits behind the prefix. */
 static int number_base(const char **digits)
@@ -106,7 +113,9 @@ static bool parse_whole(const char *text, struct lt_doc *node)
         return false;
     for (; *digits != '\0'; digits++) {
         char c = (char)(*digits | 0x20);
-        int digit = *digits >= '0' && *digits <= '9' ? *digits - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : 99;
+        int digit = *digits >= '0' && *digits <= '9' ? *digits - '0'
+                    : c >= 'a' && c <= 'f'           ? c - 'a' + 10
+                                                     : 99;
         if (digit >= base || __builtin_mul_overflow(value, (uint64_t)base, &value) ||
             __builtin_add_overflow(value, (uint64_t)digit, &value))
             return false;
@@ -174,7 +183,8 @@ static bool parse_number(lt_str text, struct lt_doc *node)
     return isfinite(node->number);
 }
 
-/* node->string is set; the kind and value follow from it. LT_E_BAD: a number that JSON doesn't have. */
+/* node->string is set; the kind and value follow from it. LT_E_BAD: a number that JSON doesn't
+ * have. */
 static lt_rc resolve_plain(struct reader *r, struct lt_doc *node)
 {
     lt_str text = node->string;
@@ -184,8 +194,8 @@ static lt_rc resolve_plain(struct reader *r, struct lt_doc *node)
         node->kind = LT_DOC_BOOL;
         node->boolean = is_one_of(text, true_words);
     } else if (is_one_of(text, odd_numbers)) {
-        return lt_err_set(r->err, LT_E_BAD, "line %u: %.*s is not a number that JSON can write", node->line,
-                          LT_STR_ARG(text));
+        return lt_err_set(r->err, LT_E_BAD, "line %u: %.*s is not a number that JSON can write",
+                          node->line, LT_STR_ARG(text));
     } else if (!parse_number(text, node)) {
         node->kind = LT_DOC_STRING;
         node->string = text;
@@ -206,7 +216,8 @@ static bool tag_fits(lt_str tag, lt_doc_kind kind)
     return kind == LT_DOC_INT || kind == LT_DOC_DOUBLE; /* float */
 }
 
-/* A scalar with a tag: only the four that aren't strings change anything; unknown tags make strings, as in Kubernetes. */
+/* A scalar with a tag: only the four that aren't strings change anything; unknown tags make
+ * strings, as in Kubernetes. */
 static lt_rc resolve_tagged(struct reader *r, lt_str tag, struct lt_doc *node)
 {
     static const char *const typed[] = {"null", "bool", "int", "float", NULL};
@@ -217,7 +228,8 @@ static lt_rc resolve_tagged(struct reader *r, lt_str tag, struct lt_doc *node)
         return LT_OK;
     LT_TRY(resolve_plain(r, node));
     if (!tag_fits(tag, node->kind))
-        return lt_err_set(r->err, LT_E_BAD, "line %u: not a value for !!%.*s", node->line, LT_STR_ARG(tag));
+        return lt_err_set(r->err, LT_E_BAD, "line %u: not a value for !!%.*s", node->line,
+                          LT_STR_ARG(tag));
     return LT_OK;
 }
 
@@ -271,18 +283,10 @@ static lt_rc add_key(struct reader *r, const struct lt_doc *node, bool is_merge)
 {
     char text[32] = "";
     switch (node->kind) {
-    case LT_DOC_STRING:
-        lt_doc_builder_key(&r->build, node->string, is_merge);
-        return LT_OK;
-    case LT_DOC_BOOL:
-        snprintf(text, sizeof(text), "%s", node->boolean ? "true" : "false");
-        break;
-    case LT_DOC_INT:
-        snprintf(text, sizeof(text), "%lld", (long long)node->integer);
-        break;
-    case LT_DOC_DOUBLE:
-        snprintf(text, sizeof(text), "%.17g", node->number);
-        break;
+    case LT_DOC_STRING: lt_doc_builder_key(&r->build, node->string, is_merge); return LT_OK;
+    case LT_DOC_BOOL: snprintf(text, sizeof(text), "%s", node->boolean ? "true" : "false"); break;
+    case LT_DOC_INT: snprintf(text, sizeof(text), "%lld", (long long)node->integer); break;
+    case LT_DOC_DOUBLE: snprintf(text, sizeof(text), "%.17g", node->number); break;
     default:
         return lt_err_set(r->err, LT_E_BAD, "line %u: a key must be a string, not %s", node->line,
                           lt_doc_kind_name(node->kind));
@@ -300,7 +304,8 @@ static lt_rc on_scalar(struct reader *r, const yaml_event_t *event)
     LT_TRY(remember_scalar(r, event, &node));
     if (!lt_doc_builder_wants_key(&r->build))
         return lt_doc_builder_add_scalar(&r->build, node, r->err);
-    bool is_merge = event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE && lt_str_eqz(lt_doc_string(&node), "<<");
+    bool is_merge = event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE &&
+                    lt_str_eqz(lt_doc_string(&node), "<<");
     return add_key(r, &node, is_merge);
 }
 
@@ -309,19 +314,20 @@ static lt_rc on_alias(struct reader *r, const yaml_event_t *event)
     lt_str name = lt_str_of((const char *)event->data.alias.anchor);
     const struct lt_doc_built *built = lt_map_find(&r->anchors, name);
     if (built == NULL)
-        return lt_err_set(r->err, LT_E_BAD, "line %u: no anchor \"%.*s\" before this", line_of(r, event),
-                          (int)LT_MIN(name.len, (size_t)100), name.ptr);
+        return lt_err_set(r->err, LT_E_BAD, "line %u: no anchor \"%.*s\" before this",
+                          line_of(r, event), (int)LT_MIN(name.len, (size_t)100), name.ptr);
     if (lt_doc_builder_wants_key(&r->build))
         return add_key(r, &built->node, false);
     return lt_doc_builder_add(&r->build, built, r->err);
 }
 
-static lt_rc on_open(struct reader *r, const yaml_event_t *event, lt_doc_kind kind, const yaml_char_t *anchor)
+static lt_rc on_open(struct reader *r, const yaml_event_t *event, lt_doc_kind kind,
+                     const yaml_char_t *anchor)
 {
     lt_str name = LT_STR_NULL;
     if (lt_doc_builder_wants_key(&r->build))
-        return lt_err_set(r->err, LT_E_BAD, "line %u: a key must be a string, not %s", line_of(r, event),
-                          lt_doc_kind_name(kind));
+        return lt_err_set(r->err, LT_E_BAD, "line %u: a key must be a string, not %s",
+                          line_of(r, event), lt_doc_kind_name(kind));
     if (anchor != NULL)
         LT_TRY(copy_z(r, anchor, &name));
     LT_TRY(lt_doc_builder_open(&r->build, kind, line_of(r, event), r->err));
@@ -349,8 +355,10 @@ static lt_rc on_event(struct reader *r, const yaml_event_t *event)
     case YAML_DOCUMENT_START_EVENT: return on_document(r, event);
     case YAML_SCALAR_EVENT: return on_scalar(r, event);
     case YAML_ALIAS_EVENT: return on_alias(r, event);
-    case YAML_SEQUENCE_START_EVENT: return on_open(r, event, LT_DOC_ARRAY, event->data.sequence_start.anchor);
-    case YAML_MAPPING_START_EVENT: return on_open(r, event, LT_DOC_OBJECT, event->data.mapping_start.anchor);
+    case YAML_SEQUENCE_START_EVENT:
+        return on_open(r, event, LT_DOC_ARRAY, event->data.sequence_start.anchor);
+    case YAML_MAPPING_START_EVENT:
+        return on_open(r, event, LT_DOC_OBJECT, event->data.mapping_start.anchor);
     case YAML_SEQUENCE_END_EVENT:
     case YAML_MAPPING_END_EVENT: return on_close(r);
     default: return LT_OK;
@@ -364,10 +372,12 @@ static lt_rc parser_error(const struct reader *r)
     if (p->error == YAML_READER_ERROR)
         return lt_err_set(r->err, LT_E_BAD, "line %zu: %s", r->line_offset + p->mark.line, problem);
     if (p->context == NULL)
-        return lt_err_set(r->err, LT_E_BAD, "line %zu, column %zu: %s", r->line_offset + p->problem_mark.line,
-                          p->problem_mark.column + 1, problem);
-    return lt_err_set(r->err, LT_E_BAD, "line %zu, column %zu: %s %s from line %zu on", r->line_offset + p->problem_mark.line,
-                      p->problem_mark.column + 1, problem, p->context, r->line_offset + p->context_mark.line);
+        return lt_err_set(r->err, LT_E_BAD, "line %zu, column %zu: %s",
+                          r->line_offset + p->problem_mark.line, p->problem_mark.column + 1,
+                          problem);
+    return lt_err_set(r->err, LT_E_BAD, "line %zu, column %zu: %s %s from line %zu on",
+                      r->line_offset + p->problem_mark.line, p->problem_mark.column + 1, problem,
+                      p->context, r->line_offset + p->context_mark.line);
 }
 
 static lt_rc read_events(struct reader *r)
@@ -389,7 +399,8 @@ static lt_rc read_part(struct reader *r, struct lt_yaml_part part, const struct 
     if (yaml_parser_initialize(&r->parser) == 0)
         return lt_err_set(r->err, LT_E_LIMIT, "no memory for a parser");
     yaml_parser_set_encoding(&r->parser, YAML_UTF8_ENCODING);
-    yaml_parser_set_input_string(&r->parser, (const unsigned char *)(part.text.len > 0 ? part.text.ptr : ""), part.text.len);
+    yaml_parser_set_input_string(
+        &r->parser, (const unsigned char *)(part.text.len > 0 ? part.text.ptr : ""), part.text.len);
     lt_rc rc = read_events(r);
     yaml_parser_delete(&r->parser);
     LT_TRY(rc);
@@ -404,8 +415,9 @@ static lt_rc read_part(struct reader *r, struct lt_yaml_part part, const struct 
     return LT_OK;
 }
 
-lt_rc lt_yaml_parse(struct lt_arena *arena, struct lt_yaml_part part, const struct lt_doc_limits *limits,
-                    const struct lt_doc **ret_doc, struct lt_err *err)
+lt_rc lt_yaml_parse(struct lt_arena *arena, struct lt_yaml_part part,
+                    const struct lt_doc_limits *limits, const struct lt_doc **ret_doc,
+                    struct lt_err *err)
 {
     size_t bytes_max = limits != NULL ? limits->bytes_max : LT_DOC_LIMITS_DEFAULT.bytes_max;
     if (part.text.len > bytes_max)

@@ -1,5 +1,6 @@
 /*
- * tests/fuzz/json.c - aims at lt_json_parse and lt_json_doc: what is read must be written and read again to the same tree.
+ * tests/fuzz/json.c - aims at lt_json_parse and lt_json_doc: what is read must be written and read
+ * again to the same tree.
  */
 #include "wire/json.h"
 

@@ -1,7 +1,8 @@
 /*
- * tests/fuzz/pb.c - aims at lt_pb_unpack, lt_pb_pack, lt_any_unpack, lt_struct_to_doc and lt_pbjson_write.
- * The input is an Any, so that its type URL says which schema the rest is. What can be read must pack and read again to the same
- * bytes, and show as JSON that our own reader takes.
+ * tests/fuzz/pb.c - aims at lt_pb_unpack, lt_pb_pack, lt_any_unpack, lt_struct_to_doc and
+ * lt_pbjson_write.
+ * The input is an Any, so that its type URL says which schema the rest is. What can be read must
+ * pack and read again to the same bytes, and show as JSON that our own reader takes.
  */
 #include "wire/any.h"
 #include "wire/json.h"
@@ -41,7 +42,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct lt_err err;
     Pb__Any *any = NULL;
     ProtobufCMessage *inner = NULL;
-    if (lt_pb_unpack(arena, &pb__any__descriptor, lt_str_make(data, size), &opts, &any, &err) == LT_OK) {
+    if (lt_pb_unpack(arena, &pb__any__descriptor, lt_str_make(data, size), &opts, &any, &err) ==
+        LT_OK) {
         check_message(arena, &any->base);
         if (lt_any_unpack(arena, any, &opts, &inner, &err) == LT_OK)
             check_message(arena, inner);

@@ -1,9 +1,10 @@
 /*
- * tests/fuzz/yaml.c - aims at lt_yaml_split_next and lt_yaml_parse. The parts make up the file; what is read must be writable as
- * JSON and come back as the same tree.
+ * tests/fuzz/yaml.c - aims at lt_yaml_split_next and lt_yaml_parse.
+ * The parts make up the file; what is read must be writable as JSON and come back as the same
+ * tree.
  */
-#include "wire/json.h"
 #include "wire/yaml.h"
+#include "wire/json.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -27,8 +27,10 @@ static void round_trips(LT_UNUSED void **state)
 
 static void reads_what_it_should(LT_UNUSED void **state)
 {
-    assert_string_equal(doc_text(parse_json(" { \"a\" : 1 ,\n\"b\":[ ] } \r\n")), "{\"a\":1,\"b\":[]}");
-    assert_string_equal(lt_doc_string(parse_json("\"\\u00e9\\ud83d\\ude00\\/\"")).ptr, "\xc3\xa9\xf0\x9f\x98\x80/");
+    assert_string_equal(doc_text(parse_json(" { \"a\" : 1 ,\n\"b\":[ ] } \r\n")),
+                        "{\"a\":1,\"b\":[]}");
+    assert_string_equal(lt_doc_string(parse_json("\"\\u00e9\\ud83d\\ude00\\/\"")).ptr,
+                        "\xc3\xa9\xf0\x9f\x98\x80/");
     assert_int_equal(parse_json("12")->kind, LT_DOC_INT);
     assert_int_equal(parse_json("12.0")->kind, LT_DOC_DOUBLE);
     assert_int_equal(parse_json("9223372036854775808")->kind, LT_DOC_DOUBLE);
@@ -78,7 +80,8 @@ static void refuses_with_line_and_column(LT_UNUSED void **state)
     };
     for (size_t i = 0; i < LT_ARRAY_LEN(cases); i++) {
         const struct lt_doc *doc = NULL;
-        assert_int_equal(lt_json_parse(arena, lt_str_of(cases[i].text), NULL, &doc, &err), LT_E_BAD);
+        assert_int_equal(lt_json_parse(arena, lt_str_of(cases[i].text), NULL, &doc, &err),
+                         LT_E_BAD);
         assert_text_has(err.text, cases[i].message);
         assert_null(doc);
     }
@@ -117,17 +120,23 @@ static void keeps_its_limits(LT_UNUSED void **state)
     struct lt_doc_limits limits = {100, 10, 3};
     assert_int_equal(lt_json_parse(arena, LT_STR("[[[1]]]"), &limits, &doc, &err), LT_OK);
     assert_int_equal(lt_json_parse(arena, LT_STR("[[[[1]]]]"), &limits, &doc, &err), LT_E_LIMIT);
-    assert_int_equal(lt_json_parse(arena, LT_STR("[1,2,3,4,5,6,7,8,9]"), &limits, &doc, &err), LT_OK);
-    assert_int_equal(lt_json_parse(arena, LT_STR("[1,2,3,4,5,6,7,8,9,10]"), &limits, &doc, &err), LT_E_LIMIT);
-    assert_int_equal(lt_json_parse(arena, lt_str_of(repeat(" ", 101)), &limits, &doc, &err), LT_E_LIMIT);
+    assert_int_equal(lt_json_parse(arena, LT_STR("[1,2,3,4,5,6,7,8,9]"), &limits, &doc, &err),
+                     LT_OK);
+    assert_int_equal(lt_json_parse(arena, LT_STR("[1,2,3,4,5,6,7,8,9,10]"), &limits, &doc, &err),
+                     LT_E_LIMIT);
+    assert_int_equal(lt_json_parse(arena, lt_str_of(repeat(" ", 101)), &limits, &doc, &err),
+                     LT_E_LIMIT);
     /* a million brackets must neither recurse nor pass */
-    assert_int_equal(lt_json_parse(arena, lt_str_of(repeat("[", 1000000)), NULL, &doc, &err), LT_E_LIMIT);
-    assert_int_equal(lt_json_parse(arena, lt_str_of(repeat("{\"a\":", 1000000)), NULL, &doc, &err), LT_E_LIMIT);
+    assert_int_equal(lt_json_parse(arena, lt_str_of(repeat("[", 1000000)), NULL, &doc, &err),
+                     LT_E_LIMIT);
+    assert_int_equal(lt_json_parse(arena, lt_str_of(repeat("{\"a\":", 1000000)), NULL, &doc, &err),
+                     LT_E_LIMIT);
 }
 
 static void small_arenas_are_a_limit(LT_UNUSED void **state)
 {
-    static const char text[] = "{\"a\":[1,2,{\"bcdefghijklmnopqrstuvwxyz\":\"some longer text than the others\"}],\"c\":{}}";
+    static const char text[] =
+        "{\"a\":[1,2,{\"bcdefghijklmnopqrstuvwxyz\":\"some longer text than the others\"}],\"c\":{}}";
     for (size_t room = 1; room < 600; room += 7) {
         struct lt_arena *small = lt_arena_new(16, room);
         const struct lt_doc *doc = NULL;
@@ -156,8 +165,10 @@ static void writer_indents_and_repairs(LT_UNUSED void **state)
     lt_json_object_open(&w);
     lt_json_object_close(&w);
     lt_json_object_close(&w);
-    assert_string_equal(finish_json(&w, &buf), "{\n  \"bad\": \"a\xEF\xBF\xBD\\\"b\xEF\xBF\xBD\xEF\xBF\xBD\",\n  \"list\": [\n    -1,\n"
-                                               "    18446744073709551615\n  ],\n  \"none\": {}\n}");
+    assert_string_equal(
+        finish_json(&w, &buf),
+        "{\n  \"bad\": \"a\xEF\xBF\xBD\\\"b\xEF\xBF\xBD\xEF\xBF\xBD\",\n  \"list\": [\n    -1,\n"
+        "    18446744073709551615\n  ],\n  \"none\": {}\n}");
 }
 
 static void writer_remembers_a_full_buffer(LT_UNUSED void **state)
@@ -176,10 +187,12 @@ static void writer_remembers_a_full_buffer(LT_UNUSED void **state)
 
 static void paths_read_well(LT_UNUSED void **state)
 {
-    struct lt_doc_path root = {0}, a = {&root, LT_STR("metadata"), 0}, b = {&a, LT_STR("labels"), 0},
-                       c = {&b, LT_STR("app.kubernetes.io/name"), 0}, d = {&b, LT_STR_NULL, 3};
+    struct lt_doc_path root = {0}, a = {&root, LT_STR("metadata"), 0},
+                       b = {&a, LT_STR("labels"), 0}, c = {&b, LT_STR("app.kubernetes.io/name"), 0},
+                       d = {&b, LT_STR_NULL, 3};
     char text[64], small[16];
-    assert_string_equal(lt_doc_path_format(&c, text, sizeof(text)), "metadata.labels[\"app.kubernetes.io/name\"]");
+    assert_string_equal(lt_doc_path_format(&c, text, sizeof(text)),
+                        "metadata.labels[\"app.kubernetes.io/name\"]");
     assert_string_equal(lt_doc_path_format(&d, text, sizeof(text)), "metadata.labels[3]");
     assert_string_equal(lt_doc_path_format(&root, text, sizeof(text)), "");
     assert_string_equal(lt_doc_path_format(&d, small, sizeof(small)), "....labels[3]");
@@ -199,9 +212,11 @@ static void builders_build(LT_UNUSED void **state)
     assert_string_equal(doc_text(&object), "{\"list\":[0,1,2,3,4,5,6,7,8],\"a\":\"y\"}");
     struct lt_doc copy = lt_doc_copy(arena, &object);
     assert_true(lt_doc_eq(&copy, &object));
-    lt_doc_push(arena, lt_doc_set(arena, &copy, LT_STR("list"), copy.members[0].value), lt_doc_of_null());
+    lt_doc_push(arena, lt_doc_set(arena, &copy, LT_STR("list"), copy.members[0].value),
+                lt_doc_of_null());
     assert_false(lt_doc_eq(&copy, &object));
-    assert_true(lt_doc_eq(parse_json("{\"a\":1,\"b\":[2.0]}"), parse_json("{\"b\":[2],\"a\":1.0}")));
+    assert_true(
+        lt_doc_eq(parse_json("{\"a\":1,\"b\":[2.0]}"), parse_json("{\"b\":[2],\"a\":1.0}")));
     assert_false(lt_doc_eq(parse_json("{\"a\":1}"), parse_json("{\"b\":1}")));
 }
 

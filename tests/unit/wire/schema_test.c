@@ -35,7 +35,8 @@ static const ProtobufCMessageDescriptor *const calls[] = {
 };
 
 /* Walks a schema down; a message inside itself, directly or not, fails. Returns how deep it is. */
-static unsigned walk(const ProtobufCMessageDescriptor *message, const ProtobufCMessageDescriptor **above, unsigned depth)
+static unsigned walk(const ProtobufCMessageDescriptor *message,
+                     const ProtobufCMessageDescriptor **above, unsigned depth)
 {
     unsigned deepest = depth;
     if (depth == DEPTH_MAX)
@@ -82,7 +83,8 @@ static void any_def_is_sorted(LT_UNUSED void **state)
             fail_msg("any.def: %s belongs before %s", all[i]->name, all[i - 1]->name);
         assert_ptr_equal(lt_any_find(lt_str_of(all[i]->name)), all[i]);
     }
-    assert_ptr_equal(lt_any_find(LT_STR("type.googleapis.com/envoy.config.bootstrap.v3.Bootstrap")), &xds__bootstrap__descriptor);
+    assert_ptr_equal(lt_any_find(LT_STR("type.googleapis.com/envoy.config.bootstrap.v3.Bootstrap")),
+                     &xds__bootstrap__descriptor);
     assert_null(lt_any_find(LT_STR("type.googleapis.com/nobody.Knows")));
     assert_null(lt_any_find(LT_STR("")));
 }
@@ -90,9 +92,11 @@ static void any_def_is_sorted(LT_UNUSED void **state)
 static void maps_are_told_from_lists(LT_UNUSED void **state)
 {
     const ProtobufCMessageDescriptor *rbac = &xds__rbac__descriptor;
-    assert_true(lt_pb_is_map(rbac, protobuf_c_message_descriptor_get_field_by_name(rbac, "policies")));
+    assert_true(
+        lt_pb_is_map(rbac, protobuf_c_message_descriptor_get_field_by_name(rbac, "policies")));
     const ProtobufCMessageDescriptor *policy = &xds__policy__descriptor;
-    assert_false(lt_pb_is_map(policy, protobuf_c_message_descriptor_get_field_by_name(policy, "permissions")));
+    assert_false(lt_pb_is_map(
+        policy, protobuf_c_message_descriptor_get_field_by_name(policy, "permissions")));
     assert_ptr_equal(lt_pb_inside(&xds__permission__descriptor, 8), &xds__permission__descriptor);
     assert_null(lt_pb_inside(&xds__policy__descriptor, 3));
 }

@@ -30,7 +30,9 @@ static void converts_there_and_back(LT_UNUSED void **state)
     assert_string_equal(doc_text(&doc), text);
     assert_int_equal(lt_struct_to_doc(arena, NULL, NULL, &doc, &err), LT_OK);
     assert_string_equal(doc_text(&doc), "{}");
-    assert_int_equal(lt_struct_to_doc(arena, struct_of("{\"n\":1e300,\"m\":9007199254740992}"), NULL, &doc, &err), LT_OK);
+    assert_int_equal(lt_struct_to_doc(arena, struct_of("{\"n\":1e300,\"m\":9007199254740992}"),
+                                      NULL, &doc, &err),
+                     LT_OK);
     assert_int_equal(lt_doc_findz(&doc, "n")->kind, LT_DOC_DOUBLE);
     assert_int_equal(lt_doc_findz(&doc, "m")->integer, 9007199254740992);
 }
@@ -47,7 +49,8 @@ static void depth_count_and_size_are_limited(LT_UNUSED void **state)
         Pb__Value *value = lt_pb_new(arena, Pb__Value, pb__value);
         value->kind_case = PB__VALUE__KIND_STRUCT_VALUE;
         value->struct_value = lt_pb_pack_data(arena, st);
-        Pb__Struct__FieldsEntry *entry = lt_pb_new(arena, Pb__Struct__FieldsEntry, pb__struct__fields_entry);
+        Pb__Struct__FieldsEntry *entry = lt_pb_new(arena, Pb__Struct__FieldsEntry,
+                                                   pb__struct__fields_entry);
         entry->key = "k";
         entry->value = value;
         st = lt_pb_new(arena, Pb__Struct, pb__struct);
@@ -56,10 +59,14 @@ static void depth_count_and_size_are_limited(LT_UNUSED void **state)
         st->fields[0] = entry;
     }
     limits = (struct lt_doc_limits){1000, 3, 5};
-    assert_int_equal(lt_struct_to_doc(arena, struct_of("{\"a\":[1,2]}"), &limits, &doc, &err), LT_OK);
-    assert_int_equal(lt_struct_to_doc(arena, struct_of("{\"a\":[1,2,3]}"), &limits, &doc, &err), LT_E_LIMIT);
+    assert_int_equal(lt_struct_to_doc(arena, struct_of("{\"a\":[1,2]}"), &limits, &doc, &err),
+                     LT_OK);
+    assert_int_equal(lt_struct_to_doc(arena, struct_of("{\"a\":[1,2,3]}"), &limits, &doc, &err),
+                     LT_E_LIMIT);
     limits = (struct lt_doc_limits){10, 100, 5};
-    assert_int_equal(lt_struct_to_doc(arena, struct_of("{\"a\":[\"0123456789\"]}"), &limits, &doc, &err), LT_E_LIMIT);
+    assert_int_equal(
+        lt_struct_to_doc(arena, struct_of("{\"a\":[\"0123456789\"]}"), &limits, &doc, &err),
+        LT_E_LIMIT);
     st = struct_of("{\"a\":{}}");
     st->fields[0]->value->struct_value = (ProtobufCBinaryData){1, (uint8_t *)"\x0b"};
     assert_int_equal(lt_struct_to_doc(arena, st, NULL, &doc, &err), LT_E_BAD);
@@ -68,8 +75,10 @@ static void depth_count_and_size_are_limited(LT_UNUSED void **state)
 static void base64_both_ways(LT_UNUSED void **state)
 {
     static const char *const bytes[] = {"", "f", "fo", "foo", "foob", "fooba", "foobar"};
-    static const char *const texts[] = {"", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"}; /* RFC 4648, 10 */
-    static const char *const wrong[] = {"A", "Zg=", "Zg===", "=", "Z===", "Zh==", "Zm9=", "Zm 9", "Zm9v\n", "Zg==Zg==", "Zm9v===="};
+    static const char *const texts[] = {"",         "Zg==",     "Zm8=",    "Zm9v",
+                                        "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"}; /* RFC 4648, 10 */
+    static const char *const wrong[] = {
+        "A", "Zg=", "Zg===", "=", "Z===", "Zh==", "Zm9=", "Zm 9", "Zm9v\n", "Zg==Zg==", "Zm9v===="};
     lt_str out = LT_STR_NULL;
     for (size_t i = 0; i < LT_ARRAY_LEN(bytes); i++) {
         assert_string_equal(lt_base64_encode(arena, lt_str_of(bytes[i])).ptr, texts[i]);

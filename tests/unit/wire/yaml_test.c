@@ -52,8 +52,11 @@ static void scalars_mean_what_kubernetes_makes_of_them(LT_UNUSED void **state)
         {"{yes: 1, 2: b, 1.5: c}", "{\"true\":1,\"2\":\"b\",\"1.5\":\"c\"}"},
         {"a: 1\nb:\n- x\n- {c: d}\n", "{\"a\":1,\"b\":[\"x\",{\"c\":\"d\"}]}"},
         {"%YAML 1.2\n---\na: 1\n...\n", "{\"a\":1}"},
-        {"\xEF\xBB\xBF""a: 1", "{\"a\":1}"},
-        {"a: \"\\u00e9\\x41\"", "{\"a\":\"\xc3\xa9""A\"}"},
+        {"\xEF\xBB\xBF"
+         "a: 1",
+         "{\"a\":1}"},
+        {"a: \"\\u00e9\\x41\"", "{\"a\":\"\xc3\xa9"
+                                "A\"}"},
     };
     for (size_t i = 0; i < LT_ARRAY_LEN(cases); i++)
         assert_string_equal(doc_text(parse_yaml(cases[i].yaml)), cases[i].json);
@@ -61,12 +64,16 @@ static void scalars_mean_what_kubernetes_makes_of_them(LT_UNUSED void **state)
 
 static void anchors_and_merges(LT_UNUSED void **state)
 {
-    assert_string_equal(doc_text(parse_yaml("a: &x {k: [1]}\nb: *x\n")), "{\"a\":{\"k\":[1]},\"b\":{\"k\":[1]}}");
-    assert_string_equal(doc_text(parse_yaml("a: &x one\nb: {*x : 2}\n")), "{\"a\":\"one\",\"b\":{\"one\":2}}");
-    assert_string_equal(doc_text(parse_yaml("a: &x 1\nb: &x 2\nc: *x\n")), "{\"a\":1,\"b\":2,\"c\":2}");
+    assert_string_equal(doc_text(parse_yaml("a: &x {k: [1]}\nb: *x\n")),
+                        "{\"a\":{\"k\":[1]},\"b\":{\"k\":[1]}}");
+    assert_string_equal(doc_text(parse_yaml("a: &x one\nb: {*x : 2}\n")),
+                        "{\"a\":\"one\",\"b\":{\"one\":2}}");
+    assert_string_equal(doc_text(parse_yaml("a: &x 1\nb: &x 2\nc: *x\n")),
+                        "{\"a\":1,\"b\":2,\"c\":2}");
     assert_string_equal(doc_text(parse_yaml("a: &x {k: 1, l: 2}\nb:\n  <<: *x\n  l: 3\n")),
                         "{\"a\":{\"k\":1,\"l\":2},\"b\":{\"l\":3,\"k\":1}}");
-    assert_string_equal(doc_text(parse_yaml("a: {<<: [{k: 1}, {k: 2, m: 3}]}")), "{\"a\":{\"k\":1,\"m\":3}}");
+    assert_string_equal(doc_text(parse_yaml("a: {<<: [{k: 1}, {k: 2, m: 3}]}")),
+                        "{\"a\":{\"k\":1,\"m\":3}}");
     assert_string_equal(doc_text(parse_yaml("{'<<': {k: 1}}")), "{\"<<\":{\"k\":1}}");
 }
 
@@ -104,7 +111,8 @@ static void refuses_with_a_line(LT_UNUSED void **state)
 
 static void splits_documents(LT_UNUSED void **state)
 {
-    static const char file[] = "# head\n%YAML 1.2\n---\na: 1\n--- \nb: |\n  x\n  --- not a marker\n---text\n---\n\n---\n{c: 3}\n...\nd: 4\n";
+    static const char file[] =
+        "# head\n%YAML 1.2\n---\na: 1\n--- \nb: |\n  x\n  --- not a marker\n---text\n---\n\n---\n{c: 3}\n...\nd: 4\n";
     static const struct {
         uint32_t line;
         const char *json; /* NULL: an error of this document alone */
@@ -143,27 +151,36 @@ static void knows_lines_inside_a_file(LT_UNUSED void **state)
 
 static void bombs_are_limits(LT_UNUSED void **state)
 {
-    static const char laughs[] = "a: &a [x,x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\n"
-                                 "d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d,*d]\n"
-                                 "f: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e,*e]\ng: [*f,*f,*f,*f,*f,*f,*f,*f,*f,*f]\n";
+    static const char laughs[] =
+        "a: &a [x,x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\n"
+        "d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d,*d]\n"
+        "f: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e,*e]\ng: [*f,*f,*f,*f,*f,*f,*f,*f,*f,*f]\n";
     const struct lt_doc *doc = NULL;
-    assert_int_equal(lt_yaml_parse(arena, lt_yaml_whole(lt_str_of(laughs)), NULL, &doc, &err), LT_E_LIMIT);
+    assert_int_equal(lt_yaml_parse(arena, lt_yaml_whole(lt_str_of(laughs)), NULL, &doc, &err),
+                     LT_E_LIMIT);
     assert_text_has(err.text, "more than 1000000 values");
     /* depth grows by aliases too */
     struct lt_doc_limits limits = {1000, 1000, 4};
-    assert_int_equal(lt_yaml_parse(arena, lt_yaml_whole(LT_STR("a: &x [[1]]\nb: [*x]\n")), &limits, &doc, &err), LT_OK);
-    assert_int_equal(lt_yaml_parse(arena, lt_yaml_whole(LT_STR("a: &x [[1]]\nb: [[*x]]\n")), &limits, &doc, &err), LT_E_LIMIT);
+    assert_int_equal(
+        lt_yaml_parse(arena, lt_yaml_whole(LT_STR("a: &x [[1]]\nb: [*x]\n")), &limits, &doc, &err),
+        LT_OK);
+    assert_int_equal(lt_yaml_parse(arena, lt_yaml_whole(LT_STR("a: &x [[1]]\nb: [[*x]]\n")),
+                                   &limits, &doc, &err),
+                     LT_E_LIMIT);
     char *deep = lt_arena_alloc(arena, 200001);
     memset(deep, '[', 200000);
-    assert_int_not_equal(lt_yaml_parse(arena, lt_yaml_whole(lt_str_of(deep)), NULL, &doc, &err), LT_OK);
+    assert_int_not_equal(lt_yaml_parse(arena, lt_yaml_whole(lt_str_of(deep)), NULL, &doc, &err),
+                         LT_OK);
     for (size_t i = 0; i + 1 < 200000; i += 2)
         memcpy(deep + i, "- ", 2);
-    assert_int_not_equal(lt_yaml_parse(arena, lt_yaml_whole(lt_str_of(deep)), NULL, &doc, &err), LT_OK);
+    assert_int_not_equal(lt_yaml_parse(arena, lt_yaml_whole(lt_str_of(deep)), NULL, &doc, &err),
+                         LT_OK);
 }
 
 static void small_arenas_are_a_limit(LT_UNUSED void **state)
 {
-    static const char text[] = "a: &x {k: some longer text than others, l: [1, 2]}\nb:\n  <<: *x\n  l: *x\n";
+    static const char text[] =
+        "a: &x {k: some longer text than others, l: [1, 2]}\nb:\n  <<: *x\n  l: *x\n";
     for (size_t room = 1; room < 1500; room += 13) {
         struct lt_arena *small = lt_arena_new(16, room);
         const struct lt_doc *doc = NULL;
