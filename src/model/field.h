@@ -134,10 +134,11 @@ struct lt_field_reader {
 
 /*
  * Fills *message (zeroed, schema->size long) from an object. Everything wrong is noted and reading goes on, so that a person sees
- * all of it at once; LT_E_BAD when anything was an error. A null value is as good as none.
+ * all of it at once; LT_E_BAD when anything was an error (reader->errors counts them too, for who reads several messages). A null
+ * value is as good as none.
  */
-LT_MUST lt_rc lt_field_read(struct lt_field_reader *reader, const struct lt_doc *doc, const struct lt_schema *schema, void *message,
-                            const struct lt_doc_path *path);
+lt_rc lt_field_read(struct lt_field_reader *reader, const struct lt_doc *doc, const struct lt_schema *schema, void *message,
+                    const struct lt_doc_path *path);
 
 void lt_field_error(struct lt_field_reader *reader, const struct lt_doc *node, const struct lt_doc_path *path, const char *fmt, ...)
     LT_PRINTF(4, 5);

@@ -1,0 +1,71 @@
+/*
+ * model/note.c - gathers notes and writes one as a line.
+ */
+#include "model/note.h"
+
+#include <stdarg.h>
+
+void lt_notes_init(struct lt_notes *notes)
+{
+    *notes = (struct lt_notes){.arena = lt_arena_new(0, 0)};
+}
+
+void lt_notes_fini(struct lt_notes *notes)
+{
+    lt_vec_fini(&notes->vec);
+    lt_arena_free(&notes->arena);
+}
+
+void lt_notes_clear(struct lt_notes *notes)
+{
+    lt_arena_reset(notes->arena);
+    notes->vec.count = 0;
+    notes->dropped = 0;
+    notes->errors = 0;
+}
+
+void lt_notes_add(struct lt_notes *notes, const struct lt_note *note)
+{
+    notes->errors += note->level == LT_NOTE_ERROR;
+    if (notes->vec.count >= LT_NOTES_MAX) {
+        notes->dropped++;
+        return;
+    }
+    struct lt_note *copy = lt_arena_make(notes->arena, struct lt_note);
+    *copy = *note;
+    copy->file = lt_arena_str(notes->arena, note->file);
+    copy->object = lt_arena_str(notes->arena, note->object);
+    copy->path = lt_arena_str(notes->arena, note->path);
+    copy->text = lt_arena_str(notes->arena, note->text);
+    lt_vec_push(&notes->vec, copy);
+}
+
+void lt_notes_addf(struct lt_notes *notes, const struct lt_note *where, const char *fmt, ...)
+{
+    char text[LT_ERR_TEXT_MAX];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(text, sizeof(text), fmt, args);
+    va_end(args);
+    struct lt_note note = *where;
+    note.text = lt_str_of(text);
+    lt_notes_add(notes, &note);
+}
+
+const char *lt_note_level_name(lt_note_level level)
+{
+    static const char *const names[] = {"info", "warning", "error"};
+    LT_ASSERT(level < LT_ARRAY_LEN(names));
+    return names[level];
+}
+
+char *lt_note_format(const struct lt_note *note, char *out, size_t size)
+{
+    char line[16] = "";
+    if (note->line != 0)
+        snprintf(line, sizeof(line), ":%u", note->line);
+    snprintf(out, size, "%.*s%s%s%s: %.*s%s%.*s%s%.*s", LT_STR_ARG(note->file), line, note->file.len > 0 ? ": " : "",
+             lt_note_level_name(note->level), LT_STR_ARG(note->object), note->object.len > 0 ? ": " : "", LT_STR_ARG(note->path),
+             note->path.len > 0 ? ": " : "", LT_STR_ARG(note->text));
+    return out;
+}

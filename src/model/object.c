@@ -1,0 +1,247 @@
+/*
+ * model/object.c - documents to objects.
+ */
+#include "model/object.h"
+
+#include "base/buf.h"
+#include "wire/json.h"
+
+enum { OBJECT_ARENA_CHUNK = 1024, OBJECT_BYTES_MAX = 16 << 20 };
+
+#define ROOT false
+#define SPEC true
+static const struct lt_kind kinds[] = {
+#define KIND(id, group, name, type, member, is_namespaced, where, unknown) {group, name, is_namespaced, where, unknown, &type##_schema},
+#include "model/kinds.def"
+#undef KIND
+};
+#undef ROOT
+#undef SPEC
+
+const struct lt_kind *lt_kind_get(lt_kind_id id)
+{
+    LT_ASSERT(id < LT_KIND_COUNT);
+    return &kinds[id];
+}
+
+lt_kind_id lt_kind_find(lt_str api_version, lt_str kind)
+{
+    ptrdiff_t slash = lt_str_find_char(api_version, '/');
+    lt_str group = lt_str_slice(api_version, 0, slash < 0 ? 0 : (size_t)slash);
+    for (lt_kind_id id = 0; id < LT_KIND_COUNT; id++) {
+        if (lt_str_eqz(group, kinds[id].group) && lt_str_eqz(kind, kinds[id].name))
+            return id;
+    }
+    return LT_KIND_COUNT;
+}
+
+bool lt_object_key_eq(const struct lt_object_key *a, const struct lt_object_key *b)
+{
+    return lt_object_key_cmp(a, b) == 0;
+}
+
+int lt_object_key_cmp(const struct lt_object_key *a, const struct lt_object_key *b)
+{
+    if (a->kind != b->kind)
+        return a->kind < b->kind ? -1 : 1;
+    int order = lt_str_cmp(a->ns, b->ns);
+    return order != 0 ? order : lt_str_cmp(a->name, b->name);
+}
+
+char *lt_object_key_format(const struct lt_object_key *key, char out[LT_OBJECT_NAME_MAX])
+{
+    snprintf(out, LT_OBJECT_NAME_MAX, "%s %.*s%s%.*s", lt_kind_get(key->kind)->name, LT_STR_ARG(key->ns), key->ns.len > 0 ? "/" : "",
+             LT_STR_ARG(key->name));
+    return out;
+}
+
+struct lt_note lt_object_note(const struct lt_object *object, lt_note_level level, char name[LT_OBJECT_NAME_MAX])
+{
+    return (struct lt_note){.level = level,
+                            .file = object->file,
+                            .line = object->line,
+                            .object = lt_str_of(lt_object_key_format(&object->key, name))};
+}
+
+/* Exactly `digits` digits at *at. */
+static bool take_number(lt_str text, size_t *at, size_t digits, int64_t *ret)
+{
+    uint64_t value = 0;
+    lt_str part = lt_str_slice(text, *at, *at + digits);
+    if (part.len != digits || lt_str_to_u64(part, &value) != LT_OK)
+        return false;
+    *at += digits + 1;
+    *ret = (int64_t)value;
+    return true;
+}
+
+int64_t lt_timestamp_parse(lt_str text)
+{
+    int64_t part[6];
+    static const size_t digits[6] = {4, 2, 2, 2, 2, 2};
+    size_t at = 0;
+    for (int i = 0; i < 6; i++) {
+        if (!take_number(text, &at, digits[i], &part[i]))
+            return 0;
+    }
+    struct tm tm = {.tm_year = (int)part[0] - 1900, .tm_mon = (int)part[1] - 1, .tm_mday = (int)part[2], .tm_hour = (int)part[3],
+                    .tm_min = (int)part[4], .tm_sec = (int)part[5]};
+    return (int64_t)timegm(&tm);
+}
+
+/* ---- reading ---- */
+
+struct reading {
+    const struct lt_doc *doc;
+    const struct lt_kind *kind;
+    struct lt_object *object;
+    struct lt_field_reader reader;
+    char name[LT_OBJECT_NAME_MAX];
+};
+
+static void read_meta(struct reading *r)
+{
+    struct lt_doc_path root = {0}, at = {&root, LT_STR("metadata"), 0};
+    struct lt_meta *meta = lt_arena_make(r->object->arena, struct lt_meta);
+    r->object->meta = meta;
+    const struct lt_doc *node = lt_doc_findz(r->doc, "metadata");
+    if (node == NULL) {
+        lt_field_error(&r->reader, r->doc, &root, "metadata is required");
+        return;
+    }
+    lt_field_read(&r->reader, node, &lt_meta_schema, meta, &at);
+    if (meta->name.len == 0)
+        lt_field_error_at(&r->reader, node, &at, "name", "is required");
+    if (meta->ns.len == 0)
+        meta->ns = LT_STR("default");
+    struct lt_object_key *key = &r->object->key;
+    key->name = meta->name;
+    key->ns = r->kind->is_namespaced ? meta->ns : LT_STR("");
+    r->object->created_s = lt_timestamp_parse(meta->creation_timestamp);
+    r->reader.ns = key->ns;
+    if (key->name.len > 0)
+        r->reader.where.object = lt_str_of(lt_object_key_format(key, r->name));
+}
+
+/* The message as the only member, or beside what every object has. */
+static void read_body(struct reading *r)
+{
+    void *body = lt_arena_alloc(r->object->arena, r->kind->schema->size);
+    r->object->body = body;
+    struct lt_doc_path root = {0}, at = {&root, LT_STR("spec"), 0};
+    const struct lt_doc *node = lt_doc_findz(r->doc, "spec");
+    if (r->kind->is_in_spec && node == NULL) {
+        lt_field_error(&r->reader, r->doc, &root, "spec is required");
+        return;
+    }
+    if (r->kind->is_in_spec) {
+        lt_field_read(&r->reader, node, r->kind->schema, body, &at);
+        return;
+    }
+    struct lt_doc rest = *r->doc;
+    rest.count = 0;
+    rest.members = lt_arena_make_n(r->reader.arena, struct lt_doc_member, r->doc->count);
+    for (uint32_t i = 0; i < r->doc->count; i++) {
+        lt_str name = r->doc->members[i].key;
+        bool is_common = lt_str_eq(name, LT_STR("apiVersion")) || lt_str_eq(name, LT_STR("kind")) || lt_str_eq(name, LT_STR("metadata"));
+        if (!is_common)
+            rest.members[rest.count++] = r->doc->members[i];
+    }
+    lt_field_read(&r->reader, &rest, r->kind->schema, body, &root);
+}
+
+/* Istio's kinds: what stands beside spec. */
+static void check_root(struct reading *r)
+{
+    static const char *const known[] = {"apiVersion", "kind", "metadata", "spec", "status"};
+    struct lt_doc_path root = {0};
+    for (uint32_t i = 0; i < r->doc->count && r->kind->is_in_spec; i++) {
+        bool is_known = false;
+        for (size_t k = 0; k < LT_ARRAY_LEN(known); k++)
+            is_known |= lt_str_eqz(r->doc->members[i].key, known[k]);
+        struct lt_doc_path at = {&root, r->doc->members[i].key, 0};
+        if (!is_known)
+            lt_field_error(&r->reader, &r->doc->members[i].value, &at, "unknown field beside metadata and spec");
+    }
+}
+
+static uint64_t hash_doc(const struct lt_doc *doc)
+{
+    struct lt_buf buf;
+    lt_buf_init(&buf, OBJECT_BYTES_MAX);
+    struct lt_json_writer w;
+    lt_json_writer_init(&w, &buf, 0);
+    lt_json_doc(&w, doc);
+    uint64_t hash = 0;
+    if (lt_json_writer_finish(&w) == LT_OK)
+        hash = lt_hash64(lt_buf_str(&buf).ptr, lt_buf_len(&buf), 0);
+    lt_buf_fini(&buf);
+    return hash;
+}
+
+static void note_unread(const struct lt_doc *doc, lt_str file, struct lt_notes *notes, lt_str api_version, lt_str kind)
+{
+    char object[LT_OBJECT_NAME_MAX];
+    const struct lt_doc *meta = lt_doc_findz(doc, "metadata");
+    lt_str ns = lt_doc_string(lt_doc_findz(meta, "namespace")), name = lt_doc_string(lt_doc_findz(meta, "name"));
+    snprintf(object, sizeof(object), "%.*s %.*s%s%.*s", LT_STR_ARG(kind), LT_STR_ARG(ns), ns.len > 0 ? "/" : "", LT_STR_ARG(name));
+    struct lt_note where = {.level = LT_NOTE_INFO, .line = doc->line, .file = file, .object = lt_str_of(object)};
+    lt_notes_addf(notes, &where, "%.*s of %.*s is not read yet", LT_STR_ARG(kind), LT_STR_ARG(api_version));
+}
+
+lt_rc lt_object_read(const struct lt_doc *doc, lt_str file, struct lt_notes *notes, struct lt_object_key *ret_key,
+                     struct lt_object **ret_object)
+{
+    struct lt_note where = {.level = LT_NOTE_ERROR, .line = doc->line, .file = file};
+    lt_str api_version = lt_doc_string(lt_doc_findz(doc, "apiVersion")), kind = lt_doc_string(lt_doc_findz(doc, "kind"));
+    if (ret_key != NULL)
+        *ret_key = (struct lt_object_key){0};
+    if (api_version.len == 0 || kind.len == 0) {
+        lt_notes_addf(notes, &where, "expected an object with apiVersion and kind, got %s", lt_doc_kind_name(doc->kind));
+        return LT_E_BAD;
+    }
+    lt_kind_id id = lt_kind_find(api_version, kind);
+    if (id == LT_KIND_COUNT) {
+        note_unread(doc, file, notes, api_version, kind);
+        return LT_E_UNSUPPORTED;
+    }
+    struct lt_object *object = lt_new(struct lt_object);
+    *object = (struct lt_object){.refs = 1, .arena = lt_arena_new(OBJECT_ARENA_CHUNK, 0), .line = doc->line};
+    object->key.kind = id;
+    object->file = lt_arena_str(object->arena, file);
+    struct reading r = {.doc = doc, .kind = lt_kind_get(id), .object = object};
+    r.reader = (struct lt_field_reader){object->arena, notes, where, r.kind->unknown, LT_STR_NULL, 0};
+    read_meta(&r);
+    check_root(&r);
+    read_body(&r);
+    if (ret_key != NULL)
+        *ret_key = (struct lt_object_key){id, lt_arena_str(notes->arena, object->key.ns), lt_arena_str(notes->arena, object->key.name)};
+    if (r.reader.errors > 0) {
+        lt_object_unref(&object);
+        return LT_E_BAD;
+    }
+    object->hash = hash_doc(doc);
+    *ret_object = object;
+    return LT_OK;
+}
+
+struct lt_object *lt_object_ref(const struct lt_object *object)
+{
+    struct lt_object *counted = (struct lt_object *)object; /* the count is the one thing that changes */
+    LT_ASSERT(counted->refs > 0);
+    counted->refs++;
+    return counted;
+}
+
+void lt_object_unref(struct lt_object **object)
+{
+    struct lt_object *o = *object;
+    *object = NULL;
+    if (o == NULL)
+        return;
+    LT_ASSERT(o->refs > 0);
+    if (--o->refs > 0)
+        return;
+    lt_arena_free(&o->arena);
+    free(o);
+}

@@ -1,0 +1,252 @@
+/*
+ * load_test.c - manifests in, objects and notes out: every mistake is named with its place, and hurts nothing beside itself.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "model/check.h"
+#include "model/load.h"
+
+#define SERVICE(name) \
+    "apiVersion: v1\nkind: Service\nmetadata: {name: " name ", namespace: shop}\nspec: {ports: [{name: http, port: 80}]}\n"
+
+struct world {
+    struct lt_manifests *manifests;
+    const struct lt_object *const *objects;
+    const struct lt_notes *notes;
+    size_t count;
+};
+
+static int set_up(void **state)
+{
+    struct world *w = lt_new(struct world);
+    w->manifests = lt_manifests_new();
+    *state = w;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct world *w = *state;
+    lt_manifests_free(&w->manifests);
+    free(w);
+    return 0;
+}
+
+static void put(struct world *w, const char *file, const char *text)
+{
+    lt_manifests_put(w->manifests, lt_str_of(file), lt_str_of(text));
+    w->objects = lt_manifests_objects(w->manifests, &w->count, &w->notes);
+}
+
+static const struct lt_object *find(const struct world *w, lt_kind_id kind, const char *name)
+{
+    for (size_t i = 0; i < w->count; i++) {
+        if (w->objects[i]->key.kind == kind && lt_str_eqz(w->objects[i]->key.name, name))
+            return w->objects[i];
+    }
+    return NULL;
+}
+
+/* Some note, as a line, has this text in it. */
+static void assert_noted(const struct lt_notes *notes, const char *text)
+{
+    char line[2048];
+    for (size_t i = 0; i < notes->vec.count; i++) {
+        if (strstr(lt_note_format(lt_notes_at(notes, i), line, sizeof(line)), text) != NULL)
+            return;
+    }
+    for (size_t i = 0; i < notes->vec.count; i++)
+        print_error("have: %s\n", lt_note_format(lt_notes_at(notes, i), line, sizeof(line)));
+    fail_msg("no note has: %s", text);
+}
+
+static void reads_documents_in_any_order(void **state)
+{
+    struct world *w = *state;
+    put(w, "a.yaml",
+        "# only a comment\n---\n"
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: reviews}\n"
+        "spec:\n  hosts: [reviews]\n  http:\n  - timeout: 1.5s\n    route:\n"
+        "    - destination: {host: reviews, subset: v1, port: {number: 9080}}\n      weight: 90\n"
+        "    - {destination: {host: reviews, subset: v2}, weight: 10}\n"
+        "---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: reviews-v1, namespace: shop}\n"
+        "spec:\n  replicas: 2\n  selector: {matchLabels: {app: reviews}}\n  template:\n    metadata: {labels: {app: reviews}}\n"
+        "    spec: {containers: [{name: app, image: x, command: [sleep], args: ['1'], env: [{name: A, value: b}],"
+        " livenessProbe: {httpGet: {port: 1}}}]}\n");
+    assert_int_equal(w->count, 2);
+    assert_int_equal(w->notes->vec.count, 0);
+    const struct lt_object *vs = find(w, LT_KIND_VIRTUAL_SERVICE, "reviews");
+    assert_true(lt_str_eqz(vs->key.ns, "default"));
+    assert_int_equal(vs->line, 3);
+    const struct lt_http_route *http = &vs->virtual_service->http.items[0];
+    assert_int_equal(http->timeout.value, 1500000000);
+    assert_int_equal(http->route.items[0].weight.value, 90);
+    assert_int_equal(http->route.items[0].destination->port->number.value, 9080);
+    assert_int_equal(http->route.items[0].destination->line, 11);
+    const struct lt_deployment_spec *spec = find(w, LT_KIND_DEPLOYMENT, "reviews-v1")->deployment->spec;
+    assert_int_equal(spec->replicas.value, 2);
+    assert_true(lt_str_eqz(spec->pod->spec->containers.items[0].env.items[0].value, "b"));
+}
+
+static void names_file_line_object_field_and_expectation(void **state)
+{
+    struct world *w = *state;
+    put(w, "bad.yaml",
+        SERVICE("good") "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v, namespace: shop}\nspec:\n"
+        "  hosts: [good]\n  http:\n  - timeout: 5\n    retries: {atempts: 2}\n    route: [{destination: {host: good}, weight: x}]\n");
+    assert_int_equal(w->count, 1);
+    assert_noted(w->notes, "bad.yaml:12: error: VirtualService shop/v: spec.http[0].timeout: expected a duration such as");
+    assert_noted(w->notes, "bad.yaml:13: error: VirtualService shop/v: spec.http[0].retries.atempts: unknown field, did you mean attempts?");
+    assert_noted(w->notes, "bad.yaml:14: error: VirtualService shop/v: spec.http[0].route[0].weight: expected a whole number, got string");
+}
+
+static void ignores_what_kubernetes_only_warns_about(void **state)
+{
+    struct world *w = *state;
+    put(w, "a.yaml", "apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {port: [], sesionAffinity: None, ports: [{port: 80}]}\n");
+    assert_int_equal(w->count, 1);
+    assert_noted(w->notes, "a.yaml:4: warning: Service default/s: spec.port: unknown field, did you mean ports?; it is ignored");
+    assert_noted(w->notes, "spec.sesionAffinity: unknown field, did you mean sessionAffinity?");
+}
+
+static void bad_yaml_hurts_its_own_document_only(void **state)
+{
+    struct world *w = *state;
+    put(w, "a.yaml", SERVICE("one") "---\nkind: [\n---\n" SERVICE("two"));
+    assert_int_equal(w->count, 2);
+    assert_int_equal(w->notes->errors, 1);
+    assert_noted(w->notes, "a.yaml:7: error: ");
+}
+
+static void a_refused_object_keeps_its_predecessor(void **state)
+{
+    struct world *w = *state;
+    put(w, "a.yaml", SERVICE("one") "---\n" SERVICE("two"));
+    uint64_t before = find(w, LT_KIND_SERVICE, "one")->hash;
+    put(w, "a.yaml", "apiVersion: v1\nkind: Service\nmetadata: {name: one, namespace: shop}\nspec: {ports: [{port: 70000}]}\n");
+    assert_noted(w->notes, "spec.ports[0].port: expected a number from 1 to 65535, got 70000");
+    assert_noted(w->notes, "the object stays as it was before the error");
+    assert_int_equal(w->count, 1); /* two was taken out of the file */
+    assert_int_equal(find(w, LT_KIND_SERVICE, "one")->hash, before);
+    /* which object a broken document was, nobody knows: none goes */
+    put(w, "a.yaml", "kind: [\n");
+    assert_int_equal(w->count, 1);
+    put(w, "a.yaml", SERVICE("two"));
+    assert_null(find(w, LT_KIND_SERVICE, "one"));
+    assert_non_null(find(w, LT_KIND_SERVICE, "two"));
+}
+
+static void the_first_file_wins_and_the_other_is_told(void **state)
+{
+    struct world *w = *state;
+    put(w, "b.yaml", SERVICE("one"));
+    put(w, "a.yaml", "---\n" SERVICE("one") "---\n" SERVICE("one"));
+    assert_int_equal(w->count, 1);
+    assert_true(lt_str_eqz(w->objects[0]->file, "a.yaml"));
+    assert_noted(w->notes, "a.yaml:7: error: Service shop/one: duplicate of the object in line 2");
+    assert_noted(w->notes, "b.yaml:1: error: Service shop/one: duplicate of the object in a.yaml:2");
+    lt_manifests_remove(w->manifests, LT_STR("a.yaml"));
+    w->objects = lt_manifests_objects(w->manifests, &w->count, &w->notes);
+    assert_int_equal(w->count, 1);
+    assert_int_equal(w->notes->vec.count, 0);
+}
+
+static void other_kinds_are_named_and_no_error(void **state)
+{
+    struct world *w = *state;
+    put(w, "a.yaml", "apiVersion: networking.istio.io/v1\nkind: EnvoyFilter\nmetadata: {name: x, namespace: ns}\n---\n{}\n---\n- 1\n");
+    assert_noted(w->notes, "a.yaml:1: info: EnvoyFilter ns/x: EnvoyFilter of networking.istio.io/v1 is not read yet");
+    assert_noted(w->notes, "a.yaml:7: error: expected an object with apiVersion and kind, got array");
+}
+
+static void reads_lists_and_json(void **state)
+{
+    struct world *w = *state;
+    put(w, "a.json",
+        "{\"apiVersion\": \"v1\", \"kind\": \"List\", \"items\": [{\"apiVersion\": \"v1\", \"kind\": \"Namespace\","
+        " \"metadata\": {\"name\": \"n\", \"creationTimestamp\": \"2024-05-01T10:00:00Z\"}}]}");
+    assert_int_equal(w->count, 1);
+    assert_int_equal(w->objects[0]->created_s, 1714557600);
+    put(w, "b.json", "{\"apiVersion\": \"v1\",");
+    assert_int_equal(w->notes->errors, 1);
+}
+
+static void says_what_is_not_translated_yet(void **state)
+{
+    struct world *w = *state;
+    put(w, "a.yaml",
+        "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: d}\n"
+        "spec: {host: a, trafficPolicy: {tunnel: {protocol: CONNECT}, loadBalancer: {simple: ROUND_ROBIN}}}\n");
+    assert_int_equal(w->count, 1);
+    assert_noted(w->notes, "a.yaml:4: info: DestinationRule default/d: spec.trafficPolicy.tunnel: not translated yet");
+}
+
+static void dangling_references_are_warnings(void **state)
+{
+    struct world *w = *state;
+    put(w, "a.yaml",
+        SERVICE("one") "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v, namespace: shop}\nspec:\n"
+        "  hosts: [one]\n  gateways: [mesh, public]\n  http:\n  - route:\n    - destination: {host: one, subset: v2}\n      weight: 1\n"
+        "    - destination: {host: nowhere}\n      weight: 1\n"
+        "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: w, namespace: shop}\n"
+        "spec: {hosts: [one.shop.svc.cluster.local], http: [{route: [{destination: {host: one}}]}]}\n");
+    assert_int_equal(w->count, 3);
+    struct lt_notes notes;
+    lt_notes_init(&notes);
+    lt_check_references(w->objects, w->count, LT_STR("cluster.local"), &notes);
+    assert_noted(&notes, "a.yaml:14: warning: VirtualService shop/v: spec.http[0].route[0].destination: there is no subset v2");
+    assert_noted(&notes, "a.yaml:16: warning: VirtualService shop/v: spec.http[0].route[1].destination: there is no Service");
+    assert_noted(&notes, "spec.gateways[1]: there is no Gateway shop/public");
+    assert_noted(&notes, "VirtualService shop/w: spec.hosts[0]: duplicate host one.shop.svc.cluster.local: VirtualService shop/v");
+    lt_notes_fini(&notes);
+}
+
+static void write_text(const char *path, const char *text)
+{
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fputs(text, f);
+    fclose(f);
+}
+
+static void a_directory_is_followed(void **state)
+{
+    struct world *w = *state;
+    char dir[] = "/tmp/lateen-load-XXXXXX", path[256], sub[256];
+    assert_non_null(mkdtemp(dir));
+    snprintf(sub, sizeof(sub), "%s/sub", dir);
+    assert_int_equal(mkdir(sub, 0700), 0);
+    snprintf(path, sizeof(path), "%s/sub/a.yml", dir);
+    write_text(path, SERVICE("one"));
+    struct lt_err err = {0};
+    assert_int_equal(lt_manifests_load_dir(w->manifests, lt_str_of(dir), &err), LT_OK);
+    w->objects = lt_manifests_objects(w->manifests, &w->count, &w->notes);
+    assert_int_equal(w->count, 1);
+    unlink(path);
+    assert_int_equal(lt_manifests_load_dir(w->manifests, lt_str_of(dir), &err), LT_OK);
+    w->objects = lt_manifests_objects(w->manifests, &w->count, &w->notes);
+    assert_int_equal(w->count, 0);
+    rmdir(sub);
+    rmdir(dir);
+    assert_int_equal(lt_manifests_load_dir(w->manifests, lt_str_of(dir), &err), LT_E_IO);
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        CASE(reads_documents_in_any_order),       CASE(names_file_line_object_field_and_expectation),
+        CASE(ignores_what_kubernetes_only_warns_about), CASE(bad_yaml_hurts_its_own_document_only),
+        CASE(a_refused_object_keeps_its_predecessor),   CASE(the_first_file_wins_and_the_other_is_told),
+        CASE(other_kinds_are_named_and_no_error), CASE(reads_lists_and_json),
+        CASE(says_what_is_not_translated_yet),    CASE(dangling_references_are_warnings),
+        CASE(a_directory_is_followed),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
