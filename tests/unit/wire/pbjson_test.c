@@ -413,10 +413,10 @@ static void recorded_resources_come_back_the_same(LT_UNUSED void **state)
                  root != NULL ? root : ".");
     size_t count = check_folder(folder);
     if (count == 0) {
-        print_message("no recordings at %s\n", folder);
+        print_message("# no recordings at %s\n", folder);
         skip();
     }
-    print_message("%zu resources\n", count);
+    print_message("# %zu resources\n", count);
 }
 
 int main(void)
