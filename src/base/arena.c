@@ -136,6 +136,17 @@ char *lt_arena_strz(struct lt_arena *arena, lt_str s)
     return (char *)lt_arena_str(arena, s).ptr;
 }
 
+lt_str lt_arena_u64(struct lt_arena *arena, uint64_t number)
+{
+    char digits[20];
+    size_t at = sizeof(digits);
+    do {
+        digits[--at] = (char)('0' + number % 10);
+        number /= 10;
+    } while (number > 0);
+    return lt_arena_str(arena, lt_str_make(digits + at, sizeof(digits) - at));
+}
+
 lt_str lt_arena_printf(struct lt_arena *arena, const char *fmt, ...)
 {
     va_list args, again;

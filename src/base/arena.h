@@ -47,6 +47,8 @@ static inline size_t lt_size_mul(size_t n, size_t size)
 /* Copies with a NUL behind (not counted in len). */
 lt_str lt_arena_str(struct lt_arena *arena, lt_str s);
 char *lt_arena_strz(struct lt_arena *arena, lt_str s);
+/* Decimal digits: what "%llu" would make, several times as fast. */
+lt_str lt_arena_u64(struct lt_arena *arena, uint64_t number);
 lt_str lt_arena_printf(struct lt_arena *arena, const char *fmt, ...) LT_PRINTF(2, 3);
 
 struct lt_arena_mark lt_arena_mark(const struct lt_arena *arena);

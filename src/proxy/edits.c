@@ -57,11 +57,21 @@ static lt_rc apply_edits(struct px_request *request, struct lt_headers *headers,
 /* A UUID of version 4 (RFC 9562), by the worker's generator: an id, not a secret. */
 static lt_str make_request_id(struct px_request *request)
 {
-    uint64_t a = lt_prng_next(&request->worker->prng), b = lt_prng_next(&request->worker->prng);
-    a = (a & ~0xf000ull) | 0x4000;
-    b = (b & ~(3ull << 62)) | 2ull << 62;
-    return lt_arena_printf(request->arena, "%08x-%04x-%04x-%04x-%012llx", (unsigned)(a >> 32), (unsigned)(a >> 16 & 0xffff),
-                           (unsigned)(a & 0xffff), (unsigned)(b >> 48), (unsigned long long)(b & 0xffffffffffffull));
+    static const char hex[] = "0123456789abcdef";
+    uint64_t bits[2] = {lt_prng_next(&request->worker->prng), lt_prng_next(&request->worker->prng)};
+    char *text = lt_arena_bytes(request->arena, 36);
+    for (int i = 0; i < 36; i++) {
+        if (i == 8 || i == 13 || i == 18 || i == 23) {
+            text[i] = '-';
+            continue;
+        }
+        uint64_t *from = &bits[i < 18 ? 0 : 1];
+        text[i] = hex[*from & 15];
+        *from >>= 4;
+    }
+    text[14] = '4';
+    text[19] = hex[8 | (bits[1] & 3)];
+    return lt_str_make(text, 36);
 }
 
 /* Headers by which a stranger could steer an edge proxy or pose as one. */
@@ -164,8 +174,7 @@ static lt_rc add_timeout(struct px_request *request, struct lt_headers *headers)
         timeout_ms = retry->per_try_timeout_ms;
     if (timeout_ms == 0)
         return LT_OK;
-    lt_str text = lt_arena_printf(request->arena, "%llu", (unsigned long long)timeout_ms);
-    return lt_headers_set_id(headers, LT_H_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, text);
+    return lt_headers_set_id(headers, LT_H_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, lt_arena_u64(request->arena, timeout_ms));
 }
 
 static lt_rc edit_by_config(struct px_request *request, struct lt_headers *headers)
@@ -207,8 +216,7 @@ lt_rc px_request_write_head(struct px_request *request)
     struct lt_headers *headers = &request->head.headers;
     lt_buf_clear(&request->up_out, PX_BLOCK_BYTES);
     if (request->vhost->include_attempt_count) {
-        lt_str text = lt_arena_printf(request->arena, "%u", request->attempts);
-        LT_TRY(lt_headers_set_id(headers, LT_H_X_ENVOY_ATTEMPT_COUNT, text));
+        LT_TRY(lt_headers_set_id(headers, LT_H_X_ENVOY_ATTEMPT_COUNT, lt_arena_u64(request->arena, request->attempts)));
     }
     LT_TRY(lt_headers_set_id(headers, LT_H_HOST, request->authority));
     struct lt_h1_framing framing = {
@@ -229,8 +237,7 @@ lt_rc px_request_write_head(struct px_request *request)
 static lt_rc add_service_time(struct px_request *request, struct lt_headers *headers)
 {
     uint64_t ms = (px_now_ns(request->worker) - request->up_start_ns) / LT_NS_PER_MS;
-    return lt_headers_set(headers, LT_STR("x-envoy-upstream-service-time"),
-                          lt_arena_printf(request->arena, "%llu", (unsigned long long)ms));
+    return lt_headers_set_id(headers, LT_H_X_ENVOY_UPSTREAM_SERVICE_TIME, lt_arena_u64(request->arena, ms));
 }
 
 static lt_rc add_date(struct px_request *request, struct lt_headers *headers)

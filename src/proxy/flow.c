@@ -98,6 +98,12 @@ static lt_rc next_up_piece(struct px_request *request)
 static lt_rc pump_up(struct px_request *request)
 {
     struct px_conn *conn = request->conn;
+    bool is_first = lt_buf_len(&request->up_out) > 0 && !request->is_parsed && request->up_piece_used == 0;
+    if (is_first) {
+        lt_rc rc = next_up_piece(request);
+        if (rc != LT_OK && rc != LT_AGAIN)
+            return LT_E_BAD;
+    }
     for (int step = 0; step < STEPS_PER_TURN; step++) {
         lt_rc rc = flush_up(request);
         if (rc == LT_AGAIN)
@@ -217,6 +223,20 @@ static lt_rc next_down_head(struct px_request *request)
     return take_head(request);
 }
 
+static lt_rc next_down_piece(struct px_request *request);
+
+/* Head and the first of the body in one write: what came in one segment leaves in one. */
+static lt_rc next_down(struct px_request *request)
+{
+    if (request->has_rhead)
+        return next_down_piece(request);
+    LT_TRY(next_down_head(request));
+    if (!request->has_rhead || request->response_parsed || request->state != PX_RQ_FLOW)
+        return LT_OK;
+    lt_rc rc = next_down_piece(request);
+    return rc == LT_AGAIN ? LT_OK : rc;
+}
+
 static lt_rc next_down_piece(struct px_request *request)
 {
     struct px_upstream *up = request->up;
@@ -271,7 +291,7 @@ static lt_rc pump_down(struct px_request *request)
             return LT_EOF;
         if (request->state != PX_RQ_FLOW)
             return LT_AGAIN;
-        rc = request->has_rhead ? next_down_piece(request) : next_down_head(request);
+        rc = next_down(request);
         if (request->state == PX_RQ_WAIT)
             return LT_AGAIN; /* it is tried again */
         if (rc == LT_OK)
