@@ -8,7 +8,7 @@ venv="$top/build/venv"
 
 packages="
 build-essential pkgconf meson ninja-build git ca-certificates curl
-clang clang-format clang-tidy libclang-rt-14-dev llvm
+clang clang-format clang-tidy libclang-rt-14-dev llvm shellcheck
 libssl-dev libnghttp2-dev libprotobuf-c-dev protobuf-c-compiler protobuf-compiler
 libyaml-dev libjansson-dev libre2-dev libmnl-dev libnftnl-dev libnftables-dev libcmocka-dev
 nftables iproute2 uidmap util-linux procps openssl
@@ -17,11 +17,12 @@ wrk nghttp2-client haproxy nginx-light valgrind
 "
 
 missing=""
+# shellcheck disable=SC2086
+present=" $(dpkg-query -W -f='${db:Status-Status}/${Package} ' $packages 2>/dev/null || true)"
 for package in $packages; do
-    state=$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null || true)
     # nginx may be there in another flavour
-    if [ "$package" = nginx-light ] && command -v nginx >/dev/null 2>&1; then state=installed; fi
-    [ "$state" = installed ] || missing="$missing $package"
+    if [ "$package" = nginx-light ] && [ -x /usr/sbin/nginx ]; then continue; fi
+    case $present in *" installed/$package "*) ;; *) missing="$missing $package" ;; esac
 done
 
 if [ -n "$missing" ]; then
@@ -49,9 +50,11 @@ fi
 wanted=$(cat "$top/tools/requirements.txt")
 if [ ! -x "$venv/bin/python" ] || [ "$(cat "$venv/.requirements" 2>/dev/null)" != "$wanted" ]; then
     echo "deps: Python packages into build/venv"
-    mkdir -p "$top/build"
-    rm -rf "$venv"
-    python3 -m venv "$venv"
+    if ! "$venv/bin/python" -c '' 2>/dev/null; then
+        mkdir -p "$top/build"
+        rm -rf "$venv"
+        python3 -m venv "$venv"
+    fi
     "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$top/tools/requirements.txt"
     printf '%s' "$wanted" >"$venv/.requirements"
 fi

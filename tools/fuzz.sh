@@ -8,10 +8,13 @@ if [ ! -f "$dir/build.ninja" ]; then
     CC=clang CXX=clang++ meson setup "$dir" -Dfuzz=true -Dtests=true -Db_lundef=false \
         -Db_sanitize=address,undefined -Dbuildtype=debugoptimized >/dev/null
 fi
-ninja -C "$dir" --quiet
+ninja -C "$dir" --quiet fuzzers
+# a finding of UBSan ends the run as one of ASan does
+export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
+export ASAN_OPTIONS=detect_stack_use_after_return=1
 found=0
 for target in "$dir"/tests/fuzz/fuzz_*; do
-    [ -f "$target" ] && [ -x "$target" ] || continue
+    if [ ! -f "$target" ]; then continue; fi
     name=$(basename "$target" | sed 's/^fuzz_//')
     mkdir -p "$dir/corpus/$name"
     echo "== fuzz $name, $seconds s"

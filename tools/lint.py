@@ -1,14 +1,22 @@
 #!/usr/bin/env python3
-"""Lint: who may include whom, file and function sizes, clang-format, clang-tidy."""
+"""Lint: who may include whom, file and function sizes, clang-format, shellcheck, clang-tidy (--no-tidy: without it).
+
+Banned calls need no check here: src/base/banned.h fails the compile.
+"""
+import concurrent.futures
+import hashlib
+import os
 import pathlib
 import re
 import subprocess
 import sys
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
+BUILD = TOP / "build/ninja"
 ROOMS = ["base", "net", "http", "wire", "model"]  # each may use those before it, and itself
 PROGRAMS = ["proxy", "control", "ctl"]            # each may use all rooms, never another program
 FILE_LINES_MAX = 1500
+COLUMNS_MAX = 100
 FUNCTION_LINES_MAX = 100
 
 
@@ -52,6 +60,8 @@ def check_sizes(path):
         yield f"{name}: does not open with what the file is for"
     start = None
     for number, line in enumerate(lines, 1):
+        if len(line) > COLUMNS_MAX and '"' not in line:  # a long string may stay whole
+            yield f"{name}:{number}: {len(line)} columns, more than {COLUMNS_MAX}"
         if line == "{":
             start = number
         elif line == "}" and start is not None:
@@ -68,15 +78,53 @@ def check_format(paths):
         yield f"{pathlib.Path(name).relative_to(TOP)}: not as clang-format would have it (make fmt)"
 
 
+def with_headers(path, seen):
+    """The file and every header of ours that it includes, at any depth."""
+    if path in seen or not path.exists():
+        return seen
+    seen.add(path)
+    for target in re.findall(r'^\s*#\s*include\s+"([^"]+)"', path.read_text(), re.M):
+        with_headers(TOP / "src" / target, seen)
+    return seen
+
+
+def tidy_one(path):
+    """clang-tidy takes seconds a file: what it said is kept until the file, its headers or the settings change."""
+    digest = hashlib.sha256((TOP / ".clang-tidy").read_bytes())
+    for used in sorted(with_headers(path, set())):
+        digest.update(used.read_bytes())
+    kept = TOP / "build/lint" / f"{path.relative_to(TOP)}".replace("/", "-")
+    if kept.exists():
+        key, _, said = kept.read_text().partition("\n")
+        if key == digest.hexdigest():
+            return said.splitlines()
+    result = subprocess.run(["clang-tidy", "-p", str(BUILD), "--quiet", str(path)], cwd=TOP, capture_output=True, text=True)
+    said = [line.replace(str(TOP) + "/", "") for line in result.stdout.splitlines()
+            if re.search(r": (warning|error): ", line)]
+    if result.returncode == 0 or said:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text("\n".join([digest.hexdigest(), *said]))
+    else:
+        said = [f"{path.relative_to(TOP)}: clang-tidy failed: {result.stderr.strip()[-300:]}"]
+    return said
+
+
 def check_tidy(paths):
-    build = TOP / "build/ninja"
-    if not (build / "compile_commands.json").exists():
+    if not (BUILD / "compile_commands.json").exists():
+        yield "clang-tidy has no compile_commands.json: run make first"
         return
-    code = [str(p) for p in paths if p.suffix == ".c"]
-    result = subprocess.run(["clang-tidy", "-p", str(build), "--quiet", *code], cwd=TOP, capture_output=True, text=True)
+    built = (BUILD / "compile_commands.json").read_text()
+    code = [path for path in paths if path.suffix == ".c" and f"{path.relative_to(TOP)}" in built]
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield from sorted({line for said in pool.map(tidy_one, code) for line in said})
+
+
+def check_scripts():
+    scripts = [path for folder in ("tools", "examples", "tests", ".ci") for path in sorted((TOP / folder).rglob("*"))
+               if path.is_file() and re.match(rb"#!/(usr/)?bin/(env )?(ba)?sh", path.read_bytes()[:20])]
+    result = subprocess.run(["shellcheck", "--format=gcc", *map(str, scripts)], cwd=TOP, capture_output=True, text=True)
     for line in result.stdout.splitlines():
-        if re.search(r": (warning|error): ", line):
-            yield line.replace(str(TOP) + "/", "")
+        yield line.replace(str(TOP) + "/", "")
 
 
 def main():
@@ -86,6 +134,7 @@ def main():
         problems += check_includes(path)
         problems += check_sizes(path)
     problems += check_format(paths)
+    problems += check_scripts()
     if "--no-tidy" not in sys.argv:
         problems += check_tidy(paths)
     print("\n".join(problems) if problems else f"lint: {len(paths)} files, nothing to say")
