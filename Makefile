@@ -43,7 +43,7 @@ fuzz: | deps ## each parser of foreign bytes under libFuzzer, ASan and UBSan, 60
 
 check-asan check-ubsan check-tsan: check-%: | deps ## unit tests under a sanitizer
 	@test -f build/$*/build.ninja || meson setup build/$* -Db_sanitize=$(subst asan,address,$(subst ubsan,undefined,$(subst tsan,thread,$*))) \
-	  -Db_lundef=false -Dbuildtype=debugoptimized >/dev/null
+	  -Db_lundef=false -Dbuildtype=debugoptimized >build/$*.log 2>&1 || { cat build/$*.log; exit 1; }
 	@ninja -C build/$* --quiet && UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1 meson test -C build/$* --no-rebuild --print-errorlogs -t 5 --suite unit --suite corpus
 
 fmt: ## clang-format all sources
