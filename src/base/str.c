@@ -233,6 +233,11 @@ bool lt_str_is_utf8(lt_str s)
 {
     size_t at = 0;
     while (at < s.len) {
+        /* eight bytes of ASCII at once */
+        if (s.len - at >= 8 && (load64((const unsigned char *)s.ptr + at) & 0x8080808080808080u) == 0) {
+            at += 8;
+            continue;
+        }
         size_t step = utf8_len((const unsigned char *)s.ptr + at, s.len - at);
         if (step == 0)
             return false;
