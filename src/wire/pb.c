@@ -86,7 +86,7 @@ static void note_unknown(struct reader *r, const struct frame *frame, uint32_t n
 
 /* --- framing --- */
 
-static bool read_varint(lt_str *rest, uint64_t *ret_value)
+static bool read_long_varint(lt_str *rest, uint64_t *ret_value)
 {
     uint64_t value = 0;
     for (size_t i = 0; i < rest->len && i < 10; i++) {
@@ -96,11 +96,23 @@ static bool read_varint(lt_str *rest, uint64_t *ret_value)
         value |= (uint64_t)(byte & 0x7F) << (7 * i);
         if ((byte & 0x80) == 0) {
             *ret_value = value;
-            *rest = lt_str_from(*rest, i + 1);
+            rest->ptr += i + 1;
+            rest->len -= i + 1;
             return true;
         }
     }
     return false;
+}
+
+/* Most tags and lengths are one byte. */
+static inline bool read_varint(lt_str *rest, uint64_t *ret_value)
+{
+    if (LT_UNLIKELY(rest->len == 0 || ((uint8_t)rest->ptr[0] & 0x80) != 0))
+        return read_long_varint(rest, ret_value);
+    *ret_value = (uint8_t)rest->ptr[0];
+    rest->ptr++;
+    rest->len--;
+    return true;
 }
 
 static bool read_fixed(lt_str *rest, size_t size, uint64_t *ret_value)
@@ -171,6 +183,23 @@ static bool fits(const ProtobufCFieldDescriptor *field, const struct wire_field 
     return wire->type == wire_type_of(field->type) || is_packed(field, wire);
 }
 
+/* Writers send fields in order: mostly it is the one of last time, or the next. NULL: unknown. */
+static const ProtobufCFieldDescriptor *find_field(const ProtobufCMessageDescriptor *descriptor,
+                                                  const struct wire_field *wire, unsigned *hint)
+{
+    const ProtobufCFieldDescriptor *field = NULL;
+    for (unsigned at = *hint; at < *hint + 2 && at < descriptor->n_fields; at++) {
+        if (descriptor->fields[at].id == wire->number)
+            field = &descriptor->fields[at];
+    }
+    if (field == NULL)
+        field = protobuf_c_message_descriptor_get_field(descriptor, wire->number);
+    if (field == NULL || !fits(field, wire))
+        return NULL;
+    *hint = (unsigned)(field - descriptor->fields);
+    return field;
+}
+
 static void *at_offset(ProtobufCMessage *message, unsigned offset)
 {
     return (char *)message + offset;
@@ -192,25 +221,36 @@ static bool count_packed(const ProtobufCFieldDescriptor *field, lt_str bytes, si
     }
 }
 
+struct counts {
+    bool has_repeated; /* otherwise nothing below is looked at */
+    uint32_t of[FIELDS_OF_A_MESSAGE_MAX];
+};
+
 static lt_rc count_fields(struct reader *r, const ProtobufCMessageDescriptor *descriptor,
-                          lt_str bytes, const struct frame *frame, size_t *counts)
+                          lt_str bytes, const struct frame *frame, struct counts *counts)
 {
+    unsigned hint = 0;
     while (bytes.len > 0) {
-        struct wire_field wire = {0};
+        struct wire_field wire;
         size_t count = 1;
         if (!read_field(&bytes, &wire))
             return fail(r, LT_E_BAD, frame, "malformed field");
         if (r->fields_left-- == 0)
             return fail(r, LT_E_LIMIT, frame, "too many fields");
-        const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field(
-            descriptor, wire.number);
-        if (field == NULL || !fits(field, &wire)) {
+        const ProtobufCFieldDescriptor *field = find_field(descriptor, &wire, &hint);
+        if (field == NULL) {
             note_unknown(r, frame, wire.number);
             continue;
         }
+        if (field->label != PROTOBUF_C_LABEL_REPEATED)
+            continue;
         if (is_packed(field, &wire) && !count_packed(field, wire.bytes, &count))
             return fail(r, LT_E_BAD, frame, "malformed packed field");
-        counts[field - descriptor->fields] += count;
+        if (!counts->has_repeated)
+            memset(counts->of, 0, descriptor->n_fields * sizeof(counts->of[0]));
+        counts->has_repeated = true;
+        if (__builtin_add_overflow(counts->of[hint], count, &counts->of[hint]))
+            return fail(r, LT_E_LIMIT, frame, "too many elements");
     }
     return LT_OK;
 }
@@ -247,18 +287,19 @@ static lt_rc copy_bytes(struct reader *r, lt_str bytes, const struct frame *fram
 
 /* Arrays for what pass one counted; n_ counts on from what an earlier part of a merged message
  * left. */
-static lt_rc make_arrays(struct reader *r, ProtobufCMessage *message, const size_t *counts,
+static lt_rc make_arrays(struct reader *r, ProtobufCMessage *message, const struct counts *counts,
                          const struct frame *frame)
 {
     const ProtobufCMessageDescriptor *descriptor = message->descriptor;
     for (unsigned i = 0; i < descriptor->n_fields; i++) {
         const ProtobufCFieldDescriptor *field = &descriptor->fields[i];
-        if (counts[i] == 0 || field->label != PROTOBUF_C_LABEL_REPEATED)
+        if (counts->of[i] == 0 || field->label != PROTOBUF_C_LABEL_REPEATED)
             continue;
         size_t have = *(size_t *)at_offset(message, field->quantifier_offset);
         void **array = at_offset(message, field->offset);
         void *bigger = NULL;
-        LT_TRY(alloc(r, lt_size_mul(have + counts[i], lt_pb_size_of(field->type)), frame, &bigger));
+        LT_TRY(alloc(r, lt_size_mul(have + counts->of[i], lt_pb_size_of(field->type)), frame,
+                     &bigger));
         if (have > 0)
             memcpy(bigger, *array, have * lt_pb_size_of(field->type));
         *array = bigger;
@@ -422,13 +463,13 @@ static lt_rc sort_map(struct reader *r, ProtobufCMessage **entries, size_t *coun
     return LT_OK;
 }
 
-static lt_rc sort_maps(struct reader *r, ProtobufCMessage *message, const size_t *counts,
+static lt_rc sort_maps(struct reader *r, ProtobufCMessage *message, const struct counts *counts,
                        const struct frame *frame)
 {
     const ProtobufCMessageDescriptor *descriptor = message->descriptor;
     for (unsigned i = 0; i < descriptor->n_fields; i++) {
         const ProtobufCFieldDescriptor *field = &descriptor->fields[i];
-        if (counts[i] == 0 || !lt_pb_is_map(descriptor, field))
+        if (counts->of[i] == 0 || !lt_pb_is_map(descriptor, field))
             continue;
         size_t *count = at_offset(message, field->quantifier_offset);
         LT_TRY(sort_map(r, *(ProtobufCMessage ***)at_offset(message, field->offset), count, frame));
@@ -441,12 +482,12 @@ static lt_rc sort_maps(struct reader *r, ProtobufCMessage *message, const size_t
 static lt_rc fill_fields(struct reader *r, ProtobufCMessage *message, lt_str bytes,
                          const struct frame *up)
 {
+    unsigned hint = 0;
     while (bytes.len > 0) {
-        struct wire_field wire = {0};
+        struct wire_field wire;
         LT_ASSERT(read_field(&bytes, &wire)); /* pass one saw the same bytes */
-        const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field(
-            message->descriptor, wire.number);
-        if (field == NULL || !fits(field, &wire))
+        const ProtobufCFieldDescriptor *field = find_field(message->descriptor, &wire, &hint);
+        if (field == NULL)
             continue;
         struct frame frame = {.up = up, .name = field->name};
         if (field->label == PROTOBUF_C_LABEL_REPEATED)
@@ -461,12 +502,14 @@ static lt_rc fill_fields(struct reader *r, ProtobufCMessage *message, lt_str byt
 static lt_rc fill_message(struct reader *r, ProtobufCMessage *message, lt_str bytes,
                           const struct frame *frame)
 {
-    size_t counts[FIELDS_OF_A_MESSAGE_MAX] = {0};
+    struct counts counts;
+    counts.has_repeated = false;
     LT_ASSERT(message->descriptor->n_fields <= FIELDS_OF_A_MESSAGE_MAX);
-    LT_TRY(count_fields(r, message->descriptor, bytes, frame, counts));
-    LT_TRY(make_arrays(r, message, counts, frame));
+    LT_TRY(count_fields(r, message->descriptor, bytes, frame, &counts));
+    if (counts.has_repeated)
+        LT_TRY(make_arrays(r, message, &counts, frame));
     LT_TRY(fill_fields(r, message, bytes, frame));
-    return sort_maps(r, message, counts, frame);
+    return counts.has_repeated ? sort_maps(r, message, &counts, frame) : LT_OK;
 }
 
 lt_rc lt_pb_unpack(struct lt_arena *arena, const ProtobufCMessageDescriptor *descriptor,
