@@ -62,13 +62,15 @@ static void drop_until(struct lt_arena *arena, struct block *keep)
     }
 }
 
-void lt_arena_free(struct lt_arena **arena)
+/* The pointer may lie in the arena itself, so it is written first. */
+void lt_arena_free(struct lt_arena **pointer)
 {
-    if (*arena == NULL)
+    struct lt_arena *arena = *pointer;
+    *pointer = NULL;
+    if (arena == NULL)
         return;
-    drop_until(*arena, NULL);
-    free(*arena);
-    *arena = NULL;
+    drop_until(arena, NULL);
+    free(arena);
 }
 
 void lt_arena_wipe_free(struct lt_arena **arena)

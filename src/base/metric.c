@@ -22,18 +22,12 @@ struct lt_metric_set *lt_metric_set_new(uint32_t series_max)
     return set;
 }
 
-static void free_series(struct lt_metric_series *series)
-{
-    free(series);
-}
-
 static void free_family(struct lt_metric_family *family)
 {
     for (size_t i = 0; i < family->series.count; i++)
-        free_series(family->series.entries[i].value);
+        free(family->series.entries[i].value);
     lt_map_fini(&family->series);
-    if (family->overflow != NULL)
-        free_series(family->overflow);
+    free(family->overflow);
     lt_arena_free(&family->arena);
 }
 
@@ -107,78 +101,96 @@ static size_t value_bytes(const struct lt_metric_family *family)
     return (bytes + 15) & ~(size_t)15;
 }
 
-static lt_str cut(lt_str value)
+/*
+ * A label value as it is kept: cut to its maximum, and clean UTF-8 without NUL. One bad byte (a stranger's Host, say) would
+ * otherwise cost the whole scrape. Writes value.len bytes at most; returns how many.
+ */
+static size_t put_value(char *to, lt_str value)
 {
-    return lt_str_slice(value, 0, LT_METRIC_VALUE_MAX);
-}
-
-/* values == NULL: every label says "overflow". */
-static struct lt_metric_series *make_series(struct lt_metric_family *family, const lt_str *values)
-{
-    uint32_t count = family->desc.label_count;
-    static const lt_str overflow = {"overflow", 8};
-    size_t text = 0;
-    for (uint32_t i = 0; i < count; i++)
-        text += cut(values != NULL ? values[i] : overflow).len + 1;
-    size_t head = sizeof(struct lt_metric_series) + count * sizeof(lt_str);
-    head = (head + 15) & ~(size_t)15;
-    struct lt_metric_series *series = lt_calloc(1, head + value_bytes(family) + text);
-    series->value = (char *)series + head;
-    char *at = (char *)series->value + value_bytes(family);
-    series->key.ptr = at;
-    for (uint32_t i = 0; i < count; i++) {
-        lt_str value = cut(values != NULL ? values[i] : overflow);
-        if (value.len > 0)
-            memcpy(at, value.ptr, value.len);
-        series->labels[i] = lt_str_make(at, value.len);
-        at += value.len;
-        *at++ = '\0'; /* no label value of ours holds a NUL: keys cannot run into each other */
+    value = lt_str_slice(value, 0, LT_METRIC_VALUE_MAX);
+    bool is_clean = lt_str_is_utf8(value) && lt_str_find_char(value, '\0') < 0;
+    for (size_t i = 0; i < value.len; i++) {
+        char c = value.ptr[i];
+        to[i] = !is_clean && (c == '\0' || (unsigned char)c >= 0x80) ? '?' : c;
     }
-    series->key.len = (size_t)(at - series->key.ptr);
-    if (family->desc.kind == LT_METRIC_HISTOGRAM)
-        ((struct lt_histogram *)series->value)->buckets = family->desc.buckets;
-    return series;
+    return value.len;
 }
 
+/* The values, a NUL behind each: text that no other values give. SIZE_MAX when room may be too small. */
 static size_t write_key(const struct lt_metric_family *family, const lt_str *values, char *out, size_t room)
 {
     size_t at = 0;
     for (uint32_t i = 0; i < family->desc.label_count; i++) {
-        lt_str value = cut(values[i]);
-        if (at + value.len + 1 > room)
+        if (room - at < LT_MIN(values[i].len, (size_t)LT_METRIC_VALUE_MAX) + 1)
             return SIZE_MAX;
-        if (value.len > 0)
-            memcpy(out + at, value.ptr, value.len);
-        at += value.len;
+        at += put_value(out + at, values[i]);
         out[at++] = '\0';
     }
     return at;
 }
 
-static void *find_series(struct lt_metric_family *family, const lt_str *values)
+static struct lt_metric_series *make_series(struct lt_metric_family *family, lt_str key)
 {
-    char key[4096];
+    uint32_t count = family->desc.label_count;
+    size_t head = sizeof(struct lt_metric_series) + count * sizeof(lt_str);
+    head = (head + 15) & ~(size_t)15;
+    struct lt_metric_series *series = lt_calloc(1, head + value_bytes(family) + key.len);
+    char *text = (char *)series + head + value_bytes(family);
+    if (key.len > 0)
+        memcpy(text, key.ptr, key.len);
+    series->value = (char *)series + head;
+    series->key = lt_str_make(text, key.len);
+    for (uint32_t i = 0; i < count; i++) {
+        series->labels[i] = lt_str_of(text);
+        text += series->labels[i].len + 1;
+    }
+    if (family->desc.kind == LT_METRIC_HISTOGRAM)
+        ((struct lt_histogram *)series->value)->buckets = family->desc.buckets;
+    return series;
+}
+
+/* Every label says "overflow". */
+static struct lt_metric_series *overflow_of(struct lt_metric_family *family)
+{
+    if (family->overflow != NULL)
+        return family->overflow;
+    char key[LT_METRIC_LABELS_MAX * sizeof("overflow")];
+    lt_str values[LT_METRIC_LABELS_MAX];
+    for (uint32_t i = 0; i < family->desc.label_count; i++)
+        values[i] = LT_STR("overflow");
     size_t len = write_key(family, values, key, sizeof(key));
-    struct lt_metric_series *series = NULL, *fresh = NULL;
-    if (len != SIZE_MAX) {
-        series = lt_map_find(&family->series, lt_str_make(key, len));
-    } else {
-        fresh = make_series(family, values);
-        series = lt_map_find(&family->series, fresh->key);
-    }
-    if (series == NULL && family->set->series_count >= family->set->series_max) {
+    family->overflow = make_series(family, lt_str_make(key, len));
+    return family->overflow;
+}
+
+static struct lt_metric_series *find_or_make(struct lt_metric_family *family, lt_str key)
+{
+    struct lt_metric_series *series = lt_map_find(&family->series, key);
+    if (series != NULL)
+        return series;
+    if (family->set->series_count >= family->set->series_max) {
         family->set->overflows++;
-        if (family->overflow == NULL)
-            family->overflow = make_series(family, NULL);
-        series = family->overflow;
+        return overflow_of(family);
     }
-    if (series != NULL) {
-        free(fresh);
-        return series->value;
-    }
-    series = fresh != NULL ? fresh : make_series(family, values);
+    series = make_series(family, key);
     lt_map_put(&family->series, series->key, series);
     family->set->series_count++;
+    return series;
+}
+
+static void *find_series(struct lt_metric_family *family, const lt_str *values)
+{
+    char small[2048];
+    char *key = small;
+    size_t len = write_key(family, values, small, sizeof(small));
+    if (len == SIZE_MAX) {
+        size_t room = (size_t)family->desc.label_count * (LT_METRIC_VALUE_MAX + 1);
+        key = lt_malloc(room);
+        len = write_key(family, values, key, room);
+    }
+    struct lt_metric_series *series = find_or_make(family, lt_str_make(key, len));
+    if (key != small)
+        free(key);
     return series->value;
 }
 
@@ -213,7 +225,7 @@ static uint32_t remove_from(struct lt_metric_family *family, lt_str label, lt_st
             if (!lt_str_eq(series->labels[i], value))
                 continue;
             lt_map_remove(&family->series, series->key);
-            free_series(series);
+            free(series);
             removed++;
         }
     }
@@ -253,11 +265,8 @@ static void merge_family(struct lt_metric_set *dst, const struct lt_metric_famil
         const struct lt_metric_series *series = src->series.entries[i].value;
         add_value(family, find_series(family, series->labels), series->value);
     }
-    if (src->overflow == NULL)
-        return;
-    if (family->overflow == NULL)
-        family->overflow = make_series(family, NULL);
-    add_value(family, family->overflow->value, src->overflow->value);
+    if (src->overflow != NULL)
+        add_value(family, overflow_of(family)->value, src->overflow->value);
 }
 
 void lt_metric_set_merge(struct lt_metric_set *dst, const struct lt_metric_set *src)

@@ -87,9 +87,13 @@ struct lt_metric_desc {
 struct lt_metric_set;
 struct lt_metric_family;
 
-enum { LT_METRIC_LABELS_MAX = 48, LT_METRIC_VALUE_MAX = 1024 /* bytes of a label value; longer ones are cut */ };
+enum { LT_METRIC_LABELS_MAX = 48, LT_METRIC_VALUE_MAX = 1024 };
 
-/* series_max: of all families together. Beyond it a family's new series all count in one, whose labels say "overflow". */
+/*
+ * Label values may be strangers' bytes: they are cut to LT_METRIC_VALUE_MAX bytes, and where they are no UTF-8 each byte
+ * outside ASCII becomes '?' (one bad byte would cost the whole scrape).
+ * series_max: of all families together. Beyond it a family's new series all count in one, whose labels say "overflow".
+ */
 struct lt_metric_set *lt_metric_set_new(uint32_t series_max);
 void lt_metric_set_free(struct lt_metric_set **set);
 
@@ -142,7 +146,7 @@ LT_MUST lt_rc lt_metric_render(const struct lt_metric_set *set, lt_metric_form f
                                struct lt_metric_cursor *cursor, size_t part_bytes, struct lt_buf *out);
 void lt_metric_cursor_fini(struct lt_metric_cursor *cursor);
 
-/* A number as Prometheus writes it: shortest form that reads back the same; "+Inf", "-Inf", "NaN". */
+/* A number as Envoy writes it for Prometheus: digits enough to read back the same, no exponent below 1e15; "+Inf", "-Inf", "NaN". */
 lt_str lt_metric_number(double value, char out[32]);
 
 #endif

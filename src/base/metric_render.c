@@ -16,7 +16,7 @@ lt_str lt_metric_number(double value, char out[32])
         return LT_STR("NaN");
     if (isinf(value))
         return value > 0 ? LT_STR("+Inf") : LT_STR("-Inf");
-    for (int digits = 6; digits <= 17; digits++) {
+    for (int digits = 15; digits <= 17; digits++) {
         snprintf(out, 32, "%.*g", digits, value);
         if (strtod(out, NULL) == value)
             break;
@@ -26,15 +26,16 @@ lt_str lt_metric_number(double value, char out[32])
 
 static lt_rc put_escaped(struct lt_buf *out, lt_str text)
 {
+    size_t plain = 0;
     for (size_t i = 0; i < text.len; i++) {
         char c = text.ptr[i];
-        lt_rc rc = c == '\\'   ? lt_buf_append(out, "\\\\", 2)
-                   : c == '"'  ? lt_buf_append(out, "\\\"", 2)
-                   : c == '\n' ? lt_buf_append(out, "\\n", 2)
-                               : lt_buf_append(out, &c, 1);
-        LT_TRY(rc);
+        if (c != '\\' && c != '"' && c != '\n')
+            continue;
+        LT_TRY(lt_buf_append(out, text.ptr + plain, i - plain));
+        LT_TRY(lt_buf_append(out, c == '\n' ? "\\n" : c == '"' ? "\\\"" : "\\\\", 2));
+        plain = i + 1;
     }
-    return LT_OK;
+    return lt_buf_append(out, text.ptr + plain, text.len - plain);
 }
 
 /* {a="x",b="y"}; le is put last when it is not NULL. */
