@@ -96,6 +96,7 @@ static void end_soon(struct lt_grpc_call *call, lt_grpc_code code, lt_str messag
     }
     call->state = CALL_ENDED;
     call->is_aborted = true;
+    call->inbox.is_closed = true;
     lt_list_remove(&call->link);
     lt_list_push_back(&call->channel->ended, &call->link);
     lt_grpc_channel_kick(call->channel);

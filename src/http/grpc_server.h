@@ -42,7 +42,7 @@ struct lt_grpc_handler {
     /* is_writable said no, and there is room again. */
     void (*on_writable)(struct lt_grpc_stream *stream);
     /*
-     * Last and once. LT_GRPC_OK: finish() went out whole; CANCELLED: the client gave up; DEADLINE_EXCEEDED; UNAVAILABLE: the
+     * Last and once. LT_GRPC_OK: all that was sent, and finish(), is on its way; CANCELLED: the client gave up; DEADLINE_EXCEEDED; UNAVAILABLE: the
      * connection was lost; others: what the server answered by itself (limits, framing).
      */
     void (*on_closed)(struct lt_grpc_stream *stream, lt_grpc_code code);

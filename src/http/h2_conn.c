@@ -205,9 +205,10 @@ void lt_h2_conn_shutdown_notice(struct lt_h2_conn *conn)
 
 void lt_h2_conn_goaway(struct lt_h2_conn *conn, uint32_t code, lt_str debug)
 {
+    int32_t last_id = nghttp2_session_get_last_proc_stream_id(conn->session);
     conn->has_sent_goaway = true;
-    nghttp2_submit_goaway(conn->session, NGHTTP2_FLAG_NONE,
-                          nghttp2_session_get_last_proc_stream_id(conn->session), code,
+    conn->own_goaway_last_id = (uint32_t)last_id;
+    nghttp2_submit_goaway(conn->session, NGHTTP2_FLAG_NONE, last_id, code,
                           (const uint8_t *)debug.ptr, debug.len);
 }
 

@@ -84,6 +84,7 @@ struct lt_h2_conn {
     size_t stream_count;
     uint64_t now_ns;                 /* of the last feed */
     uint32_t goaway_last_id;         /* the peer's, when has_peer_goaway */
+    uint32_t own_goaway_last_id;     /* ours, when has_sent_goaway */
     lt_rc failed;                    /* LT_OK, or what feed says from now on */
     bool has_peer_settings : 1;
     bool has_peer_goaway : 1;

@@ -199,7 +199,8 @@ static lt_h2_end end_of(const struct lt_h2_conn *conn, const struct lt_h2_stream
         return LT_H2_END_UNPROCESSED;
     if (stream->closes_after_end && stream->is_reset && code == LT_H2_NO_ERROR)
         return LT_H2_END_CLEAN;
-    if (stream->is_reset || stream->is_reset_by_rule)
+    bool is_cut_off = conn->opts.is_server && conn->has_sent_goaway && stream->id > conn->own_goaway_last_id;
+    if (stream->is_reset || stream->is_reset_by_rule || is_cut_off)
         return LT_H2_END_RESET_LOCAL;
     return code == LT_H2_NO_ERROR && !is_half_open ? LT_H2_END_CLEAN : LT_H2_END_RESET_PEER;
 }
