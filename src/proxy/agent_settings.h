@@ -28,6 +28,7 @@ struct px_agent_settings {
     /* the node */
     lt_str node_id, node_cluster, locality;
     struct lt_doc metadata;      /* an object */
+    struct lt_doc annotations;   /* of the pod; an object of strings */
     struct lt_doc proxy_config;  /* the effective one; an object */
     /* the control plane */
     lt_str discovery_host;
@@ -83,6 +84,16 @@ struct px_agent_sources {
 /* The error names variable or file, and the line inside. */
 LT_MUST lt_rc px_agent_settings_read(struct lt_arena *arena, const struct px_agent_sources *sources,
                                      struct px_agent_settings *ret_settings, struct lt_err *err);
+
+/* --- agent_node.c, called by px_agent_settings_read --- */
+
+/* A file of the downward API, lines of key="quoted", as an object of strings; empty when there is no such file. */
+struct lt_doc px_agent_read_downward(struct lt_arena *arena, const struct px_agent_sources *sources, const char *path);
+/* Fills node_id, node_cluster, locality and metadata; everything else is there already. */
+LT_MUST lt_rc px_agent_read_node(struct lt_arena *arena, const struct px_agent_sources *sources,
+                                 struct px_agent_settings *settings, struct lt_err *err);
+
+/* --- what is made of them --- */
 
 /* envoy.config.core.v3.Node of these settings as a document in Envoy's JSON. */
 struct lt_doc px_agent_node_doc(struct lt_arena *arena, const struct px_agent_settings *settings);

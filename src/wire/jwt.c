@@ -4,7 +4,6 @@
 #include "wire/jwt.h"
 
 #include "wire/base64.h"
-#include "wire/doc_build.h"
 #include "wire/json.h"
 
 enum { DEPTH_MAX = 16, NODES_MAX = 4096, JWKS_NODES_MAX = 16384 };

@@ -13,7 +13,6 @@
 #include "control/ca.h"
 #include "control/ca_authn.h"
 #include "control/ca_store.h"
-#include "wire/doc_build.h"
 
 static const int64_t NOW_S = 1790000000;
 static const char *const IDENTITY = "spiffe://cluster.local/ns/shop/sa/frontend";

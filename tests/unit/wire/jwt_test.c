@@ -8,7 +8,6 @@
 #include <cmocka.h>
 
 #include "wire/base64.h"
-#include "wire/doc_build.h"
 #include "wire/jwt.h"
 
 enum { NOW_S = 1700000000 };
