@@ -387,6 +387,7 @@ static void on_ready(struct lt_io *io, uint32_t events)
 {
     struct px_conn *conn = LT_CONTAINER_OF(io, struct px_conn, io);
     conn->can_read |= (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
+    conn->in.end_is_near |= (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
     conn->can_write |= (events & EPOLLOUT) != 0;
     if (conn->transport.tls != NULL)
         conn->can_read = conn->can_write = true;

@@ -48,6 +48,7 @@ enum { PX_BLOCK_BYTES = 16 * 1024 };
 struct px_input {
     char *data; /* owned; NULL: none */
     uint32_t cap, floor, pos, end;
+    bool end_is_near; /* epoll said that the peer has ended: no edge will come for it again, so read until it is seen */
 };
 
 static inline lt_str px_input_unread(const struct px_input *in)

@@ -164,6 +164,7 @@ static void on_ready(struct lt_io *io, uint32_t events)
 {
     struct px_upstream *up = LT_CONTAINER_OF(io, struct px_upstream, io);
     up->can_read |= (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
+    up->in.end_is_near |= (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
     up->can_write |= (events & EPOLLOUT) != 0;
     if (up->transport.tls != NULL)
         up->can_read = up->can_write = true; /* either direction may have been waiting for the other */

@@ -119,7 +119,7 @@ lt_rc px_input_read(struct px_worker *worker, struct px_input *in, struct lt_tra
     if (rc == LT_OK) {
         in->end += (uint32_t)got;
         /* a short read of a plain socket has emptied it; the next edge will come */
-        if (transport->tls == NULL && got < room)
+        if (transport->tls == NULL && got < room && !in->end_is_near)
             *can_read = false;
     } else if (rc == LT_AGAIN) {
         *can_read = false;
@@ -144,7 +144,7 @@ void px_input_free(struct px_worker *worker, struct px_input *in)
 {
     if (in->data != NULL)
         give_block(worker, in->data, in->cap);
-    *in = (struct px_input){0};
+    *in = (struct px_input){.end_is_near = in->end_is_near};
 }
 
 char *px_input_detach(struct px_worker *worker, struct px_input *in)
