@@ -142,14 +142,29 @@ static lt_rc make_validation(struct px_build *build, const Xds__CertificateValid
     return LT_OK;
 }
 
+/*
+ * Protocols that this proxy does not speak yet are neither offered nor accepted: whoever negotiated "istio-peer-exchange" would find
+ * its peer's preface missing, or take ours for payload; an "h2" that we accept would be answered in HTTP/1.1.
+ */
+static void make_alpn(struct px_build *build, const Xds__CommonTlsContext *common, struct px_tls_conf *conf)
+{
+    lt_str *names = lt_arena_make_n(build->arena, lt_str, common->n_alpn_protocols);
+    for (size_t i = 0; i < common->n_alpn_protocols; i++) {
+        lt_str name = lt_str_of(common->alpn_protocols[i]);
+        if (lt_str_eqz(name, "istio-peer-exchange") || lt_str_eqz(name, "h2") || lt_str_eqz(name, "istio-h2"))
+            continue;
+        names[conf->alpn_count++] = lt_arena_str(build->arena, name);
+    }
+    conf->alpn = names;
+}
+
 static lt_rc make_common(struct px_build *build, const Xds__CommonTlsContext *common, struct px_tls_conf *conf)
 {
     if (common == NULL)
         return LT_OK;
     LT_TRY(make_params(build, common->tls_params, conf));
     LT_TRY(make_certificate(build, common, conf));
-    conf->alpn_count = common->n_alpn_protocols;
-    LT_TRY(px_make_strings(build, common->alpn_protocols, common->n_alpn_protocols, &conf->alpn));
+    make_alpn(build, common, conf);
     if (common->custom_handshaker != NULL)
         return px_unsupported(build, "custom_handshaker", "is not supported");
     switch (common->validation_context_type_case) {

@@ -1,0 +1,18 @@
+/*
+ * proxy/xds_kinds.h - how each kind of resource is called on the wire and in messages.
+ */
+#ifndef LT_PROXY_XDS_KINDS_H
+#define LT_PROXY_XDS_KINDS_H
+
+#include "proxy/conf.h"
+
+struct px_xds_kind {
+    const char *type_url;
+    bool is_wildcard;
+    const char *stat_prefix; /* Envoy's: "cluster_manager.cds" */
+    const char *nack_prefix; /* in front of the refused names, as Envoy writes it */
+};
+
+extern const struct px_xds_kind px_xds_kinds[PX_RESOURCE_KINDS];
+
+#endif
