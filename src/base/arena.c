@@ -73,11 +73,13 @@ void lt_arena_free(struct lt_arena **pointer)
     free(arena);
 }
 
-void lt_arena_wipe_free(struct lt_arena **arena)
+void lt_arena_wipe_free(struct lt_arena **pointer)
 {
-    for (struct block *block = *arena == NULL ? NULL : (*arena)->newest; block != NULL; block = block->older)
+    struct lt_arena *arena = *pointer;
+    *pointer = NULL;
+    for (struct block *block = arena == NULL ? NULL : arena->newest; block != NULL; block = block->older)
         explicit_bzero(block->data, block->size);
-    lt_arena_free(arena);
+    lt_arena_free(&arena);
 }
 
 static char *take(struct lt_arena *arena, size_t size, size_t align)

@@ -1,6 +1,8 @@
 /*
  * http/server.c - the small HTTP/1.1 server: connections, one exchange at a time on each.
- * A connection reads a head and a body, hands the exchange to the handler, and writes what it replies. Start at: run().
+ * A connection reads a head and a body, hands the exchange to the handler, and writes what it replies. One timer a
+ * connection: idle, one request, or one write without progress. Start at: run().
+ * Trust: clients are strangers.
  */
 #include "http/server.h"
 
@@ -10,20 +12,32 @@
 
 enum {
     HEAD_BYTES_MAX = 32 * 1024,
+    READ_BYTES = 4096,
     REPLY_BYTES_MAX = 128 << 20,
     STREAM_LOW_BYTES = 64 * 1024,
     STREAM_BUFFER_MAX = 256 * 1024,
+    STREAM_BYTES_PER_TURN = 1 << 20, /* a fast reader must not keep the loop */
     ACCEPTS_PER_TURN = 16,
-    REPLY_HEADERS_MAX = 16,
+    ACCEPT_PAUSE_MS = 100,  /* when descriptors have run out */
+    LINGER_MS = 1000,       /* how long, and */
+    LINGER_BYTES = 1 << 20, /* how much a refused client may still send, so that it gets to read why */
+    KEEP_BYTES = 4096,      /* of buffers on an idle connection */
 };
 
-static const uint64_t MS = 1000000;
+static const struct lt_h1_limits limits = {
+    .head_bytes_max = HEAD_BYTES_MAX,
+    .headers_max = LT_HEADERS_COUNT_MAX,
+    .chunk_ext_bytes_max = 1024,
+    .trailer_bytes_max = 4096,
+    .trailers_max = 16,
+};
 
-typedef enum { READ_HEAD, READ_BODY, HANDLING, WRITING, STREAMING, CLOSED } conn_state;
+typedef enum { READ_HEAD, READ_BODY, HANDLING, WRITING, STREAMING, LINGERING, CLOSED } conn_state;
 
 struct server_listener {
     struct lt_server *server;
     struct lt_io io;
+    struct lt_timer pause;
 };
 
 struct lt_server {
@@ -40,8 +54,8 @@ struct lt_server {
 
 struct conn {
     struct lt_list link;
-    struct lt_server *server; /* NULL once the server is gone */
-    struct lt_loop *loop;
+    struct lt_server *server; /* borrowed; NULL once it is gone */
+    struct lt_loop *loop;     /* borrowed */
     struct lt_transport transport;
     struct lt_io io;
     struct lt_timer timer;
@@ -55,6 +69,7 @@ struct conn {
     struct lt_exchange exchange;
     struct lt_headers reply_headers;
     struct lt_stream_source *source; /* while STREAMING */
+    size_t lingered;      /* bytes thrown away while LINGERING */
     bool keep_alive;
     bool is_handling; /* the handler has the exchange */
     bool is_inside;   /* inside the handler's call: the reply only notes, run() goes on */
@@ -101,7 +116,7 @@ static void close_conn(struct conn *conn)
 
 static void set_timeout(struct conn *conn, uint32_t ms)
 {
-    lt_loop_timer_set(conn->loop, &conn->timer, ms * MS);
+    lt_loop_timer_set(conn->loop, &conn->timer, ms * LT_NS_PER_MS);
 }
 
 /* --- writing --- */
@@ -115,7 +130,8 @@ static lt_rc flush(struct conn *conn)
         size_t put = 0;
         LT_TRY(lt_transport_writev(&conn->transport, &iov, 1, &put));
         lt_buf_consume(&conn->out, put);
-        set_timeout(conn, conn->server->opts.write_timeout_ms);
+        if (conn->state == WRITING || conn->state == STREAMING)
+            set_timeout(conn, conn->server->opts.write_timeout_ms);
     }
     return LT_OK;
 }
@@ -123,6 +139,7 @@ static lt_rc flush(struct conn *conn)
 static lt_rc write_head(struct conn *conn, unsigned status, const char *content_type, lt_h1_body body, uint64_t length)
 {
     struct lt_headers *headers = &conn->reply_headers;
+    set_timeout(conn, conn->server->opts.write_timeout_ms);
     char *date = lt_arena_bytes(conn->arena, LT_HTTP_DATE_LEN + 1);
     lt_http_date_format(lt_env_wall_ns(lt_loop_env(conn->loop)), date);
     if (content_type != NULL)
@@ -209,6 +226,7 @@ void lt_exchange_reply_stream(struct lt_exchange *exchange, unsigned status, con
         return;
     }
     conn->source = source;
+    conn->state = STREAMING;
     bool is_chunked = conn->head.minor == 1;
     conn->keep_alive = conn->keep_alive && is_chunked;
     bool is_head = conn->head.method_id == LT_METHOD_HEAD;
@@ -217,22 +235,27 @@ void lt_exchange_reply_stream(struct lt_exchange *exchange, unsigned status, con
         close_conn(conn);
         return;
     }
-    conn->state = is_head ? WRITING : STREAMING;
-    if (is_head)
+    if (is_head) {
         end_source(conn);
+        conn->state = WRITING;
+    }
     go_on(conn);
 }
 
+/* One part more; LT_EOF after the last. A source that gives nothing would be asked for ever: it is broken off. */
 static lt_rc produce(struct conn *conn)
 {
     struct lt_buf part;
+    bool is_chunked = conn->head.minor == 1;
     lt_buf_init(&part, STREAM_BUFFER_MAX);
     lt_rc rc = conn->source->produce(conn->source, &part);
+    lt_str text = lt_buf_str(&part);
     lt_rc put = LT_OK;
+    if (rc == LT_OK && text.len == 0)
+        rc = LT_E_BAD;
     if (rc == LT_OK || rc == LT_EOF)
-        put = conn->head.minor == 1 ? lt_h1_write_chunk(&conn->out, lt_buf_str(&part))
-                                    : lt_buf_append_str(&conn->out, lt_buf_str(&part));
-    if (rc == LT_EOF && put == LT_OK && conn->head.minor == 1)
+        put = is_chunked ? lt_h1_write_chunk(&conn->out, text) : lt_buf_append_str(&conn->out, text);
+    if (rc == LT_EOF && put == LT_OK && is_chunked)
         put = lt_h1_write_last_chunk(&conn->out, NULL);
     lt_buf_fini(&part);
     return put != LT_OK ? put : rc;
@@ -240,7 +263,7 @@ static lt_rc produce(struct conn *conn)
 
 static lt_rc run_stream(struct conn *conn)
 {
-    for (;;) {
+    for (size_t made = 0; made < STREAM_BYTES_PER_TURN;) {
         LT_TRY(flush(conn));
         if (conn->source == NULL)
             return LT_OK;
@@ -251,7 +274,9 @@ static lt_rc run_stream(struct conn *conn)
             else if (rc != LT_OK)
                 return rc;
         }
+        made += lt_buf_len(&conn->out);
     }
+    return LT_AGAIN; /* the socket is still writable: the next turn goes on */
 }
 
 /* --- reading --- */
@@ -260,9 +285,12 @@ static lt_rc fill(struct conn *conn)
 {
     char *at = NULL;
     size_t got = 0;
-    LT_TRY(lt_buf_reserve(&conn->in, 4096, &at));
-    LT_TRY(lt_transport_read(&conn->transport, at, 4096, &got));
+    bool was_empty = lt_buf_len(&conn->in) == 0;
+    LT_TRY(lt_buf_reserve(&conn->in, READ_BYTES, &at));
+    LT_TRY(lt_transport_read(&conn->transport, at, READ_BYTES, &got));
     lt_buf_commit(&conn->in, got);
+    if (conn->state == READ_HEAD && was_empty) /* the request has begun: all of it must come in this time */
+        set_timeout(conn, conn->server->opts.request_timeout_ms);
     return LT_OK;
 }
 
@@ -271,7 +299,6 @@ static void begin_handling(struct conn *conn)
     struct lt_exchange *exchange = &conn->exchange;
     ptrdiff_t mark = lt_str_find_char(conn->head.path, '?');
     lt_str path = conn->head.path;
-    conn->keep_alive = conn->head.keep_alive;
     exchange->method = conn->head.method;
     exchange->path = mark < 0 ? path : lt_str_slice(path, 0, (size_t)mark);
     exchange->query = mark < 0 ? LT_STR_NULL : lt_str_from(path, (size_t)mark + 1);
@@ -290,9 +317,9 @@ static void begin_handling(struct conn *conn)
 static void refuse(struct conn *conn, unsigned status)
 {
     conn->keep_alive = false;
-    conn->is_handling = true;
-    lt_str reason = lt_str_of(lt_http_reason(status));
-    lt_exchange_replyf(&conn->exchange, status, "%.*s\n", LT_STR_ARG(reason));
+    conn->is_handling = conn->is_inside = true;
+    lt_exchange_replyf(&conn->exchange, status, "%s\n", lt_http_reason(status));
+    conn->is_inside = false;
 }
 
 /* Slices of the head must outlive the input buffer's moves: the head's bytes are copied once. */
@@ -304,6 +331,11 @@ static lt_rc read_head(struct conn *conn)
         return fill(conn);
     if (rc != LT_OK) {
         refuse(conn, lt_h1_error_status(conn->parser.error));
+        return LT_OK;
+    }
+    conn->keep_alive = conn->head.keep_alive;
+    if (conn->head.body == LT_H1_BODY_LENGTH && conn->head.content_length > conn->server->opts.body_bytes_max) {
+        refuse(conn, 413);
         return LT_OK;
     }
     lt_headers_own(&conn->head.headers);
@@ -336,7 +368,7 @@ static lt_rc read_body(struct conn *conn)
         return LT_OK;
     }
     if (rc != LT_OK) {
-        refuse(conn, 400);
+        refuse(conn, lt_h1_error_status(conn->parser.error));
         return LT_OK;
     }
     lt_buf_consume(&conn->in, piece.used);
@@ -349,7 +381,10 @@ static void begin_head(struct conn *conn)
 {
     lt_arena_reset(conn->arena);
     lt_buf_clear(&conn->body, 0);
-    lt_h1_head_init(&conn->head, conn->arena, NULL);
+    lt_buf_clear(&conn->out, KEEP_BYTES);
+    if (lt_buf_len(&conn->in) == 0)
+        lt_buf_clear(&conn->in, KEEP_BYTES);
+    lt_h1_head_init(&conn->head, conn->arena, &limits);
     lt_headers_init(&conn->reply_headers, conn->arena, 0, 0);
     conn->state = READ_HEAD;
     bool has_begun = lt_buf_len(&conn->in) > 0;
@@ -360,11 +395,23 @@ static lt_rc written(struct conn *conn)
 {
     if (!conn->keep_alive) {
         (void)lt_transport_shutdown_write(&conn->transport);
-        return LT_EOF;
+        conn->state = LINGERING;
+        set_timeout(conn, LINGER_MS);
+        return LT_OK;
     }
     lt_h1_next_message(&conn->parser);
     begin_head(conn);
     return LT_OK;
+}
+
+/* Closing with unread bytes in the socket would reset the connection, and the reply would be lost on its way. */
+static lt_rc linger(struct conn *conn)
+{
+    char waste[READ_BYTES];
+    size_t got = 0;
+    LT_TRY(lt_transport_read(&conn->transport, waste, sizeof(waste), &got));
+    conn->lingered += got;
+    return conn->lingered > LINGER_BYTES ? LT_EOF : LT_OK;
 }
 
 static lt_rc step(struct conn *conn)
@@ -375,57 +422,56 @@ static lt_rc step(struct conn *conn)
     case HANDLING: return LT_AGAIN;
     case WRITING: LT_TRY(flush(conn)); return written(conn);
     case STREAMING: LT_TRY(run_stream(conn)); return written(conn);
-    case CLOSED: return LT_AGAIN;
+    case LINGERING: return linger(conn);
+    case CLOSED: break;
     }
-    return LT_AGAIN;
+    LT_UNREACHABLE();
 }
 
-/* What is watched: while a handler works only the connection's errors; else what the state waits for. */
-static void watch(struct conn *conn)
+/* While a handler works only the connection's errors are watched; else what the state waits for, by TLS's leave. */
+static uint32_t wanted_events(const struct conn *conn)
 {
-    uint32_t events = conn->state == READ_HEAD || conn->state == READ_BODY ? EPOLLIN
-                      : conn->state == HANDLING                            ? 0
-                                                                           : EPOLLOUT;
-    if (conn->transport.tls != NULL && events != 0)
-        events |= (conn->transport.wants_write ? EPOLLOUT : 0) | (conn->transport.wants_read ? EPOLLIN : 0);
-    lt_loop_io_set(conn->loop, &conn->io, events);
+    const struct lt_transport *transport = &conn->transport;
+    switch (conn->state) {
+    case HANDLING: return 0;
+    case WRITING:
+    case STREAMING: return transport->tls != NULL && transport->wants_read ? EPOLLIN : EPOLLOUT;
+    default: break;
+    }
+    if (transport->tls != NULL && transport->wants_write)
+        return EPOLLOUT;
+    return lt_buf_len(&conn->out) > 0 ? EPOLLIN | EPOLLOUT : EPOLLIN; /* a "100 Continue" that did not fit */
+}
+
+static lt_rc shake_hands(struct conn *conn)
+{
+    if (conn->has_handshake)
+        return LT_OK;
+    LT_TRY(lt_transport_handshake(&conn->transport));
+    conn->has_handshake = true;
+    return LT_OK;
 }
 
 static void run(struct conn *conn)
 {
-    if (!conn->has_handshake) {
-        lt_rc rc = lt_transport_handshake(&conn->transport);
-        conn->has_handshake = rc == LT_OK;
-        if (rc != LT_OK && rc != LT_AGAIN) {
-            close_conn(conn);
-            return;
-        }
-        if (rc == LT_AGAIN) {
-            lt_loop_io_set(conn->loop, &conn->io, conn->transport.wants_write ? EPOLLOUT : EPOLLIN);
-            return;
-        }
-    }
-    lt_rc rc = LT_OK;
+    lt_rc rc = shake_hands(conn);
     while (rc == LT_OK && conn->state != CLOSED)
         rc = step(conn);
     if (conn->state == CLOSED)
         return;
-    if (rc != LT_AGAIN)
-        close_conn(conn);
+    if (rc == LT_AGAIN)
+        lt_loop_io_set(conn->loop, &conn->io, wanted_events(conn));
     else
-        watch(conn);
+        close_conn(conn);
 }
 
 static void on_ready(struct lt_io *io, uint32_t events)
 {
     struct conn *conn = LT_CONTAINER_OF(io, struct conn, io);
-    if (conn->state == HANDLING && (events & (EPOLLERR | EPOLLHUP)) != 0) {
+    if (conn->state == HANDLING && (events & (EPOLLERR | EPOLLHUP)) != 0)
         close_conn(conn);
-        return;
-    }
-    if (conn->state == READ_HEAD && lt_buf_len(&conn->in) == 0 && conn->server != NULL)
-        set_timeout(conn, conn->server->opts.request_timeout_ms);
-    run(conn);
+    else
+        run(conn);
 }
 
 static void on_timeout(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
@@ -455,8 +501,8 @@ static void accept_conn(struct lt_server *server, int fd, const struct lt_addr *
     conn->io.fd = fd;
     lt_timer_init(&conn->timer, on_timeout);
     lt_task_init(&conn->free_task, free_conn);
-    lt_h1_parser_init(&conn->parser, false, NULL);
-    lt_buf_init(&conn->in, HEAD_BYTES_MAX + server->opts.body_bytes_max);
+    lt_h1_parser_init(&conn->parser, false, &limits);
+    lt_buf_init(&conn->in, HEAD_BYTES_MAX + 2 * READ_BYTES);
     lt_buf_init(&conn->out, REPLY_BYTES_MAX);
     lt_buf_init(&conn->body, server->opts.body_bytes_max);
     conn->arena = lt_arena_new(2048, 0);
@@ -464,7 +510,22 @@ static void accept_conn(struct lt_server *server, int fd, const struct lt_addr *
     lt_list_push_back(&server->conns, &conn->link);
     server->count++;
     begin_head(conn);
+    if (server->opts.tls != NULL)
+        set_timeout(conn, server->opts.request_timeout_ms); /* for the handshake and the first byte */
     lt_loop_io_set(conn->loop, &conn->io, EPOLLIN);
+}
+
+/* The socket stays readable, and would be reported turn after turn. */
+static void pause_accepting(struct server_listener *listener)
+{
+    lt_loop_io_del(listener->server->loop, &listener->io);
+    lt_loop_timer_set(listener->server->loop, &listener->pause, ACCEPT_PAUSE_MS * LT_NS_PER_MS);
+}
+
+static void on_pause_end(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
+{
+    struct server_listener *listener = LT_CONTAINER_OF(timer, struct server_listener, pause);
+    lt_loop_io_set(listener->server->loop, &listener->io, EPOLLIN);
 }
 
 static void on_accept(struct lt_io *io, uint32_t events LT_UNUSED)
@@ -473,8 +534,12 @@ static void on_accept(struct lt_io *io, uint32_t events LT_UNUSED)
     for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
         int fd = -1;
         struct lt_addr peer;
-        if (lt_sock_accept(io->fd, &fd, &peer) != LT_OK)
+        lt_rc rc = lt_sock_accept(io->fd, &fd, &peer);
+        if (rc != LT_OK) {
+            if (rc != LT_AGAIN)
+                pause_accepting(listener);
             return;
+        }
         if (listener->server->count >= listener->server->opts.connections_max) {
             struct lt_transport refused;
             lt_transport_init_raw(&refused, fd);
@@ -514,6 +579,7 @@ lt_rc lt_server_listen(struct lt_server *server, const struct lt_addr *addr, con
     struct server_listener *listener = lt_new(struct server_listener);
     listener->server = server;
     lt_io_init(&listener->io, on_accept);
+    lt_timer_init(&listener->pause, on_pause_end);
     listener->io.fd = fd;
     server->listeners[server->listener_count++] = listener;
     lt_loop_io_set(server->loop, &listener->io, EPOLLIN);
@@ -525,6 +591,7 @@ static void close_listeners(struct lt_server *server)
     for (size_t i = 0; i < server->listener_count; i++) {
         struct server_listener *listener = server->listeners[i];
         struct lt_transport socket;
+        lt_loop_timer_cancel(server->loop, &listener->pause);
         lt_loop_io_del(server->loop, &listener->io);
         lt_transport_init_raw(&socket, listener->io.fd);
         lt_transport_fini(&socket);
@@ -562,9 +629,10 @@ void lt_server_free(struct lt_server **pointer)
         struct conn *conn = lt_list_first(&server->conns, struct conn, link);
         close_conn(conn);
         conn->server = NULL;
+        if (conn->is_inside || conn->is_handling)
+            continue; /* its memory goes with the turn, or with the reply */
         lt_task_cancel(&conn->free_task);
-        if (!conn->is_handling)
-            free_conn(&conn->free_task);
+        free_conn(&conn->free_task);
     }
     lt_tls_ctx_unref(&server->opts.tls);
     free(server);

@@ -36,7 +36,7 @@ struct lt_server_opts {
     size_t body_bytes_max;       /* of a request; 0: 64 KiB. Beyond: 413 */
     uint32_t connections_max;    /* 0: 256. Beyond: closed at once */
     uint32_t idle_timeout_ms;    /* between requests; 0: 60 s */
-    uint32_t request_timeout_ms; /* from the first byte of a request to its last; 0: 15 s. Then 408 */
+    uint32_t request_timeout_ms; /* from the first byte of a request to its last, and for a TLS handshake; 0: 15 s. Then 408 */
     uint32_t write_timeout_ms;   /* without any progress in writing; 0: 30 s */
     struct lt_tls_ctx *tls;      /* NULL: plain. A count is taken */
 };
@@ -61,9 +61,9 @@ void lt_exchange_reply(struct lt_exchange *exchange, unsigned status, const char
 void lt_exchange_replyf(struct lt_exchange *exchange, unsigned status, const char *fmt, ...) LT_PRINTF(3, 4);
 
 /*
- * A reply of unknown length, made as fast as the client takes it. produce appends some (aim: 16 to 64 KiB) and returns
- * LT_OK, or LT_EOF when that was the last; anything else breaks the connection off, so that the client can tell. done is
- * called once, last, also when the client went away.
+ * A reply of unknown length, made as fast as the client takes it. produce appends some (never nothing; aim: 16 to 64 KiB,
+ * at most 256) and returns LT_OK, or LT_EOF when that was the last; anything else breaks the connection off, so that the
+ * client can tell. done is called once, last, also when the client went away.
  */
 struct lt_stream_source {
     lt_rc (*produce)(struct lt_stream_source *source, struct lt_buf *out);
