@@ -147,7 +147,7 @@ static lt_rc fill(struct lt_call *call)
 /* The connection ended while an answer was wanted. */
 static lt_rc ended_early(struct lt_call *call)
 {
-    bool has_begun = lt_buf_len(&call->in) > 0;
+    bool has_begun = call->state == CALL_READING_BODY || lt_buf_len(&call->in) > 0;
     return fail(call, LT_E_CLOSED, has_begun ? "connection closed inside the answer" : "connection closed without an answer");
 }
 
@@ -267,7 +267,7 @@ static bool is_target(lt_str target)
 
 static lt_rc add_headers(struct lt_headers *headers, const struct lt_call_opts *opts, lt_str host)
 {
-    LT_TRY(lt_headers_add_id(headers, LT_H_HOST, host));
+    LT_TRY(lt_headers_add(headers, LT_STR("Host"), host));
     for (size_t i = 0; i < opts->header_count; i++) {
         const struct lt_call_header *header = &opts->headers[i];
         if (!lt_http_is_token(header->name) || !lt_http_is_field_value(header->value))
