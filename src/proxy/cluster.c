@@ -63,21 +63,34 @@ static struct px_host *make_host(struct px_cluster *cluster, const struct lt_add
     return host;
 }
 
-static bool is_unused(const struct px_cluster *cluster)
+/* Hosts need no look: whoever holds one holds the cluster, too, by a connection or as a user. */
+static void free_if_unused(struct px_cluster *cluster)
 {
-    return cluster->is_gone && cluster->hosts.count == 0 && cluster->by_addr.count == 0 && cluster->cx_active == 0 &&
-           cluster->rq_active == 0 && cluster->pending == 0;
-}
-
-static void free_cluster(struct px_cluster *cluster)
-{
-    if (cluster->is_buried)
-        return; /* its memory lives to the end of the turn, and so may a late call */
-    cluster->is_buried = true;
+    if (!cluster->is_gone || cluster->users > 0 || cluster->cx_active > 0)
+        return;
+    lt_list_remove(&cluster->wake_link);
     lt_vec_fini(&cluster->hosts);
     lt_map_fini(&cluster->by_addr);
+    px_pin_drop(&cluster->pin);
     free(cluster->name);
     px_bury(cluster->worker, cluster);
+}
+
+struct px_cluster *px_cluster_take(struct px_cluster *cluster)
+{
+    cluster->users++;
+    return cluster;
+}
+
+void px_cluster_drop(struct px_cluster **cluster)
+{
+    struct px_cluster *dropped = *cluster;
+    *cluster = NULL;
+    if (dropped == NULL)
+        return;
+    LT_ASSERT(dropped->users > 0);
+    dropped->users--;
+    free_if_unused(dropped);
 }
 
 struct px_host *px_host_take(struct px_host *host)
@@ -203,6 +216,7 @@ struct px_cluster *px_cluster_get(struct px_worker *worker, lt_str name)
     cluster->worker = worker;
     cluster->name = lt_str_dupz(name);
     lt_list_init(&cluster->waiting);
+    lt_list_init(&cluster->wake_link);
     /* alt_stat_name ends with ';' in Istio's configurations, so that names with dots can be told apart */
     lt_str shown = entry->conf->alt_stat_name.len > 0 ? entry->conf->alt_stat_name : name;
     make_stats(cluster, shown);
@@ -211,17 +225,22 @@ struct px_cluster *px_cluster_get(struct px_worker *worker, lt_str name)
     return cluster;
 }
 
-static void retire(struct px_cluster *cluster)
+/* What is under way goes on with the last configuration; what waits is told that the cluster is not there. */
+static void retire(struct px_cluster *cluster, struct px_pin *before)
 {
+    px_cluster_take(cluster);
     cluster->is_gone = true;
+    cluster->pin = px_pin_take(before);
     while (cluster->hosts.count > 0)
         unlist_host(lt_vec_pop(&cluster->hosts));
     for (size_t i = 0; i < cluster->by_addr.count; i++)
         unlist_host(cluster->by_addr.entries[i].value);
     lt_map_fini(&cluster->by_addr);
+    px_cluster_wake(cluster);
+    px_cluster_drop(&cluster);
 }
 
-void px_clusters_update(struct px_worker *worker)
+void px_clusters_update(struct px_worker *worker, struct px_pin *before)
 {
     struct lt_vec gone = {0};
     for (size_t i = 0; i < worker->clusters.count; i++) {
@@ -235,8 +254,7 @@ void px_clusters_update(struct px_worker *worker)
     for (size_t i = 0; i < gone.count; i++) {
         struct px_cluster *cluster = gone.items[i];
         lt_map_remove(&worker->clusters, lt_str_of(cluster->name));
-        retire(cluster);
-        px_cluster_wake(cluster);
+        retire(cluster, before);
     }
     lt_vec_fini(&gone);
 }
@@ -246,18 +264,45 @@ void px_clusters_free(struct px_worker *worker)
     while (worker->clusters.count > 0) {
         struct px_cluster *cluster = worker->clusters.entries[0].value;
         lt_map_remove(&worker->clusters, lt_str_of(cluster->name));
-        retire(cluster);
-        free_cluster(cluster);
+        retire(cluster, worker->pin);
     }
     lt_map_fini(&worker->clusters);
 }
 
 void px_cluster_wake(struct px_cluster *cluster)
 {
-    if (!lt_list_is_empty(&cluster->waiting))
+    struct px_worker *worker = cluster->worker;
+    if (!lt_list_is_empty(&cluster->waiting) && !lt_list_is_linked(&cluster->wake_link)) {
+        lt_list_push_back(&worker->to_wake, &cluster->wake_link);
+        lt_loop_defer(worker->loop, &worker->wake);
+    }
+    free_if_unused(cluster);
+}
+
+/* Each of those that wait now gets one chance; who finds no room stands in line again. */
+static void wake_waiting(struct px_cluster *cluster)
+{
+    px_cluster_take(cluster);
+    for (uint32_t chances = cluster->pending; chances > 0 && !lt_list_is_empty(&cluster->waiting); chances--)
         px_http_wake_first(cluster);
-    if (is_unused(cluster))
-        free_cluster(cluster);
+    px_cluster_drop(&cluster);
+}
+
+void px_clusters_wake(struct lt_task *task)
+{
+    struct px_worker *worker = LT_CONTAINER_OF(task, struct px_worker, wake);
+    struct lt_list now;
+    lt_list_init(&now);
+    while (!lt_list_is_empty(&worker->to_wake)) {
+        struct lt_list *link = worker->to_wake.next;
+        lt_list_remove(link);
+        lt_list_push_back(&now, link);
+    }
+    while (!lt_list_is_empty(&now)) {
+        struct px_cluster *cluster = lt_list_first(&now, struct px_cluster, wake_link);
+        lt_list_remove(&cluster->wake_link);
+        wake_waiting(cluster);
+    }
 }
 
 /* --- choosing --- */

@@ -43,6 +43,7 @@ static lt_rc flush_up(struct px_request *request)
             up->can_write = false;
         if (rc != LT_OK)
             return rc;
+        request->has_reached_up = true;
         wrote(&request->up_out, &put);
         size_t part = LT_MIN(put, again.len);
         request->replayed += part;
@@ -176,6 +177,15 @@ static lt_rc forward_interim(struct px_request *request)
     return rc;
 }
 
+/* A tunnel gives its blocks back whenever it is idle; the log still wants the heads when it ends. */
+static void keep_heads(struct px_request *request)
+{
+    if (request->head_block == NULL)
+        request->head_block = px_input_detach(request->worker, &request->conn->in, 0);
+    if (request->rhead_block == NULL)
+        request->rhead_block = px_input_detach(request->worker, &request->up->in, 0);
+}
+
 /* LT_OK: go on. LT_AGAIN: another try is under way. */
 static lt_rc take_head(struct px_request *request)
 {
@@ -188,7 +198,7 @@ static lt_rc take_head(struct px_request *request)
     request->up_keeps_alive = head->keep_alive;
     if (px_request_retry_status(request))
         return LT_AGAIN;
-    request->rhead_block = px_input_detach(request->worker, &up->in);
+    request->rhead_block = px_input_detach(request->worker, &up->in, up->in.cap / 2);
     request->response_begun = true;
     request->response_begin_ns = px_now_ns(request->worker);
     request->details = "via_upstream";
@@ -198,6 +208,7 @@ static lt_rc take_head(struct px_request *request)
     request->response_parsed = head->body == LT_H1_BODY_NONE;
     if (head->body == LT_H1_BODY_TUNNEL) {
         request->state = PX_RQ_TUNNEL;
+        keep_heads(request);
         request->up_piece = LT_STR_NULL;
         px_conn_set_deadline(request->conn, request->hcm->stream_idle_timeout_ms);
     }
@@ -310,9 +321,8 @@ static lt_rc pump_down(struct px_request *request)
 
 static void upstream_broke(struct px_request *request)
 {
-    bool nothing_sent = lt_buf_len(&request->up_out) > 0 && request->bytes_received == 0 && request->wire_sent == 0;
     if (!request->response_begun &&
-        px_request_retry_failure(request, nothing_sent ? PX_FAIL_RESET_BEFORE : PX_FAIL_RESET))
+        px_request_retry_failure(request, request->has_reached_up ? PX_FAIL_RESET : PX_FAIL_RESET_BEFORE))
         return;
     px_request_reply(request, 503, PX_FLAG_UPSTREAM_TERMINATION,
                      "upstream_reset_before_response_started{connection_termination}",
@@ -338,10 +348,10 @@ static void finish(struct px_request *request)
 {
     request->state = PX_RQ_DONE;
     lt_loop_timer_cancel(request->worker->loop, &request->timer);
-    bool is_reusable = request->has_rhead && request->up_keeps_alive && request->is_sent;
+    /* the connection is given back after the report, which reads the head in its block */
+    request->up_is_reusable = request->has_rhead && request->up_keeps_alive && request->is_sent;
     if (!request->is_parsed)
         request->conn->is_closing = true;
-    px_request_leave_upstream(request, is_reusable);
 }
 
 void px_request_flow(struct px_request *request)

@@ -36,7 +36,7 @@ static lt_rc read_head(struct px_conn *conn)
         if (rc == LT_OK) {
             conn->in.pos += (uint32_t)used;
             conn->in.floor = conn->in.pos;
-            request->head_block = px_input_detach(conn->worker, &conn->in);
+            request->head_block = px_input_detach(conn->worker, &conn->in, conn->in.cap / 2);
             request->wire_received = used;
             px_request_start(request);
             return LT_OK;
@@ -82,6 +82,7 @@ static void finish(struct px_conn *conn)
     struct px_request *request = conn->request;
     bool is_last = conn->is_closing || !request->is_parsed || !request->head.keep_alive;
     px_request_report(request);
+    px_request_leave_upstream(request, request->up_is_reusable);
     px_request_free(request);
     conn->request = NULL;
     if (is_last) {

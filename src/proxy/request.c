@@ -12,6 +12,7 @@
 enum {
     REQUESTS_KEPT = 256,
     ARENA_CHUNK = 4096,
+    BUFFER_KEPT = 4096,
 };
 
 static void on_route_timeout(struct lt_timer *timer, uint64_t now_ns);
@@ -24,15 +25,20 @@ struct px_request *px_request_new(struct px_conn *conn)
     struct px_worker *worker = conn->worker;
     struct px_request *request = NULL;
     struct lt_arena *arena = NULL;
+    struct lt_buf up_out, down_out;
     if (!lt_list_is_empty(&worker->requests)) {
         request = lt_list_first(&worker->requests, struct px_request, wait_link);
         lt_list_remove(&request->wait_link);
         worker->request_count--;
         arena = request->arena;
+        up_out = request->up_out;
+        down_out = request->down_out;
         memset(request, 0, sizeof(*request));
     } else {
         request = lt_new(struct px_request);
         arena = lt_arena_new(ARENA_CHUNK, 0);
+        lt_buf_init(&up_out, 2 * PX_RQ_HEADS_MAX);
+        lt_buf_init(&down_out, 4 * PX_RQ_HEADS_MAX);
     }
     request->worker = worker;
     request->conn = conn;
@@ -45,8 +51,8 @@ struct px_request *px_request_new(struct px_conn *conn)
     lt_list_init(&request->wait_link);
     lt_timer_init(&request->timer, on_route_timeout);
     lt_timer_init(&request->try_timer, on_try_timer);
-    lt_buf_init(&request->up_out, 2 * PX_RQ_HEADS_MAX);
-    lt_buf_init(&request->down_out, 4 * PX_RQ_HEADS_MAX);
+    request->up_out = up_out;
+    request->down_out = down_out;
     lt_buf_init(&request->replay, PX_REPLAY_MAX);
     lt_h1_head_init(&request->head, arena, NULL);
     return request;
@@ -87,6 +93,13 @@ static void end_retry(struct px_request *request)
     request->counts_retry = false;
 }
 
+static void free_parts(struct px_request *request)
+{
+    lt_arena_free(&request->arena);
+    lt_buf_fini(&request->up_out);
+    lt_buf_fini(&request->down_out);
+}
+
 void px_request_free(struct px_request *request)
 {
     struct px_worker *worker = request->worker;
@@ -94,9 +107,10 @@ void px_request_free(struct px_request *request)
     end_retry(request);
     forget_hosts(request);
     lt_loop_timer_cancel(worker->loop, &request->timer);
+    px_cluster_drop(&request->cluster);
     px_pin_drop(&request->pin);
-    lt_buf_fini(&request->up_out);
-    lt_buf_fini(&request->down_out);
+    lt_buf_clear(&request->up_out, BUFFER_KEPT);
+    lt_buf_clear(&request->down_out, BUFFER_KEPT);
     lt_buf_fini(&request->replay);
     free(request->head_block);
     free(request->rhead_block);
@@ -106,7 +120,7 @@ void px_request_free(struct px_request *request)
         lt_list_push_front(&worker->requests, &request->wait_link);
         worker->request_count++;
     } else {
-        lt_arena_free(&request->arena);
+        free_parts(request);
         px_bury(worker, request);
     }
 }
@@ -116,7 +130,7 @@ void px_http_free_requests(struct px_worker *worker)
     while (!lt_list_is_empty(&worker->requests)) {
         struct px_request *request = lt_list_first(&worker->requests, struct px_request, wait_link);
         lt_list_remove(&request->wait_link);
-        lt_arena_free(&request->arena);
+        free_parts(request);
         free(request);
     }
     worker->request_count = 0;
@@ -303,6 +317,11 @@ static void read_facts(struct px_request *request)
         request->peer = px_telemetry_read_peer(request->worker->telemetry, &request->head.headers, &request->peer_asked);
 }
 
+static void cluster_not_found(struct px_request *request)
+{
+    px_request_reply(request, request->route->cluster_not_found_code, PX_FLAG_NO_CLUSTER, "cluster_not_found", LT_STR_NULL, NULL);
+}
+
 void px_request_start(struct px_request *request)
 {
     request->state = PX_RQ_WAIT;
@@ -310,11 +329,12 @@ void px_request_start(struct px_request *request)
     px_conn_set_deadline(request->conn, request->hcm->stream_idle_timeout_ms);
     if (!check_head(request) || !normalise_path(request) || !find_route(request) || answered_by_route(request))
         return;
-    request->cluster = px_cluster_get(request->worker, cluster_name(request));
-    if (request->cluster == NULL) {
-        px_request_reply(request, request->route->cluster_not_found_code, PX_FLAG_NO_CLUSTER, "cluster_not_found", LT_STR_NULL, NULL);
+    struct px_cluster *cluster = px_cluster_get(request->worker, cluster_name(request));
+    if (cluster == NULL) {
+        cluster_not_found(request);
         return;
     }
+    request->cluster = px_cluster_take(cluster);
     if (px_request_edit(request) != LT_OK) {
         px_request_reply(request, 431, 0, "http1.headers_too_large", LT_STR_NULL, NULL);
         return;
@@ -392,6 +412,10 @@ void px_request_try(struct px_request *request)
     const struct px_retry *retry = request->route->retry;
     bool avoids = retry != NULL && retry->avoid_previous_hosts;
     request->state = PX_RQ_WAIT;
+    if (cluster->is_gone) { /* it went while this request waited */
+        cluster_not_found(request);
+        return;
+    }
     if (cluster->rq_active >= cluster->conf->circuit.max_requests) {
         wait_in_line(request);
         return;
@@ -409,7 +433,8 @@ void px_request_try(struct px_request *request)
         return;
     }
     bool has_idle = !lt_list_is_empty(&host->idle);
-    if (!has_idle && cluster->cx_active >= cluster->conf->circuit.max_connections) {
+    /* Envoy: a host without any connection may have its first beyond the limit, or it would wait for ever */
+    if (!has_idle && cluster->cx_active >= cluster->conf->circuit.max_connections && host->cx_active > 0) {
         px_cluster_count(cluster, PX_STAT_CX_OVERFLOW);
         wait_in_line(request);
         return;

@@ -52,6 +52,7 @@ struct px_request {
     bool replay_is_whole;      /* everything sent so far is in it */
     bool resends;              /* this try begins with what the replay holds */
     size_t replayed;           /* bytes of the replay that were written in this try */
+    bool has_reached_up;       /* some byte was written in this try: the application may have seen it */
     bool sends_raw;            /* chunked framing goes through as it came */
 
     /* the response */
@@ -64,6 +65,7 @@ struct px_request {
     bool response_begun;       /* bytes of it were made for the client: no retry any more */
     bool response_parsed;      /* its last byte was read */
     bool up_keeps_alive;
+    bool up_is_reusable;       /* when it is done */
     bool response_raw;         /* chunk framing passed through */
     bool down_chunked;         /* we frame the response ourselves */
 

@@ -90,6 +90,7 @@ static bool try_again(struct px_request *request, const struct px_retry *retry)
     request->resends = lt_buf_len(&request->replay) > 0 || request->is_sent;
     request->is_sent = false;
     request->replayed = 0;
+    request->has_reached_up = false;
     lt_loop_timer_set(request->worker->loop, &request->try_timer, backoff_ns(request, retry));
     return true;
 }

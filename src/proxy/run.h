@@ -64,10 +64,10 @@ LT_MUST lt_rc px_input_read(struct px_worker *worker, struct px_input *in, struc
 /* Makes the block larger, up to cap bytes; LT_E_LIMIT when it is as large already. Slices into it are dead afterwards. */
 LT_MUST lt_rc px_input_grow(struct px_worker *worker, struct px_input *in, uint32_t cap);
 /*
- * When the kept head fills more than half of the block, what is unread moves to a fresh one. Returns the old one, which holds
- * the head still: the caller frees it with free(). NULL: there was room enough.
+ * When the kept head is longer than floor_max, what is unread moves to a fresh block. Returns the old one, which holds the head
+ * still: the caller frees it with free(). NULL: nothing moved.
  */
-char *px_input_detach(struct px_worker *worker, struct px_input *in);
+char *px_input_detach(struct px_worker *worker, struct px_input *in, uint32_t floor_max);
 /* What was unread stays, everything before it goes. Gives the block back when nothing is left. */
 void px_input_reset(struct px_worker *worker, struct px_input *in);
 void px_input_free(struct px_worker *worker, struct px_input *in);
@@ -108,16 +108,20 @@ struct px_cluster {
     uint32_t next;                     /* round robin */
     uint32_t cx_active, rq_active, retries_active, pending;
     struct lt_list waiting;            /* of px_request.wait_link: no connection may be made for them now */
+    struct lt_list wake_link;          /* in worker->to_wake */
+    uint32_t users;                    /* requests and TCP connections that point here; hosts go with them */
     struct lt_counter *stats[PX_CLUSTER_STATS];
     bool is_gone;                      /* not in the snapshot any more; freed when nothing refers to it */
+    struct px_pin *pin;                /* then: of the last snapshot that had it, for conf */
     bool has_weights;
-    bool is_buried;
 };
 
 /* Finds or makes the run-time cluster; NULL when the snapshot has none of that name. */
 struct px_cluster *px_cluster_get(struct px_worker *worker, lt_str name);
-/* After a new snapshot: takes over what changed, drops what went. */
-void px_clusters_update(struct px_worker *worker);
+/* After a new snapshot: takes over what changed, drops what went. before: the snapshot until now; NULL: none. */
+void px_clusters_update(struct px_worker *worker, struct px_pin *before);
+/* Task: px_worker.wake. */
+void px_clusters_wake(struct lt_task *task);
 void px_clusters_free(struct px_worker *worker);
 /*
  * A host by the cluster's policy; NULL when there is none. avoid: hosts that were tried already. original_dst: for clusters of
@@ -131,7 +135,10 @@ static inline void px_cluster_count(struct px_cluster *cluster, px_cluster_stat 
 {
     lt_counter_add(cluster->stats[stat], 1);
 }
-/* Lets waiting requests try again: a connection or a request slot came free. */
+/* Holds the cluster, so that it outlives its removal from the configuration. */
+struct px_cluster *px_cluster_take(struct px_cluster *cluster);
+void px_cluster_drop(struct px_cluster **cluster);
+/* A connection or a request slot came free: at the end of this turn those that wait try again. */
 void px_cluster_wake(struct px_cluster *cluster);
 
 /* --- upstream connections --- */
@@ -239,7 +246,7 @@ void px_http_abort(struct px_conn *conn);
 /* From an upstream that served a request. */
 void px_http_on_upstream(struct px_request *request);
 void px_http_on_upstream_failed(struct px_request *request);
-/* The cluster has room again: the first of cluster->waiting goes on. */
+/* The cluster may have room again: the first of cluster->waiting tries; it may come back into the line. */
 void px_http_wake_first(struct px_cluster *cluster);
 
 /* --- bytes that are only passed on (pump.c) --- */
@@ -298,6 +305,8 @@ struct px_worker {
     struct lt_metric_set *metrics;
     struct px_telemetry *telemetry;
     struct px_access_logger *access_log;
+    struct lt_list to_wake;      /* of px_cluster.wake_link */
+    struct lt_task wake;
     struct lt_vec graveyard;     /* freed at the end of the turn: nobody's callback may find it gone */
     struct lt_task bury;
     uint64_t next_conn_id;

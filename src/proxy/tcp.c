@@ -92,6 +92,7 @@ void px_tcp_abort(struct px_conn *conn)
     conn->tcp = NULL;
     px_upstream_release(&tcp->up, false);
     px_host_drop(&tcp->host);
+    px_cluster_drop(&tcp->cluster);
     px_bury(conn->worker, tcp);
 }
 
@@ -140,11 +141,12 @@ void px_tcp_start(struct px_conn *conn)
     tcp->started_wall_ns = lt_env_wall_ns(conn->worker->env);
     tcp->peer_principal = tcp->local_principal = "";
     conn->tcp = tcp;
-    tcp->cluster = px_cluster_get(conn->worker, pick_cluster_name(conn->worker, tcp->conf));
-    if (tcp->cluster == NULL) {
+    struct px_cluster *cluster = px_cluster_get(conn->worker, pick_cluster_name(conn->worker, tcp->conf));
+    if (cluster == NULL) {
         give_up(tcp, PX_FLAG_NO_CLUSTER);
         return;
     }
+    tcp->cluster = px_cluster_take(cluster);
     if (!connect_upstream(tcp))
         return;
     px_conn_set_deadline(conn, tcp->conf->idle_timeout_ms);

@@ -9,6 +9,8 @@
 
 #include "proxy/run.h"
 
+#define ASK_AFTER_NS (500 * LT_NS_PER_MS)
+
 static void on_ready(struct lt_io *io, uint32_t events);
 static void on_timer(struct lt_timer *timer, uint64_t now_ns);
 
@@ -210,15 +212,32 @@ static void on_timer(struct lt_timer *timer, uint64_t now_ns)
 
 /* --- the pool --- */
 
+/*
+ * A host that closes an idle connection just now would take the request with it. Epoll tells of that once a turn; one that was idle
+ * for long, when servers' timeouts strike, is asked again. Nothing may be readable: 0 is an end, bytes are nobody's answer.
+ */
+static bool still_stands(const struct px_upstream *up)
+{
+    char byte;
+    if (px_now_ns(up->worker) - up->idle_ns < ASK_AFTER_NS)
+        return true;
+    return recv(up->io.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && (errno == EAGAIN || errno == EINTR);
+}
+
 struct px_upstream *px_upstream_reuse(struct px_host *host, struct px_request *request)
 {
-    if (lt_list_is_empty(&host->idle))
-        return NULL;
-    struct px_upstream *up = lt_list_first(&host->idle, struct px_upstream, link);
-    lt_list_remove(&up->link);
-    up->request = request;
-    up->is_reused = true;
-    return up;
+    while (!lt_list_is_empty(&host->idle)) {
+        struct px_upstream *up = lt_list_first(&host->idle, struct px_upstream, link);
+        if (!still_stands(up)) {
+            free_upstream(up);
+            continue;
+        }
+        lt_list_remove(&up->link);
+        up->request = request;
+        up->is_reused = true;
+        return up;
+    }
+    return NULL;
 }
 
 static bool can_be_kept(const struct px_upstream *up)

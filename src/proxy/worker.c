@@ -147,9 +147,9 @@ void px_input_free(struct px_worker *worker, struct px_input *in)
     *in = (struct px_input){.end_is_near = in->end_is_near};
 }
 
-char *px_input_detach(struct px_worker *worker, struct px_input *in)
+char *px_input_detach(struct px_worker *worker, struct px_input *in, uint32_t floor_max)
 {
-    if (in->floor <= in->cap / 2)
+    if (in->floor <= floor_max)
         return NULL;
     char *old = in->data;
     uint32_t unread = in->end - in->pos;
@@ -240,7 +240,7 @@ static void open_snapshot(struct lt_letter *letter, void *receiver)
     report->index = worker->index;
     struct lt_err err = {0};
     find_own_principal(worker);
-    px_clusters_update(worker);
+    px_clusters_update(worker, old);
     if (!worker->is_draining && px_listeners_update(worker, &err) != LT_OK)
         memcpy(report->error, err.text, sizeof(report->error) - 1);
     move_pins(worker);
@@ -288,6 +288,8 @@ static struct px_worker *make_worker(struct px_workers *workers, unsigned index)
     worker->mailbox = lt_mailbox_new(worker->loop, worker);
     lt_list_init(&worker->conns);
     lt_list_init(&worker->requests);
+    lt_list_init(&worker->to_wake);
+    lt_task_init(&worker->wake, px_clusters_wake);
     lt_task_init(&worker->bury, run_bury);
     worker->own_principal = "";
     lt_prng_seed(&worker->prng, worker->env);
@@ -309,6 +311,7 @@ static void free_worker(struct px_worker *worker)
     px_access_logger_free(&worker->access_log);
     px_telemetry_free(&worker->telemetry);
     lt_metric_set_free(&worker->metrics);
+    lt_task_cancel(&worker->wake);
     lt_task_cancel(&worker->bury);
     run_bury(&worker->bury);
     lt_vec_fini(&worker->graveyard);
