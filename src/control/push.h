@@ -1,0 +1,54 @@
+/*
+ * control/push.h - what each connected proxy is sent, and when: the order by acknowledgement.
+ *
+ *   clusters, and their endpoints without waiting        (a cluster that warms acknowledges nothing until they come)
+ *     -> acknowledged, or 10 s                           routes and listeners, which name clusters, wait for that
+ *     -> their acknowledgement, and a grace of 5 s       then clusters that nobody names any more are removed
+ *
+ * A refused resource is not sent again until it changes; everything else goes on.
+ * Not here: what the resources are (translate.h), streams and messages (discovery.h), the clock.
+ * Source: design decisions 2 and 3; xDS protocol, "eventual consistency considerations".
+ * Start at: cp_proxy_push().
+ */
+#ifndef CP_CONTROL_PUSH_H
+#define CP_CONTROL_PUSH_H
+
+#include "control/view.h"
+#include "control/wire_cache.h"
+#include "wire/ads.h"
+
+enum {
+    CP_PUSH_GATE_MS = 10000,   /* how long routes and listeners wait for clusters to be acknowledged */
+    CP_PUSH_GRACE_MS = 5000,   /* how long a cluster outlives the last route to it */
+};
+
+/* Where responses go. */
+typedef lt_rc cp_send_fn(void *ctx, struct lt_rope *message);
+
+struct cp_push_opts {
+    struct cp_views *views;      /* borrowed, as the others */
+    struct cp_wire_cache *wire;
+    struct lt_ads_session *session;
+    const struct cp_node *node;
+    uint64_t gate_ns, grace_ns;
+    cp_send_fn *send;
+    void *ctx;
+};
+
+/* One proxy's stream. Time is an argument everywhere. */
+struct cp_proxy;
+
+struct cp_proxy *cp_proxy_new(const struct cp_push_opts *opts);
+void cp_proxy_free(struct cp_proxy **proxy);
+
+/* After lt_ads_session_feed: answers what was asked for, and goes on with what waited for an acknowledgement. */
+LT_MUST lt_rc cp_proxy_request(struct cp_proxy *proxy, const struct lt_ads_request *request, uint64_t now_ns);
+/* The world has changed, or a wait has ended: sends what may be sent now. */
+LT_MUST lt_rc cp_proxy_push(struct cp_proxy *proxy, uint64_t now_ns);
+/* When cp_proxy_push should be called next, even if nothing happens; UINT64_MAX: not by time. */
+uint64_t cp_proxy_due_ns(const struct cp_proxy *proxy);
+
+/* For status pages: why something waits, or "". */
+const char *cp_proxy_waits_for(const struct cp_proxy *proxy);
+
+#endif
