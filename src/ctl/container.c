@@ -22,8 +22,6 @@
 
 #include "ctl/proc.h"
 
-enum { FDS_FIRST = 3, FDS_MAX = 64 };
-
 _Noreturn static void fail(int start_fd, const struct lt_err *err)
 {
     ssize_t ignored = write(start_fd, err->text, strlen(err->text));
@@ -33,30 +31,15 @@ _Noreturn static void fail(int start_fd, const struct lt_err *err)
 
 /* --- the program --- */
 
-/* Descriptors 0 to 2 and the ones handed on; everything else is closed by close-on-exec or here. */
-static lt_rc arrange_fds(const struct ctl_container_spec *spec, int *start_fd, struct lt_err *err)
+/* Descriptors 0 to 2; the others end by execve, or here. */
+static lt_rc arrange_fds(const struct ctl_container_spec *spec, int start_fd, struct lt_err *err)
 {
-    LT_ASSERT(spec->fd_count <= FDS_MAX);
-    int top = FDS_FIRST + FDS_MAX; /* first out of the way, then into place */
-    int moved[FDS_MAX];
-    for (size_t i = 0; i < spec->fd_count; i++) {
-        moved[i] = fcntl(spec->fds[i], F_DUPFD_CLOEXEC, top);
-        if (moved[i] < 0)
-            return lt_err_errno(err, "handing on a descriptor");
-    }
-    int moved_start = fcntl(*start_fd, F_DUPFD_CLOEXEC, top);
     int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    if (moved_start < 0 || null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(spec->log_fd, STDOUT_FILENO) < 0 ||
+    if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(spec->log_fd, STDOUT_FILENO) < 0 ||
         dup2(spec->log_fd, STDERR_FILENO) < 0)
         return lt_err_errno(err, "standard streams");
-    *start_fd = moved_start;
-    for (size_t i = 0; i < spec->fd_count; i++) {
-        if (dup2(moved[i], FDS_FIRST + (int)i) < 0)
-            return lt_err_errno(err, "handing on a descriptor");
-    }
-    unsigned keep_to = (unsigned)(FDS_FIRST + spec->fd_count);
-    syscall(SYS_close_range, keep_to, (unsigned)moved_start - 1, 0);
-    syscall(SYS_close_range, (unsigned)moved_start + 1, ~0u, 0);
+    syscall(SYS_close_range, STDERR_FILENO + 1, (unsigned)start_fd - 1, 0);
+    syscall(SYS_close_range, (unsigned)start_fd + 1, ~0u, 0);
     return LT_OK;
 }
 
@@ -79,7 +62,7 @@ _Noreturn static void program_main(const struct ctl_container_spec *spec, int st
     sigprocmask(SIG_SETMASK, &none, NULL);
     signal(SIGPIPE, SIG_DFL);
     setsid();
-    if (arrange_fds(spec, &start_fd, &err) != LT_OK || ctl_proc_drop(spec->uid, spec->gid, &err) != LT_OK)
+    if (arrange_fds(spec, start_fd, &err) != LT_OK || ctl_proc_drop(spec->uid, spec->gid, &err) != LT_OK)
         fail(start_fd, &err);
     const char *dir = spec->working_dir != NULL ? spec->working_dir : "/";
     if (chdir(dir) < 0) {

@@ -22,9 +22,6 @@ struct ctl_container_spec {
     const struct ctl_mount *mounts;
     size_t mount_count;
     int log_fd;                    /* stdout and stderr */
-    /* Descriptors that the program inherits under the numbers 3, 4, ... */
-    const int *fds;
-    size_t fd_count;
 };
 
 struct ctl_container {

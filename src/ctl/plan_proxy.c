@@ -172,13 +172,16 @@ struct ctl_container_plan ctl_plan_proxy(struct ctl_pod_plan *pod, const struct 
 
 /* --- lateend --- */
 
+/* Of two files with one object the first by name wins: what is, by "up", before what the user wrote. */
+#define LIVE_DIR "/.lateen/live"
+
 static const char *const *control_argv(struct lt_arena *arena, const struct ctl_plan_world *world)
 {
     struct ctl_strings argv = {.arena = arena};
     ctl_strings_add(&argv, CTL_BIN_DIR "/lateend");
     ctl_strings_add(&argv, "discovery");
     ctl_strings_addf(&argv, "--configDir=%s", world->manifests);
-    ctl_strings_add(&argv, "--configDir=/run/lateen/live");
+    ctl_strings_add(&argv, "--configDir=" LIVE_DIR);
     ctl_strings_add(&argv, "--meshConfig=/etc/istio/config/mesh");
     ctl_strings_add(&argv, "--stateDir=/var/lib/lateen");
     ctl_strings_add(&argv, "--grpcAddr=:15010");
@@ -214,7 +217,7 @@ static struct ctl_container_plan control_container(const struct ctl_pod_plan *po
         bool is_read_only;
     } binds[] = {
         {world->manifests, world->manifests, true},
-        {"/run/lateen/live", ctl_text(a, "%s/live", world->state_path), true},
+        {LIVE_DIR, ctl_text(a, "%s/live", world->state_path), true},
         {"/etc/istio/config", ctl_text(a, "%s/mesh", world->state_path), true},
         {"/var/lib/lateen", ctl_text(a, "%s/istiod", world->state_path), false},
     };

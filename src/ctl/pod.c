@@ -28,7 +28,6 @@ enum {
     RESTART_CALM_S = 60,      /* a run this long starts the counting anew */
     DRAIN_MS = 1500,          /* for everybody to learn that it goes */
     PROXY_GRACE_S = 10,       /* its own drain is 5 s (terminationDrainDuration) */
-    FDS_MAX = 32,
 };
 
 static const char *const state_names[] = {"Init",     "Starting", "Starting", "Running",
@@ -194,10 +193,6 @@ static lt_rc start_container(struct ctl_run *run, int log_fd, struct lt_err *err
 {
     const struct ctl_pod *pod = run->pod;
     char stage[PATH_MAX];
-    int fds[FDS_MAX];
-    size_t fd_count = 0;
-    if (run->plan->role == CTL_ROLE_PROXY && pod->plan->is_gateway)
-        fd_count = pod->host->listen_fds(pod->plan, fds, FDS_MAX, pod->host->ctx);
     const struct ctl_container_spec spec = {
         .hostname = pod->plan->hostname,
         .stage = state_file(pod, stage, "%s", "stage"),
@@ -210,8 +205,6 @@ static lt_rc start_container(struct ctl_run *run, int log_fd, struct lt_err *err
         .mounts = run->plan->mounts,
         .mount_count = run->plan->mount_count,
         .log_fd = log_fd,
-        .fds = fds,
-        .fd_count = fd_count,
     };
     return ctl_container_start(&spec, &run->container, err);
 }
@@ -482,7 +475,7 @@ static void on_tick(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
     }
 }
 
-void ctl_pod_stop(struct ctl_pod *pod)
+void ctl_pod_stop(struct ctl_pod *pod, bool at_once)
 {
     if (ctl_pod_is_stopping(pod))
         return;
@@ -493,7 +486,7 @@ void ctl_pod_stop(struct ctl_pod *pod)
     set_ready(pod, false);
     set_state(pod, CTL_POD_DRAINING);
     /* who was never ready has no callers to wait for */
-    lt_loop_timer_set(pod->host->loop, &pod->tick, (was_ready ? DRAIN_MS : 0) * LT_NS_PER_MS);
+    lt_loop_timer_set(pod->host->loop, &pod->tick, (was_ready && !at_once ? DRAIN_MS : 0) * LT_NS_PER_MS);
 }
 
 /* --- beginning and end --- */
@@ -547,7 +540,7 @@ void ctl_pod_free(struct ctl_pod **pod)
         ctl_clog_close(&run->log);
     }
     if (p->netns_fd >= 0) {
-        (void)ctl_link_delete(p->link, NULL); /* gone already when the namespace went first */
+        ctl_link_delete(p->link); /* before the namespace: both ends go at once */
         close(p->netns_fd);
     }
     free(p->runs);

@@ -41,8 +41,6 @@ struct ctl_pod_host {
     void *ctx;                 /* for the calls below */
     /* Something about the pod changed: its state, or whether it is ready. Not called from inside a call into the pod. */
     void (*on_change)(struct ctl_pod *pod, void *ctx);
-    /* Listening sockets of the host for this pod's ports (gateways); returns how many were put into fds. */
-    size_t (*listen_fds)(const struct ctl_pod_plan *plan, int *fds, size_t max, void *ctx);
 };
 
 struct ctl_run {
@@ -80,6 +78,9 @@ struct ctl_pod {
     bool has_failed;                 /* could not be set up; see reason */
     int exit_code;                   /* of the first container that failed, once ENDED */
     char reason[256];
+    /* the node's own notes */
+    bool is_wanted;                  /* the manifests still say so */
+    bool was_told_ready;
 };
 
 /*
@@ -88,8 +89,8 @@ struct ctl_pod {
  */
 LT_MUST lt_rc ctl_pod_new(const struct ctl_pod_host *host, struct ctl_pod_plan *plan, uint32_t ip, const char *link,
                           struct ctl_pod **ret_pod, struct lt_err *err);
-/* Begins to end; nothing when it does already. */
-void ctl_pod_stop(struct ctl_pod *pod);
+/* Begins to end; nothing when it does already. at_once: without giving callers time to learn of it. */
+void ctl_pod_stop(struct ctl_pod *pod, bool at_once);
 /* Ended, or the whole mesh ends: what still runs is killed. */
 void ctl_pod_free(struct ctl_pod **pod);
 

@@ -3,7 +3,7 @@
  *
  *   <stage>           tmpfs, the new root: one bind for each entry of the host's "/", read-only with all below
  *   <stage>/proc ...  fresh ones
- *   <stage>/etc       overlay: <stage>/.over/N in front of the host's directory, wherever a mount's target is missing
+ *   <stage>/etc       overlay: <stage>/.lateen/over/N in front of the host's directory, wherever a mount's target is missing
  *
  * Start at: ctl_rootfs_enter().
  */
@@ -226,7 +226,7 @@ static lt_rc add_overlay(struct stage *stage, const char *under, size_t len, str
     if (strpbrk(overlay->under, ":,\\") != NULL)
         return lt_err_set(stage->err, LT_E_BAD, "cannot mount below %s: ':', ',' and '\\' are not possible in its path",
                           overlay->under);
-    int n = snprintf(overlay->front, sizeof(overlay->front), "%s/.over/%zu", stage->root, stage->overlay_count);
+    int n = snprintf(overlay->front, sizeof(overlay->front), "%s/.lateen/over/%zu", stage->root, stage->overlay_count);
     if (n >= PATH_MAX)
         return lt_err_set(stage->err, LT_E_LIMIT, "%s: path too long", stage->root);
     stage->overlay_count++;

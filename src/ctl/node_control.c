@@ -1,0 +1,269 @@
+/*
+ * ctl/node_control.c - requests of the other commands.
+ *   {"command": "workloads"}                       what runs
+ *   {"command": "enter", "workload": W, "container": C}   a descriptor of its process, and how to be like it
+ *   {"command": "logs", "workload": W, "container": C}    where its log is
+ *   {"command": "down"}                            the end
+ * Start at: on_request().
+ */
+#include <stdarg.h>
+#include <stdio.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "ctl/node_priv.h"
+#include "ctl/proc.h"
+#include "wire/json.h"
+
+struct request {
+    struct ctl_node *node;
+    const struct lt_doc *doc;
+    struct lt_json_writer w;
+    int *ret_fd;
+};
+
+/* --- processes --- */
+
+/* The program behind a container's init, as the node sees it; 0 when it has none. */
+static pid_t program_pid(const struct ctl_run *run)
+{
+    char path[64], *text = NULL;
+    size_t len;
+    uint64_t pid = 0;
+    if (!run->is_up)
+        return 0;
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/children", run->container.pid, run->container.pid);
+    if (ctl_file_read(path, 4096, &text, &len, NULL) == LT_OK) {
+        lt_str rest = lt_str_make(text, len), first;
+        if (lt_str_split(&rest, ' ', &first) && lt_str_to_u64(first, &pid) != LT_OK)
+            pid = 0;
+    }
+    free(text);
+    return (pid_t)pid;
+}
+
+/* A line "Pss:   123 kB" of smaps_rollup; 0 when it is not there. */
+static uint64_t find_kb(lt_str text, const char *name)
+{
+    for (lt_str rest = text, line; lt_str_split(&rest, '\n', &line);) {
+        uint64_t kb;
+        if (!lt_str_starts(line, lt_str_of(name)) || !lt_str_ends(line, LT_STR(" kB")))
+            continue;
+        lt_str number = lt_str_trim(lt_str_slice(line, strlen(name), line.len - 3));
+        return lt_str_to_u64(number, &kb) == LT_OK ? kb : 0;
+    }
+    return 0;
+}
+
+static void write_memory(struct request *r, const struct ctl_run *run)
+{
+    char path[64], *text = NULL;
+    size_t len;
+    snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", program_pid(run));
+    if (ctl_file_read(path, 65536, &text, &len, NULL) == LT_OK) {
+        lt_json_kv_uint(&r->w, "pssKb", find_kb(lt_str_make(text, len), "Pss:"));
+        lt_json_kv_uint(&r->w, "anonymousKb", find_kb(lt_str_make(text, len), "Anonymous:"));
+    }
+    free(text);
+}
+
+/* --- finding --- */
+
+/* "workload", "pod", with or without "namespace/" in front. */
+static bool is_named(const struct ctl_pod_plan *plan, lt_str name)
+{
+    ptrdiff_t slash = lt_str_find_char(name, '/');
+    if (slash >= 0 && !lt_str_eqz(lt_str_slice(name, 0, (size_t)slash), plan->ns))
+        return false;
+    lt_str rest = slash >= 0 ? lt_str_from(name, (size_t)slash + 1) : name;
+    return lt_str_eqz(rest, plan->name) || lt_str_eqz(rest, plan->workload);
+}
+
+/* Ready before starting before ending. */
+static int rank(const struct ctl_pod *pod)
+{
+    if (pod->is_ready)
+        return 4;
+    if (pod->state == CTL_POD_RUNNING)
+        return 3;
+    if (pod->state == CTL_POD_ENDED)
+        return pod->is_wanted ? 1 : 0;
+    return ctl_pod_is_stopping(pod) ? 1 : 2;
+}
+
+static void answer_error(struct request *r, const char *fmt, ...) LT_PRINTF(2, 3);
+static void answer_error(struct request *r, const char *fmt, ...)
+{
+    char text[512];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(text, sizeof(text), fmt, args);
+    va_end(args);
+    lt_json_kv_str(&r->w, "error", lt_str_of(text));
+}
+
+/* NULL: the answer says why. */
+static const struct ctl_pod *find_asked(struct request *r)
+{
+    lt_str name = lt_doc_string(lt_doc_findz(r->doc, "workload"));
+    const struct ctl_pod *best = NULL;
+    for (size_t i = 0; i < r->node->pods.count; i++) {
+        const struct ctl_pod *pod = ctl_node_pod(r->node, i);
+        if (!is_named(pod->plan, name))
+            continue;
+        if (best != NULL && strcmp(best->plan->ns, pod->plan->ns) != 0) {
+            answer_error(r, "\"%.*s\" is in several namespaces: say %s/%.*s or %s/%.*s", LT_STR_ARG(name), best->plan->ns,
+                         LT_STR_ARG(name), pod->plan->ns, LT_STR_ARG(name));
+            return NULL;
+        }
+        if (best == NULL || rank(pod) > rank(best))
+            best = pod;
+    }
+    if (best == NULL)
+        answer_error(r, "no workload \"%.*s\"; `lateen workloads` lists them", LT_STR_ARG(name));
+    return best;
+}
+
+static const struct ctl_run *find_asked_run(struct request *r, const struct ctl_pod *pod)
+{
+    lt_str name = lt_doc_string(lt_doc_findz(r->doc, "container"));
+    const struct ctl_run *run = ctl_pod_find_run(pod, name);
+    if (run == NULL)
+        answer_error(r, "%s/%s has no container \"%.*s\"", pod->plan->ns, pod->plan->name, LT_STR_ARG(name));
+    return run;
+}
+
+/* --- answers --- */
+
+static void write_container(struct request *r, const struct ctl_run *run)
+{
+    struct lt_json_writer *w = &r->w;
+    lt_json_object_open(w);
+    lt_json_kv_str(w, "name", lt_str_of(run->plan->name));
+    lt_json_kv_str(w, "role", lt_str_of(run->plan->role == CTL_ROLE_INIT    ? "init"
+                                        : run->plan->role == CTL_ROLE_PROXY ? "proxy"
+                                                                            : "app"));
+    lt_json_kv_bool(w, "isUp", run->is_up);
+    lt_json_kv_bool(w, "isStandIn", run->plan->is_standin);
+    lt_json_kv_str(w, "wanted", lt_str_of(run->plan->wanted));
+    lt_json_kv_uint(w, "restarts", run->restarts);
+    lt_json_kv_int(w, "exitCode", run->exit_code);
+    lt_json_kv_str(w, "reason", lt_str_of(run->reason));
+    lt_json_kv_int(w, "pid", program_pid(run));
+    write_memory(r, run);
+    lt_json_object_close(w);
+}
+
+static void write_pod(struct request *r, const struct ctl_pod *pod)
+{
+    const struct ctl_pod_plan *plan = pod->plan;
+    struct lt_json_writer *w = &r->w;
+    lt_json_object_open(w);
+    lt_json_kv_str(w, "namespace", lt_str_of(plan->ns));
+    lt_json_kv_str(w, "name", lt_str_of(plan->name));
+    lt_json_kv_str(w, "workload", lt_str_of(plan->workload));
+    lt_json_kv_str(w, "kind", lt_str_of(plan->kind));
+    lt_json_kv_str(w, "serviceAccount", lt_str_of(plan->service_account));
+    lt_json_key(w, LT_STR("address"));
+    lt_json_strf(w, "%u.%u.%u.%u", pod->ip >> 24, (pod->ip >> 16) & 255, (pod->ip >> 8) & 255, pod->ip & 255);
+    lt_json_kv_str(w, "state", lt_str_of(ctl_pod_state_name(pod->state)));
+    lt_json_kv_bool(w, "isReady", pod->is_ready);
+    lt_json_kv_bool(w, "isWanted", pod->is_wanted);
+    lt_json_kv_bool(w, "isControl", plan->is_control);
+    lt_json_kv_bool(w, "isGateway", plan->is_gateway);
+    lt_json_kv_bool(w, "hasProxy", plan->has_proxy);
+    lt_json_kv_str(w, "why", lt_str_of(plan->why));
+    lt_json_kv_int(w, "exitCode", pod->exit_code);
+    lt_json_kv_str(w, "reason", lt_str_of(pod->reason));
+    lt_json_kv_uint(w, "hostPort", ctl_node_host_port(r->node, plan));
+    lt_json_key(w, LT_STR("containers"));
+    lt_json_array_open(w);
+    for (size_t i = 0; i < pod->run_count; i++)
+        write_container(r, &pod->runs[i]);
+    lt_json_array_close(w);
+    lt_json_object_close(w);
+}
+
+static void answer_workloads(struct request *r)
+{
+    lt_json_kv_str(&r->w, "dir", lt_str_of(r->node->state->dir));
+    lt_json_kv_uint(&r->w, "waiting", r->node->waiting.count);
+    lt_json_key(&r->w, LT_STR("workloads"));
+    lt_json_array_open(&r->w);
+    for (size_t i = 0; i < r->node->pods.count; i++)
+        write_pod(r, ctl_node_pod(r->node, i));
+    lt_json_array_close(&r->w);
+}
+
+static void answer_enter(struct request *r)
+{
+    const struct ctl_pod *pod = find_asked(r);
+    const struct ctl_run *run = pod == NULL ? NULL : find_asked_run(r, pod);
+    if (run == NULL)
+        return;
+    pid_t pid = program_pid(run);
+    /* of the program, not of its init: it was executed in here, so its owner outside may enter it */
+    int fd = pid == 0 ? -1 : (int)syscall(SYS_pidfd_open, pid, 0);
+    if (fd < 0) {
+        answer_error(r, "%s/%s: container %s does not run", pod->plan->ns, pod->plan->name, run->plan->name);
+        return;
+    }
+    *r->ret_fd = fd;
+    lt_json_kv_uint(&r->w, "uid", run->plan->uid);
+    lt_json_kv_uint(&r->w, "gid", run->plan->gid);
+    lt_json_kv_str(&r->w, "workingDir", lt_str_of(run->plan->working_dir != NULL ? run->plan->working_dir : "/"));
+    lt_json_key(&r->w, LT_STR("env"));
+    lt_json_array_open(&r->w);
+    for (const char *const *env = run->plan->env; *env != NULL; env++)
+        lt_json_str(&r->w, lt_str_of(*env));
+    lt_json_array_close(&r->w);
+}
+
+static void answer_logs(struct request *r)
+{
+    const struct ctl_pod *pod = find_asked(r);
+    const struct ctl_run *run = pod == NULL ? NULL : find_asked_run(r, pod);
+    if (run == NULL)
+        return;
+    lt_json_key(&r->w, LT_STR("path"));
+    lt_json_strf(&r->w, "%s/logs/%s.%s/%s.log", r->node->state->path, pod->plan->name, pod->plan->ns, run->plan->name);
+}
+
+static void answer_down(struct request *r)
+{
+    ctl_node_end(r->node, 0);
+}
+
+static const struct {
+    const char *name;
+    void (*answer)(struct request *r);
+} requests[] = {
+    {"workloads", answer_workloads},
+    {"enter", answer_enter},
+    {"logs", answer_logs},
+    {"down", answer_down},
+};
+
+static void on_request(const struct lt_doc *doc, struct lt_buf *answer, int *ret_fd, void *ctx)
+{
+    struct request r = {.node = ctx, .doc = doc, .ret_fd = ret_fd};
+    lt_str command = lt_doc_string(lt_doc_findz(doc, "command"));
+    size_t i = 0;
+    lt_json_writer_init(&r.w, answer, 0);
+    lt_json_object_open(&r.w);
+    while (i < LT_ARRAY_LEN(requests) && !lt_str_eqz(command, requests[i].name))
+        i++;
+    if (i < LT_ARRAY_LEN(requests))
+        requests[i].answer(&r);
+    else
+        answer_error(&r, "this mesh was started by another version of lateen: it does not know \"%.*s\"", LT_STR_ARG(command));
+    lt_json_object_close(&r.w);
+    if (lt_json_writer_finish(&r.w) != LT_OK)
+        lt_buf_clear(answer, 0); /* what does not fit is better told as broken off than as half */
+}
+
+lt_rc ctl_node_control_init(struct ctl_node *node, struct lt_err *err)
+{
+    char path[PATH_MAX];
+    return ctl_control_new(node->loop, ctl_state_path(node->state, "ctl.sock", path), on_request, node, &node->control, err);
+}

@@ -1,0 +1,294 @@
+/*
+ * ctl/node_net.c - names, cluster IPs and nodePorts of the node.
+ * Start at: ctl_node_net_plan(), on_publish().
+ */
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "ctl/cluster_ip.h"
+#include "ctl/host_port.h"
+#include "ctl/nft.h"
+#include "ctl/node_priv.h"
+#include "ctl/publish.h"
+
+enum {
+    RULES_BYTES_MAX = 8 << 20,
+    EXTERNAL_NAMES_MAX = 4, /* one ExternalName that names another */
+};
+
+struct host_port {
+    struct ctl_node *node;
+    uint16_t port;         /* of the host */
+    char *ns;              /* owned, of the service */
+    char *service;         /* owned */
+    uint16_t service_port;
+    struct ctl_relay *relay;
+    size_t turn;           /* for round robin */
+    bool is_wanted;
+};
+
+/* --- names --- */
+
+static bool takes_traffic(const struct ctl_service_plan *service, const struct ctl_pod *pod)
+{
+    if (pod->state == CTL_POD_ENDED || !ctl_plan_selects(service, pod->plan))
+        return false;
+    return pod->is_ready || (lt_opt_or(service->spec->publish_not_ready, 0) != 0 && !ctl_pod_is_stopping(pod));
+}
+
+static const struct ctl_service_plan *find_service(const struct ctl_node *node, lt_str ns, lt_str name)
+{
+    for (size_t i = 0; node->plan != NULL && i < node->plan->service_count; i++) {
+        const struct ctl_service_plan *service = &node->plan->services[i];
+        if (lt_str_eqz(name, service->name) && lt_str_eqz(ns, service->ns))
+            return service;
+    }
+    return NULL;
+}
+
+/* Pods of a headless service; hostname empty: all of them. */
+static void list_pods(const struct ctl_node *node, const struct ctl_service_plan *service, lt_str hostname, uint32_t *addrs,
+                      size_t *ret_count)
+{
+    for (size_t i = 0; i < node->pods.count && *ret_count < CTL_DNS_ADDRS_MAX; i++) {
+        const struct ctl_pod *pod = ctl_node_pod(node, i);
+        if (takes_traffic(service, pod) && (hostname.len == 0 || lt_str_eqz(hostname, pod->plan->hostname)))
+            addrs[(*ret_count)++] = pod->ip;
+    }
+}
+
+static bool look_up(const struct ctl_node *node, lt_str name, unsigned depth, uint32_t *addrs, size_t *ret_count)
+{
+    static const lt_str suffix = {".svc." CTL_DOMAIN, sizeof(".svc." CTL_DOMAIN) - 1};
+    if (!lt_str_ends(name, suffix))
+        return false;
+    lt_str rest = lt_str_slice(name, 0, name.len - suffix.len), hostname = LT_STR_NULL;
+    ptrdiff_t dot = lt_str_rfind_char(rest, '.');
+    if (dot < 0)
+        return false;
+    lt_str ns = lt_str_from(rest, (size_t)dot + 1), svc = lt_str_slice(rest, 0, (size_t)dot);
+    ptrdiff_t inner = lt_str_rfind_char(svc, '.');
+    if (inner >= 0) {
+        hostname = lt_str_slice(svc, 0, (size_t)inner);
+        svc = lt_str_from(svc, (size_t)inner + 1);
+    }
+    const struct ctl_service_plan *service = find_service(node, ns, svc);
+    if (service == NULL)
+        return false;
+    if (service->spec->external_name.len > 0)
+        return depth < EXTERNAL_NAMES_MAX && look_up(node, service->spec->external_name, depth + 1, addrs, ret_count);
+    if (hostname.len > 0 || service->ip == 0) {
+        list_pods(node, service, hostname, addrs, ret_count);
+        return hostname.len == 0 || *ret_count > 0;
+    }
+    addrs[(*ret_count)++] = service->ip;
+    return true;
+}
+
+static bool on_lookup(void *ctx, lt_str name, uint32_t *addrs, size_t *ret_count)
+{
+    *ret_count = 0;
+    return look_up(ctx, name, 0, addrs, ret_count);
+}
+
+/* --- cluster IPs --- */
+
+static void fill_forward(const struct ctl_node *node, const struct ctl_service_plan *service, const struct lt_service_port *port,
+                         struct lt_arena *arena, struct ctl_forward *ret)
+{
+    struct ctl_target *targets = lt_arena_make_n(arena, struct ctl_target, node->pods.count + 1);
+    size_t count = 0;
+    for (size_t i = 0; i < node->pods.count; i++) {
+        const struct ctl_pod *pod = ctl_node_pod(node, i);
+        uint16_t number = takes_traffic(service, pod) ? ctl_plan_target_port(port, pod->plan) : 0;
+        if (number != 0)
+            targets[count++] = (struct ctl_target){pod->ip, number};
+    }
+    *ret = (struct ctl_forward){
+        .ip = service->ip,
+        .port = (uint16_t)port->port.value,
+        .is_udp = lt_opt_or(port->protocol, LT_PROTOCOL_TCP) == LT_PROTOCOL_UDP,
+        .targets = targets,
+        .target_count = count,
+    };
+}
+
+static lt_rc write_rules(const struct ctl_node *node, struct lt_buf *out)
+{
+    struct lt_arena *arena = lt_arena_new(16384, 0);
+    size_t room = 0, count = 0;
+    for (size_t i = 0; i < node->plan->service_count; i++)
+        room += node->plan->services[i].spec->ports.count;
+    struct ctl_forward *forwards = lt_arena_make_n(arena, struct ctl_forward, room + 1);
+    for (size_t i = 0; i < node->plan->service_count; i++) {
+        const struct ctl_service_plan *service = &node->plan->services[i];
+        for (size_t k = 0; service->ip != 0 && k < service->spec->ports.count; k++) {
+            if (lt_opt_or(service->spec->ports.items[k].protocol, LT_PROTOCOL_TCP) != LT_PROTOCOL_SCTP)
+                fill_forward(node, service, &service->spec->ports.items[k], arena, &forwards[count++]);
+        }
+    }
+    uint32_t *ips = lt_arena_make_n(arena, uint32_t, node->pods.count + 1);
+    for (size_t i = 0; i < node->pods.count; i++)
+        ips[i] = ctl_node_pod(node, i)->ip;
+    lt_rc rc = ctl_cluster_ip_write(forwards, count, ips, node->pods.count, CTL_NODE_IP, out);
+    lt_arena_free(&arena);
+    return rc;
+}
+
+static lt_rc apply_rules(struct ctl_node *node, struct lt_err *err)
+{
+    struct lt_buf rules;
+    lt_buf_init(&rules, RULES_BYTES_MAX);
+    lt_rc rc = write_rules(node, &rules);
+    if (rc == LT_OK)
+        rc = lt_buf_append(&rules, "", 1);
+    if (rc != LT_OK)
+        rc = lt_err_set(err, rc, "more cluster IPs than fit into one ruleset");
+    uint64_t hash = lt_hash64(lt_buf_str(&rules).ptr, lt_buf_len(&rules), 0);
+    if (rc == LT_OK && hash != node->rules_hash)
+        rc = ctl_nft_apply(lt_buf_str(&rules).ptr, err);
+    if (rc == LT_OK)
+        node->rules_hash = hash;
+    lt_buf_fini(&rules);
+    return rc;
+}
+
+static void on_publish(struct lt_task *task)
+{
+    struct ctl_node *node = LT_CONTAINER_OF(task, struct ctl_node, publish);
+    char path[PATH_MAX];
+    struct lt_err err = {0};
+    if (node->plan == NULL)
+        return;
+    if (apply_rules(node, &err) != LT_OK)
+        ctl_node_say(node, "lateen: cluster IPs: %s", err.text);
+    if (ctl_publish(ctl_state_path(node->state, "live/cluster.yaml", path), (struct ctl_pod *const *)node->pods.items,
+                    node->pods.count, node->plan->services, node->plan->service_count, &err) != LT_OK)
+        ctl_node_say(node, "lateen: %s", err.text);
+}
+
+void ctl_node_net_touch(struct ctl_node *node)
+{
+    lt_loop_defer(node->loop, &node->publish);
+}
+
+/* --- nodePorts --- */
+
+static const struct lt_service_port *find_service_port(const struct ctl_service_plan *service, uint16_t number)
+{
+    for (size_t i = 0; service != NULL && i < service->spec->ports.count; i++) {
+        if (service->spec->ports.items[i].port.value == number)
+            return &service->spec->ports.items[i];
+    }
+    return NULL;
+}
+
+/* The ready Pods of the service, in turn. */
+static bool pick_target(void *ctx, struct lt_addr *ret_addr)
+{
+    struct host_port *host_port = ctx;
+    const struct ctl_node *node = host_port->node;
+    const struct ctl_service_plan *service = find_service(node, lt_str_of(host_port->ns), lt_str_of(host_port->service));
+    const struct lt_service_port *port = find_service_port(service, host_port->service_port);
+    for (size_t i = 0; port != NULL && i < node->pods.count; i++) {
+        const struct ctl_pod *pod = ctl_node_pod(node, host_port->turn++ % node->pods.count);
+        uint16_t number = takes_traffic(service, pod) ? ctl_plan_target_port(port, pod->plan) : 0;
+        if (number == 0)
+            continue;
+        *ret_addr = (struct lt_addr){.len = sizeof(ret_addr->v4)};
+        ret_addr->v4 = (struct sockaddr_in){
+            .sin_family = AF_INET, .sin_port = htons(number), .sin_addr.s_addr = htonl(pod->ip)};
+        return true;
+    }
+    return false;
+}
+
+static void free_host_port(struct host_port *host_port)
+{
+    ctl_relay_free(&host_port->relay);
+    free(host_port->ns);
+    free(host_port->service);
+    free(host_port);
+}
+
+static struct host_port *find_host_port(const struct ctl_node *node, uint16_t port)
+{
+    for (size_t i = 0; i < node->host_ports.count; i++) {
+        struct host_port *host_port = node->host_ports.items[i];
+        if (host_port->port == port)
+            return host_port;
+    }
+    return NULL;
+}
+
+static lt_rc want_host_port(struct ctl_node *node, const struct ctl_service_plan *service, const struct lt_service_port *port,
+                            struct lt_err *err)
+{
+    uint16_t number = (uint16_t)port->node_port.value;
+    struct host_port *host_port = find_host_port(node, number);
+    if (host_port != NULL && host_port->is_wanted)
+        return lt_err_set(err, LT_E_EXISTS, "nodePort %u is named by Service %s/%s and by %s/%s", number, host_port->ns,
+                          host_port->service, service->ns, service->name);
+    if (host_port == NULL) {
+        int fd;
+        lt_rc rc = ctl_host_port_ask(node->supervisor.fd, number, &fd, err);
+        if (rc != LT_OK)
+            return lt_err_wrap(err, rc, "Service %s/%s", service->ns, service->name);
+        host_port = lt_new(struct host_port);
+        *host_port = (struct host_port){.node = node, .port = number};
+        host_port->relay = ctl_relay_new(node->loop, fd, pick_target, host_port);
+        lt_vec_push(&node->host_ports, host_port);
+    }
+    free(host_port->ns);
+    free(host_port->service);
+    host_port->ns = lt_strdup(service->ns);
+    host_port->service = lt_strdup(service->name);
+    host_port->service_port = (uint16_t)port->port.value;
+    host_port->is_wanted = true;
+    return LT_OK;
+}
+
+lt_rc ctl_node_net_plan(struct ctl_node *node, struct lt_err *err)
+{
+    lt_rc rc = LT_OK;
+    for (size_t i = 0; i < node->host_ports.count; i++)
+        ((struct host_port *)node->host_ports.items[i])->is_wanted = false;
+    for (size_t i = 0; i < node->plan->service_count; i++) {
+        const struct ctl_service_plan *service = &node->plan->services[i];
+        for (size_t k = 0; k < service->spec->ports.count; k++) {
+            const struct lt_service_port *port = &service->spec->ports.items[k];
+            if (port->node_port.is_set && rc == LT_OK)
+                rc = want_host_port(node, service, port, err);
+        }
+    }
+    for (size_t i = node->host_ports.count; i-- > 0;) { /* backwards: removal moves the last one into the gap */
+        struct host_port *host_port = node->host_ports.items[i];
+        if (host_port->is_wanted)
+            continue;
+        lt_vec_swap_remove(&node->host_ports, i);
+        free_host_port(host_port);
+    }
+    return rc;
+}
+
+uint16_t ctl_node_host_port(const struct ctl_node *node, const struct ctl_pod_plan *pod)
+{
+    for (size_t i = 0; i < node->host_ports.count; i++) {
+        const struct host_port *host_port = node->host_ports.items[i];
+        const struct ctl_service_plan *service =
+            find_service(node, lt_str_of(host_port->ns), lt_str_of(host_port->service));
+        if (service != NULL && ctl_plan_selects(service, pod))
+            return host_port->port;
+    }
+    return 0;
+}
+
+lt_rc ctl_node_net_init(struct ctl_node *node, struct lt_err *err)
+{
+    struct lt_addr addr = {.len = sizeof(addr.v4)};
+    addr.v4 = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(53), .sin_addr.s_addr = htonl(CTL_DNS_IP)};
+    lt_task_init(&node->publish, on_publish);
+    lt_vec_init(&node->host_ports);
+    return ctl_dns_server_new(node->loop, &addr, on_lookup, node, &node->dns, err);
+}
