@@ -14,7 +14,7 @@ $(BUILD)/build.ninja: meson.build meson_options.txt
 	@touch $@
 
 build: | deps ## (the same)
-	@$(MAKE) --no-print-directory $(BUILD)/build.ninja
+	@$(MAKE) -s --no-print-directory $(BUILD)/build.ninja
 	@ninja -C $(BUILD) --quiet
 	@for p in lateen lateend lateen-proxy; do \
 	  f=$$(find $(BUILD)/src -maxdepth 2 -name $$p -type f | head -1); [ -z "$$f" ] || ln -sf "$${f#build/}" build/$$p; done
@@ -44,7 +44,9 @@ fuzz: | deps ## each parser of foreign bytes under libFuzzer, ASan and UBSan, 60
 check-asan check-ubsan check-tsan: check-%: | deps ## unit tests under a sanitizer
 	@test -f build/$*/build.ninja || meson setup build/$* -Db_sanitize=$(subst asan,address,$(subst ubsan,undefined,$(subst tsan,thread,$*))) \
 	  -Db_lundef=false -Dbuildtype=debugoptimized >build/$*.log 2>&1 || { cat build/$*.log; exit 1; }
-	@ninja -C build/$* --quiet && UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1 meson test -C build/$* --no-rebuild --print-errorlogs -t 5 --suite unit --suite corpus
+	@ninja -C build/$* --quiet
+	@UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1 \
+	  meson test -C build/$* --no-rebuild --print-errorlogs -t 5 --suite unit --suite corpus
 
 fmt: ## clang-format all sources
 	@git ls-files 'src/*.c' 'src/*.h' 'src/*.cc' 'tests/*.c' 'tests/*.h' 'bench/*.c' | xargs -r clang-format -i
