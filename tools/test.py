@@ -14,6 +14,7 @@ import sys
 import time
 import xml.etree.ElementTree as ET
 
+LOG_CHARS_MAX = 4000  # of a failed test, of each stream
 SCENE_SECONDS_MAX = 600  # one that hangs fails, and the others still run
 TOP = pathlib.Path(__file__).resolve().parent.parent
 
@@ -40,15 +41,16 @@ def run_meson(build, suites):
             # cmocka writes "not ok 3 # SKIP name" for a case that was skipped
             bad = sum(1 for word, skip in tap if word == "not ok" and not skip)
             over = sum(1 for _, skip in tap if skip)
-            if not good and bad == 0:
+            if not good and bad == 0 and test.get("returncode") != 0:
                 bad = 1
             failed, skipped = failed + bad, skipped + over
             passed += sum(1 for word, skip in tap if word == "ok" and not skip)
-        if not good and test["result"] != "SKIP":
-            print(f"FAILED {test['name']}: {test['result']}")
-    if status.returncode != 0:
-        print(status.stdout[-8000:])
-        failed = max(failed, 1)
+        if not good and test["result"] != "SKIP" and test.get("returncode") != 0:
+            print(f"FAILED {test['name']}: {test['result']}, {' '.join(test['command'])}")
+            print("\n".join(test.get(stream, "")[-LOG_CHARS_MAX:] for stream in ("stdout", "stderr")))
+    if status.returncode != 0 and failed + skipped == 0:  # meson itself went wrong
+        print(status.stdout[-LOG_CHARS_MAX:])
+        failed = 1
     return passed, failed, skipped
 
 
