@@ -9,14 +9,15 @@
 lt_rc lt_addr_parse(lt_str ip, uint16_t port, struct lt_addr *ret_addr)
 {
     char text[INET6_ADDRSTRLEN + 1];
-    if (ip.len >= 2 && ip.ptr[0] == '[' && ip.ptr[ip.len - 1] == ']')
+    bool is_bracketed = ip.len >= 2 && ip.ptr[0] == '[' && ip.ptr[ip.len - 1] == ']';
+    if (is_bracketed)
         ip = lt_str_slice(ip, 1, ip.len - 1);
-    if (ip.len == 0 || ip.len >= sizeof(text))
+    if (ip.len == 0 || ip.len >= sizeof(text) || lt_str_find_char(ip, '\0') >= 0)
         return LT_E_BAD;
     memcpy(text, ip.ptr, ip.len);
     text[ip.len] = '\0';
     struct lt_addr addr = {0};
-    if (inet_pton(AF_INET, text, &addr.v4.sin_addr) == 1) {
+    if (!is_bracketed && inet_pton(AF_INET, text, &addr.v4.sin_addr) == 1) {
         addr.v4.sin_family = AF_INET;
         addr.v4.sin_port = htons(port);
         addr.len = sizeof(addr.v4);
@@ -38,6 +39,8 @@ lt_rc lt_addr_unix(lt_str path, struct lt_addr *ret_addr)
     addr.un.sun_family = AF_UNIX;
     if (path.len == 0 || path.len >= sizeof(addr.un.sun_path))
         return LT_E_LIMIT;
+    if (lt_str_find_char(path, '\0') >= 0)
+        return LT_E_BAD;
     memcpy(addr.un.sun_path, path.ptr, path.len);
     *ret_addr = addr;
     return LT_OK;

@@ -29,6 +29,14 @@ static lt_rc fail_listen(int fd, const struct lt_addr *addr, const char *what, s
     return rc;
 }
 
+/* Only a socket that nobody serves any more; a file that a wrong path names stays, and bind fails. */
+static void remove_stale(const char *path)
+{
+    struct stat info;
+    if (lstat(path, &info) == 0 && S_ISSOCK(info.st_mode))
+        unlink(path);
+}
+
 static void set_listen_options(int fd, const struct lt_addr *addr, const struct lt_listen_opts *opts)
 {
     set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
@@ -39,7 +47,7 @@ static void set_listen_options(int fd, const struct lt_addr *addr, const struct 
     if (addr->sa.sa_family == AF_INET6)
         set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, opts->v6_only ? 1 : 0);
     else if (addr->sa.sa_family == AF_UNIX)
-        unlink(addr->un.sun_path);
+        remove_stale(addr->un.sun_path);
 }
 
 lt_rc lt_sock_listen(const struct lt_addr *addr, const struct lt_listen_opts *opts, int *ret_fd, struct lt_err *err)
