@@ -244,9 +244,13 @@ static lt_rc add_date(struct px_request *request, struct lt_headers *headers)
 {
     if (lt_headers_find(headers, LT_H_DATE) != NULL)
         return LT_OK;
-    char *text = lt_arena_bytes(request->arena, LT_HTTP_DATE_LEN + 1);
-    lt_http_date_format(lt_env_wall_ns(request->worker->env), text);
-    return lt_headers_add_id(headers, LT_H_DATE, lt_str_make(text, LT_HTTP_DATE_LEN));
+    struct px_worker *worker = request->worker;
+    int64_t now_ns = lt_env_wall_ns(worker->env);
+    if (worker->date_s != now_ns / (int64_t)LT_NS_PER_S) {
+        worker->date_s = now_ns / (int64_t)LT_NS_PER_S;
+        lt_http_date_format(now_ns, worker->date);
+    }
+    return lt_headers_add_id(headers, LT_H_DATE, lt_str_make(worker->date, LT_HTTP_DATE_LEN));
 }
 
 static void read_response_peer(struct px_request *request, struct lt_headers *headers)

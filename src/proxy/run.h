@@ -311,6 +311,8 @@ struct px_worker {
     struct lt_task bury;
     uint64_t next_conn_id;
     const char *own_principal;   /* our own certificate's URI SAN, "" while there is none */
+    int64_t date_s;              /* the second that `date` tells */
+    char date[LT_HTTP_DATE_LEN + 1];
     bool is_draining;
 };
 
