@@ -162,14 +162,14 @@ struct lt_ads_request {
     struct lt_ads_sub *sub;
     lt_str node;             /* bytes of core.Node, ptr NULL when it has none */
     bool is_first;           /* of this type on this stream */
-    bool is_stale;           /* a nonce that isn't of this type's unanswered responses: nothing was taken from it */
+    bool is_stale;           /* it answers no open response of this type; its subscriptions count all the same */
     bool is_ack;
     bool is_nack;
     bool wildcard_began;     /* everything of the type is wanted from now on */
     bool wildcard_ended;
     uint64_t seq;            /* is_ack, is_nack: of the response that it answers */
-    uint32_t error_code;     /* is_nack; google.rpc.Code */
-    lt_str error_text;       /* is_nack */
+    uint32_t error_code;     /* of error_detail (google.rpc.Code), as the text; 0 and empty without one */
+    lt_str error_text;
     const lt_str *subscribed;   /* wants these, answer each, even one that was subscribed before; without "*" */
     size_t subscribed_count;
     const lt_str *unsubscribed;
