@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/auxv.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
@@ -52,6 +53,12 @@ static lt_rc set_up_mounts(struct lt_err *err)
     return LT_OK;
 }
 
+/* Containers have no capabilities; a user namespace of their own would give them some over new things in it. */
+static lt_rc forbid_user_namespaces(struct lt_err *err)
+{
+    return ctl_sysctl_set("user.max_user_namespaces", "0", err);
+}
+
 static lt_rc set_up_network(struct lt_err *err)
 {
     LT_TRY(ctl_link_up("lo", err));
@@ -61,33 +68,48 @@ static lt_rc set_up_network(struct lt_err *err)
     return ctl_sysctl_set("net.ipv4.ip_forward", "1", err);
 }
 
+/* Where `path` (a file) is, and `name` beside it. */
+static bool find_beside(const char *path, const char *name, char out[PATH_MAX])
+{
+    const char *slash = strrchr(path, '/');
+    int len = slash == NULL ? snprintf(out, PATH_MAX, "./%s", name)
+                            : snprintf(out, PATH_MAX, "%.*s/%s", (int)(slash - path), path, name);
+    return len < PATH_MAX && access(out, X_OK) == 0;
+}
+
+/* Beside the name that lateen was called by (which may be a link, as in build/), else beside the file itself. */
+static lt_rc find_own_program(const char *name, char out[PATH_MAX], struct lt_err *err)
+{
+    char self[PATH_MAX];
+    const char *called = (const char *)getauxval(AT_EXECFN);
+    ssize_t len = readlink("/proc/self/exe", self, sizeof(self) - 1);
+    if (len < 0)
+        return lt_err_errno(err, "/proc/self/exe");
+    self[len] = '\0';
+    if ((called != NULL && find_beside(called, name, out)) || find_beside(self, name, out))
+        return LT_OK;
+    return lt_err_set(err, LT_E_NOT_FOUND, "%s is missing: expected beside lateen (%s)", name, out);
+}
+
+static lt_rc bind_program(const char *dir, const char *name, struct lt_err *err)
+{
+    char source[PATH_MAX], path[PATH_MAX];
+    LT_TRY(find_own_program(name, source, err));
+    if (snprintf(path, sizeof(path), "%s/%s", dir, name) >= (int)sizeof(path))
+        return lt_err_set(err, LT_E_LIMIT, "%s: path too long", dir);
+    LT_TRY(ctl_file_write(path, LT_STR(""), 0755, err));
+    return mount(source, path, NULL, MS_BIND, NULL) < 0 ? lt_err_errno(err, "binding %s", source) : LT_OK;
+}
+
 /* Our programs, and Istio's names for them, in one directory that every container has. */
 static lt_rc set_up_programs(const struct ctl_state *state, struct lt_err *err)
 {
     static const char *const programs[] = {"lateen", "lateend", "lateen-proxy"};
     static const char *const names[] = {"pilot-agent", "envoy", "istio-iptables"};
-    char self[PATH_MAX], path[PATH_MAX], source[PATH_MAX], dir[PATH_MAX];
-    ssize_t len = readlink("/proc/self/exe", self, sizeof(self) - 1);
-    if (len < 0)
-        return lt_err_errno(err, "/proc/self/exe");
-    self[len] = '\0';
+    char dir[PATH_MAX], path[PATH_MAX];
     LT_TRY(ctl_mkdirs(ctl_state_path(state, "bin", dir), 0755, err));
-    const char *beside = getenv("LATEEN_BIN_DIR");
-    for (size_t i = 0; i < LT_ARRAY_LEN(programs); i++) {
-        char *slash = strrchr(self, '/');
-        if (i == 0)
-            snprintf(source, sizeof(source), "%s", self);
-        else if (snprintf(source, sizeof(source), "%.*s/%s", (int)(beside != NULL ? strlen(beside) : (size_t)(slash - self)),
-                          beside != NULL ? beside : self, programs[i]) >= (int)sizeof(source))
-            return lt_err_set(err, LT_E_LIMIT, "%s: path too long", self);
-        if (access(source, X_OK) < 0)
-            return lt_err_errno(err, "%s, which lateen needs beside itself", source);
-        if (snprintf(path, sizeof(path), "%s/%s", dir, programs[i]) >= (int)sizeof(path))
-            return lt_err_set(err, LT_E_LIMIT, "%s: path too long", dir);
-        LT_TRY(ctl_file_write(path, LT_STR(""), 0755, err));
-        if (mount(source, path, NULL, MS_BIND, NULL) < 0)
-            return lt_err_errno(err, "binding %s", source);
-    }
+    for (size_t i = 0; i < LT_ARRAY_LEN(programs); i++)
+        LT_TRY(bind_program(dir, programs[i], err));
     for (size_t i = 0; i < LT_ARRAY_LEN(names); i++) {
         if (snprintf(path, sizeof(path), "%s/%s", dir, names[i]) >= (int)sizeof(path) || symlink("lateen-proxy", path) < 0)
             return lt_err_errno(err, "%s", path);
@@ -100,10 +122,10 @@ static lt_rc set_up(struct ctl_node *node, struct lt_err *err)
     char path[PATH_MAX];
     umask(022);
     LT_TRY(set_up_mounts(err));
+    LT_TRY(forbid_user_namespaces(err));
     LT_TRY(set_up_network(err));
     LT_TRY(set_up_programs(node->state, err));
     LT_TRY(ctl_mkdirs(ctl_state_path(node->state, "root", path), 0755, err));
-    LT_TRY(ctl_mkdirs(ctl_state_path(node->state, "mesh", path), 0755, err));
     LT_TRY(ctl_mkdirs(ctl_state_path(node->state, "tokens", path), 0755, err));
     LT_TRY(ctl_node_net_init(node, err));
     LT_TRY(ctl_node_control_init(node, err));

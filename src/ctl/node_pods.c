@@ -275,19 +275,6 @@ static void take_plans(struct ctl_node *node, struct ctl_plan *plan)
     }
 }
 
-static void write_mesh_config(struct ctl_node *node, const struct ctl_plan *plan)
-{
-    char path[PATH_MAX], *old = NULL;
-    size_t len = 0;
-    struct lt_err err = {0};
-    lt_str wanted = plan->mesh_config.ptr != NULL ? plan->mesh_config : LT_STR("{}\n");
-    ctl_state_path(node->state, "mesh/mesh", path);
-    bool is_same = ctl_file_read(path, 1 << 20, &old, &len, NULL) == LT_OK && lt_str_eq(lt_str_make(old, len), wanted);
-    free(old);
-    if (!is_same && ctl_file_replace(path, wanted, 0644, &err) != LT_OK)
-        ctl_node_say(node, "lateen: mesh config: %s", err.text);
-}
-
 /* Addresses of what runs stay taken until it has gone. */
 static void keep_addresses(struct ctl_node *node)
 {
@@ -338,7 +325,6 @@ void ctl_node_reconcile(struct ctl_node *node)
     struct ctl_plan *plan = make_plan(node);
     take_plans(node, plan);
     keep_addresses(node);
-    write_mesh_config(node, plan);
     ctl_plan_free(&node->plan);
     node->plan = plan;
     if (ctl_node_net_plan(node, &err) != LT_OK) {

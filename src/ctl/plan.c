@@ -7,6 +7,10 @@
 #include <stdio.h>
 
 #include "ctl/plan_priv.h"
+#include "wire/json.h"
+#include "wire/yaml.h"
+
+enum { PROXY_CONFIG_BYTES_MAX = 64 * 1024 };
 
 /* --- small tools --- */
 
@@ -170,14 +174,28 @@ static void add_services(struct ctl_plan *plan, const struct ctl_pod_source *sou
     }
 }
 
-static void find_mesh_config(struct ctl_plan *plan, const struct lt_object *const *objects, size_t count)
+/* What the injector writes into PROXY_CONFIG: defaultConfig of the mesh config, which is in ConfigMap istio. "{}" without one. */
+static const char *find_proxy_config(const struct ctl_pod_source *source, struct lt_arena *arena)
 {
-    for (size_t i = 0; i < count; i++) {
-        const struct lt_object *object = objects[i];
-        if (object->key.kind == LT_KIND_CONFIG_MAP && lt_str_eqz(object->key.ns, CTL_SYSTEM_NS) &&
-            lt_str_eqz(object->key.name, "istio"))
-            plan->mesh_config = lt_arena_str(plan->arena, lt_kvs_find(&object->config_map->data, LT_STR("mesh")));
+    for (size_t i = 0; i < source->object_count; i++) {
+        const struct lt_object *object = source->objects[i];
+        const struct lt_doc *mesh = NULL;
+        struct lt_buf out;
+        struct lt_json_writer w;
+        if (object->key.kind != LT_KIND_CONFIG_MAP || !lt_str_eqz(object->key.ns, CTL_SYSTEM_NS) ||
+            !lt_str_eqz(object->key.name, "istio"))
+            continue;
+        lt_str text = lt_kvs_find(&object->config_map->data, LT_STR("mesh"));
+        if (lt_yaml_parse(arena, lt_yaml_whole(text), NULL, &mesh, NULL) != LT_OK || lt_doc_findz(mesh, "defaultConfig") == NULL)
+            return "{}"; /* what is wrong with it is lateend's to say */
+        lt_buf_init(&out, PROXY_CONFIG_BYTES_MAX);
+        lt_json_writer_init(&w, &out, 0);
+        lt_json_doc(&w, lt_doc_findz(mesh, "defaultConfig"));
+        const char *json = lt_json_writer_finish(&w) == LT_OK ? lt_arena_strz(arena, lt_buf_str(&out)) : "{}";
+        lt_buf_fini(&out);
+        return json;
     }
+    return "{}";
 }
 
 struct ctl_plan *ctl_plan_make(const struct lt_object *const *objects, size_t count, const struct ctl_plan_world *world,
@@ -189,9 +207,9 @@ struct ctl_plan *ctl_plan_make(const struct lt_object *const *objects, size_t co
     plan->arena = lt_arena_new(0, 0);
     plan->pods = lt_calloc(cap, sizeof(struct ctl_pod_plan *));
     plan->pods[plan->pod_count++] = ctl_plan_control_pod(world);
+    source.proxy_config = find_proxy_config(&source, plan->arena);
     add_services(plan, &source);
     add_pods(plan, &source, &cap);
-    find_mesh_config(plan, objects, count);
     return plan;
 }
 

@@ -100,7 +100,6 @@ struct ctl_plan {
     size_t pod_count;
     struct ctl_service_plan *services; /* lateend's first */
     size_t service_count;
-    lt_str mesh_config;                /* of ConfigMap istio; empty when there is none */
 };
 
 /* objects as lt_manifests_objects gives them. What cannot be is left out, with a note. Free with ctl_plan_free. */

@@ -77,6 +77,8 @@ static uint64_t hash_source(const struct ctl_pod_source *source, const struct ct
 {
     const struct lt_pod_spec *spec = source->spec;
     uint64_t h = hash_kvs(&pod->annotations, hash_kvs(&pod->labels, pod->has_proxy + 2 * pod->is_gateway));
+    if (pod->has_proxy)
+        h = hash_text(source->proxy_config, h);
     h = hash_text(pod->service_account, hash_text(pod->capture != NULL ? pod->capture : "", h));
     for (size_t i = 0; i < spec->init_containers.count; i++)
         h = hash_container(&spec->init_containers.items[i], h);
@@ -353,7 +355,7 @@ static void plan_containers(const struct ctl_pod_source *source, struct ctl_pod_
     for (size_t i = 0; !pod->is_gateway && i < spec->init_containers.count; i++)
         list[count++] = plan_container(source, pod, &spec->init_containers.items[i], CTL_ROLE_INIT);
     if (pod->has_proxy)
-        list[count++] = ctl_plan_proxy(pod, source->world);
+        list[count++] = ctl_plan_proxy(pod, source->world, source->proxy_config);
     for (size_t i = 0; !pod->is_gateway && i < spec->containers.count; i++)
         list[count++] = plan_container(source, pod, &spec->containers.items[i], CTL_ROLE_APP);
     pod->containers = list;

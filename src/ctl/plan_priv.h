@@ -16,6 +16,7 @@ struct ctl_pod_source {
     const struct lt_kvs *ns_labels;    /* NULL: no such Namespace */
     unsigned index;                    /* of the replica */
     const struct ctl_plan_world *world;
+    const char *proxy_config;          /* the mesh's defaultConfig as JSON */
     const struct lt_object *const *objects; /* for ConfigMaps */
     size_t object_count;
     struct lt_notes *notes;
@@ -49,8 +50,8 @@ const char *ctl_text(struct lt_arena *arena, const char *fmt, ...) LT_PRINTF(2, 
 /* NULL when the Pod cannot be; the notes say why. */
 struct ctl_pod_plan *ctl_plan_pod(const struct ctl_pod_source *source);
 
-/* The sidecar of `pod`, or the gateway that it is. */
-struct ctl_container_plan ctl_plan_proxy(struct ctl_pod_plan *pod, const struct ctl_plan_world *world);
+/* The sidecar of `pod`, or the gateway that it is. proxy_config: JSON. */
+struct ctl_container_plan ctl_plan_proxy(struct ctl_pod_plan *pod, const struct ctl_plan_world *world, const char *proxy_config);
 /* lateend, as a Pod of namespace istio-system, and its Service. */
 struct ctl_pod_plan *ctl_plan_control_pod(const struct ctl_plan_world *world);
 struct ctl_service_plan ctl_plan_control_service(struct lt_arena *arena, const struct ctl_plan_world *world);

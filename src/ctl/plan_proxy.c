@@ -61,7 +61,7 @@ static const char *owner(const struct ctl_pod_plan *pod)
 }
 
 /* In the injector's order (injection template, container istio-proxy). */
-static const char *const *proxy_env(const struct ctl_pod_plan *pod, const struct ctl_plan_world *world)
+static const char *const *proxy_env(const struct ctl_pod_plan *pod, const struct ctl_plan_world *world, const char *proxy_config)
 {
     struct ctl_strings env = {.arena = pod->arena};
     ctl_strings_add(&env, "PATH=" CTL_BIN_DIR ":/usr/local/bin:/usr/bin:/bin");
@@ -74,7 +74,7 @@ static const char *const *proxy_env(const struct ctl_pod_plan *pod, const struct
     ctl_strings_addf(&env, "SERVICE_ACCOUNT=%s", pod->service_account);
     ctl_strings_addf(&env, "HOST_IP=%s", ctl_ip_text(pod->arena, world->node_ip));
     ctl_strings_add(&env, "ISTIO_CPU_LIMIT=2"); /* the template's limit */
-    ctl_strings_add(&env, "PROXY_CONFIG={}\n");
+    ctl_strings_addf(&env, "PROXY_CONFIG=%s\n", proxy_config);
     ctl_strings_addf(&env, "ISTIO_META_POD_PORTS=%s", pod_ports_json(pod));
     ctl_strings_addf(&env, "ISTIO_META_APP_CONTAINERS=%s", container_names(pod));
     ctl_strings_add(&env, "ISTIO_META_CLUSTER_ID=Kubernetes");
@@ -129,15 +129,13 @@ static void add_proxy_mounts(struct ctl_mounts *mounts, const struct ctl_pod_pla
                                               .text = downward(a, &pod->labels)});
     ctl_mounts_add(mounts, (struct ctl_mount){.kind = CTL_MOUNT_FILE, .target = "/etc/istio/pod/annotations",
                                               .text = downward(a, &pod->annotations)});
-    ctl_mounts_add(mounts, (struct ctl_mount){.kind = CTL_MOUNT_BIND, .target = "/etc/istio/config", .is_read_only = true,
-                                              .source = ctl_text(a, "%s/mesh", world->state_path)});
     ctl_mounts_add(mounts, (struct ctl_mount){.kind = CTL_MOUNT_BIND, .target = "/var/run/secrets/tokens", .is_read_only = true,
                                               .source = ctl_text(a, "%s/tokens/%s.%s", world->state_path, pod->name, pod->ns)});
     ctl_mounts_add(mounts, (struct ctl_mount){.kind = CTL_MOUNT_BIND, .target = "/var/run/secrets/istio", .is_read_only = true,
                                               .source = ctl_text(a, "%s/root", world->state_path)});
 }
 
-struct ctl_container_plan ctl_plan_proxy(struct ctl_pod_plan *pod, const struct ctl_plan_world *world)
+struct ctl_container_plan ctl_plan_proxy(struct ctl_pod_plan *pod, const struct ctl_plan_world *world, const char *proxy_config)
 {
     struct ctl_strings argv = {.arena = pod->arena};
     struct ctl_mounts mounts = ctl_mounts_make(pod->arena);
@@ -156,7 +154,7 @@ struct ctl_container_plan ctl_plan_proxy(struct ctl_pod_plan *pod, const struct 
         .name = "istio-proxy",
         .role = CTL_ROLE_PROXY,
         .argv = ctl_strings_finish(&argv),
-        .env = proxy_env(pod, world),
+        .env = proxy_env(pod, world, proxy_config),
         .mounts = mounts.items,
         .mount_count = mounts.count,
         /* a Job's script may end its sidecar by /quitquitquit */
@@ -182,8 +180,6 @@ static const char *const *control_argv(struct lt_arena *arena, const struct ctl_
     ctl_strings_add(&argv, "discovery");
     ctl_strings_addf(&argv, "--configDir=%s", world->manifests);
     ctl_strings_add(&argv, "--configDir=" LIVE_DIR);
-    ctl_strings_add(&argv, "--meshConfig=/etc/istio/config/mesh");
-    ctl_strings_add(&argv, "--stateDir=/var/lib/lateen");
     ctl_strings_add(&argv, "--grpcAddr=:15010");
     ctl_strings_add(&argv, "--secureGRPCAddr=:15012");
     ctl_strings_add(&argv, "--httpAddr=:8080");
@@ -202,6 +198,7 @@ static const char *const *control_env(const struct ctl_pod_plan *pod, const stru
     ctl_strings_add(&env, "SERVICE_ACCOUNT=istiod");
     ctl_strings_add(&env, "CLUSTER_ID=Kubernetes");
     ctl_strings_add(&env, "REVISION=default");
+    ctl_strings_add(&env, "LATEEN_STATE_DIR=/var/lib/lateen");
     ctl_strings_addf(&env, "JWT_RULE=%s", world->jwt_rule);
     return ctl_strings_finish(&env);
 }
@@ -218,7 +215,6 @@ static struct ctl_container_plan control_container(const struct ctl_pod_plan *po
     } binds[] = {
         {world->manifests, world->manifests, true},
         {LIVE_DIR, ctl_text(a, "%s/live", world->state_path), true},
-        {"/etc/istio/config", ctl_text(a, "%s/mesh", world->state_path), true},
         {"/var/lib/lateen", ctl_text(a, "%s/istiod", world->state_path), false},
     };
     for (size_t i = 0; i < LT_ARRAY_LEN(binds); i++)

@@ -1,0 +1,157 @@
+"""What scenes of `lateen up` share: a mesh from manifests, really in namespaces of its own, and the manifests."""
+import json
+import os
+import signal
+import subprocess
+import textwrap
+import time
+
+from lib.backend import free_port  # noqa: F401, scenes import it from here
+from lib.proxy import BUILD
+
+LATEEN = str(BUILD / "lateen")
+
+
+def run(*arguments, timeout=20, check=True):
+    """One `lateen` command; its stdout."""
+    done = subprocess.run([LATEEN, *arguments], capture_output=True, text=True, timeout=timeout)
+    if check:
+        assert done.returncode == 0, f"lateen {' '.join(arguments)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def wait_until(condition, seconds=20, what="the condition"):
+    """Polls; the condition's value once it is true."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
+        time.sleep(0.05)
+
+
+class Mesh:
+    lateen = LATEEN
+
+    def __init__(self, directory, log):
+        self.dir, self.log, self.process = directory, log, None
+
+    def write(self, name, text):
+        path = self.dir / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(text))
+
+    def remove(self, name):
+        (self.dir / name).unlink()
+
+    def up(self, wait=True):
+        self.process = subprocess.Popen([LATEEN, "up", str(self.dir)], stdout=self.log.open("ab"), stderr=subprocess.STDOUT,
+                                        stdin=subprocess.DEVNULL)
+        if wait:
+            self.wait()
+        return self
+
+    def wait(self, seconds=30):
+        """Until all that the manifests want is ready or has ended, and nothing else runs."""
+        wait_until(lambda: self.is_there() or self.process.poll() is not None, 10, "start")
+        assert self.process.poll() is None, self.output()
+        done = subprocess.run([LATEEN, "workloads", "--wait", "--timeout", str(seconds), "-m", str(self.dir)],
+                              capture_output=True, text=True, timeout=seconds + 10)
+        if done.returncode != 0:
+            table = subprocess.run([LATEEN, "workloads", "-m", str(self.dir)], capture_output=True, text=True, timeout=10).stdout
+            raise AssertionError(f"{done.stderr}\n{table}\n{self.output()}")
+
+    def is_there(self):
+        """It answers the other commands."""
+        return subprocess.run([LATEEN, "workloads", "-m", str(self.dir)], capture_output=True, timeout=10).returncode == 0
+
+    @property
+    def state(self):
+        """Its state directory, or None."""
+        base = "/run/lateen" if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR", f"/tmp/lateen-{os.geteuid()}") + "/lateen"
+        for name in os.listdir(base) if os.path.isdir(base) else []:
+            mark = os.path.join(base, name, "dir")
+            if os.path.isfile(mark) and open(mark).read() == str(self.dir):
+                return os.path.join(base, name)
+        return None
+
+    def output(self):
+        return self.log.read_text(errors="replace")
+
+    def workloads(self):
+        """By workload name: a list of Pods, without lateend's own."""
+        answer = json.loads(run("workloads", "--json", "-m", str(self.dir)))
+        found = {}
+        for pod in answer["workloads"]:
+            if not pod["isControl"]:
+                found.setdefault(pod["workload"], []).append(pod)
+        return found
+
+    def exec(self, workload, *command, container=None, check=True, timeout=20):
+        chosen = ["-c", container] if container else []
+        return run("exec", "-m", str(self.dir), *chosen, workload, "--", *command, check=check, timeout=timeout)
+
+    def exec_code(self, workload, *command):
+        return subprocess.run([LATEEN, "exec", "-m", str(self.dir), workload, "--", *command], capture_output=True, timeout=20).returncode
+
+    def curl(self, workload, url, *options, check=True):
+        return run("curl", "-m", str(self.dir), workload, url, *options, check=check)
+
+    def get(self, workload, url, *options):
+        """The stand-in's JSON."""
+        return json.loads(self.curl(workload, url, *options))
+
+    def logs(self, workload, container=None):
+        chosen = ["-c", container] if container else []
+        return run("logs", "-m", str(self.dir), *chosen, workload)
+
+    def end(self):
+        """Ctrl-C."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(15)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError("the mesh did not end within 15 s of SIGINT") from None
+
+
+def deployment(name, command=None, app=None, version="v1", replicas=1, port=8080, ns="default", labels="", annotations="", env=""):
+    """A Deployment's YAML: the stand-in, or a command (a list)."""
+    return f"""
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: {name}, namespace: {ns}}}
+spec:
+  replicas: {replicas}
+  selector: {{matchLabels: {{app: {app or name}}}}}
+  template:
+    metadata:
+      labels: {{app: {app or name}, version: {version}{", " + labels if labels else ""}}}
+      annotations: {{{annotations}}}
+    spec:
+      terminationGracePeriodSeconds: 2
+      containers:
+      - name: main
+        image: registry.example/{name}:1
+        {"command: " + json.dumps(command) if command else ""}
+        env: [{env}]
+        {f"ports: [{{name: http, containerPort: {port}}}]" if port else ""}
+---
+"""
+
+
+def service(name, port=80, target="http", ns="default", app=None, extra=""):
+    return f"""
+apiVersion: v1
+kind: Service
+metadata: {{name: {name}, namespace: {ns}}}
+spec:
+  selector: {{app: {app or name}}}
+  {extra}
+  ports: [{{name: http, port: {port}, targetPort: {target}}}]
+---
+"""
