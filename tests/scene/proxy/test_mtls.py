@@ -79,9 +79,9 @@ def test_garbage_on_a_tls_port(run_proxy, backends, root, workdir):
     proxy, server = inbound(run_proxy, backends, root)
     for data in (b"\x16\x03\x01\xff\xff" + b"\0" * 100, b"\x16\x03\x01\x00\x05hello", b"\x00" * 10):
         with client.Connection(proxy.port) as connection:
-            connection.send(data)
-            connection.socket.shutdown(1)
             try:
+                connection.send(data)
+                connection.socket.shutdown(1)
                 connection.stream.read()
             except OSError:
                 pass

@@ -1,0 +1,199 @@
+/*
+ * proxy/mesh.c - `proxy sidecar` and `proxy router`: the agent, the control plane, and the data path between them.
+ * The agent brings secrets and the way to the control plane; xds.c brings resources; both go into the table.
+ * With ProxyConfig.binaryPath a real Envoy is the data path, and this process only its agent.
+ * Start at: px_mesh_run().
+ */
+#include <stdlib.h>
+
+#include "proxy/agent.h"
+#include "proxy/agent_settings.h"
+#include "proxy/node.h"
+#include "proxy/program.h"
+#include "proxy/xds.h"
+
+struct px_mesh {
+    struct px_program *program; /* borrowed */
+    struct px_agent *agent;
+    struct px_xds *xds;
+    struct lt_arena *arena;     /* node bytes and facts */
+    bool is_stopping;
+    struct lt_timer minimum;    /* the least time that a drain takes */
+};
+
+/* --- from the table's side --- */
+
+static void on_change(void *ctx)
+{
+    px_program_publish(((struct px_mesh *)ctx)->program);
+}
+
+static void on_secret_wanted(void *ctx, lt_str name)
+{
+    struct px_mesh *mesh = ctx;
+    lt_rc rc = px_agent_want_secret(mesh->agent, name);
+    if (rc != LT_OK)
+        lt_log_warn(&mesh->program->env.log, "secret '%.*s' cannot be had: %s; what needs it does not serve", LT_STR_ARG(name),
+                    lt_rc_name(rc));
+}
+
+static size_t metadata(void *ctx, struct lt_arena *arena, struct lt_grpc_metadata *out, size_t max)
+{
+    LT_ASSERT(max >= PX_AGENT_METADATA_MAX);
+    return px_agent_metadata(((struct px_mesh *)ctx)->agent, arena, out);
+}
+
+/* --- from the agent --- */
+
+static void on_secret(void *ctx, lt_str name, lt_str version, lt_str secret)
+{
+    struct px_mesh *mesh = ctx;
+    struct lt_err err = {0};
+    if (px_table_put(mesh->program->table, PX_SECRET, name, version, secret, &err) != LT_OK)
+        lt_log_error(&mesh->program->env.log, "secret '%.*s': %s", LT_STR_ARG(name), err.text);
+    px_xds_settle(mesh->xds);
+}
+
+static void on_upstream(void *ctx, struct lt_grpc_channel *channel)
+{
+    px_xds_start(((struct px_mesh *)ctx)->xds, channel);
+}
+
+static bool is_ready(void *ctx)
+{
+    struct px_mesh *mesh = ctx;
+    return strcmp(px_program_state(mesh->program), "LIVE") == 0;
+}
+
+static void on_stats(void *ctx, struct lt_exchange *exchange)
+{
+    px_admin_prometheus(((struct px_mesh *)ctx)->program->admin, exchange);
+}
+
+static void on_drained_early(void *ctx LT_UNUSED) {}
+
+static void on_drain(void *ctx)
+{
+    struct px_mesh *mesh = ctx;
+    mesh->program->is_draining = true;
+    px_workers_drain(mesh->program->workers, PX_STOP_DRAIN_MS, on_drained_early, NULL);
+}
+
+static void on_agent_exit(void *ctx, int code)
+{
+    struct px_mesh *mesh = ctx;
+    mesh->program->status = code;
+    lt_loop_stop(mesh->program->loop);
+}
+
+static const struct px_agent_hooks hooks = {
+    .on_secret = on_secret,
+    .on_upstream = on_upstream,
+    .is_ready = is_ready,
+    .on_stats = on_stats,
+    .on_drain = on_drain,
+    .on_exit = on_agent_exit,
+};
+
+/* --- the end --- */
+
+static void on_minimum(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
+{
+    struct px_mesh *mesh = LT_CONTAINER_OF(timer, struct px_mesh, minimum);
+    px_program_stop(mesh->program, EXIT_SUCCESS);
+}
+
+/* Not ready from now on; the listeners close once the others had time to hear of it. */
+void px_mesh_stop(struct px_mesh *mesh)
+{
+    struct px_program *program = mesh->program;
+    px_agent_stop(mesh->agent);
+    if (px_agent_runs_envoy(mesh->agent))
+        return;
+    if (mesh->is_stopping || px_agent_is_drained(mesh->agent)) {
+        px_program_stop(program, EXIT_SUCCESS);
+        return;
+    }
+    mesh->is_stopping = true;
+    program->is_draining = true;
+    uint64_t wait_ms = px_agent_settings(mesh->agent)->minimum_drain_ms;
+    lt_loop_timer_set(program->loop, &mesh->minimum, LT_MIN(wait_ms, (uint64_t)PX_STOP_DRAIN_MS) * LT_NS_PER_MS);
+}
+
+bool px_mesh_has_config(const struct px_mesh *mesh)
+{
+    return mesh->xds != NULL && px_xds_has_config(mesh->xds);
+}
+
+void px_mesh_free(struct px_mesh **pointer)
+{
+    struct px_mesh *mesh = *pointer;
+    *pointer = NULL;
+    if (mesh == NULL)
+        return;
+    lt_loop_timer_cancel(mesh->program->loop, &mesh->minimum);
+    px_xds_free(&mesh->xds);
+    px_agent_free(&mesh->agent);
+    lt_arena_free(&mesh->arena);
+    free(mesh);
+}
+
+/* --- the start --- */
+
+static lt_rc start_data_path(struct px_mesh *mesh, struct lt_err *err)
+{
+    struct px_program *program = mesh->program;
+    const struct px_agent_settings *settings = px_agent_settings(mesh->agent);
+    lt_str node = LT_STR_NULL;
+    lt_rc rc = px_bootstrap_load(px_agent_bootstrap(mesh->agent), program->table, &program->bootstrap, err);
+    if (rc != LT_OK)
+        return lt_err_wrap(err, rc, "the agent's bootstrap");
+    LT_TRY(px_node_complete(mesh->arena, program->bootstrap.node, &node, err));
+    px_node_facts_read(mesh->arena, settings->node_id, &settings->metadata, settings->is_router, &program->node);
+    program->options.concurrency = settings->concurrency;
+    LT_TRY(px_program_start(program, err));
+    struct px_xds_opts opts = {.loop = program->loop,
+                               .env = &program->env,
+                               .table = program->table,
+                               .metrics = program->metrics,
+                               .node = node,
+                               .metadata = metadata,
+                               .on_change = on_change,
+                               .on_secret_wanted = on_secret_wanted,
+                               .ctx = mesh};
+    mesh->xds = px_xds_new(&opts);
+    return LT_OK;
+}
+
+static lt_rc start(struct px_mesh *mesh, struct lt_err *err)
+{
+    struct px_program *program = mesh->program;
+    struct px_agent_opts opts = {.loop = program->loop,
+                                 .hooks = &hooks,
+                                 .ctx = mesh,
+                                 .is_router = program->options.mode == PX_MODE_ROUTER,
+                                 .domain = program->options.domain,
+                                 .log_level = program->options.proxy_log_level,
+                                 .concurrency = program->options.concurrency};
+    LT_TRY(px_agent_new(&opts, &mesh->agent, err));
+    if (!px_agent_runs_envoy(mesh->agent))
+        LT_TRY(start_data_path(mesh, err));
+    return px_agent_start(mesh->agent, err);
+}
+
+int px_mesh_run(struct px_program *program)
+{
+    struct px_mesh *mesh = lt_new(struct px_mesh);
+    struct lt_err err = {0};
+    mesh->program = program;
+    mesh->arena = lt_arena_new(4096, 0);
+    lt_timer_init(&mesh->minimum, on_minimum);
+    program->mesh = mesh;
+    px_program_watch_signals(program);
+    if (start(mesh, &err) != LT_OK) {
+        lt_log_error(&program->env.log, "%s", err.text);
+        return EXIT_FAILURE;
+    }
+    lt_loop_run(program->loop);
+    return program->status;
+}

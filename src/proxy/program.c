@@ -1,0 +1,201 @@
+/*
+ * proxy/program.c - what both ways of running share: signals, threads, the admin server, snapshots, the end.
+ */
+#include "proxy/program.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+/* --- configuration into the workers --- */
+
+static void run_publish(struct lt_task *task)
+{
+    struct px_program *program = LT_CONTAINER_OF(task, struct px_program, publish);
+    struct lt_err err = {0};
+    struct px_snapshot *snapshot = px_table_snapshot(program->table, &err);
+    if (err.text[0] != '\0')
+        lt_log_warn(&program->env.log, "TLS context: %s", err.text);
+    px_workers_publish(program->workers, snapshot);
+}
+
+void px_program_publish(struct px_program *program)
+{
+    lt_loop_defer(program->loop, &program->publish);
+}
+
+static void on_listener_error(void *ctx, const char *text)
+{
+    struct px_program *program = ctx;
+    lt_log_error(&program->env.log, "%s", text);
+    /* Envoy ends when a static listener cannot bind; one that the control plane sent is reported and the rest serves */
+    if (program->mesh == NULL) {
+        program->status = EXIT_FAILURE;
+        lt_loop_stop(program->loop);
+    }
+}
+
+/* LATEEN_LISTEN_FDS="8080=3,8443=4": listening sockets that were opened for us, by port. */
+static void read_inherited(struct px_program *program)
+{
+    lt_str rest = lt_str_of(getenv("LATEEN_LISTEN_FDS")), item;
+    while (program->inherited_count < PX_INHERITED_MAX && lt_str_split(&rest, ',', &item)) {
+        uint64_t port = 0, fd = 0;
+        lt_str left;
+        if (item.len == 0 || !lt_str_split(&item, '=', &left) || lt_str_to_u64(left, &port) != LT_OK ||
+            lt_str_to_u64(item, &fd) != LT_OK || port == 0 || port > UINT16_MAX || fd > INT32_MAX) {
+            lt_log_warn(&program->env.log, "LATEEN_LISTEN_FDS: expected port=descriptor, separated by commas");
+            return;
+        }
+        program->inherited[program->inherited_count++] = (struct px_inherited){(uint16_t)port, (int)fd};
+    }
+}
+
+static unsigned worker_count(const struct px_program *program)
+{
+    if (program->options.concurrency > 0)
+        return LT_MIN(program->options.concurrency, 64u);
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    return cpus < 1 ? 1 : cpus > 64 ? 64 : (unsigned)cpus;
+}
+
+/* --- state --- */
+
+const char *px_program_state(const struct px_program *program)
+{
+    if (program->is_draining || program->is_stopping)
+        return "DRAINING";
+    if (!px_table_all_warm(program->table, PX_CLUSTER))
+        return "PRE_INITIALIZING";
+    bool has_config = program->mesh == NULL || px_mesh_has_config(program->mesh);
+    if (!has_config || !px_workers_are_ready(program->workers) || !px_table_all_warm(program->table, PX_LISTENER))
+        return "INITIALIZING";
+    return "LIVE";
+}
+
+static const char *state_name(void *ctx)
+{
+    return px_program_state(ctx);
+}
+
+static void on_drained(void *ctx)
+{
+    lt_loop_stop(((struct px_program *)ctx)->loop);
+}
+
+void px_program_stop(struct px_program *program, int status)
+{
+    program->status = status;
+    if (program->is_stopping) {
+        lt_loop_stop(program->loop);
+        return;
+    }
+    program->is_stopping = true;
+    px_workers_drain(program->workers, PX_STOP_DRAIN_MS, on_drained, program);
+}
+
+static void quit(void *ctx)
+{
+    px_program_stop(ctx, EXIT_SUCCESS);
+}
+
+static void set_draining(void *ctx, bool fail)
+{
+    ((struct px_program *)ctx)->is_draining = fail;
+}
+
+static void on_signal(struct lt_io *io, uint32_t events LT_UNUSED)
+{
+    struct px_program *program = LT_CONTAINER_OF(io, struct px_program, signals);
+    struct signalfd_siginfo info;
+    while (read(io->fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+        lt_log_info(&program->env.log, "%s: ending", info.ssi_signo == SIGINT ? "SIGINT" : "SIGTERM");
+        if (program->mesh != NULL)
+            px_mesh_stop(program->mesh);
+        else
+            px_program_stop(program, EXIT_SUCCESS);
+    }
+}
+
+void px_program_watch_signals(struct px_program *program)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    lt_io_init(&program->signals, on_signal);
+    program->signals.fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+    LT_ASSERT(program->signals.fd >= 0);
+    lt_loop_io_set(program->loop, &program->signals, EPOLLIN);
+}
+
+/* --- life --- */
+
+static lt_rc start_admin(struct px_program *program, struct lt_err *err)
+{
+    struct px_admin_opts opts = {
+        .loop = program->loop,
+        .env = &program->env,
+        .table = program->table,
+        .workers = program->workers,
+        .options = &program->options,
+        .node_id = program->bootstrap.node_id,
+        .node_cluster = program->bootstrap.node_cluster,
+        .main_metrics = program->metrics,
+        .state = state_name,
+        .quit = quit,
+        .drain = set_draining,
+        .ctx = program,
+    };
+    return px_admin_new(&opts, &program->bootstrap.admin, &program->admin, err);
+}
+
+lt_rc px_program_start(struct px_program *program, struct lt_err *err)
+{
+    read_inherited(program);
+    if (program->node.id.len == 0)
+        program->node.id = program->bootstrap.node_id;
+    struct px_workers_opts opts = {
+        .env = &program->env,
+        .loop = program->loop,
+        .count = worker_count(program),
+        .node = program->node,
+        .inherited = program->inherited,
+        .inherited_count = program->inherited_count,
+        .drain_ms = program->options.drain_time_s * 1000,
+        .on_listener_error = on_listener_error,
+        .ctx = program,
+    };
+    program->options.concurrency = opts.count;
+    program->workers = px_workers_new(&opts);
+    LT_TRY(start_admin(program, err));
+    px_program_publish(program);
+    return LT_OK;
+}
+
+void px_program_init(struct px_program *program)
+{
+    program->loop = lt_loop_new(&program->env);
+    program->table = px_table_new();
+    program->metrics = lt_metric_set_new(1000);
+    lt_task_init(&program->publish, run_publish);
+}
+
+void px_program_fini(struct px_program *program)
+{
+    lt_task_cancel(&program->publish);
+    px_admin_free(&program->admin);
+    px_mesh_free(&program->mesh);
+    px_workers_free(&program->workers);
+    if (program->signals.fd >= 0) {
+        lt_loop_io_del(program->loop, &program->signals);
+        close(program->signals.fd);
+    }
+    px_table_free(&program->table);
+    px_bootstrap_fini(&program->bootstrap);
+    lt_metric_set_free(&program->metrics);
+    lt_loop_free(&program->loop);
+}

@@ -1,0 +1,60 @@
+/*
+ * proxy/program.h - private to main.c, program.c and mesh.c: the process, as its main thread sees it.
+ */
+#ifndef LT_PROXY_PROGRAM_H
+#define LT_PROXY_PROGRAM_H
+
+#include "net/loop.h"
+#include "proxy/admin.h"
+#include "proxy/bootstrap.h"
+#include "proxy/options.h"
+#include "proxy/table.h"
+#include "proxy/worker.h"
+
+#define PX_VERSION "0.1.0"
+
+enum { PX_STOP_DRAIN_MS = 5000, PX_INHERITED_MAX = 16 };
+
+struct px_mesh; /* mesh.c: agent and control plane */
+
+struct px_program {
+    struct lt_env env;
+    struct px_options options;
+    struct lt_loop *loop;
+    struct px_table *table;
+    struct px_workers *workers;
+    struct px_admin *admin;
+    struct px_bootstrap bootstrap;
+    struct px_node_facts node;
+    struct lt_metric_set *metrics;
+    struct px_mesh *mesh;    /* NULL with -c */
+    struct lt_io signals;
+    struct lt_task publish;  /* one snapshot a turn, however much has changed */
+    struct px_inherited inherited[PX_INHERITED_MAX];
+    size_t inherited_count;
+    bool is_draining;        /* by an operator's /healthcheck/fail */
+    bool is_stopping;
+    int status;
+};
+
+/* --- program.c --- */
+void px_program_init(struct px_program *program);
+void px_program_fini(struct px_program *program);
+void px_program_watch_signals(struct px_program *program);
+/* Threads and admin server, by program->bootstrap and ->node. */
+LT_MUST lt_rc px_program_start(struct px_program *program, struct lt_err *err);
+/* The table has changed: workers get a snapshot at the end of this turn. */
+void px_program_publish(struct px_program *program);
+/* "LIVE", "DRAINING", "PRE_INITIALIZING" or "INITIALIZING". */
+const char *px_program_state(const struct px_program *program);
+/* Drains, then ends the loop; asked twice it ends at once. */
+void px_program_stop(struct px_program *program, int status);
+
+/* --- mesh.c --- */
+int px_mesh_run(struct px_program *program);
+/* SIGTERM under a control plane: readiness first, then the drain. */
+void px_mesh_stop(struct px_mesh *mesh);
+bool px_mesh_has_config(const struct px_mesh *mesh);
+void px_mesh_free(struct px_mesh **mesh);
+
+#endif
