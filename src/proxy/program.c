@@ -8,6 +8,8 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+enum { LAST_TURNS = 8 };
+
 /* --- configuration into the workers --- */
 
 static void run_publish(struct lt_task *task)
@@ -197,5 +199,8 @@ void px_program_fini(struct px_program *program)
     px_table_free(&program->table);
     px_bootstrap_fini(&program->bootstrap);
     lt_metric_set_free(&program->metrics);
+    /* what was closed above frees its memory in tasks, some of them after another task */
+    for (int turn = 0; turn < LAST_TURNS; turn++)
+        lt_loop_turn(program->loop, 0);
     lt_loop_free(&program->loop);
 }
