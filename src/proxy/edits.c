@@ -288,7 +288,9 @@ lt_rc px_response_write_head(struct px_request *request)
 {
     struct px_conn *conn = request->conn;
     struct lt_h1_head *head = &request->rhead;
-    bool closes = conn->is_closing || conn->is_draining || !request->head.keep_alive;
+    /* Envoy: who answers before the request is complete doesn't wait for the rest */
+    bool is_early = !request->is_parsed && head->status != 101;
+    bool closes = conn->is_closing || conn->is_draining || !request->head.keep_alive || is_early;
     if (closes)
         conn->is_closing = true;
     request->response_raw = head->body == LT_H1_BODY_CHUNKED && request->head.minor == 1;

@@ -250,6 +250,8 @@ static bool can_be_kept(const struct px_upstream *up)
     if (conf->max_connection_duration_ms != 0 &&
         px_now_ns(up->worker) - up->opened_ns >= conf->max_connection_duration_ms * LT_NS_PER_MS)
         return false;
+    if (up->in.end_is_near) /* its end was announced while the response came: no event will tell again */
+        return false;
     return up->in.pos == up->in.end; /* bytes behind the response: nobody asked for them */
 }
 
