@@ -34,7 +34,8 @@ static lt_rc fail_at(struct px_build *build, lt_rc rc, const char *field, const 
     char text[LT_ERR_TEXT_MAX / 2];
     vsnprintf(text, sizeof(text), fmt, args);
     const char *dot = build->path_len > 0 && field != NULL ? "." : "";
-    return lt_err_set(build->err, rc, "%s%s%s: %s", build->path, dot, field != NULL ? field : "", text);
+    const char *colon = build->path_len > 0 || field != NULL ? ": " : "";
+    return lt_err_set(build->err, rc, "%s%s%s%s%s", build->path, dot, field != NULL ? field : "", colon, text);
 }
 
 lt_rc px_bad(struct px_build *build, const char *field, const char *fmt, ...)

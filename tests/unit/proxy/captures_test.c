@@ -25,6 +25,8 @@ static const char *const known_refusals[] = {
     "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport",
     "by config_discovery is not supported yet",
     "cluster_type: 'envoy.clusters.dynamic_forward_proxy'",
+    "match.dynamic_metadata: is not supported", /* routes by JWT claims */
+    "crl: inline revocation lists are not supported",
 };
 
 static const struct {
