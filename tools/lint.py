@@ -100,7 +100,7 @@ def tidy_one(path):
         if key == digest.hexdigest():
             return said.splitlines()
     result = subprocess.run(["clang-tidy", "-p", str(BUILD), "--quiet", str(path)], cwd=TOP, capture_output=True, text=True)
-    said = [line.replace(str(TOP) + "/", "") for line in result.stdout.splitlines()
+    said = [re.sub(r"^\S*?/(?=src/)", "", line) for line in result.stdout.splitlines()
             if re.search(r": (warning|error): ", line)]
     if result.returncode == 0 or said:
         kept.parent.mkdir(parents=True, exist_ok=True)
