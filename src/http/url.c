@@ -55,10 +55,10 @@ static bool must_escape(unsigned char c)
            c == '|';
 }
 
-/* "%00" ends strings elsewhere, and a fragment never reaches a server: Envoy's normalize_path refuses both. */
+/* A NUL ends strings elsewhere, and a fragment never reaches a server: Envoy's normalize_path refuses both. */
 static bool is_refused(lt_str path, lt_str tail)
 {
-    return lt_str_find(path, LT_STR("%00")) >= 0 || lt_str_find_char(tail, '#') >= 0;
+    return lt_str_find(path, LT_STR("%00")) >= 0 || lt_str_find_char(path, '\0') >= 0 || lt_str_find_char(tail, '#') >= 0;
 }
 
 /* What the slow way would change; a path free of all this is its own normal form. */
@@ -98,11 +98,24 @@ static bool unescape_slashes(struct work *work)
     return len != in.len;
 }
 
+/*
+ * A '%' that begins no escape, and letters that came out of escapes behind it, could read as an escape the next time:
+ * "%7%32" must not become "%72". Such a '%' is written "%25", as Envoy does.
+ */
+static size_t mend_percent(char *out, size_t bare, size_t len)
+{
+    if (len != bare + 3 || hex_digit(out[bare + 1]) < 0 || hex_digit(out[bare + 2]) < 0)
+        return len;
+    memmove(out + bare + 3, out + bare + 1, 2);
+    memcpy(out + bare + 1, "25", 2);
+    return len + 2;
+}
+
 /* Decodes, escapes and turns backslashes into `out`, which has thrice the room; dot segments are then plain to see. */
 static void rewrite_bytes(struct work *work, char *out)
 {
     lt_str in = lt_str_make(work->text, work->len);
-    size_t len = 0;
+    size_t len = 0, bare = SIZE_MAX - 3; /* where the last '%' is that begins no escape */
     for (size_t i = 0; i < in.len; i++) {
         unsigned char c = (unsigned char)in.ptr[i];
         int byte = escaped_byte(in, i);
@@ -116,6 +129,9 @@ static void rewrite_bytes(struct work *work, char *out)
         } else {
             out[len++] = c == '\\' ? '/' : (char)c;
         }
+        len = mend_percent(out, bare, len);
+        if (c == '%' && byte < 0)
+            bare = len - 1;
     }
     *work = (struct work){out, len};
 }

@@ -86,6 +86,16 @@ static void dot_segments_and_escapes_as_envoy(void **state)
         {"/a/b/c/../../../../d/", "/d/"},
         {"//a", "//a"},
         {"/%252e%252e/a", "/%252e%252e/a"},
+        {"/%7%32", "/%2572"}, /* what is decoded once must not decode again */
+        {"/%%37%32", "/%2572"},
+        {"/%%372", "/%2572"},
+        {"/a%7%32%2e", "/a%2572."},
+        {"/%%30%30", "/%2500"},
+        {"/%2%65/%2%65%2%65/x", "/%252e/%252e%252e/x"},
+        {"/%zz%41", "/%zzA"},
+        {"/a%%41", "/a%A"},
+        {"/%25%32", "/%252"},
+        {"/%4%%31", "/%4%1"},
     };
     check_normal(cases, LT_ARRAY_LEN(cases), (struct lt_url_normal_opts){.normalize = true});
 }
