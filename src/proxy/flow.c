@@ -99,7 +99,8 @@ static lt_rc next_up_piece(struct px_request *request)
 static lt_rc pump_up(struct px_request *request)
 {
     struct px_conn *conn = request->conn;
-    bool is_first = lt_buf_len(&request->up_out) > 0 && !request->is_parsed && request->up_piece_used == 0;
+    /* the first piece goes out with the head; not ahead of what a retry must send again */
+    bool is_first = lt_buf_len(&request->up_out) > 0 && !request->is_parsed && request->up_piece_used == 0 && !request->resends;
     if (is_first) {
         lt_rc rc = next_up_piece(request);
         if (rc != LT_OK && rc != LT_AGAIN)
@@ -208,6 +209,7 @@ static lt_rc take_head(struct px_request *request)
     request->response_parsed = head->body == LT_H1_BODY_NONE;
     if (head->body == LT_H1_BODY_TUNNEL) {
         request->state = PX_RQ_TUNNEL;
+        lt_loop_timer_cancel(request->worker->loop, &request->timer); /* the response is never complete: only idleness ends it */
         keep_heads(request);
         request->up_piece = LT_STR_NULL;
         px_conn_set_deadline(request->conn, request->hcm->stream_idle_timeout_ms);

@@ -81,6 +81,10 @@ static void finish(struct px_conn *conn)
 {
     struct px_request *request = conn->request;
     bool is_last = conn->is_closing || !request->is_parsed || !request->head.keep_alive;
+    /* what was parsed of the body and found no taker is no part of the next request */
+    conn->in.pos += (uint32_t)request->up_piece_used;
+    request->up_piece_used = 0;
+    request->up_piece = LT_STR_NULL;
     px_request_report(request);
     px_request_leave_upstream(request, request->up_is_reusable);
     px_request_free(request);
