@@ -17,7 +17,7 @@ build: | deps ## (the same)
 	@$(MAKE) -s --no-print-directory $(BUILD)/build.ninja
 	@ninja -C $(BUILD) --quiet
 	@for p in lateen lateend lateen-proxy; do \
-	  f=$$(find $(BUILD)/src -maxdepth 2 -name $$p -type f | head -1); [ -z "$$f" ] || ln -sf "$${f#build/}" build/$$p; done
+	  f=$$(find $(BUILD)/src -maxdepth 2 -name $$p -type f | head -1); [ -z "$$f" ] || cmp -s "$$f" build/$$p || install -m 755 "$$f" build/$$p; done
 
 deps: ## install what is missing (Debian packages, Python packages in build/venv)
 	@mkdir -p build
