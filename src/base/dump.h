@@ -1,7 +1,8 @@
 /*
- * base/dump.h - one writer for the `_dump` functions of all long-lived structs; readers are the admin page, a panic, tests.
- * Text, indented: `name: value` lines, groups in braces. Strings are quoted and escaped, so that a stranger's bytes
- * cannot fake a line. Secrets are the caller's duty: they are not dumped.
+ * base/dump.h - one writer for the `_dump` functions of all long-lived structs; readers are the
+ * admin page, a panic, tests. Text, indented: `name: value` lines, groups in braces. Strings are
+ * quoted and escaped, so that a stranger's bytes cannot fake a line. Secrets are the caller's duty:
+ * they are not dumped.
  */
 #ifndef LT_BASE_DUMP_H
 #define LT_BASE_DUMP_H
@@ -12,7 +13,7 @@ struct lt_dump {
     struct lt_buf *out; /* borrowed; NULL: lines go to fd */
     int fd;             /* borrowed */
     unsigned depth;
-    bool is_cut;        /* out was full: the rest is missing */
+    bool is_cut; /* out was full: the rest is missing */
 };
 
 /* Into a buffer; when it is full the dump is cut, and says so. */
@@ -20,7 +21,10 @@ void lt_dump_init(struct lt_dump *dump, struct lt_buf *out);
 /* Straight to a descriptor, without heap: for a panic. */
 void lt_dump_init_fd(struct lt_dump *dump, int fd);
 
-/* "kind name {" ... "}"; name may be empty. Groups nest up to 16 deep; deeper ones are not indented further. */
+/*
+ * "kind name {" ... "}"; name may be empty. Groups nest up to 16 deep; deeper ones are not indented
+ * further.
+ */
 void lt_dump_open(struct lt_dump *dump, const char *kind, lt_str name);
 void lt_dump_close(struct lt_dump *dump);
 

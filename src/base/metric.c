@@ -9,8 +9,9 @@
 
 #include "base/metric_priv.h"
 
-static const double envoy_bounds[] = {0.5,  1,    5,    10,    25,    50,    100,    250,    500,    1000,
-                                      2500, 5000, 10000, 30000, 60000, 300000, 600000, 1800000, 3600000};
+static const double envoy_bounds[] = {0.5,   1,      5,      10,      25,     50,    100,
+                                      250,   500,    1000,   2500,    5000,   10000, 30000,
+                                      60000, 300000, 600000, 1800000, 3600000};
 const struct lt_buckets lt_buckets_envoy = {envoy_bounds, LT_ARRAY_LEN(envoy_bounds)};
 
 /* --- sets and families --- */
@@ -60,7 +61,8 @@ static lt_str family_key(struct lt_arena *arena, const struct lt_metric_desc *de
     return lt_str_make(key, len);
 }
 
-struct lt_metric_family *lt_metric_family(struct lt_metric_set *set, const struct lt_metric_desc *desc)
+struct lt_metric_family *lt_metric_family(struct lt_metric_set *set,
+                                          const struct lt_metric_desc *desc)
 {
     LT_ASSERT(desc->label_count <= LT_METRIC_LABELS_MAX);
     struct lt_arena *arena = lt_arena_new(512, 0);
@@ -96,14 +98,17 @@ static size_t value_bytes(const struct lt_metric_family *family)
     switch (family->desc.kind) {
     case LT_METRIC_COUNTER: bytes = sizeof(struct lt_counter); break;
     case LT_METRIC_GAUGE: bytes = sizeof(struct lt_gauge); break;
-    case LT_METRIC_HISTOGRAM: bytes = sizeof(struct lt_histogram) + (family->desc.buckets->count + 1) * sizeof(uint64_t); break;
+    case LT_METRIC_HISTOGRAM:
+        bytes = sizeof(struct lt_histogram) + (family->desc.buckets->count + 1) * sizeof(uint64_t);
+        break;
     }
     return (bytes + 15) & ~(size_t)15;
 }
 
 /*
- * A label value as it is kept: cut to its maximum, and clean UTF-8 without NUL. One bad byte (a stranger's Host, say) would
- * otherwise cost the whole scrape. Writes value.len bytes at most; returns how many.
+ * A label value as it is kept: cut to its maximum, and clean UTF-8 without NUL. One bad byte (a
+ * stranger's Host, say) would otherwise cost the whole scrape. Writes value.len bytes at most;
+ * returns how many.
  */
 static size_t put_value(char *to, lt_str value)
 {
@@ -116,8 +121,12 @@ static size_t put_value(char *to, lt_str value)
     return value.len;
 }
 
-/* The values, a NUL behind each: text that no other values give. SIZE_MAX when room may be too small. */
-static size_t write_key(const struct lt_metric_family *family, const lt_str *values, char *out, size_t room)
+/*
+ * The values, a NUL behind each: text that no other values give. SIZE_MAX when room may be too
+ * small.
+ */
+static size_t write_key(const struct lt_metric_family *family, const lt_str *values, char *out,
+                        size_t room)
 {
     size_t at = 0;
     for (uint32_t i = 0; i < family->desc.label_count; i++) {
@@ -252,8 +261,12 @@ static void add_histogram(struct lt_histogram *dst, const struct lt_histogram *s
 static void add_value(const struct lt_metric_family *family, void *dst, const void *src)
 {
     switch (family->desc.kind) {
-    case LT_METRIC_COUNTER: ((struct lt_counter *)dst)->value += ((const struct lt_counter *)src)->value; break;
-    case LT_METRIC_GAUGE: ((struct lt_gauge *)dst)->value += ((const struct lt_gauge *)src)->value; break;
+    case LT_METRIC_COUNTER:
+        ((struct lt_counter *)dst)->value += ((const struct lt_counter *)src)->value;
+        break;
+    case LT_METRIC_GAUGE:
+        ((struct lt_gauge *)dst)->value += ((const struct lt_gauge *)src)->value;
+        break;
     case LT_METRIC_HISTOGRAM: add_histogram(dst, src); break;
     }
 }

@@ -1,12 +1,15 @@
 /*
- * base/metric.h - counters, gauges and histograms of one owner (a worker, the main thread), and their text forms.
+ * base/metric.h - counters, gauges and histograms of one owner (a worker, the main thread), and
+ * their text forms.
  *
- * A set belongs to one thread: no atomics, no locks. Whoever counts keeps the pointer to its series, so that the hot
- * path is one addition; the pointer lives as long as the set, or until the series is removed. To show all, somebody
- * merges the sets one after another into a fresh one, each on its owner's thread, and renders that.
+ * A set belongs to one thread: no atomics, no locks. Whoever counts keeps the pointer to its
+ * series, so that the hot path is one addition; the pointer lives as long as the set, or until the
+ * series is removed. To show all, somebody merges the sets one after another into a fresh one, each
+ * on its owner's thread, and renders that.
  *
- * A family is a name with label names; a series is a family with label values, made on first use. Two families may
- * share a name (Istio's tag overrides give one metric different labels); they are shown under one TYPE line.
+ * A family is a name with label names; a series is a family with label values, made on first use.
+ * Two families may share a name (Istio's tag overrides give one metric different labels); they are
+ * shown under one TYPE line.
  * Start at: lt_metric_family().
  */
 #ifndef LT_BASE_METRIC_H
@@ -41,7 +44,7 @@ struct lt_histogram {
     const struct lt_buckets *buckets; /* borrowed */
     double sum;
     uint64_t count;
-    uint64_t counts[];                /* one a bucket, and one for what lies above the last bound */
+    uint64_t counts[]; /* one a bucket, and one for what lies above the last bound */
 };
 
 static inline void lt_counter_add(struct lt_counter *counter, uint64_t by)
@@ -71,17 +74,18 @@ static inline void lt_histogram_observe(struct lt_histogram *histogram, double v
 }
 
 struct lt_metric_desc {
-    lt_str name;                      /* as Prometheus sees it: "istio_requests_total", "envoy_cluster_upstream_cx_total" */
+    lt_str name; /* as Prometheus sees it: "istio_requests_total" */
     lt_metric_kind kind;
-    lt_str help;                      /* empty: no HELP line */
+    lt_str help; /* empty: no HELP line */
     /*
-     * Envoy's dotted name for /stats, where "$0" ... "$9" stand for label values: "cluster.$0.upstream_cx_total".
-     * Empty: the name with ".label.value" for each label that is not empty.
+     * Envoy's dotted name for /stats, where "$0" ... "$9" stand for label values:
+     * "cluster.$0.upstream_cx_total". Empty: the name with ".label.value" for each label that is
+     * not empty.
      */
     lt_str stat;
     const lt_str *labels;
     uint32_t label_count;
-    const struct lt_buckets *buckets; /* histograms; NULL: lt_buckets_envoy. Borrowed for the life of all sets */
+    const struct lt_buckets *buckets; /* NULL: lt_buckets_envoy. Must outlive all sets */
 };
 
 struct lt_metric_set;
@@ -90,15 +94,20 @@ struct lt_metric_family;
 enum { LT_METRIC_LABELS_MAX = 48, LT_METRIC_VALUE_MAX = 1024 };
 
 /*
- * Label values may be strangers' bytes: they are cut to LT_METRIC_VALUE_MAX bytes, and where they are no UTF-8 each byte
- * outside ASCII becomes '?' (one bad byte would cost the whole scrape).
- * series_max: of all families together. Beyond it a family's new series all count in one, whose labels say "overflow".
+ * Label values may be strangers' bytes: they are cut to LT_METRIC_VALUE_MAX bytes, and where they
+ * are no UTF-8 each byte outside ASCII becomes '?' (one bad byte would cost the whole scrape).
+ * series_max: of all families together. Beyond it a family's new series all count in one, whose
+ * labels say "overflow".
  */
 struct lt_metric_set *lt_metric_set_new(uint32_t series_max);
 void lt_metric_set_free(struct lt_metric_set **set);
 
-/* Finds or makes; everything but the buckets is copied. Asserts when the name is known with another kind. */
-struct lt_metric_family *lt_metric_family(struct lt_metric_set *set, const struct lt_metric_desc *desc);
+/*
+ * Finds or makes; everything but the buckets is copied. Asserts when the name is known with another
+ * kind.
+ */
+struct lt_metric_family *lt_metric_family(struct lt_metric_set *set,
+                                          const struct lt_metric_desc *desc);
 
 /* Finds or makes the series with these label values (label_count of them, in order). Never NULL. */
 struct lt_counter *lt_metric_counter(struct lt_metric_family *family, const lt_str *values);
@@ -106,12 +115,14 @@ struct lt_gauge *lt_metric_gauge(struct lt_metric_family *family, const lt_str *
 struct lt_histogram *lt_metric_histogram(struct lt_metric_family *family, const lt_str *values);
 
 /*
- * Removes every series (but overflow ones) with that value in a label of that name, as when a cluster goes; pointers to
- * them are dead then. Returns how many.
+ * Removes every series (but overflow ones) with that value in a label of that name, as when a
+ * cluster goes; pointers to them are dead then. Returns how many.
  */
 uint32_t lt_metric_remove(struct lt_metric_set *set, lt_str label, lt_str value);
 
-/* Adds what src has to dst: counters, gauges and histograms alike. Series that dst lacks are made. */
+/*
+ * Adds what src has to dst: counters, gauges and histograms alike. Series that dst lacks are made.
+ */
 void lt_metric_set_merge(struct lt_metric_set *dst, const struct lt_metric_set *src);
 /* All values back to zero (Envoy's /reset_counters: gauges stay). */
 void lt_metric_set_reset(struct lt_metric_set *set);
@@ -123,11 +134,13 @@ uint64_t lt_metric_set_overflows(const struct lt_metric_set *set);
 /* --- text --- */
 
 typedef enum {
-    LT_METRIC_PROMETHEUS, /* text exposition 0.0.4; names sorted, series in the order of their making */
+    LT_METRIC_PROMETHEUS, /* text exposition 0.0.4; names sorted, series as they were made */
     LT_METRIC_STATS,      /* Envoy's /stats: "name: value"; histograms as "count sum" */
 } lt_metric_form;
 
-/* Where a rendering stands; zero to begin. The set must not gain or lose series until it is done. */
+/*
+ * Where a rendering stands; zero to begin. The set must not gain or lose series until it is done.
+ */
 struct lt_metric_cursor {
     uint32_t family;
     uint32_t series;
@@ -135,18 +148,26 @@ struct lt_metric_cursor {
     uint32_t count;
 };
 
-/* False: leave it out. name: the family's for Prometheus, the whole dotted name for stats. NULL: everything. */
+/*
+ * False: leave it out. name: the family's for Prometheus, the whole dotted name for stats. NULL:
+ * everything.
+ */
 typedef bool lt_metric_keep_fn(lt_str name, void *ctx);
 
 /*
- * Appends series until out holds part_bytes or more: LT_OK when there is more to come, LT_EOF when that was all,
+ * Appends series until out holds part_bytes or more: LT_OK when there is more to come, LT_EOF when
+ * that was all,
  * LT_E_LIMIT when out is full (its maximum should be part_bytes and room for one series: 16 KiB).
  */
-LT_MUST lt_rc lt_metric_render(const struct lt_metric_set *set, lt_metric_form form, lt_metric_keep_fn *keep, void *ctx,
-                               struct lt_metric_cursor *cursor, size_t part_bytes, struct lt_buf *out);
+LT_MUST lt_rc lt_metric_render(const struct lt_metric_set *set, lt_metric_form form,
+                               lt_metric_keep_fn *keep, void *ctx, struct lt_metric_cursor *cursor,
+                               size_t part_bytes, struct lt_buf *out);
 void lt_metric_cursor_fini(struct lt_metric_cursor *cursor);
 
-/* A number as Envoy writes it for Prometheus: digits enough to read back the same, no exponent below 1e15; "+Inf", "-Inf", "NaN". */
+/*
+ * A number as Envoy writes it for Prometheus: digits enough to read back the same, no exponent
+ * below 1e15; "+Inf", "-Inf", "NaN".
+ */
 lt_str lt_metric_number(double value, char out[32]);
 
 #endif

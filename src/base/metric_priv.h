@@ -17,7 +17,7 @@ struct lt_metric_family {
     struct lt_arena *arena; /* owned; holds this struct and desc's texts */
     struct lt_metric_set *set;
     struct lt_metric_desc desc;
-    struct lt_map series;   /* key -> struct lt_metric_series, owned */
+    struct lt_map series;              /* key -> struct lt_metric_series, owned */
     struct lt_metric_series *overflow; /* owned; NULL until it is needed */
 };
 

@@ -39,15 +39,16 @@ static lt_rc put_escaped(struct lt_buf *out, lt_str text)
 }
 
 /* {a="x",b="y"}; le is put last when it is not NULL. */
-static lt_rc put_labels(const struct lt_metric_family *family, const struct lt_metric_series *series, const char *le,
-                        struct lt_buf *out)
+static lt_rc put_labels(const struct lt_metric_family *family,
+                        const struct lt_metric_series *series, const char *le, struct lt_buf *out)
 {
     uint32_t count = family->desc.label_count;
     if (count == 0 && le == NULL)
         return LT_OK;
     LT_TRY(lt_buf_append(out, "{", 1));
     for (uint32_t i = 0; i < count; i++) {
-        LT_TRY(lt_buf_printf(out, "%s%.*s=\"", i > 0 ? "," : "", LT_STR_ARG(family->desc.labels[i])));
+        LT_TRY(
+            lt_buf_printf(out, "%s%.*s=\"", i > 0 ? "," : "", LT_STR_ARG(family->desc.labels[i])));
         LT_TRY(put_escaped(out, series->labels[i]));
         LT_TRY(lt_buf_append(out, "\"", 1));
     }
@@ -58,8 +59,8 @@ static lt_rc put_labels(const struct lt_metric_family *family, const struct lt_m
 
 /* --- Prometheus --- */
 
-static lt_rc put_line(const struct lt_metric_family *family, const struct lt_metric_series *series, const char *suffix,
-                      const char *le, lt_str value, struct lt_buf *out)
+static lt_rc put_line(const struct lt_metric_family *family, const struct lt_metric_series *series,
+                      const char *suffix, const char *le, lt_str value, struct lt_buf *out)
 {
     LT_TRY(lt_buf_printf(out, "%.*s%s", LT_STR_ARG(family->desc.name), suffix));
     LT_TRY(put_labels(family, series, le, out));
@@ -72,7 +73,8 @@ static lt_str count_text(uint64_t count, char out[32])
     return lt_str_of(out);
 }
 
-static lt_rc put_histogram(const struct lt_metric_family *family, const struct lt_metric_series *series, struct lt_buf *out)
+static lt_rc put_histogram(const struct lt_metric_family *family,
+                           const struct lt_metric_series *series, struct lt_buf *out)
 {
     const struct lt_histogram *histogram = series->value;
     char bound[32], number[32];
@@ -87,14 +89,18 @@ static lt_rc put_histogram(const struct lt_metric_family *family, const struct l
     return put_line(family, series, "_count", NULL, count_text(histogram->count, number), out);
 }
 
-static lt_rc put_prometheus(const struct lt_metric_family *family, const struct lt_metric_series *series, struct lt_buf *out)
+static lt_rc put_prometheus(const struct lt_metric_family *family,
+                            const struct lt_metric_series *series, struct lt_buf *out)
 {
     char number[32];
     switch (family->desc.kind) {
     case LT_METRIC_COUNTER:
-        return put_line(family, series, "", NULL, count_text(((const struct lt_counter *)series->value)->value, number), out);
+        return put_line(family, series, "", NULL,
+                        count_text(((const struct lt_counter *)series->value)->value, number), out);
     case LT_METRIC_GAUGE:
-        return put_line(family, series, "", NULL, lt_metric_number(((const struct lt_gauge *)series->value)->value, number), out);
+        return put_line(family, series, "", NULL,
+                        lt_metric_number(((const struct lt_gauge *)series->value)->value, number),
+                        out);
     case LT_METRIC_HISTOGRAM: return put_histogram(family, series, out);
     }
     return LT_OK;
@@ -104,20 +110,24 @@ static lt_rc put_type(const struct lt_metric_family *family, struct lt_buf *out)
 {
     static const char *const types[] = {"counter", "gauge", "histogram"};
     if (family->desc.help.len > 0)
-        LT_TRY(lt_buf_printf(out, "# HELP %.*s %.*s\n", LT_STR_ARG(family->desc.name), LT_STR_ARG(family->desc.help)));
-    return lt_buf_printf(out, "# TYPE %.*s %s\n", LT_STR_ARG(family->desc.name), types[family->desc.kind]);
+        LT_TRY(lt_buf_printf(out, "# HELP %.*s %.*s\n", LT_STR_ARG(family->desc.name),
+                             LT_STR_ARG(family->desc.help)));
+    return lt_buf_printf(out, "# TYPE %.*s %s\n", LT_STR_ARG(family->desc.name),
+                         types[family->desc.kind]);
 }
 
 /* --- /stats --- */
 
-static lt_rc put_stat_name(const struct lt_metric_family *family, const struct lt_metric_series *series, struct lt_buf *out)
+static lt_rc put_stat_name(const struct lt_metric_family *family,
+                           const struct lt_metric_series *series, struct lt_buf *out)
 {
     lt_str stat = family->desc.stat;
     if (stat.len == 0) {
         LT_TRY(lt_buf_append_str(out, family->desc.name));
         for (uint32_t i = 0; i < family->desc.label_count; i++) {
             if (series->labels[i].len > 0)
-                LT_TRY(lt_buf_printf(out, ".%.*s.%.*s", LT_STR_ARG(family->desc.labels[i]), LT_STR_ARG(series->labels[i])));
+                LT_TRY(lt_buf_printf(out, ".%.*s.%.*s", LT_STR_ARG(family->desc.labels[i]),
+                                     LT_STR_ARG(series->labels[i])));
         }
         return LT_OK;
     }
@@ -133,13 +143,17 @@ static lt_rc put_stat_name(const struct lt_metric_family *family, const struct l
     return LT_OK;
 }
 
-static lt_rc put_stat_value(const struct lt_metric_family *family, const struct lt_metric_series *series, struct lt_buf *out)
+static lt_rc put_stat_value(const struct lt_metric_family *family,
+                            const struct lt_metric_series *series, struct lt_buf *out)
 {
     char number[32];
     if (family->desc.kind == LT_METRIC_COUNTER)
-        return lt_buf_printf(out, ": %llu\n", (unsigned long long)((const struct lt_counter *)series->value)->value);
+        return lt_buf_printf(out, ": %llu\n",
+                             (unsigned long long)((const struct lt_counter *)series->value)->value);
     if (family->desc.kind == LT_METRIC_GAUGE)
-        return lt_buf_printf(out, ": %.*s\n", LT_STR_ARG(lt_metric_number(((const struct lt_gauge *)series->value)->value, number)));
+        return lt_buf_printf(
+            out, ": %.*s\n",
+            LT_STR_ARG(lt_metric_number(((const struct lt_gauge *)series->value)->value, number)));
     const struct lt_histogram *histogram = series->value;
     return lt_buf_printf(out, ": count=%llu sum=%.*s\n", (unsigned long long)histogram->count,
                          LT_STR_ARG(lt_metric_number(histogram->sum, number)));
@@ -149,7 +163,8 @@ static lt_rc put_stat_value(const struct lt_metric_family *family, const struct 
 
 static int by_name(const void *a, const void *b)
 {
-    const struct lt_metric_family *x = *(struct lt_metric_family *const *)a, *y = *(struct lt_metric_family *const *)b;
+    const struct lt_metric_family *x = *(struct lt_metric_family *const *)a,
+                                  *y = *(struct lt_metric_family *const *)b;
     return lt_str_cmp(x->desc.name, y->desc.name);
 }
 
@@ -183,8 +198,9 @@ static bool is_first_of_name(const struct lt_metric_cursor *cursor)
     return true;
 }
 
-static lt_rc put_one(const struct lt_metric_cursor *cursor, lt_metric_form form, lt_metric_keep_fn *keep, void *ctx,
-                     const struct lt_metric_series *series, struct lt_buf *out)
+static lt_rc put_one(const struct lt_metric_cursor *cursor, lt_metric_form form,
+                     lt_metric_keep_fn *keep, void *ctx, const struct lt_metric_series *series,
+                     struct lt_buf *out)
 {
     const struct lt_metric_family *family = cursor->order[cursor->family];
     if (form == LT_METRIC_PROMETHEUS) {
@@ -204,13 +220,15 @@ static lt_rc put_one(const struct lt_metric_cursor *cursor, lt_metric_form form,
     return put_stat_value(family, series, out);
 }
 
-lt_rc lt_metric_render(const struct lt_metric_set *set, lt_metric_form form, lt_metric_keep_fn *keep, void *ctx,
-                       struct lt_metric_cursor *cursor, size_t part_bytes, struct lt_buf *out)
+lt_rc lt_metric_render(const struct lt_metric_set *set, lt_metric_form form,
+                       lt_metric_keep_fn *keep, void *ctx, struct lt_metric_cursor *cursor,
+                       size_t part_bytes, struct lt_buf *out)
 {
     if (cursor->order == NULL)
         start(set, cursor);
     while (cursor->family < cursor->count) {
-        const struct lt_metric_series *series = nth_series(cursor->order[cursor->family], cursor->series);
+        const struct lt_metric_series *series = nth_series(cursor->order[cursor->family],
+                                                           cursor->series);
         if (series == NULL) {
             cursor->family++;
             cursor->series = 0;

@@ -1,6 +1,7 @@
 /*
  * http/client.c - one call: connect, write the request, read the answer, tell.
- * A call is a small state machine on the loop; every way out goes through finish(). Start at: run().
+ * A call is a small state machine on the loop; every way out goes through finish(). Start at:
+ * run().
  */
 #include "http/client.h"
 
@@ -19,19 +20,26 @@ enum {
     INTERIM_MAX = 8,
 };
 
-typedef enum { CALL_CONNECTING, CALL_HANDSHAKE, CALL_WRITING, CALL_READING_HEAD, CALL_READING_BODY, CALL_DONE } call_state;
+typedef enum {
+    CALL_CONNECTING,
+    CALL_HANDSHAKE,
+    CALL_WRITING,
+    CALL_READING_HEAD,
+    CALL_READING_BODY,
+    CALL_DONE
+} call_state;
 
 struct lt_call {
     struct lt_loop *loop; /* borrowed */
     lt_call_fn *on_done;
-    void *ctx;            /* borrowed, for on_done */
+    void *ctx; /* borrowed, for on_done */
     call_state state;
     struct lt_arena *arena;
     struct lt_transport transport;
     struct lt_io io;
     struct lt_timer timer;
-    struct lt_task task;  /* tells of a call that failed before it began */
-    struct lt_tls_ctx *tls; /* counted */
+    struct lt_task task;              /* tells of a call that failed before it began */
+    struct lt_tls_ctx *tls;           /* counted */
     struct lt_tls_conn_opts tls_opts; /* sni in the arena */
     struct lt_buf out, in, body;
     struct lt_h1_parser parser;
@@ -92,14 +100,18 @@ static lt_rc fail(struct lt_call *call, lt_rc rc, const char *text)
     return rc;
 }
 
-/* --- steps: LT_OK goes on, LT_AGAIN waits, LT_EOF is the answer's end, anything else the call's --- */
+/*
+ * --- steps: LT_OK goes on, LT_AGAIN waits, LT_EOF is the answer's end, anything else the call's
+ * ---
+ */
 
 static lt_rc connected(struct lt_call *call)
 {
     int error = lt_sock_error(call->io.fd);
     if (error != 0) {
         char text[128];
-        snprintf(call->error, sizeof(call->error), "cannot connect: %s", strerror_r(error, text, sizeof(text)));
+        snprintf(call->error, sizeof(call->error), "cannot connect: %s",
+                 strerror_r(error, text, sizeof(text)));
         return LT_E_IO;
     }
     call->state = CALL_HANDSHAKE;
@@ -148,7 +160,9 @@ static lt_rc fill(struct lt_call *call)
 static lt_rc ended_early(struct lt_call *call)
 {
     bool has_begun = call->state == CALL_READING_BODY || lt_buf_len(&call->in) > 0;
-    return fail(call, LT_E_CLOSED, has_begun ? "connection closed inside the answer" : "connection closed without an answer");
+    return fail(call, LT_E_CLOSED,
+                has_begun ? "connection closed inside the answer"
+                          : "connection closed without an answer");
 }
 
 static lt_rc read_head(struct lt_call *call)
@@ -226,7 +240,9 @@ static void run(struct lt_call *call)
     if (rc == LT_AGAIN)
         lt_loop_io_set(call->loop, &call->io, wanted_events(call));
     else if (rc == LT_OK)
-        lt_loop_defer(call->loop, &call->task); /* more may wait inside TLS, where the socket does not show it */
+        lt_loop_defer(
+            call->loop,
+            &call->task); /* more may wait inside TLS, where the socket does not show it */
     else
         finish(call, rc == LT_EOF ? LT_OK : rc);
 }
@@ -238,8 +254,8 @@ static void on_ready(struct lt_io *io, uint32_t events LT_UNUSED)
 
 static void on_timeout(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
 {
-    static const char *const doing[] = {"connecting", "in the TLS handshake", "writing the request", "waiting for an answer",
-                                        "reading the answer"};
+    static const char *const doing[] = {"connecting", "in the TLS handshake", "writing the request",
+                                        "waiting for an answer", "reading the answer"};
     struct lt_call *call = LT_CONTAINER_OF(timer, struct lt_call, timer);
     snprintf(call->error, sizeof(call->error), "timed out %s", doing[call->state]);
     finish(call, LT_E_TIMEOUT);
@@ -297,9 +313,11 @@ static lt_rc make_request(struct lt_call *call, const struct lt_call_opts *opts)
     lt_headers_init(&headers, call->arena, 0, 0);
     LT_TRY(add_headers(&headers, opts, host));
     lt_http_method id = lt_http_method_of(method);
-    bool has_body = opts->body.len > 0 || id == LT_METHOD_POST || id == LT_METHOD_PUT || id == LT_METHOD_PATCH;
-    struct lt_h1_framing framing = {
-        .body = has_body ? LT_H1_BODY_LENGTH : LT_H1_BODY_NONE, .content_length = opts->body.len, .connection = "close"};
+    bool has_body = opts->body.len > 0 || id == LT_METHOD_POST || id == LT_METHOD_PUT ||
+                    id == LT_METHOD_PATCH;
+    struct lt_h1_framing framing = {.body = has_body ? LT_H1_BODY_LENGTH : LT_H1_BODY_NONE,
+                                    .content_length = opts->body.len,
+                                    .connection = "close"};
     call->parser.request_was_head = id == LT_METHOD_HEAD;
     LT_TRY(lt_h1_write_request(&call->out, method, target, 1, &headers, &framing));
     return lt_buf_append_str(&call->out, opts->body);
@@ -309,10 +327,11 @@ static lt_rc start(struct lt_call *call, const struct lt_call_opts *opts)
 {
     int fd = -1;
     if (make_request(call, opts) != LT_OK)
-        return fail(call, LT_E_BAD, "the request cannot be written: a name, value or target has characters it must not have");
+        return fail(call, LT_E_BAD, "cannot write the request: a forbidden character in it");
     if (lt_sock_connect(&opts->addr, opts->source.len != 0 ? &opts->source : NULL, &fd) != LT_OK) {
         char text[128];
-        snprintf(call->error, sizeof(call->error), "cannot connect: %s", strerror_r(errno, text, sizeof(text)));
+        snprintf(call->error, sizeof(call->error), "cannot connect: %s",
+                 strerror_r(errno, text, sizeof(text)));
         return LT_E_IO;
     }
     call->io.fd = fd;
@@ -327,7 +346,8 @@ static lt_rc start(struct lt_call *call, const struct lt_call_opts *opts)
     return LT_OK;
 }
 
-struct lt_call *lt_call_start(struct lt_loop *loop, const struct lt_call_opts *opts, lt_call_fn *on_done, void *ctx)
+struct lt_call *lt_call_start(struct lt_loop *loop, const struct lt_call_opts *opts,
+                              lt_call_fn *on_done, void *ctx)
 {
     LT_ASSERT(on_done != NULL && opts->addr.len != 0);
     struct lt_call *call = lt_new(struct lt_call);

@@ -1,5 +1,6 @@
 /*
- * http/h1.c - heads of HTTP/1 messages: start line, fields, and what they say about body and connection.
+ * http/h1.c - heads of HTTP/1 messages: start line, fields, and what they say about body and
+ * connection.
  * Not here: bodies (h1_body.c), writing (h1_write.c), scanners of bytes (h1_scan.h).
  * Trust: every byte was written by a stranger.   Start at: lt_h1_parse_head().
  */
@@ -46,7 +47,8 @@ const char *lt_h1_error_text(lt_h1_error error)
 /* What is read next; lt_h1_parser.head_step. */
 enum { STEP_BEFORE, STEP_START_LINE, STEP_FIELDS };
 
-void lt_h1_parser_init(struct lt_h1_parser *parser, bool is_response, const struct lt_h1_limits *limits)
+void lt_h1_parser_init(struct lt_h1_parser *parser, bool is_response,
+                       const struct lt_h1_limits *limits)
 {
     *parser = (struct lt_h1_parser){
         .limits = limits != NULL ? limits : &lt_h1_limits_default,
@@ -62,7 +64,8 @@ void lt_h1_next_message(struct lt_h1_parser *parser)
     parser->needs_host = needs_host;
 }
 
-void lt_h1_head_init(struct lt_h1_head *head, struct lt_arena *arena, const struct lt_h1_limits *limits)
+void lt_h1_head_init(struct lt_h1_head *head, struct lt_arena *arena,
+                     const struct lt_h1_limits *limits)
 {
     if (limits == NULL)
         limits = &lt_h1_limits_default;
@@ -88,7 +91,10 @@ static lt_h1_error take_version(struct h1_cursor *c, unsigned *ret_minor)
     return LT_H1_E_NONE;
 }
 
-/* Bytes of a request target: visible ASCII. RFC 3986 has fewer; what it lacks ("|", "{") is seen in the wild. */
+/*
+ * Bytes of a request target: visible ASCII. RFC 3986 has fewer; what it lacks ("|", "{") is seen in
+ * the wild.
+ */
 static void skip_target(struct h1_cursor *c)
 {
     while (c->at < c->end && (unsigned char)*c->at > 0x20 && (unsigned char)*c->at < 0x7f)
@@ -144,8 +150,8 @@ static lt_h1_error take_status_line(struct h1_cursor *c, struct lt_h1_head *head
     return LT_H1_E_NONE;
 }
 
-static lt_rc take_start_line(const struct lt_h1_parser *parser, struct h1_cursor *cursor, struct lt_h1_head *head,
-                             lt_h1_error *ret_error)
+static lt_rc take_start_line(const struct lt_h1_parser *parser, struct h1_cursor *cursor,
+                             struct lt_h1_head *head, lt_h1_error *ret_error)
 {
     struct h1_cursor c = *cursor;
     *ret_error = parser->is_response ? take_status_line(&c, head) : take_request_line(&c, head);
@@ -160,7 +166,10 @@ static lt_rc take_start_line(const struct lt_h1_parser *parser, struct h1_cursor
 
 /* --- what the fields mean together --- */
 
-/* A Host or an authority: no userinfo (RFC 9110 section 4.2.4 lets us refuse it; it serves to mislead). */
+/*
+ * A Host or an authority: no userinfo (RFC 9110 section 4.2.4 lets us refuse it; it serves to
+ * mislead).
+ */
 static bool is_host(lt_str s)
 {
     return lt_http_is_authority(s) && lt_str_find_char(s, '@') < 0;
@@ -177,7 +186,8 @@ static lt_h1_error split_absolute(struct lt_h1_head *head)
     while (len < rest.len && rest.ptr[len] != '/' && rest.ptr[len] != '?' && rest.ptr[len] != '#')
         len++;
     head->authority = lt_str_slice(rest, 0, len);
-    if (!lt_str_case_eq(head->scheme, LT_STR("http")) && !lt_str_case_eq(head->scheme, LT_STR("https")))
+    if (!lt_str_case_eq(head->scheme, LT_STR("http")) &&
+        !lt_str_case_eq(head->scheme, LT_STR("https")))
         return LT_H1_E_SCHEME;
     if (head->authority.len == 0 || !is_host(head->authority))
         return LT_H1_E_TARGET;
@@ -198,8 +208,10 @@ static lt_h1_error split_target(struct lt_h1_head *head)
         head->authority = target;
         ptrdiff_t colon = lt_str_rfind_char(target, ':');
         uint64_t port = 0;
-        bool has_port = colon > 0 && lt_str_to_u64(lt_str_from(target, (size_t)colon + 1), &port) == LT_OK;
-        return has_port && port > 0 && port <= UINT16_MAX && is_host(target) ? LT_H1_E_NONE : LT_H1_E_TARGET;
+        bool has_port = colon > 0 &&
+                        lt_str_to_u64(lt_str_from(target, (size_t)colon + 1), &port) == LT_OK;
+        return has_port && port > 0 && port <= UINT16_MAX && is_host(target) ? LT_H1_E_NONE
+                                                                             : LT_H1_E_TARGET;
     }
     if (target.ptr[0] == '/') {
         head->form = LT_H1_ORIGIN;
@@ -257,8 +269,12 @@ static void find_core_fields(const struct lt_headers *headers, struct core_field
     }
 }
 
-/* RFC 9112 section 3.2. The authority of an absolute target replaces Host, so that all behind us see one name. */
-static lt_h1_error settle_host(const struct lt_h1_parser *parser, struct lt_h1_head *head, const struct core_fields *core)
+/*
+ * RFC 9112 section 3.2. The authority of an absolute target replaces Host, so that all behind us
+ * see one name.
+ */
+static lt_h1_error settle_host(const struct lt_h1_parser *parser, struct lt_h1_head *head,
+                               const struct core_fields *core)
 {
     if (core->hosts > 1 || (core->host != NULL && !is_host(core->host->value)))
         return LT_H1_E_HOST;
@@ -268,7 +284,8 @@ static lt_h1_error settle_host(const struct lt_h1_parser *parser, struct lt_h1_h
     } else if (head->authority.len == 0) {
         head->authority = core->host->value;
     }
-    if (head->form == LT_H1_ABSOLUTE && lt_headers_set_id(&head->headers, LT_H_HOST, head->authority) != LT_OK)
+    if (head->form == LT_H1_ABSOLUTE &&
+        lt_headers_set_id(&head->headers, LT_H_HOST, head->authority) != LT_OK)
         return LT_H1_E_TOO_MANY_HEADERS;
     return LT_H1_E_NONE;
 }
@@ -281,7 +298,8 @@ static lt_h1_error settle_framing(struct lt_h1_head *head, const struct core_fie
     if (core->length != NULL) {
         if (core->coding != NULL)
             return LT_H1_E_LENGTH_AND_CODING;
-        if (lt_str_to_u64(core->length->value, &head->content_length) != LT_OK || head->content_length > INT64_MAX)
+        if (lt_str_to_u64(core->length->value, &head->content_length) != LT_OK ||
+            head->content_length > INT64_MAX)
             return LT_H1_E_CONTENT_LENGTH;
         head->has_content_length = true;
     }
@@ -303,7 +321,9 @@ static lt_h1_error refuse_connect_body(const struct lt_h1_head *head)
     return head->content_length > 0 ? LT_H1_E_BODY_NOT_ALLOWED : LT_H1_E_NONE;
 }
 
-/* 1xx and 204 have no body and must not announce one (RFC 9112 section 6.1, RFC 9110 section 8.6). */
+/*
+ * 1xx and 204 have no body and must not announce one (RFC 9112 section 6.1, RFC 9110 section 8.6).
+ */
 static lt_h1_error refuse_framing(const struct lt_h1_head *head)
 {
     if (head->is_chunked)
@@ -340,9 +360,12 @@ static lt_h1_error settle_response_body(const struct lt_h1_parser *parser, struc
 static void settle_connection(struct lt_h1_head *head, const struct core_fields *core)
 {
     bool is_wanted = head->minor == 1 ? !core->has_close : core->has_keep_alive && !core->has_close;
-    head->keep_alive = is_wanted && head->body != LT_H1_BODY_CLOSE && head->body != LT_H1_BODY_TUNNEL;
-    head->wants_upgrade = head->minor == 1 && core->has_upgrade && core->upgrade != NULL && core->upgrade->value.len > 0;
-    head->expects_continue = head->minor == 1 && head->body != LT_H1_BODY_NONE && core->expect != NULL &&
+    head->keep_alive = is_wanted && head->body != LT_H1_BODY_CLOSE &&
+                       head->body != LT_H1_BODY_TUNNEL;
+    head->wants_upgrade = head->minor == 1 && core->has_upgrade && core->upgrade != NULL &&
+                          core->upgrade->value.len > 0;
+    head->expects_continue = head->minor == 1 && head->body != LT_H1_BODY_NONE &&
+                             core->expect != NULL &&
                              lt_str_case_eq(core->expect->value, LT_STR("100-continue"));
 }
 
@@ -391,7 +414,10 @@ static lt_rc wait(struct lt_h1_parser *parser, const struct h1_cursor *c)
     return LT_AGAIN;
 }
 
-/* The line at the cursor is incomplete, or bad: which of the two is said only once its end is there. */
+/*
+ * The line at the cursor is incomplete, or bad: which of the two is said only once its end is
+ * there.
+ */
 static lt_rc stop(struct lt_h1_parser *parser, const struct h1_cursor *c, lt_h1_error error)
 {
     const char *line_end = c->at == c->end ? NULL : memchr(c->at, '\n', (size_t)(c->end - c->at));
@@ -400,7 +426,10 @@ static lt_rc stop(struct lt_h1_parser *parser, const struct h1_cursor *c, lt_h1_
     return fail(parser, is_too_large(parser, line_end + 1) ? LT_H1_E_HEADERS_TOO_LARGE : error);
 }
 
-/* Empty lines before a request are skipped (RFC 9112 section 2.2); anything else that is no token is no HTTP. */
+/*
+ * Empty lines before a request are skipped (RFC 9112 section 2.2); anything else that is no token
+ * is no HTTP.
+ */
 static lt_rc take_before(struct lt_h1_parser *parser, struct h1_cursor *c)
 {
     while (!parser->is_response && c->at < c->end && (*c->at == '\r' || *c->at == '\n')) {
@@ -438,8 +467,12 @@ static lt_rc take_fields(struct lt_h1_parser *parser, struct h1_cursor *c, struc
     }
 }
 
-/* Continues where the last call stopped, or from the front when the bytes have moved. LT_AGAIN: no line end is new. */
-static lt_rc resume(struct lt_h1_parser *parser, lt_str input, struct lt_h1_head *head, struct h1_cursor *ret_cursor)
+/*
+ * Continues where the last call stopped, or from the front when the bytes have moved. LT_AGAIN: no
+ * line end is new.
+ */
+static lt_rc resume(struct lt_h1_parser *parser, lt_str input, struct lt_h1_head *head,
+                    struct h1_cursor *ret_cursor)
 {
     if (parser->base != input.ptr || parser->head_step == STEP_BEFORE) {
         lt_headers_clear(&head->headers);
@@ -449,11 +482,13 @@ static lt_rc resume(struct lt_h1_parser *parser, lt_str input, struct lt_h1_head
     }
     LT_ASSERT(parser->seen <= input.len);
     *ret_cursor = (struct h1_cursor){input.ptr + parser->line_at, input.ptr + input.len};
-    bool has_new_line = parser->seen == 0 || memchr(input.ptr + parser->seen, '\n', input.len - parser->seen) != NULL;
+    bool has_new_line = parser->seen == 0 ||
+                        memchr(input.ptr + parser->seen, '\n', input.len - parser->seen) != NULL;
     return has_new_line ? LT_OK : wait(parser, ret_cursor);
 }
 
-lt_rc lt_h1_parse_head(struct lt_h1_parser *parser, lt_str input, struct lt_h1_head *head, size_t *ret_used)
+lt_rc lt_h1_parse_head(struct lt_h1_parser *parser, lt_str input, struct lt_h1_head *head,
+                       size_t *ret_used)
 {
     struct h1_cursor c;
     if (input.len == 0)

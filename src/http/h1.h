@@ -1,18 +1,21 @@
 /*
- * http/h1.h - HTTP/1.0 and 1.1 as an engine: bytes to messages and back, both directions. No I/O, no clock, no heap.
+ * http/h1.h - HTTP/1.0 and 1.1 as an engine: bytes to messages and back, both directions. No I/O,
+ * no clock, no heap.
  *
  * One struct lt_h1_parser reads one direction of one connection, message after message:
  *
- *     lt_h1_parse_head    LT_AGAIN until the empty line is there; then the head, as slices of the input
- *     lt_h1_parse_body    until is_end: slices of the input that are payload (or, raw, framing and payload)
+ *     lt_h1_parse_head    LT_AGAIN until the empty line is there; then the head, as slices
+ *     lt_h1_parse_body    until is_end: slices of payload (or, raw, of framing and payload)
  *     lt_h1_next_message  when head and body are done
  *
- * The caller keeps unread input in one contiguous piece and drops what was reported as used. Nothing is copied: a
- * head's slices live as long as the bytes they were read from stay where they are.
+ * The caller keeps unread input in one contiguous piece and drops what was reported as used.
+ * Nothing is copied: a head's slices live as long as the bytes they were read from stay where they
+ * are.
  *
- * Where it is stricter than RFC 9112 asks: folded lines, bare CR, Content-Length beside Transfer-Encoding, any coding
- * other than a single "chunked", repeated Host, control bytes. Line ends of a head may be a bare LF (RFC 9112 section
- * 2.2: what is forwarded is written anew, with CRLF); in chunk framing, which may be forwarded raw, they may not.
+ * Where it is stricter than RFC 9112 asks: folded lines, bare CR, Content-Length beside
+ * Transfer-Encoding, any coding other than a single "chunked", repeated Host, control bytes. Line
+ * ends of a head may be a bare LF (RFC 9112 section 2.2: what is forwarded is written anew, with
+ * CRLF); in chunk framing, which may be forwarded raw, they may not.
  * Trust: everything read was written by a stranger.   Start at: lt_h1_parse_head().
  */
 #ifndef LT_HTTP_H1_H
@@ -28,17 +31,20 @@ typedef enum {
     LT_H1_ERRORS
 } lt_h1_error;
 
-/* Status of the reply to a request that was refused so; Envoy's response code details; a phrase for people. */
+/*
+ * Status of the reply to a request that was refused so; Envoy's response code details; a phrase for
+ * people.
+ */
 unsigned lt_h1_error_status(lt_h1_error error);
 const char *lt_h1_error_details(lt_h1_error error);
 const char *lt_h1_error_text(lt_h1_error error);
 
 struct lt_h1_limits {
-    uint32_t head_bytes_max;     /* start line and fields with their line ends; Envoy's 60 KiB. LT_H1_E_HEADERS_TOO_LARGE */
-    uint32_t headers_max;        /* Envoy's 100 */
-    uint32_t chunk_ext_bytes_max;/* of one chunk line: 4096. Nobody uses extensions but attackers */
-    uint32_t trailer_bytes_max;  /* 8 KiB */
-    uint32_t trailers_max;       /* 32 */
+    uint32_t head_bytes_max;      /* with all line ends; Envoy's 60 KiB */
+    uint32_t headers_max;         /* Envoy's 100 */
+    uint32_t chunk_ext_bytes_max; /* of one chunk line: 4096. Only attackers use extensions */
+    uint32_t trailer_bytes_max;   /* 8 KiB */
+    uint32_t trailers_max;        /* 32 */
 };
 
 /* The values named above. */
@@ -52,33 +58,33 @@ typedef enum {
     LT_H1_BODY_NONE,
     LT_H1_BODY_LENGTH,
     LT_H1_BODY_CHUNKED,
-    LT_H1_BODY_CLOSE,   /* responses only: all until the connection ends */
-    LT_H1_BODY_TUNNEL,  /* after 101 or a 2xx to CONNECT: no more HTTP on this connection */
+    LT_H1_BODY_CLOSE,  /* responses only: all until the connection ends */
+    LT_H1_BODY_TUNNEL, /* after 101 or a 2xx to CONNECT: no more HTTP on this connection */
 } lt_h1_body;
 
 struct lt_h1_head {
     /* requests; slices of the input */
     lt_str method;
-    lt_str target;           /* as it came */
-    lt_str scheme;           /* absolute form only, else empty */
-    lt_str authority;        /* from the target if it has one (RFC 9112 section 3.2.2), else from Host; may be empty */
-    lt_str path;             /* path and query; "/" where absolute form has none, "*" for asterisk form, empty for CONNECT */
+    lt_str target;    /* as it came */
+    lt_str scheme;    /* absolute form only, else empty */
+    lt_str authority; /* the target's (RFC 9112 section 3.2.2), else Host's; may be empty */
+    lt_str path;      /* and query; "/" where there is none, "*", empty for CONNECT */
     lt_http_method method_id;
     lt_h1_form form;
     /* responses */
     unsigned status;
     lt_str reason;
     /* both */
-    unsigned minor;          /* 1 for HTTP/1.1, 0 for HTTP/1.0 */
+    unsigned minor;            /* 1 for HTTP/1.1, 0 for HTTP/1.0 */
     struct lt_headers headers; /* all fields as received, hop-by-hop ones included */
     lt_h1_body body;
-    uint64_t content_length; /* valid when has_content_length, also where no body follows (HEAD, 304) */
-    bool has_content_length;
-    bool is_chunked;         /* Transfer-Encoding: chunked was there, also where no body follows (HEAD) */
-    bool keep_alive;         /* the connection may carry another message after this one */
-    bool wants_upgrade;      /* Connection: upgrade and an Upgrade field (HTTP/1.1) */
-    bool expects_continue;   /* Expect: 100-continue on a 1.1 request with a body */
-    uint32_t bytes;          /* length of the head with its empty line, without empty lines before it */
+    uint64_t content_length; /* valid when: */
+    bool has_content_length; /* also where no body follows (HEAD, 304) */
+    bool is_chunked; /* Transfer-Encoding: chunked was there, also where no body follows (HEAD) */
+    bool keep_alive; /* the connection may carry another message after this one */
+    bool wants_upgrade;    /* Connection: upgrade and an Upgrade field (HTTP/1.1) */
+    bool expects_continue; /* Expect: 100-continue on a 1.1 request with a body */
+    uint32_t bytes; /* length of the head with its empty line, without empty lines before it */
 };
 
 struct lt_h1_parser {
@@ -89,86 +95,109 @@ struct lt_h1_parser {
     bool request_was_connect;
     /* requests: HTTP/1.1 without Host is LT_H1_E_HOST_MISSING; on by default */
     bool needs_host;
-    lt_h1_error error;       /* why LT_E_BAD or LT_E_LIMIT was returned */
+    lt_h1_error error; /* why LT_E_BAD or LT_E_LIMIT was returned */
 
     /* inner: head */
-    const char *base;        /* where the input was in the last call; moved: start again */
-    uint32_t line_at;        /* offset of the first line that was not taken yet */
-    uint32_t seen;           /* no LF in [line_at, seen) */
-    uint32_t head_at;        /* offset of the start line, behind empty lines */
+    const char *base; /* where the input was in the last call; moved: start again */
+    uint32_t line_at; /* offset of the first line that was not taken yet */
+    uint32_t seen;    /* no LF in [line_at, seen) */
+    uint32_t head_at; /* offset of the start line, behind empty lines */
     uint8_t head_step;
     /* inner: body */
     uint8_t chunk_step;
     uint8_t chunk_digits;
     lt_h1_body body;
-    uint64_t left;           /* of the body, or of the chunk */
-    uint32_t ext_bytes;      /* of this chunk line */
-    uint64_t body_bytes;     /* payload so far */
+    uint64_t left;       /* of the body, or of the chunk */
+    uint32_t ext_bytes;  /* of this chunk line */
+    uint64_t body_bytes; /* payload so far */
 };
 
 /* limits NULL: the defaults. */
-void lt_h1_parser_init(struct lt_h1_parser *parser, bool is_response, const struct lt_h1_limits *limits);
+void lt_h1_parser_init(struct lt_h1_parser *parser, bool is_response,
+                       const struct lt_h1_limits *limits);
 /* After the end of a body (or a head without one), and after an interim response (1xx, not 101). */
 void lt_h1_next_message(struct lt_h1_parser *parser);
 
 /*
- * input: all bytes not yet used, the same in front as in the last call (perhaps moved) and more behind. head: made by
- * lt_h1_head_init for this message. LT_OK: *ret_used bytes of input are the head. LT_AGAIN: incomplete. LT_E_BAD or
+ * input: all bytes not yet used, the same in front as in the last call (perhaps moved) and more
+ * behind. head: made by lt_h1_head_init for this message. LT_OK: *ret_used bytes of input are the
+ * head. LT_AGAIN: incomplete. LT_E_BAD or
  * LT_E_LIMIT: parser->error; the connection cannot be used any more.
  */
-LT_MUST lt_rc lt_h1_parse_head(struct lt_h1_parser *parser, lt_str input, struct lt_h1_head *head, size_t *ret_used);
-void lt_h1_head_init(struct lt_h1_head *head, struct lt_arena *arena, const struct lt_h1_limits *limits);
+LT_MUST lt_rc lt_h1_parse_head(struct lt_h1_parser *parser, lt_str input, struct lt_h1_head *head,
+                               size_t *ret_used);
+void lt_h1_head_init(struct lt_h1_head *head, struct lt_arena *arena,
+                     const struct lt_h1_limits *limits);
 
-/* True when a head has begun: the connection's end is then a truncated message and not a clean close. */
+/*
+ * True when a head has begun: the connection's end is then a truncated message and not a clean
+ * close.
+ */
 static inline bool lt_h1_head_has_begun(const struct lt_h1_parser *parser, lt_str input)
 {
     return input.len > 0 || parser->head_step != 0;
 }
 
 struct lt_h1_piece {
-    size_t used;  /* bytes of the input that are done with */
-    lt_str data;  /* a part of the input, inside the used bytes; may be empty */
-    bool is_end;  /* the message is complete; what follows in the input belongs to the next */
+    size_t used; /* bytes of the input that are done with */
+    lt_str data; /* a part of the input, inside the used bytes; may be empty */
+    bool is_end; /* the message is complete; what follows in the input belongs to the next */
 };
 
 /*
- * The next piece of the body. Call until is_end, or until used is 0 (more input is needed then; LT_AGAIN).
- * raw: data is framing and payload as received, to be forwarded as it is; chunk extensions and trailers are left out
- * of it. trailers (may be NULL: dropped): filled from the trailer section in the call that sets is_end, as slices of the
- * input; in raw mode they go before that call's data. Fields that frame or route a message are never taken from there
- * (RFC 9110 section 6.5.1).
+ * The next piece of the body. Call until is_end, or until used is 0 (more input is needed then;
+ * LT_AGAIN). raw: data is framing and payload as received, to be forwarded as it is; chunk
+ * extensions and trailers are left out of it. trailers (may be NULL: dropped): filled from the
+ * trailer section in the call that sets is_end, as slices of the input; in raw mode they go before
+ * that call's data. Fields that frame or route a message are never taken from there (RFC 9110
+ * section 6.5.1).
  */
-LT_MUST lt_rc lt_h1_parse_body(struct lt_h1_parser *parser, lt_str input, bool raw, struct lt_headers *trailers,
-                               struct lt_h1_piece *ret_piece);
-/* The connection ended: LT_OK when that completes the body (LT_H1_BODY_CLOSE, or already at its end), else LT_E_BAD. */
+LT_MUST lt_rc lt_h1_parse_body(struct lt_h1_parser *parser, lt_str input, bool raw,
+                               struct lt_headers *trailers, struct lt_h1_piece *ret_piece);
+/*
+ * The connection ended: LT_OK when that completes the body (LT_H1_BODY_CLOSE, or already at its
+ * end), else LT_E_BAD.
+ */
 LT_MUST lt_rc lt_h1_body_eof(struct lt_h1_parser *parser);
 
 /*
- * Takes out what belongs to one hop (RFC 9110 section 7.6.1): Connection and all it names, Keep-Alive, Proxy-Connection,
- * TE other than "trailers", Transfer-Encoding, HTTP2-Settings, and Upgrade unless keep_upgrade. LT_E_BAD when Connection
- * names a field that the next hop relies on (Host, X-Forwarded-*, ...): LT_H1_E_CONNECTION.
+ * Takes out what belongs to one hop (RFC 9110 section 7.6.1): Connection and all it names,
+ * Keep-Alive, Proxy-Connection, TE other than "trailers", Transfer-Encoding, HTTP2-Settings, and
+ * Upgrade unless keep_upgrade. LT_E_BAD when Connection names a field that the next hop relies on
+ * (Host, X-Forwarded-*, ...): LT_H1_E_CONNECTION.
  */
 LT_MUST lt_rc lt_h1_strip_hop_by_hop(struct lt_headers *headers, bool keep_upgrade);
 
 /* --- writing --- */
 
-/* What the writer says about framing and connection; fields of those names in the list are not written. */
+/*
+ * What the writer says about framing and connection; fields of those names in the list are not
+ * written.
+ */
 struct lt_h1_framing {
-    lt_h1_body body;         /* LENGTH writes Content-Length, CHUNKED Transfer-Encoding; others nothing */
+    lt_h1_body body; /* LENGTH writes Content-Length, CHUNKED Transfer-Encoding; others nothing */
     uint64_t content_length;
-    const char *connection;  /* "close", "keep-alive", "upgrade", or NULL for no Connection field */
-    bool lower_case;         /* field names in lower case, as Envoy writes them */
+    const char *connection; /* "close", "keep-alive", "upgrade", or NULL for no Connection field */
+    bool lower_case;        /* field names in lower case, as Envoy writes them */
 };
 
-/* The head with its empty line. minor: 0 or 1. LT_E_LIMIT when out is full; nothing was written then. */
+/*
+ * The head with its empty line. minor: 0 or 1. LT_E_LIMIT when out is full; nothing was written
+ * then.
+ */
 LT_MUST lt_rc lt_h1_write_request(struct lt_buf *out, lt_str method, lt_str target, unsigned minor,
-                                  const struct lt_headers *headers, const struct lt_h1_framing *framing);
+                                  const struct lt_headers *headers,
+                                  const struct lt_h1_framing *framing);
 /* reason empty: the registered phrase. */
-LT_MUST lt_rc lt_h1_write_response(struct lt_buf *out, unsigned status, lt_str reason, unsigned minor,
-                                   const struct lt_headers *headers, const struct lt_h1_framing *framing);
+LT_MUST lt_rc lt_h1_write_response(struct lt_buf *out, unsigned status, lt_str reason,
+                                   unsigned minor, const struct lt_headers *headers,
+                                   const struct lt_h1_framing *framing);
 
 enum { LT_H1_CHUNK_LINE_MAX = 18 };
-/* "1f4\r\n" for a chunk of len > 0 bytes: returns its length. The chunk's data must be followed by "\r\n". */
+/*
+ * "1f4\r\n" for a chunk of len > 0 bytes: returns its length. The chunk's data must be followed by
+ * "\r\n".
+ */
 size_t lt_h1_chunk_line(char out[LT_H1_CHUNK_LINE_MAX], uint64_t len);
 /* data as one chunk; nothing when it is empty (an empty chunk would end the body). */
 LT_MUST lt_rc lt_h1_write_chunk(struct lt_buf *out, lt_str data);

@@ -1,7 +1,7 @@
 /*
- * http/h1_body.c - bodies of HTTP/1 messages: counted, chunked, or until the connection ends; and fields of one hop.
- * Chunk framing is read strictly, because it may be forwarded raw: CRLF only, no sign, no blank inside a size, nothing
- * that another reader could take for a different length.
+ * http/h1_body.c - bodies of HTTP/1 messages: counted, chunked, or until the connection ends; and
+ * fields of one hop. Chunk framing is read strictly, because it may be forwarded raw: CRLF only, no
+ * sign, no blank inside a size, nothing that another reader could take for a different length.
  * Trust: every byte was written by a stranger.   Start at: lt_h1_parse_body().
  */
 #include "http/h1.h"
@@ -10,10 +10,10 @@
 
 /* Where in the chunk framing the next byte is (RFC 9112 section 7.1); lt_h1_parser.chunk_step. */
 enum chunk_step {
-    CHUNK_SIZE,   /* a digit of the size, or what may follow one */
-    CHUNK_BLANK,  /* blanks behind the size: only more of them, an extension or the line's end */
-    CHUNK_EXT,    /* extension text, which nobody reads */
-    CHUNK_LF,     /* the LF of the chunk line */
+    CHUNK_SIZE,  /* a digit of the size, or what may follow one */
+    CHUNK_BLANK, /* blanks behind the size: only more of them, an extension or the line's end */
+    CHUNK_EXT,   /* extension text, which nobody reads */
+    CHUNK_LF,    /* the LF of the chunk line */
     CHUNK_DATA,
     CHUNK_DATA_CR,
     CHUNK_DATA_LF,
@@ -103,16 +103,17 @@ static lt_h1_error take_framing_char(struct lt_h1_parser *parser, char c)
     case CHUNK_DATA_CR:
         parser->chunk_step = CHUNK_DATA_LF;
         return c == '\r' ? LT_H1_E_NONE : LT_H1_E_CHUNK_END;
-    case CHUNK_DATA_LF:
-        begin_chunk(parser);
-        return c == '\n' ? LT_H1_E_NONE : LT_H1_E_CHUNK_END;
+    case CHUNK_DATA_LF: begin_chunk(parser); return c == '\n' ? LT_H1_E_NONE : LT_H1_E_CHUNK_END;
     case CHUNK_DATA:
     case CHUNK_TRAILER: break;
     }
     LT_UNREACHABLE();
 }
 
-/* RFC 9110 section 6.5.1: fields that say how to read, route or authorise a message come too late in a trailer. */
+/*
+ * RFC 9110 section 6.5.1: fields that say how to read, route or authorise a message come too late
+ * in a trailer.
+ */
 static bool is_trailer(lt_header_id id)
 {
     switch (id) {
@@ -125,8 +126,11 @@ static bool is_trailer(lt_header_id id)
     }
 }
 
-/* The trailer section up to its empty line, which is left; LT_AGAIN when its end is not there yet. */
-static lt_rc take_trailers(struct lt_h1_parser *parser, struct h1_cursor *cursor, struct lt_headers *trailers)
+/*
+ * The trailer section up to its empty line, which is left; LT_AGAIN when its end is not there yet.
+ */
+static lt_rc take_trailers(struct lt_h1_parser *parser, struct h1_cursor *cursor,
+                           struct lt_headers *trailers)
 {
     struct h1_cursor c = *cursor;
     uint32_t count = 0;
@@ -136,13 +140,15 @@ static lt_rc take_trailers(struct lt_h1_parser *parser, struct h1_cursor *cursor
         const char *line = c.at;
         lt_rc rc = h1_take_field(&c, false, &name, &value, &error);
         const char *line_end = rc == LT_OK ? c.at - 1 : memchr(line, '\n', (size_t)(c.end - line));
-        if ((size_t)((line_end != NULL ? line_end + 1 : c.end) - cursor->at) > parser->limits->trailer_bytes_max)
+        if ((size_t)((line_end != NULL ? line_end + 1 : c.end) - cursor->at) >
+            parser->limits->trailer_bytes_max)
             return fail(parser, LT_H1_E_TRAILERS_TOO_LARGE);
         if (rc != LT_OK)
             return line_end == NULL ? LT_AGAIN : fail(parser, LT_H1_E_TRAILER);
         if (++count > parser->limits->trailers_max)
             return fail(parser, LT_H1_E_TRAILERS_TOO_LARGE);
-        if (trailers != NULL && is_trailer(lt_header_id_of(name)) && lt_headers_add(trailers, name, value) != LT_OK)
+        if (trailers != NULL && is_trailer(lt_header_id_of(name)) &&
+            lt_headers_add(trailers, name, value) != LT_OK)
             return fail(parser, LT_H1_E_TRAILERS_TOO_LARGE);
     }
     if (c.end - c.at < 2)
@@ -154,17 +160,20 @@ static lt_rc take_trailers(struct lt_h1_parser *parser, struct h1_cursor *cursor
 }
 
 /*
- * The end of the message, at the front of the input. The section is read whole or not at all; a drip of single bytes is
- * looked at again only when it brings a line end. LT_AGAIN leaves the piece alone.
+ * The end of the message, at the front of the input. The section is read whole or not at all; a
+ * drip of single bytes is looked at again only when it brings a line end. LT_AGAIN leaves the piece
+ * alone.
  */
-static lt_rc take_end(struct lt_h1_parser *parser, lt_str input, struct lt_headers *trailers, struct lt_h1_piece *piece)
+static lt_rc take_end(struct lt_h1_parser *parser, lt_str input, struct lt_headers *trailers,
+                      struct lt_h1_piece *piece)
 {
     struct h1_cursor c = {input.ptr, input.ptr + input.len};
     bool has_new_line = input.len > parser->seen &&
                         memchr(input.ptr + parser->seen, '\n', input.len - parser->seen) != NULL;
     parser->seen = (uint32_t)LT_MIN(input.len, (size_t)UINT32_MAX);
     if (!has_new_line) {
-        bool is_too_large = input.len > parser->limits->trailer_bytes_max + 1u; /* the CR of the empty line is not counted */
+        bool is_too_large = input.len > parser->limits->trailer_bytes_max +
+                                            1u; /* the CR of the empty line is not counted */
         return is_too_large ? fail(parser, LT_H1_E_TRAILERS_TOO_LARGE) : LT_AGAIN;
     }
     LT_TRY(take_trailers(parser, &c, NULL));
@@ -198,10 +207,12 @@ static bool is_at_extension(const struct lt_h1_parser *parser)
 }
 
 /*
- * Decoded: framing up to the next payload, and that payload. Raw: one slice of both, which ends where something must be
- * left out (an extension), where the trailer section begins, or with the input.
+ * Decoded: framing up to the next payload, and that payload. Raw: one slice of both, which ends
+ * where something must be left out (an extension), where the trailer section begins, or with the
+ * input.
  */
-static lt_rc parse_chunks(struct lt_h1_parser *parser, lt_str input, bool raw, struct lt_h1_piece *piece)
+static lt_rc parse_chunks(struct lt_h1_parser *parser, lt_str input, bool raw,
+                          struct lt_h1_piece *piece)
 {
     struct h1_cursor c = {input.ptr, input.ptr + input.len};
     bool is_skipping = is_at_extension(parser);
@@ -217,7 +228,8 @@ static lt_rc parse_chunks(struct lt_h1_parser *parser, lt_str input, bool raw, s
             continue;
         }
         /* the byte that opens an extension, or the CR that closes it, starts a new slice */
-        bool opens = raw && parser->chunk_step == CHUNK_SIZE && (*c.at == ';' || *c.at == ' ' || *c.at == '\t');
+        bool opens = raw && parser->chunk_step == CHUNK_SIZE &&
+                     (*c.at == ';' || *c.at == ' ' || *c.at == '\t');
         bool closes = raw && is_at_extension(parser) && *c.at == '\r';
         if (((opens && !is_skipping) || (closes && is_skipping)) && c.at > input.ptr)
             break;
@@ -234,8 +246,8 @@ static lt_rc parse_chunks(struct lt_h1_parser *parser, lt_str input, bool raw, s
     return LT_OK;
 }
 
-static lt_rc parse_chunked(struct lt_h1_parser *parser, lt_str input, bool raw, struct lt_headers *trailers,
-                           struct lt_h1_piece *piece)
+static lt_rc parse_chunked(struct lt_h1_parser *parser, lt_str input, bool raw,
+                           struct lt_headers *trailers, struct lt_h1_piece *piece)
 {
     LT_TRY(parse_chunks(parser, input, raw, piece));
     if (parser->chunk_step != CHUNK_TRAILER || (!raw && piece->data.len > 0))
@@ -255,8 +267,8 @@ static lt_rc parse_chunked(struct lt_h1_parser *parser, lt_str input, bool raw, 
     return LT_OK;
 }
 
-lt_rc lt_h1_parse_body(struct lt_h1_parser *parser, lt_str input, bool raw, struct lt_headers *trailers,
-                       struct lt_h1_piece *ret_piece)
+lt_rc lt_h1_parse_body(struct lt_h1_parser *parser, lt_str input, bool raw,
+                       struct lt_headers *trailers, struct lt_h1_piece *ret_piece)
 {
     struct h1_cursor c = {input.ptr, input.ptr + input.len};
     struct lt_h1_piece piece = {0};
@@ -295,8 +307,8 @@ lt_rc lt_h1_body_eof(struct lt_h1_parser *parser)
 /* --- one hop --- */
 
 /*
- * Fields that some hop before us vouches for, or that frame the message: a client that could have them dropped by naming
- * them in Connection would speak as somebody else.
+ * Fields that some hop before us vouches for, or that frame the message: a client that could have
+ * them dropped by naming them in Connection would speak as somebody else.
  */
 static bool is_kept(lt_str name)
 {
@@ -340,7 +352,8 @@ static lt_rc remove_named(struct lt_headers *headers, lt_str options)
 static void reduce_te(struct lt_headers *headers)
 {
     bool has_trailers = false;
-    for (struct lt_header *te = lt_headers_find(headers, LT_H_TE); te != NULL; te = lt_headers_find_next(headers, te))
+    for (struct lt_header *te = lt_headers_find(headers, LT_H_TE); te != NULL;
+         te = lt_headers_find_next(headers, te))
         has_trailers |= lt_http_list_has(te->value, LT_STR("trailers"));
     if (!has_trailers) {
         lt_headers_remove(headers, LT_H_TE);

@@ -1,8 +1,8 @@
 /*
- * http/h1_scan.h - the byte scanners that heads and trailers share. For the room; the front door is h1.h.
- * A line is looked at only once it is there whole: a scanner that meets the end of the input says "incomplete", and one
- * that meets a wrong byte leaves it to the caller to ask whether the line has ended. So the result never depends on
- * where the network cut the bytes.
+ * http/h1_scan.h - the byte scanners that heads and trailers share. For the room; the front door is
+ * h1.h. A line is looked at only once it is there whole: a scanner that meets the end of the input
+ * says "incomplete", and one that meets a wrong byte leaves it to the caller to ask whether the
+ * line has ended. So the result never depends on where the network cut the bytes.
  */
 #ifndef LT_HTTP_H1_SCAN_H
 #define LT_HTTP_H1_SCAN_H
@@ -30,11 +30,13 @@ static inline void h1_skip_value(struct h1_cursor *cursor)
     const char *at = cursor->at;
     const char *end = cursor->end;
 #if defined(__SSE2__)
-    const __m128i last_ctl = _mm_set1_epi8(0x1f), tab = _mm_set1_epi8('\t'), del = _mm_set1_epi8(0x7f);
+    const __m128i last_ctl = _mm_set1_epi8(0x1f), tab = _mm_set1_epi8('\t'),
+                  del = _mm_set1_epi8(0x7f);
     for (; end - at >= 16; at += 16) {
         __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)at);
         __m128i is_ctl = _mm_cmpeq_epi8(_mm_min_epu8(bytes, last_ctl), bytes);
-        __m128i stops = _mm_or_si128(_mm_andnot_si128(_mm_cmpeq_epi8(bytes, tab), is_ctl), _mm_cmpeq_epi8(bytes, del));
+        __m128i stops = _mm_or_si128(_mm_andnot_si128(_mm_cmpeq_epi8(bytes, tab), is_ctl),
+                                     _mm_cmpeq_epi8(bytes, del));
         unsigned mask = (unsigned)_mm_movemask_epi8(stops);
         if (mask != 0) {
             cursor->at = at + __builtin_ctz(mask);
@@ -73,11 +75,11 @@ static inline lt_rc h1_take_line_end(struct h1_cursor *cursor, bool allow_bare_l
 }
 
 /*
- * One field line with its end (RFC 9112 section 5). LT_AGAIN: incomplete; LT_E_BAD: *ret_error. The cursor moves on
- * success only.
+ * One field line with its end (RFC 9112 section 5). LT_AGAIN: incomplete; LT_E_BAD: *ret_error. The
+ * cursor moves on success only.
  */
-static inline lt_rc h1_take_field(struct h1_cursor *cursor, bool allow_bare_lf, lt_str *ret_name, lt_str *ret_value,
-                                  lt_h1_error *ret_error)
+static inline lt_rc h1_take_field(struct h1_cursor *cursor, bool allow_bare_lf, lt_str *ret_name,
+                                  lt_str *ret_value, lt_h1_error *ret_error)
 {
     struct h1_cursor c = *cursor;
     h1_skip_token(&c);

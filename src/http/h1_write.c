@@ -1,6 +1,7 @@
 /*
  * http/h1_write.c - HTTP/1 messages into bytes: heads, chunks, trailers.
- * What is written was checked by whoever put it into the list; framing and Connection are ours alone.
+ * What is written was checked by whoever put it into the list; framing and Connection are ours
+ * alone.
  */
 #include "http/h1.h"
 
@@ -78,7 +79,8 @@ static char *put_framing(char *to, const struct lt_h1_framing *framing)
         to = lower ? PUT(to, "content-length: ") : PUT(to, "Content-Length: ");
         to = PUT(put_decimal(to, framing->content_length), "\r\n");
     } else if (framing->body == LT_H1_BODY_CHUNKED) {
-        to = lower ? PUT(to, "transfer-encoding: chunked\r\n") : PUT(to, "Transfer-Encoding: chunked\r\n");
+        to = lower ? PUT(to, "transfer-encoding: chunked\r\n")
+                   : PUT(to, "Transfer-Encoding: chunked\r\n");
     }
     if (framing->connection != NULL) {
         to = lower ? PUT(to, "connection: ") : PUT(to, "Connection: ");
@@ -92,7 +94,8 @@ static lt_rc reserve(struct lt_buf *out, size_t start_size, const struct lt_head
                      const struct lt_h1_framing *framing, char **ret_at)
 {
     size_t connection = framing->connection != NULL ? strlen(framing->connection) : 0;
-    return lt_buf_reserve(out, start_size + fields_size(headers) + FRAMING_MAX + connection, ret_at);
+    return lt_buf_reserve(out, start_size + fields_size(headers) + FRAMING_MAX + connection,
+                          ret_at);
 }
 
 lt_rc lt_h1_write_request(struct lt_buf *out, lt_str method, lt_str target, unsigned minor,
@@ -100,7 +103,8 @@ lt_rc lt_h1_write_request(struct lt_buf *out, lt_str method, lt_str target, unsi
 {
     LT_ASSERT(method.len > 0 && target.len > 0);
     char *begin = NULL;
-    LT_TRY(reserve(out, method.len + target.len + sizeof("  HTTP/1.1\r\n"), headers, framing, &begin));
+    LT_TRY(
+        reserve(out, method.len + target.len + sizeof("  HTTP/1.1\r\n"), headers, framing, &begin));
     char *to = put(begin, method.ptr, method.len);
     *to++ = ' ';
     to = put(to, target.ptr, target.len);

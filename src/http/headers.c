@@ -12,12 +12,13 @@ static const lt_str known_names[LT_H_COUNT] = {
 };
 
 /*
- * Length and four letters make 32 bits by these multipliers; the upper nine are a slot. They were found by trying until no
- * two names of headers.def meet (a search of a second: any random odd numbers do with a probability of about 1/1000).
+ * Length and four letters make 32 bits by these multipliers; the upper nine are a slot. They were
+ * found by trying until no two names of headers.def meet (a search of a second: any random odd
+ * numbers do with a probability of about 1/1000).
  */
 #define MIX(len, a, b, c, d) \
-    ((uint32_t)(len) * 0x9104d45du + (uint32_t)(a) * 0x50834b0fu + (uint32_t)(b) * 0x66501877u + \
-     (uint32_t)(c) * 0x4c86e357u + (uint32_t)(d) * 0xca3792fu)
+    ((uint32_t)(len)*0x9104d45du + (uint32_t)(a)*0x50834b0fu + (uint32_t)(b)*0x66501877u + \
+     (uint32_t)(c)*0x4c86e357u + (uint32_t)(d)*0xca3792fu)
 enum { SLOTS = 512 };
 #define SLOT(mix) ((mix) >> 23)
 
@@ -30,8 +31,8 @@ static const uint8_t slots[SLOTS] = {
 _Static_assert(LT_H_COUNT <= 128, "struct lt_headers.present has 128 bits");
 
 /*
- * Same letters when the case is taken away. `lower` has only a-z, 0-9 and '-', for which setting bit 5 of a token's
- * character gives the lower case of that character and of no other.
+ * Same letters when the case is taken away. `lower` has only a-z, 0-9 and '-', for which setting
+ * bit 5 of a token's character gives the lower case of that character and of no other.
  */
 static bool is_same_token(const char *name, const char *lower, size_t len)
 {
@@ -54,9 +55,11 @@ lt_header_id lt_header_id_of(lt_str name)
     if (len == 0)
         return LT_H_OTHER;
     const char *p = name.ptr;
-    uint32_t slot = SLOT(MIX(len, p[0] | 0x20, p[len / 3] | 0x20, p[len * 3 / 4] | 0x20, p[len - 1] | 0x20));
+    uint32_t slot = SLOT(
+        MIX(len, p[0] | 0x20, p[len / 3] | 0x20, p[len * 3 / 4] | 0x20, p[len - 1] | 0x20));
     lt_str known = known_names[slots[slot]];
-    return known.len == len && is_same_token(p, known.ptr, len) ? (lt_header_id)slots[slot] : LT_H_OTHER;
+    return known.len == len && is_same_token(p, known.ptr, len) ? (lt_header_id)slots[slot]
+                                                                : LT_H_OTHER;
 }
 
 lt_str lt_header_name(lt_header_id id)
@@ -65,7 +68,8 @@ lt_str lt_header_name(lt_header_id id)
     return known_names[id];
 }
 
-void lt_headers_init(struct lt_headers *headers, struct lt_arena *arena, uint32_t count_max, uint32_t bytes_max)
+void lt_headers_init(struct lt_headers *headers, struct lt_arena *arena, uint32_t count_max,
+                     uint32_t bytes_max)
 {
     LT_ASSERT(arena != NULL);
     *headers = (struct lt_headers){
@@ -89,7 +93,8 @@ static bool is_named(const struct lt_header *header, lt_header_id id, lt_str nam
            strncasecmp(header->name.ptr, name.ptr, name.len) == 0;
 }
 
-static struct lt_header *find_from(const struct lt_headers *headers, uint32_t at, lt_header_id id, lt_str name)
+static struct lt_header *find_from(const struct lt_headers *headers, uint32_t at, lt_header_id id,
+                                   lt_str name)
 {
     for (; at < headers->count; at++) {
         if (is_named(&headers->items[at], id, name))
@@ -110,7 +115,8 @@ struct lt_header *lt_headers_find_name(const struct lt_headers *headers, lt_str 
     return lt_headers_may_have(headers, id) ? find_from(headers, 0, id, name) : NULL;
 }
 
-struct lt_header *lt_headers_find_next(const struct lt_headers *headers, const struct lt_header *after)
+struct lt_header *lt_headers_find_next(const struct lt_headers *headers,
+                                       const struct lt_header *after)
 {
     ptrdiff_t at = after - headers->items;
     LT_ASSERT(at >= 0 && at < (ptrdiff_t)headers->count);
@@ -193,7 +199,8 @@ static uint32_t remove_from(struct lt_headers *headers, uint32_t keep, lt_header
     uint32_t to = keep;
     for (uint32_t at = keep; at < headers->count; at++) {
         if (is_named(&headers->items[at], id, name))
-            headers->bytes -= (uint32_t)(headers->items[at].name.len + headers->items[at].value.len);
+            headers->bytes -= (uint32_t)(headers->items[at].name.len +
+                                         headers->items[at].value.len);
         else
             headers->items[to++] = headers->items[at];
     }
@@ -204,10 +211,12 @@ static uint32_t remove_from(struct lt_headers *headers, uint32_t keep, lt_header
 
 static lt_rc set(struct lt_headers *headers, lt_header_id id, lt_str name, lt_str value)
 {
-    struct lt_header *first = lt_headers_may_have(headers, id) ? find_from(headers, 0, id, name) : NULL;
+    struct lt_header *first = lt_headers_may_have(headers, id) ? find_from(headers, 0, id, name)
+                                                               : NULL;
     if (first == NULL)
         return add(headers, id, name, value);
-    if (value.len > first->value.len && value.len - first->value.len > headers->bytes_max - headers->bytes)
+    if (value.len > first->value.len &&
+        value.len - first->value.len > headers->bytes_max - headers->bytes)
         return LT_E_LIMIT;
     headers->bytes = headers->bytes - (uint32_t)first->value.len + (uint32_t)value.len;
     first->value = value;

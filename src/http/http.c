@@ -106,15 +106,16 @@ const char *lt_http_reason(unsigned status)
 #define B (LT_HTTP_CHAR_TOKEN | LT_HTTP_CHAR_AUTHORITY)
 /* RFC 9110 section 5.6.2 and RFC 3986 section 3.2, a byte each. */
 const unsigned char lt_http_chars[256] = {
-    ['!'] = B, ['#'] = T, ['$'] = B, ['%'] = B, ['&'] = B, ['\''] = B, ['('] = A, [')'] = A, ['*'] = B, ['+'] = B,
-    [','] = A, ['-'] = B, ['.'] = B, [':'] = A, [';'] = A, ['='] = A, ['@'] = A, ['['] = A, [']'] = A, ['^'] = T,
-    ['_'] = B, ['`'] = T, ['|'] = T, ['~'] = B,
-    ['0'] = B, ['1'] = B, ['2'] = B, ['3'] = B, ['4'] = B, ['5'] = B, ['6'] = B, ['7'] = B, ['8'] = B, ['9'] = B,
-    ['A'] = B, ['B'] = B, ['C'] = B, ['D'] = B, ['E'] = B, ['F'] = B, ['G'] = B, ['H'] = B, ['I'] = B, ['J'] = B,
-    ['K'] = B, ['L'] = B, ['M'] = B, ['N'] = B, ['O'] = B, ['P'] = B, ['Q'] = B, ['R'] = B, ['S'] = B, ['T'] = B,
-    ['U'] = B, ['V'] = B, ['W'] = B, ['X'] = B, ['Y'] = B, ['Z'] = B,
-    ['a'] = B, ['b'] = B, ['c'] = B, ['d'] = B, ['e'] = B, ['f'] = B, ['g'] = B, ['h'] = B, ['i'] = B, ['j'] = B,
-    ['k'] = B, ['l'] = B, ['m'] = B, ['n'] = B, ['o'] = B, ['p'] = B, ['q'] = B, ['r'] = B, ['s'] = B, ['t'] = B,
+    ['!'] = B, ['#'] = T, ['$'] = B, ['%'] = B, ['&'] = B, ['\''] = B, ['('] = A, [')'] = A,
+    ['*'] = B, ['+'] = B, [','] = A, ['-'] = B, ['.'] = B, [':'] = A,  [';'] = A, ['='] = A,
+    ['@'] = A, ['['] = A, [']'] = A, ['^'] = T, ['_'] = B, ['`'] = T,  ['|'] = T, ['~'] = B,
+    ['0'] = B, ['1'] = B, ['2'] = B, ['3'] = B, ['4'] = B, ['5'] = B,  ['6'] = B, ['7'] = B,
+    ['8'] = B, ['9'] = B, ['A'] = B, ['B'] = B, ['C'] = B, ['D'] = B,  ['E'] = B, ['F'] = B,
+    ['G'] = B, ['H'] = B, ['I'] = B, ['J'] = B, ['K'] = B, ['L'] = B,  ['M'] = B, ['N'] = B,
+    ['O'] = B, ['P'] = B, ['Q'] = B, ['R'] = B, ['S'] = B, ['T'] = B,  ['U'] = B, ['V'] = B,
+    ['W'] = B, ['X'] = B, ['Y'] = B, ['Z'] = B, ['a'] = B, ['b'] = B,  ['c'] = B, ['d'] = B,
+    ['e'] = B, ['f'] = B, ['g'] = B, ['h'] = B, ['i'] = B, ['j'] = B,  ['k'] = B, ['l'] = B,
+    ['m'] = B, ['n'] = B, ['o'] = B, ['p'] = B, ['q'] = B, ['r'] = B,  ['s'] = B, ['t'] = B,
     ['u'] = B, ['v'] = B, ['w'] = B, ['x'] = B, ['y'] = B, ['z'] = B,
 };
 #undef T
@@ -186,11 +187,13 @@ bool lt_http_list_has(lt_str list, lt_str token)
 void lt_http_date_format(int64_t wall_ns, char out[LT_HTTP_DATE_LEN + 1])
 {
     /* not strftime: names must not follow a locale */
-    static const char days[] = "SunMonTueWedThuFriSat", months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    static const char days[] = "SunMonTueWedThuFriSat",
+                      months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
     time_t seconds = (time_t)(wall_ns / (int64_t)LT_NS_PER_S);
     struct tm t;
     gmtime_r(&seconds, &t);
-    snprintf(out, LT_HTTP_DATE_LEN + 1, "%.3s, %02u %.3s %04u %02u:%02u:%02u GMT", days + t.tm_wday * 3,
-             (unsigned)t.tm_mday % 100, months + t.tm_mon * 3, (unsigned)(t.tm_year + 1900) % 10000,
-             (unsigned)t.tm_hour % 100, (unsigned)t.tm_min % 100, (unsigned)t.tm_sec % 100);
+    snprintf(out, LT_HTTP_DATE_LEN + 1, "%.3s, %02u %.3s %04u %02u:%02u:%02u GMT",
+             days + t.tm_wday * 3, (unsigned)t.tm_mday % 100, months + t.tm_mon * 3,
+             (unsigned)(t.tm_year + 1900) % 10000, (unsigned)t.tm_hour % 100,
+             (unsigned)t.tm_min % 100, (unsigned)t.tm_sec % 100);
 }

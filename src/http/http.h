@@ -32,14 +32,17 @@ extern const unsigned char lt_http_chars[256];
 
 /* RFC 9110 section 5.6.2: a non-empty token. */
 bool lt_http_is_token(lt_str s);
-/* RFC 9110 section 5.5: no NUL, CR, LF or other control byte but HTAB; bytes above 0x7f pass, DEL does not. */
+/*
+ * RFC 9110 section 5.5: no NUL, CR, LF or other control byte but HTAB; bytes above 0x7f pass, DEL
+ * does not.
+ */
 bool lt_http_is_field_value(lt_str s);
 /* Characters that can be in a Host or :authority; empty is allowed (RFC 9112 section 3.2). */
 bool lt_http_is_authority(lt_str s);
 
 /*
- * Takes the next element of a comma-separated list (RFC 9110 section 5.6.1) into *ret_item, trimmed; empty elements
- * are skipped. False at the end. Start with *rest = the field value.
+ * Takes the next element of a comma-separated list (RFC 9110 section 5.6.1) into *ret_item,
+ * trimmed; empty elements are skipped. False at the end. Start with *rest = the field value.
  */
 bool lt_http_list_next(lt_str *rest, lt_str *ret_item);
 /* True when the list has the token, whatever its case. */

@@ -1,7 +1,8 @@
 /*
  * http/server.c - the small HTTP/1.1 server: connections, one exchange at a time on each.
- * A connection reads a head and a body, hands the exchange to the handler, and writes what it replies. One timer a
- * connection: idle, one request, or one write without progress. Start at: run().
+ * A connection reads a head and a body, hands the exchange to the handler, and writes what it
+ * replies. One timer a connection: idle, one request, or one write without progress. Start at:
+ * run().
  * Trust: clients are strangers.
  */
 #include "http/server.h"
@@ -18,10 +19,11 @@ enum {
     STREAM_BUFFER_MAX = 256 * 1024,
     STREAM_BYTES_PER_TURN = 1 << 20, /* a fast reader must not keep the loop */
     ACCEPTS_PER_TURN = 16,
-    ACCEPT_PAUSE_MS = 100,  /* when descriptors have run out */
-    LINGER_MS = 1000,       /* how long, and */
-    LINGER_BYTES = 1 << 20, /* how much a refused client may still send, so that it gets to read why */
-    KEEP_BYTES = 4096,      /* of buffers on an idle connection */
+    ACCEPT_PAUSE_MS = 100, /* when descriptors have run out */
+    LINGER_MS = 1000,      /* how long, and */
+    LINGER_BYTES =
+        1 << 20,       /* how much a refused client may still send, so that it gets to read why */
+    KEEP_BYTES = 4096, /* of buffers on an idle connection */
 };
 
 static const struct lt_h1_limits limits = {
@@ -69,7 +71,7 @@ struct conn {
     struct lt_exchange exchange;
     struct lt_headers reply_headers;
     struct lt_stream_source *source; /* while STREAMING */
-    size_t lingered;      /* bytes thrown away while LINGERING */
+    size_t lingered;                 /* bytes thrown away while LINGERING */
     bool keep_alive;
     bool is_handling; /* the handler has the exchange */
     bool is_inside;   /* inside the handler's call: the reply only notes, run() goes on */
@@ -136,7 +138,8 @@ static lt_rc flush(struct conn *conn)
     return LT_OK;
 }
 
-static lt_rc write_head(struct conn *conn, unsigned status, const char *content_type, lt_h1_body body, uint64_t length)
+static lt_rc write_head(struct conn *conn, unsigned status, const char *content_type,
+                        lt_h1_body body, uint64_t length)
 {
     struct lt_headers *headers = &conn->reply_headers;
     set_timeout(conn, conn->server->opts.write_timeout_ms);
@@ -152,7 +155,9 @@ static lt_rc write_head(struct conn *conn, unsigned status, const char *content_
     struct lt_h1_framing framing = {
         .body = body,
         .content_length = length,
-        .connection = !conn->keep_alive ? "close" : conn->head.minor == 0 ? "keep-alive" : NULL,
+        .connection = !conn->keep_alive       ? "close"
+                      : conn->head.minor == 0 ? "keep-alive"
+                                              : NULL,
         .lower_case = true,
     };
     return lt_h1_write_response(&conn->out, status, LT_STR_NULL, 1, headers, &framing);
@@ -190,7 +195,8 @@ void lt_exchange_header(struct lt_exchange *exchange, lt_str name, lt_str value)
     LT_ASSERT(rc == LT_OK);
 }
 
-void lt_exchange_reply(struct lt_exchange *exchange, unsigned status, const char *content_type, lt_str body)
+void lt_exchange_reply(struct lt_exchange *exchange, unsigned status, const char *content_type,
+                       lt_str body)
 {
     struct conn *conn = conn_of(exchange);
     if (!is_wanted(conn))
@@ -213,12 +219,13 @@ void lt_exchange_replyf(struct lt_exchange *exchange, unsigned status, const cha
     va_start(args, fmt);
     lt_rc rc = lt_buf_vprintf(&text, fmt, args);
     va_end(args);
-    lt_exchange_reply(exchange, rc == LT_OK ? status : 500, "text/plain; charset=UTF-8", lt_buf_str(&text));
+    lt_exchange_reply(exchange, rc == LT_OK ? status : 500, "text/plain; charset=UTF-8",
+                      lt_buf_str(&text));
     lt_buf_fini(&text);
 }
 
-void lt_exchange_reply_stream(struct lt_exchange *exchange, unsigned status, const char *content_type,
-                              struct lt_stream_source *source)
+void lt_exchange_reply_stream(struct lt_exchange *exchange, unsigned status,
+                              const char *content_type, struct lt_stream_source *source)
 {
     struct conn *conn = conn_of(exchange);
     if (!is_wanted(conn)) {
@@ -230,7 +237,8 @@ void lt_exchange_reply_stream(struct lt_exchange *exchange, unsigned status, con
     bool is_chunked = conn->head.minor == 1;
     conn->keep_alive = conn->keep_alive && is_chunked;
     bool is_head = conn->head.method_id == LT_METHOD_HEAD;
-    lt_rc rc = write_head(conn, status, content_type, is_chunked ? LT_H1_BODY_CHUNKED : LT_H1_BODY_CLOSE, 0);
+    lt_rc rc = write_head(conn, status, content_type,
+                          is_chunked ? LT_H1_BODY_CHUNKED : LT_H1_BODY_CLOSE, 0);
     if (rc != LT_OK) {
         close_conn(conn);
         return;
@@ -242,7 +250,10 @@ void lt_exchange_reply_stream(struct lt_exchange *exchange, unsigned status, con
     go_on(conn);
 }
 
-/* One part more; LT_EOF after the last. A source that gives nothing would be asked for ever: it is broken off. */
+/*
+ * One part more; LT_EOF after the last. A source that gives nothing would be asked for ever: it is
+ * broken off.
+ */
 static lt_rc produce(struct conn *conn)
 {
     struct lt_buf part;
@@ -254,7 +265,8 @@ static lt_rc produce(struct conn *conn)
     if (rc == LT_OK && text.len == 0)
         rc = LT_E_BAD;
     if (rc == LT_OK || rc == LT_EOF)
-        put = is_chunked ? lt_h1_write_chunk(&conn->out, text) : lt_buf_append_str(&conn->out, text);
+        put = is_chunked ? lt_h1_write_chunk(&conn->out, text)
+                         : lt_buf_append_str(&conn->out, text);
     if (rc == LT_EOF && put == LT_OK && is_chunked)
         put = lt_h1_write_last_chunk(&conn->out, NULL);
     lt_buf_fini(&part);
@@ -289,7 +301,8 @@ static lt_rc fill(struct conn *conn)
     LT_TRY(lt_buf_reserve(&conn->in, READ_BYTES, &at));
     LT_TRY(lt_transport_read(&conn->transport, at, READ_BYTES, &got));
     lt_buf_commit(&conn->in, got);
-    if (conn->state == READ_HEAD && was_empty) /* the request has begun: all of it must come in this time */
+    if (conn->state == READ_HEAD &&
+        was_empty) /* the request has begun: all of it must come in this time */
         set_timeout(conn, conn->server->opts.request_timeout_ms);
     return LT_OK;
 }
@@ -334,7 +347,8 @@ static lt_rc read_head(struct conn *conn)
         return LT_OK;
     }
     conn->keep_alive = conn->head.keep_alive;
-    if (conn->head.body == LT_H1_BODY_LENGTH && conn->head.content_length > conn->server->opts.body_bytes_max) {
+    if (conn->head.body == LT_H1_BODY_LENGTH &&
+        conn->head.content_length > conn->server->opts.body_bytes_max) {
         refuse(conn, 413);
         return LT_OK;
     }
@@ -388,7 +402,8 @@ static void begin_head(struct conn *conn)
     lt_headers_init(&conn->reply_headers, conn->arena, 0, 0);
     conn->state = READ_HEAD;
     bool has_begun = lt_buf_len(&conn->in) > 0;
-    set_timeout(conn, has_begun ? conn->server->opts.request_timeout_ms : conn->server->opts.idle_timeout_ms);
+    set_timeout(conn, has_begun ? conn->server->opts.request_timeout_ms
+                                : conn->server->opts.idle_timeout_ms);
 }
 
 static lt_rc written(struct conn *conn)
@@ -404,7 +419,10 @@ static lt_rc written(struct conn *conn)
     return LT_OK;
 }
 
-/* Closing with unread bytes in the socket would reset the connection, and the reply would be lost on its way. */
+/*
+ * Closing with unread bytes in the socket would reset the connection, and the reply would be lost
+ * on its way.
+ */
 static lt_rc linger(struct conn *conn)
 {
     char waste[READ_BYTES];
@@ -428,7 +446,10 @@ static lt_rc step(struct conn *conn)
     LT_UNREACHABLE();
 }
 
-/* While a handler works only the connection's errors are watched; else what the state waits for, by TLS's leave. */
+/*
+ * While a handler works only the connection's errors are watched; else what the state waits for, by
+ * TLS's leave.
+ */
 static uint32_t wanted_events(const struct conn *conn)
 {
     const struct lt_transport *transport = &conn->transport;
@@ -440,7 +461,8 @@ static uint32_t wanted_events(const struct conn *conn)
     }
     if (transport->tls != NULL && transport->wants_write)
         return EPOLLOUT;
-    return lt_buf_len(&conn->out) > 0 ? EPOLLIN | EPOLLOUT : EPOLLIN; /* a "100 Continue" that did not fit */
+    return lt_buf_len(&conn->out) > 0 ? EPOLLIN | EPOLLOUT
+                                      : EPOLLIN; /* a "100 Continue" that did not fit */
 }
 
 static lt_rc shake_hands(struct conn *conn)
@@ -477,7 +499,8 @@ static void on_ready(struct lt_io *io, uint32_t events)
 static void on_timeout(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
 {
     struct conn *conn = LT_CONTAINER_OF(timer, struct conn, timer);
-    bool has_begun = conn->state == READ_BODY || (conn->state == READ_HEAD && lt_buf_len(&conn->in) > 0);
+    bool has_begun = conn->state == READ_BODY ||
+                     (conn->state == READ_HEAD && lt_buf_len(&conn->in) > 0);
     if (!has_begun) {
         close_conn(conn);
         return;
@@ -511,7 +534,8 @@ static void accept_conn(struct lt_server *server, int fd, const struct lt_addr *
     server->count++;
     begin_head(conn);
     if (server->opts.tls != NULL)
-        set_timeout(conn, server->opts.request_timeout_ms); /* for the handshake and the first byte */
+        set_timeout(conn,
+                    server->opts.request_timeout_ms); /* for the handshake and the first byte */
     lt_loop_io_set(conn->loop, &conn->io, EPOLLIN);
 }
 
@@ -550,7 +574,8 @@ static void on_accept(struct lt_io *io, uint32_t events LT_UNUSED)
     }
 }
 
-struct lt_server *lt_server_new(struct lt_loop *loop, const struct lt_server_opts *opts, lt_server_fn *handler, void *ctx)
+struct lt_server *lt_server_new(struct lt_loop *loop, const struct lt_server_opts *opts,
+                                lt_server_fn *handler, void *ctx)
 {
     struct lt_server *server = lt_new(struct lt_server);
     server->loop = loop;
@@ -570,8 +595,9 @@ struct lt_server *lt_server_new(struct lt_loop *loop, const struct lt_server_opt
     return server;
 }
 
-lt_rc lt_server_listen(struct lt_server *server, const struct lt_addr *addr, const struct lt_listen_opts *opts,
-                       struct lt_addr *ret_addr, struct lt_err *err)
+lt_rc lt_server_listen(struct lt_server *server, const struct lt_addr *addr,
+                       const struct lt_listen_opts *opts, struct lt_addr *ret_addr,
+                       struct lt_err *err)
 {
     LT_ASSERT(server->listener_count < LT_ARRAY_LEN(server->listeners));
     int fd = -1;
@@ -605,8 +631,7 @@ void lt_server_drain(struct lt_server *server)
     struct lt_list *it, *next;
     server->is_draining = true;
     close_listeners(server);
-    lt_list_each(&server->conns, it, next)
-    {
+    lt_list_each (&server->conns, it, next) {
         struct conn *conn = LT_CONTAINER_OF(it, struct conn, link);
         if (conn->state == READ_HEAD && lt_buf_len(&conn->in) == 0)
             close_conn(conn);

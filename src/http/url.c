@@ -1,7 +1,8 @@
 /*
  * http/url.c - request paths.
- * Normal form as Envoy's normalize_path gives it: dot segments gone (written %2e too), unreserved characters decoded,
- * '\' turned into '/', bytes that no path may have escaped, broken escapes left as they are.
+ * Normal form as Envoy's normalize_path gives it: dot segments gone (written %2e too), unreserved
+ * characters decoded, '\' turned into '/', bytes that no path may have escaped, broken escapes left
+ * as they are.
  * Start at: lt_url_normalize().
  */
 #include "http/url.h"
@@ -45,20 +46,25 @@ static int escaped_byte(lt_str s, size_t at)
 static bool is_unreserved(int c)
 {
     int lower = c | 0x20;
-    return (lower >= 'a' && lower <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_' || c == '~';
+    return (lower >= 'a' && lower <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '.' ||
+           c == '_' || c == '~';
 }
 
 /* Bytes that a path must not carry bare. */
 static bool must_escape(unsigned char c)
 {
-    return c <= 0x20 || c >= 0x7f || c == '"' || c == '<' || c == '>' || c == '`' || c == '{' || c == '}' || c == '^' ||
-           c == '|';
+    return c <= 0x20 || c >= 0x7f || c == '"' || c == '<' || c == '>' || c == '`' || c == '{' ||
+           c == '}' || c == '^' || c == '|';
 }
 
-/* A NUL ends strings elsewhere, and a fragment never reaches a server: Envoy's normalize_path refuses both. */
+/*
+ * A NUL ends strings elsewhere, and a fragment never reaches a server: Envoy's normalize_path
+ * refuses both.
+ */
 static bool is_refused(lt_str path, lt_str tail)
 {
-    return lt_str_find(path, LT_STR("%00")) >= 0 || lt_str_find_char(path, '\0') >= 0 || lt_str_find_char(tail, '#') >= 0;
+    return lt_str_find(path, LT_STR("%00")) >= 0 || lt_str_find_char(path, '\0') >= 0 ||
+           lt_str_find_char(tail, '#') >= 0;
 }
 
 /* What the slow way would change; a path free of all this is its own normal form. */
@@ -72,7 +78,8 @@ static bool is_normal(lt_str path, const struct lt_url_normal_opts *opts)
             return false;
         if (opts->merge_slashes && c == '/' && is_after_slash)
             return false;
-        if (opts->normalize && ((c == '.' && is_after_slash) || c == '\\' || must_escape((unsigned char)c)))
+        if (opts->normalize &&
+            ((c == '.' && is_after_slash) || c == '\\' || must_escape((unsigned char)c)))
             return false;
     }
     return true;
@@ -99,8 +106,8 @@ static bool unescape_slashes(struct work *work)
 }
 
 /*
- * A '%' that begins no escape, and letters that came out of escapes behind it, could read as an escape the next time:
- * "%7%32" must not become "%72". Such a '%' is written "%25", as Envoy does.
+ * A '%' that begins no escape, and letters that came out of escapes behind it, could read as an
+ * escape the next time: "%7%32" must not become "%72". Such a '%' is written "%25", as Envoy does.
  */
 static size_t mend_percent(char *out, size_t bare, size_t len)
 {
@@ -111,7 +118,10 @@ static size_t mend_percent(char *out, size_t bare, size_t len)
     return len + 2;
 }
 
-/* Decodes, escapes and turns backslashes into `out`, which has thrice the room; dot segments are then plain to see. */
+/*
+ * Decodes, escapes and turns backslashes into `out`, which has thrice the room; dot segments are
+ * then plain to see.
+ */
 static void rewrite_bytes(struct work *work, char *out)
 {
     lt_str in = lt_str_make(work->text, work->len);
@@ -136,7 +146,10 @@ static void rewrite_bytes(struct work *work, char *out)
     *work = (struct work){out, len};
 }
 
-/* RFC 3986 section 5.2.4; the path begins with '/'. Empty segments are segments: "/a//../b" is "/a/b". */
+/*
+ * RFC 3986 section 5.2.4; the path begins with '/'. Empty segments are segments: "/a//../b" is
+ * "/a/b".
+ */
 static void remove_dots(struct work *work)
 {
     lt_str rest = lt_str_make(work->text + 1, work->len - 1), segment = LT_STR_NULL;
@@ -170,7 +183,8 @@ static void merge_slashes(struct work *work)
 }
 
 /* The slow way, in a buffer that has room for four times the path and the tail. */
-static lt_url_outcome normalize_in(char *room, lt_str path, lt_str tail, const struct lt_url_normal_opts *opts, lt_str *ret)
+static lt_url_outcome normalize_in(char *room, lt_str path, lt_str tail,
+                                   const struct lt_url_normal_opts *opts, lt_str *ret)
 {
     struct work work = {room, path.len};
     if (path.len > 0)
@@ -195,7 +209,8 @@ static lt_url_outcome normalize_in(char *room, lt_str path, lt_str tail, const s
     return is_redirect ? LT_URL_REDIRECT : LT_URL_CHANGED;
 }
 
-lt_url_outcome lt_url_normalize(lt_str target, const struct lt_url_normal_opts *opts, struct lt_arena *arena, lt_str *ret)
+lt_url_outcome lt_url_normalize(lt_str target, const struct lt_url_normal_opts *opts,
+                                struct lt_arena *arena, lt_str *ret)
 {
     size_t end = 0;
     while (end < target.len && target.ptr[end] != '?' && target.ptr[end] != '#')

@@ -27,8 +27,8 @@ typedef enum {
 } lt_url_slashes;
 
 struct lt_url_normal_opts {
-    bool normalize;     /* normalize_path: RFC 3986 section 6.2.2, '\' as '/' (as browsers and Envoy read it) */
-    bool merge_slashes; /* of the path, after all else */
+    bool normalize;                 /* normalize_path: RFC 3986 section 6.2.2, with '\' as '/' */
+    bool merge_slashes;             /* of the path, after all else */
     lt_url_slashes escaped_slashes; /* %2F and %5C; done first */
 };
 
@@ -36,21 +36,32 @@ typedef enum {
     LT_URL_UNCHANGED,
     LT_URL_CHANGED,
     LT_URL_REDIRECT, /* changed by UNESCAPE_AND_REDIRECT: answer 307 with the new path */
-    LT_URL_REJECT,   /* 400: escaped slashes or NUL that may not be, a fragment, no absolute path, or no room for it */
+    LT_URL_REJECT,   /* 400: a forbidden escape, a fragment, no absolute path, or no room */
 } lt_url_outcome;
 
 /*
- * The normal form of a path with its query (the query is left alone). UNCHANGED costs one pass and no memory: *ret is
- * the input then. Otherwise *ret is in the arena, which gives four times the path for it or the path is rejected.
+ * The normal form of a path with its query (the query is left alone). UNCHANGED costs one pass and
+ * no memory: *ret is the input then. Otherwise *ret is in the arena, which gives four times the
+ * path for it or the path is rejected.
  */
-lt_url_outcome lt_url_normalize(lt_str path, const struct lt_url_normal_opts *opts, struct lt_arena *arena, lt_str *ret);
+lt_url_outcome lt_url_normalize(lt_str path, const struct lt_url_normal_opts *opts,
+                                struct lt_arena *arena, lt_str *ret);
 
-/* Decodes %XX (and '+' as a blank when plus_is_blank) into the arena. LT_E_BAD on a broken escape or a NUL, LT_E_LIMIT when it has no room. */
+/*
+ * Decodes %XX (and '+' as a blank when plus_is_blank) into the arena. LT_E_BAD on a broken escape
+ * or a NUL, LT_E_LIMIT when it has no room.
+ */
 LT_MUST lt_rc lt_url_decode(lt_str text, bool plus_is_blank, struct lt_arena *arena, lt_str *ret);
 
-/* Takes the next "name=value" of a query; false at the end. Not decoded. Start with *rest = the query. */
+/*
+ * Takes the next "name=value" of a query; false at the end. Not decoded. Start with *rest = the
+ * query.
+ */
 bool lt_url_query_next(lt_str *rest, lt_str *ret_name, lt_str *ret_value);
-/* The first value of a parameter, decoded into the arena; ptr NULL when it is absent or broken. "?x" gives "". */
+/*
+ * The first value of a parameter, decoded into the arena; ptr NULL when it is absent or broken.
+ * "?x" gives "".
+ */
 lt_str lt_url_query_get(lt_str query, const char *name, struct lt_arena *arena);
 
 #endif

@@ -1,9 +1,10 @@
 /*
- * tests/fuzz/h1.c - lt_h1_parse_head, lt_h1_parse_body (decoded and raw), lt_h1_body_eof, lt_h1_strip_hop_by_hop,
- * lt_h1_write_request, lt_h1_write_response, lt_h1_write_chunk.
- * Input: one byte of settings, one byte that says where to cut, then the message and what follows it.
- * What must hold: the same result for the bytes whole and cut; what is written of an accepted message is accepted again
- * and means the same; a raw body decodes to the decoded body.
+ * tests/fuzz/h1.c - lt_h1_parse_head, lt_h1_parse_body (decoded and raw), lt_h1_body_eof,
+ * lt_h1_strip_hop_by_hop, lt_h1_write_request, lt_h1_write_response, lt_h1_write_chunk.
+ * Input: one byte of settings, one byte that says where to cut, then the message and what follows
+ * it.
+ * What must hold: the same result for the bytes whole and cut; what is written of an accepted
+ * message is accepted again and means the same; a raw body decodes to the decoded body.
  */
 #include <stdlib.h>
 
@@ -28,13 +29,22 @@ struct result {
     struct lt_arena *arena;
 };
 
-static const struct lt_h1_limits small_limits = {
-    .head_bytes_max = 512, .headers_max = 8, .chunk_ext_bytes_max = 8, .trailer_bytes_max = 64, .trailers_max = 3};
+static const struct lt_h1_limits small_limits = {.head_bytes_max = 512,
+                                                 .headers_max = 8,
+                                                 .chunk_ext_bytes_max = 8,
+                                                 .trailer_bytes_max = 64,
+                                                 .trailers_max = 3};
 /* For what we wrote ourselves: line ends have grown, and Connection is one field more. */
-static const struct lt_h1_limits wide_limits = {
-    .head_bytes_max = 1 << 20, .headers_max = 200, .chunk_ext_bytes_max = 8, .trailer_bytes_max = 1 << 16, .trailers_max = 100};
+static const struct lt_h1_limits wide_limits = {.head_bytes_max = 1 << 20,
+                                                .headers_max = 200,
+                                                .chunk_ext_bytes_max = 8,
+                                                .trailer_bytes_max = 1 << 16,
+                                                .trailers_max = 100};
 
-/* Reads `visible` bytes of the input, later all of it. The bytes stand alone, so that reading behind them is seen. */
+/*
+ * Reads `visible` bytes of the input, later all of it. The bytes stand alone, so that reading
+ * behind them is seen.
+ */
 static char *stand_alone(lt_str s)
 {
     char *copy = lt_malloc(s.len);
@@ -43,14 +53,16 @@ static char *stand_alone(lt_str s)
     return copy;
 }
 
-static lt_rc read_pieces(struct lt_h1_parser *parser, lt_str input, size_t visible, bool raw, struct result *r)
+static lt_rc read_pieces(struct lt_h1_parser *parser, lt_str input, size_t visible, bool raw,
+                         struct result *r)
 {
     for (;;) {
         lt_str part = lt_str_slice(input, r->used, LT_MAX(visible, r->used));
         char *bytes = stand_alone(part);
         struct lt_h1_piece piece = {0};
         lt_headers_clear(&r->trailers);
-        lt_rc rc = lt_h1_parse_body(parser, lt_str_make(bytes, part.len), raw, &r->trailers, &piece);
+        lt_rc rc = lt_h1_parse_body(parser, lt_str_make(bytes, part.len), raw, &r->trailers,
+                                    &piece);
         if (rc == LT_OK) {
             LT_ASSERT(piece.used <= part.len && r->body_len + piece.data.len <= BODY_MAX);
             LT_ASSERT(piece.used > 0 || piece.is_end);
@@ -87,7 +99,8 @@ static struct result *run(lt_str input, size_t cut, bool raw, const struct setti
     char *moved[2] = {NULL, NULL};
     for (; step < 2 && r->rc == LT_AGAIN; step++) {
         moved[step] = stand_alone(lt_str_slice(input, 0, steps[step]));
-        r->rc = lt_h1_parse_head(&parser, lt_str_make(moved[step], steps[step]), &r->head, &r->used);
+        r->rc = lt_h1_parse_head(&parser, lt_str_make(moved[step], steps[step]), &r->head,
+                                 &r->used);
     }
     if (r->rc == LT_OK) {
         lt_headers_own(&r->head.headers);
@@ -117,7 +130,8 @@ static void check_headers_equal(const struct lt_headers *a, const struct lt_head
 {
     LT_ASSERT(a->count == b->count && a->bytes == b->bytes);
     for (uint32_t i = 0; i < a->count; i++) {
-        LT_ASSERT(lt_str_eq(a->items[i].name, b->items[i].name) && a->items[i].id == b->items[i].id);
+        LT_ASSERT(lt_str_eq(a->items[i].name, b->items[i].name) &&
+                  a->items[i].id == b->items[i].id);
         LT_ASSERT(lt_str_eq(a->items[i].value, b->items[i].value));
         LT_ASSERT(lt_http_is_token(a->items[i].name) && lt_http_is_field_value(a->items[i].value));
     }
@@ -130,7 +144,8 @@ static void check_same(const struct result *a, const struct result *b)
         return;
     LT_ASSERT(a->used == b->used && a->is_ended == b->is_ended && a->head.body == b->head.body);
     LT_ASSERT(a->head.keep_alive == b->head.keep_alive && a->head.status == b->head.status);
-    LT_ASSERT(lt_str_eq(a->head.path, b->head.path) && lt_str_eq(a->head.authority, b->head.authority));
+    LT_ASSERT(lt_str_eq(a->head.path, b->head.path) &&
+              lt_str_eq(a->head.authority, b->head.authority));
     LT_ASSERT(a->body_len == b->body_len && memcmp(a->body, b->body, a->body_len) == 0);
     check_headers_equal(&a->head.headers, &b->head.headers);
     check_headers_equal(&a->trailers, &b->trailers);
@@ -141,13 +156,17 @@ static lt_rc write_head(const struct result *r, struct lt_buf *out, bool is_resp
     const struct lt_h1_head *head = &r->head;
     bool has_length = head->has_content_length;
     struct lt_h1_framing framing = {
-        .body = head->is_chunked ? LT_H1_BODY_CHUNKED : has_length ? LT_H1_BODY_LENGTH : LT_H1_BODY_NONE,
+        .body = head->is_chunked ? LT_H1_BODY_CHUNKED
+                : has_length     ? LT_H1_BODY_LENGTH
+                                 : LT_H1_BODY_NONE,
         .content_length = head->content_length,
         .connection = head->keep_alive ? "keep-alive" : "close",
     };
     if (is_response)
-        return lt_h1_write_response(out, head->status, head->reason, head->minor, &head->headers, &framing);
-    return lt_h1_write_request(out, head->method, head->target, head->minor, &head->headers, &framing);
+        return lt_h1_write_response(out, head->status, head->reason, head->minor, &head->headers,
+                                    &framing);
+    return lt_h1_write_request(out, head->method, head->target, head->minor, &head->headers,
+                               &framing);
 }
 
 /* Written anew, it is taken again, and means the same. */
@@ -168,14 +187,16 @@ static void check_written(const struct result *r, const struct settings *setting
     struct result *second = run(text, text.len / 2, false, &again);
     LT_ASSERT(second->rc == LT_OK && second->head.body == r->head.body);
     LT_ASSERT(second->body_len == r->body_len && memcmp(second->body, r->body, r->body_len) == 0);
-    LT_ASSERT(lt_str_eq(second->head.path, r->head.path) && lt_str_eq(second->head.authority, r->head.authority));
+    LT_ASSERT(lt_str_eq(second->head.path, r->head.path) &&
+              lt_str_eq(second->head.authority, r->head.authority));
     LT_ASSERT(r->head.body == LT_H1_BODY_TUNNEL || second->head.keep_alive == r->head.keep_alive);
     check_headers_equal(&second->trailers, &r->trailers);
     drop(second);
     lt_buf_fini(&out);
 }
 
-static void check_raw(lt_str input, size_t cut, const struct result *decoded, const struct settings *settings)
+static void check_raw(lt_str input, size_t cut, const struct result *decoded,
+                      const struct settings *settings)
 {
     struct result *raw = run(input, cut, true, settings);
     LT_ASSERT(raw->rc == decoded->rc && raw->error == decoded->error);
@@ -189,8 +210,10 @@ static void check_raw(lt_str input, size_t cut, const struct result *decoded, co
         lt_h1_parser_init(&parser, false, NULL);
         parser.body = LT_H1_BODY_CHUNKED;
         lt_str body = lt_str_make(raw->body, raw->body_len);
-        LT_ASSERT(read_pieces(&parser, body, body.len, false, again) == LT_OK && again->used == raw->body_len);
-        LT_ASSERT(again->body_len == decoded->body_len && memcmp(again->body, decoded->body, again->body_len) == 0);
+        LT_ASSERT(read_pieces(&parser, body, body.len, false, again) == LT_OK &&
+                  again->used == raw->body_len);
+        LT_ASSERT(again->body_len == decoded->body_len &&
+                  memcmp(again->body, decoded->body, again->body_len) == 0);
         LT_ASSERT(again->trailers.count == 0);
         drop(again);
     }

@@ -1,7 +1,7 @@
 /*
  * tests/fuzz/url.c - lt_url_normalize, lt_url_split, lt_url_decode, lt_url_query_get.
- * Input: one byte of settings, then a path. What must hold: a normal form begins with '/', has no dot segment, no byte that
- * a path must not carry, and is its own normal form.
+ * Input: one byte of settings, then a path. What must hold: a normal form begins with '/', has no
+ * dot segment, no byte that a path must not carry, and is its own normal form.
  */
 #include "http/url.h"
 
@@ -24,8 +24,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size < 1 || size > 4096)
         return 0;
     struct lt_arena *arena = lt_arena_new(0, (data[0] & 8) != 0 ? 256 : 0);
-    const struct lt_url_normal_opts opts = {
-        .normalize = (data[0] & 1) != 0, .merge_slashes = (data[0] & 2) != 0, .escaped_slashes = (lt_url_slashes)(data[0] >> 6)};
+    const struct lt_url_normal_opts opts = {.normalize = (data[0] & 1) != 0,
+                                            .merge_slashes = (data[0] & 2) != 0,
+                                            .escaped_slashes = (lt_url_slashes)(data[0] >> 6)};
     lt_str path = lt_str_make(data + 1, size - 1), out, again;
     lt_url_outcome outcome = lt_url_normalize(path, &opts, arena, &out);
     if (outcome != LT_URL_REJECT && opts.normalize)

@@ -26,8 +26,9 @@ static void groups_and_fields_are_indented(void **state)
     lt_dump_close(&dump);
     lt_dump_fmt(&dump, "state", "%s/%d", "open", 3);
     lt_dump_close(&dump);
-    static const char want[] = "conn \"a\\\"b\" {\n    fd: -1\n    parser {\n        is_response: true\n"
-                               "        left: 18446744073709551615\n    }\n    state: open/3\n}\n";
+    static const char want[] =
+        "conn \"a\\\"b\" {\n    fd: -1\n    parser {\n        is_response: true\n"
+        "        left: 18446744073709551615\n    }\n    state: open/3\n}\n";
     assert_int_equal(lt_buf_len(&out), sizeof(want) - 1);
     assert_memory_equal(lt_buf_str(&out).ptr, want, sizeof(want) - 1);
     lt_buf_fini(&out);

@@ -1,5 +1,6 @@
 /*
- * tests/unit/base/err_test.c - errors that gather context; log levels and lines; times, durations, randomness.
+ * tests/unit/base/err_test.c - errors that gather context; log levels and lines; times, durations,
+ * randomness.
  */
 #include <setjmp.h>
 #include <stdarg.h>

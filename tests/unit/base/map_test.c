@@ -1,5 +1,6 @@
 /*
- * tests/unit/base/map_test.c - the string map against a plain model of it, with many collisions and removals.
+ * tests/unit/base/map_test.c - the string map against a plain model of it, with many collisions and
+ * removals.
  */
 #include <setjmp.h>
 #include <stdarg.h>

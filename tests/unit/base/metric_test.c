@@ -12,8 +12,10 @@
 #include "base/metric.h"
 
 static const lt_str request_labels[] = {{"reporter", 8}, {"code", 4}};
-static const struct lt_metric_desc requests = {
-    .name = {"istio_requests_total", 20}, .kind = LT_METRIC_COUNTER, .labels = request_labels, .label_count = 2};
+static const struct lt_metric_desc requests = {.name = {"istio_requests_total", 20},
+                                               .kind = LT_METRIC_COUNTER,
+                                               .labels = request_labels,
+                                               .label_count = 2};
 static const lt_str cluster_labels[] = {{"cluster_name", 12}};
 static const struct lt_metric_desc active = {
     .name = {"envoy_cluster_upstream_cx_active", 32},
@@ -25,8 +27,9 @@ static const struct lt_metric_desc active = {
 };
 static const double bounds[] = {0.5, 10, 3600000};
 static const struct lt_buckets buckets = {bounds, 3};
-static const struct lt_metric_desc duration = {
-    .name = {"istio_request_duration_milliseconds", 35}, .kind = LT_METRIC_HISTOGRAM, .buckets = &buckets};
+static const struct lt_metric_desc duration = {.name = {"istio_request_duration_milliseconds", 35},
+                                               .kind = LT_METRIC_HISTOGRAM,
+                                               .buckets = &buckets};
 
 static struct lt_counter *count(struct lt_metric_set *set, const char *reporter, const char *code)
 {
@@ -46,7 +49,8 @@ static bool only_clusters(lt_str name, void *ctx)
 }
 
 /* In parts of part_bytes. */
-static void check_text(const struct lt_metric_set *set, lt_metric_form form, const char *keep, size_t part_bytes, const char *want)
+static void check_text(const struct lt_metric_set *set, lt_metric_form form, const char *keep,
+                       size_t part_bytes, const char *want)
 {
     struct lt_metric_cursor cursor = {0};
     struct lt_buf out, all;
@@ -54,7 +58,8 @@ static void check_text(const struct lt_metric_set *set, lt_metric_form form, con
     lt_rc rc = LT_OK;
     while (rc == LT_OK) {
         lt_buf_init(&out, 1 << 16);
-        rc = lt_metric_render(set, form, keep != NULL ? only_clusters : NULL, (void *)keep, &cursor, part_bytes, &out);
+        rc = lt_metric_render(set, form, keep != NULL ? only_clusters : NULL, (void *)keep, &cursor,
+                              part_bytes, &out);
         lt_buf_add(&all, lt_buf_str(&out));
         lt_buf_fini(&out);
     }
@@ -99,24 +104,27 @@ static void the_text_is_prometheus(void **state)
     static const double values[] = {0.5, 0.6, 10, 3600001, 0};
     for (size_t i = 0; i < LT_ARRAY_LEN(values); i++)
         lt_histogram_observe(h, values[i]);
-    const char *want = "# HELP envoy_cluster_upstream_cx_active Open connections\n"
-                       "# TYPE envoy_cluster_upstream_cx_active gauge\n"
-                       "envoy_cluster_upstream_cx_active{cluster_name=\"outbound|80||a;\"} 2.5\n"
-                       "# TYPE istio_request_duration_milliseconds histogram\n"
-                       "istio_request_duration_milliseconds_bucket{le=\"0.5\"} 2\n"
-                       "istio_request_duration_milliseconds_bucket{le=\"10\"} 4\n"
-                       "istio_request_duration_milliseconds_bucket{le=\"3600000\"} 4\n"
-                       "istio_request_duration_milliseconds_bucket{le=\"+Inf\"} 5\n"
-                       "istio_request_duration_milliseconds_sum 3600012.1\n"
-                       "istio_request_duration_milliseconds_count 5\n"
-                       "# TYPE istio_requests_total counter\n"
-                       "istio_requests_total{reporter=\"so\\\\ur\\\"ce\\n\",code=\"200\"} 3\n"
-                       "istio_requests_total{reporter=\"\",code=\"???\"} 1\n"
-                       "istio_requests_total{reporter=\"\xc3\xa4\",code=\"\"} 18446744073709551615\n";
+    const char *want =
+        "# HELP envoy_cluster_upstream_cx_active Open connections\n"
+        "# TYPE envoy_cluster_upstream_cx_active gauge\n"
+        "envoy_cluster_upstream_cx_active{cluster_name=\"outbound|80||a;\"} 2.5\n"
+        "# TYPE istio_request_duration_milliseconds histogram\n"
+        "istio_request_duration_milliseconds_bucket{le=\"0.5\"} 2\n"
+        "istio_request_duration_milliseconds_bucket{le=\"10\"} 4\n"
+        "istio_request_duration_milliseconds_bucket{le=\"3600000\"} 4\n"
+        "istio_request_duration_milliseconds_bucket{le=\"+Inf\"} 5\n"
+        "istio_request_duration_milliseconds_sum 3600012.1\n"
+        "istio_request_duration_milliseconds_count 5\n"
+        "# TYPE istio_requests_total counter\n"
+        "istio_requests_total{reporter=\"so\\\\ur\\\"ce\\n\",code=\"200\"} 3\n"
+        "istio_requests_total{reporter=\"\",code=\"???\"} 1\n"
+        "istio_requests_total{reporter=\"\xc3\xa4\",code=\"\"} 18446744073709551615\n";
     check_text(set, LT_METRIC_PROMETHEUS, NULL, 1 << 15, want);
     check_text(set, LT_METRIC_PROMETHEUS, NULL, 1, want);
-    check_text(set, LT_METRIC_STATS, "cluster.", 1, "cluster.outbound|80||a;.upstream_cx_active: 2.5\n");
-    check_text(set, LT_METRIC_STATS, "duration", 1, "istio_request_duration_milliseconds: count=5 sum=3600012.1\n");
+    check_text(set, LT_METRIC_STATS, "cluster.", 1,
+               "cluster.outbound|80||a;.upstream_cx_active: 2.5\n");
+    check_text(set, LT_METRIC_STATS, "duration", 1,
+               "istio_request_duration_milliseconds: count=5 sum=3600012.1\n");
     lt_metric_set_free(&set);
 }
 
@@ -140,13 +148,15 @@ static void families_of_one_name_share_a_type_line(void **state)
     struct lt_metric_cursor cursor = {0};
     struct lt_buf out;
     lt_buf_init(&out, 4096);
-    assert_int_equal(lt_metric_render(set, LT_METRIC_PROMETHEUS, NULL, NULL, &cursor, 4096, &out), LT_EOF);
+    assert_int_equal(lt_metric_render(set, LT_METRIC_PROMETHEUS, NULL, NULL, &cursor, 4096, &out),
+                     LT_EOF);
     lt_str text = lt_buf_str(&out);
     lt_str type = LT_STR("# TYPE istio_requests_total counter\n");
     assert_int_equal(lt_str_find(text, type), 0);
     assert_int_equal(lt_str_find(lt_str_from(text, 1), type), -1);
     assert_true(lt_str_find(text, LT_STR("istio_requests_total 1\n")) > 0);
-    assert_true(lt_str_find(text, LT_STR("istio_requests_total{reporter=\"a\",code=\"b\"} 2\n")) > 0);
+    assert_true(lt_str_find(text, LT_STR("istio_requests_total{reporter=\"a\",code=\"b\"} 2\n")) >
+                0);
     lt_buf_fini(&out);
     lt_metric_set_free(&set);
 }
@@ -179,7 +189,8 @@ static void beyond_the_limit_all_count_in_one(void **state)
 static void merging_adds_up(void **state)
 {
     (void)state;
-    struct lt_metric_set *one = lt_metric_set_new(100), *two = lt_metric_set_new(100), *sum = lt_metric_set_new(100);
+    struct lt_metric_set *one = lt_metric_set_new(100), *two = lt_metric_set_new(100),
+                         *sum = lt_metric_set_new(100);
     lt_counter_add(count(one, "a", "1"), 1);
     lt_counter_add(count(two, "a", "1"), 2);
     lt_counter_add(count(two, "b", "1"), 4);
@@ -258,8 +269,15 @@ static void numbers_read_back(void **state)
     static const struct {
         double value;
         const char *text;
-    } cases[] = {{0, "0"}, {0.1, "0.1"}, {1e6, "1000000"}, {3600000, "3600000"}, {1.0 / 3, "0.3333333333333333"},
-                 {INFINITY, "+Inf"}, {-INFINITY, "-Inf"}, {NAN, "NaN"}, {-2.5, "-2.5"}};
+    } cases[] = {{0, "0"},
+                 {0.1, "0.1"},
+                 {1e6, "1000000"},
+                 {3600000, "3600000"},
+                 {1.0 / 3, "0.3333333333333333"},
+                 {INFINITY, "+Inf"},
+                 {-INFINITY, "-Inf"},
+                 {NAN, "NaN"},
+                 {-2.5, "-2.5"}};
     char out[32];
     for (size_t i = 0; i < LT_ARRAY_LEN(cases); i++)
         assert_true(lt_str_eqz(lt_metric_number(cases[i].value, out), cases[i].text));

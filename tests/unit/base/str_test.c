@@ -34,9 +34,11 @@ static void comparing(void **state)
     assert_true(lt_str_cmp(LT_STR(""), LT_STR("a")) < 0);
     assert_true(lt_str_cmp(LT_STR("\xff"), LT_STR("a")) > 0);
     assert_int_equal(lt_str_cmp(LT_STR_NULL, LT_STR("")), 0);
-    assert_true(lt_str_starts(LT_STR("abc"), LT_STR("ab")) && lt_str_ends(LT_STR("abc"), LT_STR("bc")));
+    assert_true(lt_str_starts(LT_STR("abc"), LT_STR("ab")) &&
+                lt_str_ends(LT_STR("abc"), LT_STR("bc")));
     assert_true(lt_str_starts(LT_STR("a"), LT_STR_NULL) && lt_str_ends(LT_STR_NULL, LT_STR("")));
-    assert_false(lt_str_starts(LT_STR("a"), LT_STR("ab")) || lt_str_ends(LT_STR("b"), LT_STR("ab")));
+    assert_false(lt_str_starts(LT_STR("a"), LT_STR("ab")) ||
+                 lt_str_ends(LT_STR("b"), LT_STR("ab")));
     assert_true(lt_str_case_eq(LT_STR("aB-1"), LT_STR("Ab-1")));
     assert_false(lt_str_case_eq(LT_STR("a"), LT_STR("ab")));
 }
@@ -62,7 +64,11 @@ static void splitting_gives_every_piece(void **state)
     static const struct {
         const char *text;
         const char *pieces[5];
-    } cases[] = {{"", {""}}, {"a", {"a"}}, {"a,b", {"a", "b"}}, {",", {"", ""}}, {"a,,b,", {"a", "", "b", ""}}};
+    } cases[] = {{"", {""}},
+                 {"a", {"a"}},
+                 {"a,b", {"a", "b"}},
+                 {",", {"", ""}},
+                 {"a,,b,", {"a", "", "b", ""}}};
     for (size_t i = 0; i < LT_ARRAY_LEN(cases); i++) {
         lt_str rest = lt_str_of(cases[i].text), piece;
         size_t count = 0;
@@ -160,7 +166,8 @@ static bool is_utf8_slowly(const unsigned char *p, size_t len)
         size_t n = c < 0x80 ? 1 : c >> 5 == 6 ? 2 : c >> 4 == 14 ? 3 : c >> 3 == 30 ? 4 : 0;
         if (n == 0 || i + n > len)
             return false;
-        static const uint32_t masks[] = {0, 0x7f, 0x1f, 0x0f, 0x07}, least[] = {0, 0, 0x80, 0x800, 0x10000};
+        static const uint32_t masks[] = {0, 0x7f, 0x1f, 0x0f, 0x07},
+                              least[] = {0, 0, 0x80, 0x800, 0x10000};
         c &= masks[n];
         for (size_t k = 1; k < n; k++) {
             if (p[i + k] >> 6 != 2)
@@ -177,8 +184,9 @@ static bool is_utf8_slowly(const unsigned char *p, size_t len)
 static void utf8_agrees_with_its_definition(void **state)
 {
     (void)state;
-    static const unsigned char edges[] = {0x00, 0x41, 0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc0, 0xc1, 0xc2, 0xdf,
-                                          0xe0, 0xe1, 0xed, 0xee, 0xef, 0xf0, 0xf1, 0xf3, 0xf4, 0xf5, 0xff};
+    static const unsigned char edges[] = {0x00, 0x41, 0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0,
+                                          0xbf, 0xc0, 0xc1, 0xc2, 0xdf, 0xe0, 0xe1, 0xed,
+                                          0xee, 0xef, 0xf0, 0xf1, 0xf3, 0xf4, 0xf5, 0xff};
     enum { N = sizeof(edges) };
     for (size_t len = 0; len <= 4; len++) {
         size_t count = 1;

@@ -1,15 +1,16 @@
 /*
- * tests/unit/base/timer_test.c - the timer heap, with lists and vectors, the other small containers.
+ * tests/unit/base/timer_test.c - the timer heap, with lists and vectors, the other small
+ * containers.
  */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#include <cmocka.h>
 #include "base/list.h"
 #include "base/timer.h"
 #include "base/vec.h"
+#include <cmocka.h>
 
 enum { COUNT = 300 };
 
@@ -59,12 +60,10 @@ static void timers_fire_in_order_and_once(void **state)
         else
             lt_timers_set(&timers, &item->timer, 1000 + (seed >> 12) % 500);
     }
-    int set = 0;
     uint64_t first = UINT64_MAX;
     bool was_set[COUNT];
     for (int i = 0; i < COUNT; i++) {
         was_set[i] = lt_timer_is_set(&items[i].timer);
-        set += was_set[i];
         if (was_set[i])
             first = LT_MIN(first, items[i].timer.at_ns);
     }
@@ -117,8 +116,7 @@ static void lists_link_and_unlink(void **state)
     lt_list_push_back(&head, &links[2]);
     lt_list_push_front(&head, &links[0]);
     int at = 0;
-    lt_list_each(&head, it, next)
-    {
+    lt_list_each (&head, it, next) {
         assert_ptr_equal(it, &links[at]);
         if (at == 1)
             lt_list_remove(it);

@@ -1,5 +1,6 @@
 /*
- * tests/unit/http/client_test.c - calls to a peer that the test plays by hand, over loopback and Unix sockets.
+ * tests/unit/http/client_test.c - calls to a peer that the test plays by hand, over loopback and
+ * Unix sockets.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -84,13 +85,20 @@ static void call_answered(struct fixture *f, const struct lt_call_opts *opts, co
 static void the_request_is_written(void **state)
 {
     struct fixture *f = *state;
-    const struct lt_call_header headers[] = {{LT_STR("X-A"), LT_STR("1")}, {LT_STR("Connection"), LT_STR("ignored")}};
-    struct lt_call_opts opts = {.addr = f->addr, .method = LT_STR("POST"), .target = LT_STR("/x?y"), .host = LT_STR("h:1"),
-                                .headers = headers, .header_count = 2, .body = LT_STR("hello")};
+    const struct lt_call_header headers[] = {{LT_STR("X-A"), LT_STR("1")},
+                                             {LT_STR("Connection"), LT_STR("ignored")}};
+    struct lt_call_opts opts = {.addr = f->addr,
+                                .method = LT_STR("POST"),
+                                .target = LT_STR("/x?y"),
+                                .host = LT_STR("h:1"),
+                                .headers = headers,
+                                .header_count = 2,
+                                .body = LT_STR("hello")};
     lt_call_start(f->loop, &opts, on_done, f);
     int fd = take_connection(f);
-    assert_string_equal(test_receive(f->loop, fd),
-                        "POST /x?y HTTP/1.1\r\nHost: h:1\r\nX-A: 1\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello");
+    assert_string_equal(
+        test_receive(f->loop, fd),
+        "POST /x?y HTTP/1.1\r\nHost: h:1\r\nX-A: 1\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello");
     test_send(fd, "HTTP/1.1 201 Created\r\nX-Reply: yes\r\nContent-Length: 3\r\n\r\nabcdef");
     test_settle(f->loop);
     assert_int_equal(f->done, 1);
@@ -108,7 +116,8 @@ static void defaults_are_a_get_of_the_root(void **state)
     char want[128], address[LT_ADDR_TEXT_MAX];
     lt_call_start(f->loop, &opts, on_done, f);
     int fd = take_connection(f);
-    snprintf(want, sizeof(want), "GET / HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", lt_addr_format(&f->addr, address).ptr);
+    snprintf(want, sizeof(want), "GET / HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n",
+             lt_addr_format(&f->addr, address).ptr);
     assert_string_equal(test_receive(f->loop, fd), want);
     close(fd);
     test_settle(f->loop);
@@ -125,22 +134,28 @@ static void answers_of_all_kinds(void **state)
         lt_rc rc;
         const char *text; /* body, or the error */
     } cases[] = {
-        {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1;x\r\nc\r\n0\r\nT: 1\r\n\r\n", "GET", LT_OK, "abc"},
+        {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1;x\r\nc\r\n0\r\nT: 1\r\n\r\n",
+         "GET", LT_OK, "abc"},
         {"HTTP/1.1 200 OK\r\n\r\nto the end", "GET", LT_OK, "to the end"},
         {"HTTP/1.0 500 Oops\r\n\r\n", "GET", LT_OK, ""},
         {"HTTP/1.1 204 No\r\n\r\n", "GET", LT_OK, ""},
         {"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", "HEAD", LT_OK, ""},
-        {"HTTP/1.1 103 Hints\r\nLink: x\r\n\r\nHTTP/1.1 100 Go\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx", "GET", LT_OK, "x"},
+        {"HTTP/1.1 103 Hints\r\nLink: x\r\n\r\nHTTP/1.1 100 Go\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx",
+         "GET", LT_OK, "x"},
         {"HTTP/1.1 101 Sw\r\n\r\n", "GET", LT_E_BAD, "unexpected interim answer"},
-        {"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort", "GET", LT_E_CLOSED, "connection closed inside the answer"},
+        {"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort", "GET", LT_E_CLOSED,
+         "connection closed inside the answer"},
         {"", "GET", LT_E_CLOSED, "connection closed without an answer"},
-        {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nshort", "GET", LT_E_CLOSED, "connection closed inside the answer"},
+        {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nshort", "GET", LT_E_CLOSED,
+         "connection closed inside the answer"},
         {"HTTP/1.1 20", "GET", LT_E_CLOSED, "connection closed inside the answer"},
         {"SSH-2.0-x\r\n", "GET", LT_E_BAD, "malformed start line"},
-        {"HTTP/1.1 200 OK\r\nContent-Length: 21\r\n\r\n012345678901234567890", "GET", LT_E_LIMIT, "answer too large"},
+        {"HTTP/1.1 200 OK\r\nContent-Length: 21\r\n\r\n012345678901234567890", "GET", LT_E_LIMIT,
+         "answer too large"},
     };
     for (size_t i = 0; i < LT_ARRAY_LEN(cases); i++) {
-        struct lt_call_opts opts = {.addr = f->addr, .method = lt_str_of(cases[i].method), .body_bytes_max = 20};
+        struct lt_call_opts opts = {
+            .addr = f->addr, .method = lt_str_of(cases[i].method), .body_bytes_max = 20};
         call_answered(f, &opts, cases[i].answer);
         assert_int_equal(f->rc, cases[i].rc);
         assert_string_equal(f->rc == LT_OK ? f->body : f->error, cases[i].text);
@@ -191,7 +206,8 @@ static void time_runs_out_in_every_state(void **state)
     struct fixture *f = *state;
     struct lt_call_opts opts = {.addr = f->addr, .timeout_ms = 1000};
     static const char *const said[] = {"", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\n\r\nsome"};
-    static const char *const errors[] = {"timed out waiting for an answer", "timed out waiting for an answer",
+    static const char *const errors[] = {"timed out waiting for an answer",
+                                         "timed out waiting for an answer",
                                          "timed out reading the answer"};
     for (size_t i = 0; i < LT_ARRAY_LEN(said); i++) {
         f->done = 0;

@@ -1,6 +1,7 @@
 /*
- * tests/unit/http/h1_test.c - the HTTP/1 codec. Every message is fed whole, cut in two at each byte, and byte by byte,
- * each time in a fresh block of exactly its size: the result must not depend on the cut, and nothing may be read behind.
+ * tests/unit/http/h1_test.c - the HTTP/1 codec. Every message is fed whole, cut in two at each
+ * byte, and byte by byte, each time in a fresh block of exactly its size: the result must not
+ * depend on the cut, and nothing may be read behind.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,16 +16,16 @@
 
 /* What came of one message. */
 struct outcome {
-    lt_rc rc;             /* of the head or, when that was fine, of the body */
+    lt_rc rc; /* of the head or, when that was fine, of the body */
     lt_h1_error error;
     struct lt_h1_head head;
     size_t used;
     char body[8192];
     size_t body_len;
-    char trailers[512];   /* "name: value|" */
+    char trailers[512]; /* "name: value|" */
     bool is_ended;
     struct lt_arena *arena;
-    char *bytes;          /* what the head's slices point into */
+    char *bytes; /* what the head's slices point into */
 };
 
 struct feed {
@@ -43,13 +44,14 @@ static void note_trailers(struct outcome *o, const struct lt_headers *trailers)
 {
     size_t at = 0;
     for (uint32_t i = 0; i < trailers->count; i++)
-        at += (size_t)snprintf(o->trailers + at, sizeof(o->trailers) - at, "%.*s: %.*s|", LT_STR_ARG(trailers->items[i].name),
+        at += (size_t)snprintf(o->trailers + at, sizeof(o->trailers) - at, "%.*s: %.*s|",
+                               LT_STR_ARG(trailers->items[i].name),
                                LT_STR_ARG(trailers->items[i].value));
 }
 
 /* The body from what lies behind the head, as much as `steps` lets be seen in each round. */
-static lt_rc read_body(struct outcome *o, struct lt_h1_parser *parser, lt_str rest, const size_t *steps, size_t step_count,
-                       const struct feed *feed)
+static lt_rc read_body(struct outcome *o, struct lt_h1_parser *parser, lt_str rest,
+                       const size_t *steps, size_t step_count, const struct feed *feed)
 {
     size_t at = 0;
     for (size_t s = 0; s < step_count; s++) {
@@ -59,11 +61,13 @@ static lt_rc read_body(struct outcome *o, struct lt_h1_parser *parser, lt_str re
             struct lt_headers trailers;
             lt_headers_init(&trailers, o->arena, 0, 0);
             struct lt_h1_piece piece;
-            lt_rc rc = lt_h1_parse_body(parser, lt_str_make(block, visible.len), feed->raw, &trailers, &piece);
+            lt_rc rc = lt_h1_parse_body(parser, lt_str_make(block, visible.len), feed->raw,
+                                        &trailers, &piece);
             if (rc == LT_OK) {
                 assert_true(piece.used <= visible.len);
                 assert_true(piece.data.len == 0 ||
-                            (piece.data.ptr >= block && piece.data.ptr + piece.data.len <= block + piece.used));
+                            (piece.data.ptr >= block &&
+                             piece.data.ptr + piece.data.len <= block + piece.used));
                 assert_true(o->body_len + piece.data.len <= sizeof(o->body));
                 if (piece.data.len > 0)
                     memcpy(o->body + o->body_len, piece.data.ptr, piece.data.len);
@@ -88,7 +92,8 @@ static lt_rc read_body(struct outcome *o, struct lt_h1_parser *parser, lt_str re
 }
 
 /* steps: how much of the input is there in each round; the last is all. */
-static struct outcome *run(lt_str input, const size_t *steps, size_t step_count, const struct feed *feed)
+static struct outcome *run(lt_str input, const size_t *steps, size_t step_count,
+                           const struct feed *feed)
 {
     struct outcome *o = calloc(1, sizeof(*o));
     struct lt_h1_parser parser;
@@ -127,8 +132,8 @@ static void drop(struct outcome **o)
 static void assert_same(const struct outcome *a, const struct outcome *b, lt_str input)
 {
     if (a->rc != b->rc || a->error != b->error)
-        print_message("differs: %.*s (%d %s, %d %s)\n", LT_STR_ARG(input), a->rc, lt_h1_error_text(a->error), b->rc,
-                      lt_h1_error_text(b->error));
+        print_message("differs: %.*s (%d %s, %d %s)\n", LT_STR_ARG(input), a->rc,
+                      lt_h1_error_text(a->error), b->rc, lt_h1_error_text(b->error));
     assert_int_equal(a->rc, b->rc);
     assert_int_equal(a->error, b->error);
     if (a->rc != LT_OK)
@@ -136,7 +141,8 @@ static void assert_same(const struct outcome *a, const struct outcome *b, lt_str
     assert_int_equal(a->used, b->used);
     assert_int_equal(a->is_ended, b->is_ended);
     assert_int_equal(a->head.headers.count, b->head.headers.count);
-    assert_true(lt_str_eq(a->head.path, b->head.path) && lt_str_eq(a->head.authority, b->head.authority));
+    assert_true(lt_str_eq(a->head.path, b->head.path) &&
+                lt_str_eq(a->head.authority, b->head.authority));
     assert_int_equal(a->body_len, b->body_len);
     assert_memory_equal(a->body, b->body, a->body_len);
     assert_string_equal(a->trailers, b->trailers);
@@ -185,7 +191,10 @@ struct refusal {
     lt_h1_error error;
 };
 
-#define BAD(text, error) {text, sizeof(text) - 1, LT_H1_E_##error}
+#define BAD(text, error) \
+    { \
+        text, sizeof(text) - 1, LT_H1_E_##error \
+    }
 
 static void check_refusals(const struct refusal *cases, size_t count, const struct feed *feed)
 {
@@ -270,7 +279,9 @@ static void bad_requests_are_refused_for_the_right_reason(void **state)
         BAD(REQ "Transfer-Encoding: identity\r\n\r\n", CODING),
         BAD(REQ "Transfer-Encoding: xchunked\r\n\r\n", CODING),
         BAD(REQ "Transfer-Encoding: \"chunked\"\r\n\r\n", CODING),
-        BAD(REQ "Transfer-Encoding:\x0b" "chunked\r\n\r\n", HEADER_VALUE),
+        BAD(REQ "Transfer-Encoding:\x0b"
+                "chunked\r\n\r\n",
+            HEADER_VALUE),
         BAD("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", CODING_NOT_ALLOWED),
     };
     check_refusals(cases, LT_ARRAY_LEN(cases), &request_feed);
@@ -322,8 +333,9 @@ static struct outcome *accept(const char *text, const struct feed *feed)
 static void a_request_is_taken_apart(void **state)
 {
     (void)state;
-    const char text[] = "\r\n\nPOST /a/b?c=d HTTP/1.1\r\nHost:\texample.org:8080 \r\nX-Empty:\r\nX-Odd: \t a b\xff \t\r\n"
-                        "Content-Length: 5\r\nExpect: 100-Continue\r\n\r\nhello";
+    const char text[] =
+        "\r\n\nPOST /a/b?c=d HTTP/1.1\r\nHost:\texample.org:8080 \r\nX-Empty:\r\nX-Odd: \t a b\xff \t\r\n"
+        "Content-Length: 5\r\nExpect: 100-Continue\r\n\r\nhello";
     struct outcome *o = accept(text, &request_feed);
     assert_str(o->head.method, "POST");
     assert_int_equal(o->head.method_id, LT_METHOD_POST);
@@ -358,10 +370,12 @@ static void targets_have_four_forms(void **state)
         {"GET //x/ HTTP/1.1\r\nHost: a\r\n\r\n", "a", "//x/", LT_H1_ORIGIN},
         {"GET http://x.y/z?q HTTP/1.1\r\nHost: a\r\n\r\n", "x.y", "/z?q", LT_H1_ABSOLUTE},
         {"GET HTTPS://x.y:1 HTTP/1.1\r\n\r\n", "x.y:1", "/", LT_H1_ABSOLUTE},
-        {"GET http://[::1]:80?z=1 HTTP/1.1\r\nHost: a\r\n\r\n", "[::1]:80", "/?z=1", LT_H1_ABSOLUTE},
+        {"GET http://[::1]:80?z=1 HTTP/1.1\r\nHost: a\r\n\r\n", "[::1]:80", "/?z=1",
+         LT_H1_ABSOLUTE},
         {"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", "a", "*", LT_H1_ASTERISK},
         {"CONNECT x.y:443 HTTP/1.1\r\nHost: a\r\n\r\n", "x.y:443", "", LT_H1_AUTHORITY},
-        {"CONNECT [::1]:443 HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", "[::1]:443", "", LT_H1_AUTHORITY},
+        {"CONNECT [::1]:443 HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", "[::1]:443", "",
+         LT_H1_AUTHORITY},
     };
     for (size_t i = 0; i < LT_ARRAY_LEN(cases); i++) {
         struct outcome *o = accept(cases[i].text, &request_feed);
@@ -412,13 +426,15 @@ static void chunks_are_decoded(void **state)
     } cases[] = {
         {"0\r\n\r\n", "", "0\r\n\r\n", ""},
         {"2\r\nhi\r\n0\r\n\r\n", "hi", "2\r\nhi\r\n0\r\n\r\n", ""},
-        {"00A\r\n0123456789\r\n1\r\n\n\r\n000\r\n\r\n", "0123456789\n", "00A\r\n0123456789\r\n1\r\n\n\r\n000\r\n\r\n", ""},
+        {"00A\r\n0123456789\r\n1\r\n\n\r\n000\r\n\r\n", "0123456789\n",
+         "00A\r\n0123456789\r\n1\r\n\n\r\n000\r\n\r\n", ""},
         {"2;a=\"b;\"\r\nhi\r\n0;x\r\n\r\n", "hi", "2\r\nhi\r\n0\r\n\r\n", ""},
         {"2 \t ; a\r\nhi\r\n0 \r\n\r\n", "hi", "2\r\nhi\r\n0\r\n\r\n", ""},
         {"2;\r\nhi\r\n0;\r\n\r\n", "hi", "2\r\nhi\r\n0\r\n\r\n", ""},
-        {"2\r\nhi\r\n0\r\nX-Sum: 1\r\ngrpc-status: 0\r\n\r\n", "hi", "2\r\nhi\r\n0\r\n\r\n", "X-Sum: 1|grpc-status: 0|"},
-        {"0\r\nHost: b\r\nContent-Length: 5\r\nAuthorization: x\r\nTransfer-Encoding: y\r\nX-Forwarded-For: z\r\nx: \r\n\r\n", "",
-         "0\r\n\r\n", "x: |"},
+        {"2\r\nhi\r\n0\r\nX-Sum: 1\r\ngrpc-status: 0\r\n\r\n", "hi", "2\r\nhi\r\n0\r\n\r\n",
+         "X-Sum: 1|grpc-status: 0|"},
+        {"0\r\nHost: b\r\nContent-Length: 5\r\nAuthorization: x\r\nTransfer-Encoding: y\r\nX-Forwarded-For: z\r\nx: \r\n\r\n",
+         "", "0\r\n\r\n", "x: |"},
     };
     for (size_t i = 0; i < LT_ARRAY_LEN(cases); i++) {
         char text[1024];
@@ -437,7 +453,8 @@ static void chunks_are_decoded(void **state)
 static void a_message_ends_where_the_next_begins(void **state)
 {
     (void)state;
-    static const char *const messages[] = {REQ "Content-Length: 3\r\n\r\nabc", CHUNKED "1\r\nx\r\n0\r\n\r\n", REQ "\r\n"};
+    static const char *const messages[] = {REQ "Content-Length: 3\r\n\r\nabc",
+                                           CHUNKED "1\r\nx\r\n0\r\n\r\n", REQ "\r\n"};
     for (size_t i = 0; i < LT_ARRAY_LEN(messages); i++) {
         for (int raw = 0; raw < 2; raw++) {
             char text[512];
@@ -481,17 +498,24 @@ static void responses_are_framed_by_status_and_request(void **state)
         const char *text;
         lt_h1_body plain, head, connect;
     } cases[] = {
-        {"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", LT_H1_BODY_LENGTH, LT_H1_BODY_NONE, LT_H1_BODY_TUNNEL},
-        {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", LT_H1_BODY_CHUNKED, LT_H1_BODY_NONE, LT_H1_BODY_TUNNEL},
+        {"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", LT_H1_BODY_LENGTH, LT_H1_BODY_NONE,
+         LT_H1_BODY_TUNNEL},
+        {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", LT_H1_BODY_CHUNKED,
+         LT_H1_BODY_NONE, LT_H1_BODY_TUNNEL},
         {"HTTP/1.1 200 OK\r\n\r\nok", LT_H1_BODY_CLOSE, LT_H1_BODY_NONE, LT_H1_BODY_TUNNEL},
         {"HTTP/1.0 200\r\n\r\nok", LT_H1_BODY_CLOSE, LT_H1_BODY_NONE, LT_H1_BODY_TUNNEL},
-        {"HTTP/1.1 200 \nContent-Length: 0\n\n", LT_H1_BODY_NONE, LT_H1_BODY_NONE, LT_H1_BODY_TUNNEL},
+        {"HTTP/1.1 200 \nContent-Length: 0\n\n", LT_H1_BODY_NONE, LT_H1_BODY_NONE,
+         LT_H1_BODY_TUNNEL},
         {"HTTP/1.1 204 No\r\n\r\n", LT_H1_BODY_NONE, LT_H1_BODY_NONE, LT_H1_BODY_TUNNEL},
-        {"HTTP/1.1 204 No\r\nContent-Length: 0\r\n\r\n", LT_H1_BODY_NONE, LT_H1_BODY_NONE, LT_H1_BODY_TUNNEL},
-        {"HTTP/1.1 304 No\r\nContent-Length: 7\r\n\r\n", LT_H1_BODY_NONE, LT_H1_BODY_NONE, LT_H1_BODY_NONE},
+        {"HTTP/1.1 204 No\r\nContent-Length: 0\r\n\r\n", LT_H1_BODY_NONE, LT_H1_BODY_NONE,
+         LT_H1_BODY_TUNNEL},
+        {"HTTP/1.1 304 No\r\nContent-Length: 7\r\n\r\n", LT_H1_BODY_NONE, LT_H1_BODY_NONE,
+         LT_H1_BODY_NONE},
         {"HTTP/1.1 100 Continue\r\n\r\n", LT_H1_BODY_NONE, LT_H1_BODY_NONE, LT_H1_BODY_NONE},
-        {"HTTP/1.1 101 Sw\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nraw", LT_H1_BODY_TUNNEL, LT_H1_BODY_TUNNEL, LT_H1_BODY_TUNNEL},
-        {"HTTP/1.1 407 Proxy\r\nContent-Length: 1\r\n\r\nx", LT_H1_BODY_LENGTH, LT_H1_BODY_NONE, LT_H1_BODY_LENGTH},
+        {"HTTP/1.1 101 Sw\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nraw", LT_H1_BODY_TUNNEL,
+         LT_H1_BODY_TUNNEL, LT_H1_BODY_TUNNEL},
+        {"HTTP/1.1 407 Proxy\r\nContent-Length: 1\r\n\r\nx", LT_H1_BODY_LENGTH, LT_H1_BODY_NONE,
+         LT_H1_BODY_LENGTH},
     };
     for (size_t i = 0; i < LT_ARRAY_LEN(cases); i++) {
         const struct feed *feeds[] = {&response_feed, &head_feed, &connect_feed};
@@ -504,7 +528,8 @@ static void responses_are_framed_by_status_and_request(void **state)
             drop(&o);
         }
     }
-    struct outcome *o = accept("HTTP/1.1 404 Not  Found\xe4 \r\nContent-Length: 1\r\n\r\nx", &response_feed);
+    struct outcome *o = accept("HTTP/1.1 404 Not  Found\xe4 \r\nContent-Length: 1\r\n\r\nx",
+                               &response_feed);
     assert_int_equal(o->head.status, 404);
     assert_str(o->head.reason, "Not  Found\xe4 ");
     assert_str(lt_str_make(o->body, o->body_len), "x");
@@ -530,7 +555,8 @@ static void bad_responses_are_refused(void **state)
         BAD("HTTP/1.1 204 No\r\nTransfer-Encoding: chunked\r\n\r\n", CODING_NOT_ALLOWED),
         BAD("HTTP/1.1 100 C\r\nTransfer-Encoding: chunked\r\n\r\n", CODING_NOT_ALLOWED),
         BAD("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", CODING),
-        BAD("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n", LENGTH_AND_CODING),
+        BAD("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n",
+            LENGTH_AND_CODING),
         BAD("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok", CONTENT_LENGTH),
         BAD("HTTP/1.1 200 OK\r\nX: a\r\n b\r\n\r\n", HEADER_FOLD),
         BAD("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok", TRUNCATED),
@@ -538,7 +564,8 @@ static void bad_responses_are_refused(void **state)
     check_refusals(cases, LT_ARRAY_LEN(cases), &response_feed);
 }
 
-static lt_str repeat(char *out, const char *before, const char *unit, size_t times, const char *after)
+static lt_str repeat(char *out, const char *before, const char *unit, size_t times,
+                     const char *after)
 {
     size_t at = (size_t)snprintf(out, 200000, "%s", before);
     for (size_t i = 0; i < times; i++)
@@ -551,8 +578,11 @@ static void limits_hold_at_their_edge(void **state)
 {
     (void)state;
     char *text = malloc(200000);
-    const struct lt_h1_limits small = {
-        .head_bytes_max = 100, .headers_max = 4, .chunk_ext_bytes_max = 5, .trailer_bytes_max = 20, .trailers_max = 2};
+    const struct lt_h1_limits small = {.head_bytes_max = 100,
+                                       .headers_max = 4,
+                                       .chunk_ext_bytes_max = 5,
+                                       .trailer_bytes_max = 20,
+                                       .trailers_max = 2};
     const struct feed feed = {.limits = &small}, raw = {.limits = &small, .raw = true};
     const struct {
         const char *before, *unit;
@@ -571,13 +601,15 @@ static void limits_hold_at_their_edge(void **state)
     };
     for (size_t i = 0; i < LT_ARRAY_LEN(cases); i++) {
         for (int r = 0; r < 2; r++) {
-            lt_str fits = repeat(text, cases[i].before, cases[i].unit, cases[i].times, cases[i].after);
+            lt_str fits = repeat(text, cases[i].before, cases[i].unit, cases[i].times,
+                                 cases[i].after);
             struct outcome *o = feed_all_ways(fits, r ? &raw : &feed);
             if (o->rc != LT_OK)
                 print_message("case %zu: %s\n", i, lt_h1_error_text(o->error));
             assert_int_equal(o->rc, LT_OK);
             drop(&o);
-            lt_str over = repeat(text, cases[i].before, cases[i].unit, cases[i].times + 1, cases[i].after);
+            lt_str over = repeat(text, cases[i].before, cases[i].unit, cases[i].times + 1,
+                                 cases[i].after);
             o = feed_all_ways(over, r ? &raw : &feed);
             assert_int_equal(o->error, cases[i].error);
             drop(&o);
@@ -613,12 +645,14 @@ static lt_rc strip(const char *fields, bool keep_upgrade, char *out, size_t room
     int len = snprintf(text, sizeof(text), "GET / HTTP/1.1\r\nHost: a\r\n%s\r\n", fields);
     lt_h1_parser_init(&parser, false, NULL);
     lt_h1_head_init(&head, arena, NULL);
-    assert_int_equal(lt_h1_parse_head(&parser, lt_str_make(text, (size_t)len), &head, &used), LT_OK);
+    assert_int_equal(lt_h1_parse_head(&parser, lt_str_make(text, (size_t)len), &head, &used),
+                     LT_OK);
     lt_rc rc = lt_h1_strip_hop_by_hop(&head.headers, keep_upgrade);
     size_t at = 0;
     out[0] = '\0';
     for (uint32_t i = 1; rc == LT_OK && i < head.headers.count; i++)
-        at += (size_t)snprintf(out + at, room - at, "%.*s=%.*s;", LT_STR_ARG(head.headers.items[i].name),
+        at += (size_t)snprintf(out + at, room - at, "%.*s=%.*s;",
+                               LT_STR_ARG(head.headers.items[i].name),
                                LT_STR_ARG(head.headers.items[i].value));
     lt_arena_free(&arena);
     return rc;
@@ -632,7 +666,8 @@ static void fields_of_one_hop_do_not_pass(void **state)
     } cases[] = {
         {"A: 1\r\nConnection: close, a, b\r\nB: 2\r\nC: 3\r\n", "C=3;"},
         {"Connection: a\r\nA: 1\r\nconnection: b\r\nB: 2\r\na: 3\r\n", ""},
-        {"Keep-Alive: 5\r\nProxy-Connection: x\r\nHTTP2-Settings: y\r\nUpgrade: z\r\nX: 1\r\n", "X=1;"},
+        {"Keep-Alive: 5\r\nProxy-Connection: x\r\nHTTP2-Settings: y\r\nUpgrade: z\r\nX: 1\r\n",
+         "X=1;"},
         {"TE: gzip, Trailers;q=1\r\n", ""},
         {"TE: gzip\r\nTE: x, TRAILERS\r\nConnection: te\r\n", "TE=trailers;"},
         {"Connection: host\r\n", NULL},
@@ -650,7 +685,8 @@ static void fields_of_one_hop_do_not_pass(void **state)
         if (cases[i].out != NULL)
             assert_string_equal(out, cases[i].out);
     }
-    assert_int_equal(strip("Connection: upgrade\r\nUpgrade: websocket\r\n", true, out, sizeof(out)), LT_OK);
+    assert_int_equal(strip("Connection: upgrade\r\nUpgrade: websocket\r\n", true, out, sizeof(out)),
+                     LT_OK);
     assert_string_equal(out, "Upgrade=websocket;");
 }
 
@@ -668,15 +704,20 @@ static void heads_are_written(void **state)
     assert_int_equal(lt_headers_add(&h, LT_STR("Transfer-Encoding"), LT_STR("gone")), LT_OK);
     assert_int_equal(lt_headers_add(&h, LT_STR("X-Odd"), LT_STR("")), LT_OK);
     assert_int_equal(lt_headers_add(&h, LT_STR("CONNECTION"), LT_STR("gone")), LT_OK);
-    struct lt_h1_framing framing = {.body = LT_H1_BODY_LENGTH, .content_length = UINT64_MAX, .connection = "close"};
-    assert_int_equal(lt_h1_write_request(&out, LT_STR("PUT"), LT_STR("/x"), 1, &h, &framing), LT_OK);
-    assert_str(lt_buf_str(&out), "PUT /x HTTP/1.1\r\nHost: a\r\nX-Odd: \r\nContent-Length: 18446744073709551615\r\n"
-                                 "Connection: close\r\n\r\n");
+    struct lt_h1_framing framing = {
+        .body = LT_H1_BODY_LENGTH, .content_length = UINT64_MAX, .connection = "close"};
+    assert_int_equal(lt_h1_write_request(&out, LT_STR("PUT"), LT_STR("/x"), 1, &h, &framing),
+                     LT_OK);
+    assert_str(lt_buf_str(&out),
+               "PUT /x HTTP/1.1\r\nHost: a\r\nX-Odd: \r\nContent-Length: 18446744073709551615\r\n"
+               "Connection: close\r\n\r\n");
     lt_buf_clear(&out, 4096);
-    framing = (struct lt_h1_framing){.body = LT_H1_BODY_CHUNKED, .lower_case = true, .connection = "keep-alive"};
+    framing = (struct lt_h1_framing){
+        .body = LT_H1_BODY_CHUNKED, .lower_case = true, .connection = "keep-alive"};
     assert_int_equal(lt_h1_write_response(&out, 404, LT_STR_NULL, 1, &h, &framing), LT_OK);
-    assert_str(lt_buf_str(&out), "HTTP/1.1 404 Not Found\r\nhost: a\r\nx-odd: \r\ntransfer-encoding: chunked\r\n"
-                                 "connection: keep-alive\r\n\r\n");
+    assert_str(lt_buf_str(&out),
+               "HTTP/1.1 404 Not Found\r\nhost: a\r\nx-odd: \r\ntransfer-encoding: chunked\r\n"
+               "connection: keep-alive\r\n\r\n");
     lt_buf_clear(&out, 4096);
     framing = (struct lt_h1_framing){.body = LT_H1_BODY_NONE};
     assert_int_equal(lt_h1_write_response(&out, 299, LT_STR("Fine"), 0, NULL, &framing), LT_OK);

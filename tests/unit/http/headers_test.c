@@ -41,7 +41,9 @@ static void every_known_name_has_its_letters_and_is_found(void **state)
 
         char upper[64];
         for (size_t c = 0; c <= len; c++)
-            upper[c] = known[i].name[c] >= 'a' && known[i].name[c] <= 'z' ? (char)(known[i].name[c] - 32) : known[i].name[c];
+            upper[c] = known[i].name[c] >= 'a' && known[i].name[c] <= 'z'
+                           ? (char)(known[i].name[c] - 32)
+                           : known[i].name[c];
         assert_int_equal(lt_header_id_of(lt_str_of(upper)), known[i].id);
     }
 }
@@ -50,7 +52,8 @@ static void every_known_name_has_its_letters_and_is_found(void **state)
 static void near_misses_are_unknown(void **state)
 {
     (void)state;
-    static const char token[] = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    static const char token[] =
+        "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
     for (size_t i = 0; i < LT_ARRAY_LEN(known); i++) {
         char name[64];
         size_t len = strlen(known[i].name);
@@ -106,7 +109,8 @@ static void set_replaces_the_first_and_drops_the_rest(void **state)
 static void removal_keeps_order_and_counts_bytes(void **state)
 {
     struct lt_headers *h = *state;
-    static const char *const names[] = {"x-envoy-a", "te", "X-Envoy-Max-Retries", "b", "TE", "x-env", "b"};
+    static const char *const names[] = {"x-envoy-a", "te", "X-Envoy-Max-Retries", "b", "TE",
+                                        "x-env",     "b"};
     for (size_t i = 0; i < LT_ARRAY_LEN(names); i++)
         assert_int_equal(lt_headers_add(h, lt_str_of(names[i]), LT_STR("v")), LT_OK);
     assert_int_equal(lt_headers_remove(h, LT_H_TE), 2);
@@ -162,7 +166,8 @@ static void owning_survives_the_source(void **state)
     struct lt_headers *h = *state;
     char source[] = "Namevalue";
     for (int i = 0; i < 60; i++) /* past the first array, too */
-        assert_int_equal(lt_headers_add(h, lt_str_make(source, 4), lt_str_make(source + 4, 5)), LT_OK);
+        assert_int_equal(lt_headers_add(h, lt_str_make(source, 4), lt_str_make(source + 4, 5)),
+                         LT_OK);
     lt_headers_own(h);
     memset(source, 'z', sizeof(source));
     assert_int_equal(h->count, 60);

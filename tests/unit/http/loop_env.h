@@ -1,5 +1,6 @@
 /*
- * tests/unit/http/loop_env.h - a loop whose clock the test moves, and plain sockets to talk to what runs on it.
+ * tests/unit/http/loop_env.h - a loop whose clock the test moves, and plain sockets to talk to what
+ * runs on it.
  */
 #ifndef LT_TEST_LOOP_ENV_H
 #define LT_TEST_LOOP_ENV_H

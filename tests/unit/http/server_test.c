@@ -1,5 +1,6 @@
 /*
- * tests/unit/http/server_test.c - the small server over real loopback sockets, with a clock that the test moves.
+ * tests/unit/http/server_test.c - the small server over real loopback sockets, with a clock that
+ * the test moves.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -50,7 +51,8 @@ static void stream_done(struct lt_stream_source *source)
     free(n);
 }
 
-static void stream(struct fixture *f, struct lt_exchange *exchange, int count, size_t part, bool breaks)
+static void stream(struct fixture *f, struct lt_exchange *exchange, int count, size_t part,
+                   bool breaks)
 {
     struct numbers *n = lt_new(struct numbers);
     *n = (struct numbers){{produce, stream_done}, f, 0, count, part, breaks};
@@ -72,8 +74,8 @@ static void handle(struct lt_exchange *exchange, void *ctx)
         lt_server_free(&f->server), lt_exchange_reply(exchange, 200, NULL, LT_STR("too late"));
     else {
         lt_exchange_header(exchange, LT_STR("X-Path"), exchange->path);
-        lt_exchange_replyf(exchange, 200, "%.*s %.*s [%.*s]", LT_STR_ARG(exchange->method), LT_STR_ARG(exchange->query),
-                           LT_STR_ARG(exchange->body));
+        lt_exchange_replyf(exchange, 200, "%.*s %.*s [%.*s]", LT_STR_ARG(exchange->method),
+                           LT_STR_ARG(exchange->query), LT_STR_ARG(exchange->body));
     }
 }
 
@@ -91,7 +93,9 @@ static int setup_with(void **state, struct lt_server_opts opts)
 
 static int setup(void **state)
 {
-    return setup_with(state, (struct lt_server_opts){.server_name = "test", .body_bytes_max = 10, .connections_max = 4});
+    return setup_with(
+        state,
+        (struct lt_server_opts){.server_name = "test", .body_bytes_max = 10, .connections_max = 4});
 }
 
 static int teardown(void **state)
@@ -104,8 +108,9 @@ static int teardown(void **state)
     return 0;
 }
 
-#define OK_HEAD "HTTP/1.1 200 OK\r\nx-path: /a\r\ncontent-type: text/plain; charset=UTF-8\r\n" \
-                "date: Sun, 06 Nov 1994 08:49:37 GMT\r\nserver: test\r\n"
+#define OK_HEAD \
+    "HTTP/1.1 200 OK\r\nx-path: /a\r\ncontent-type: text/plain; charset=UTF-8\r\n" \
+    "date: Sun, 06 Nov 1994 08:49:37 GMT\r\nserver: test\r\n"
 
 static const char *ask(struct fixture *f, const char *request)
 {
@@ -132,7 +137,8 @@ static void a_request_is_answered_and_the_connection_lives(void **state)
     int fd = test_connect(&f->addr);
     for (int i = 0; i < 3; i++) {
         test_send(fd, "GET /a?b=c HTTP/1.1\r\nHost: x\r\n\r\n");
-        assert_string_equal(test_receive(f->loop, fd), OK_HEAD "content-length: 10\r\n\r\nGET b=c []");
+        assert_string_equal(test_receive(f->loop, fd),
+                            OK_HEAD "content-length: 10\r\n\r\nGET b=c []");
     }
     assert_int_equal(lt_server_connections(f->server), 1);
     close(fd);
@@ -143,13 +149,18 @@ static void a_request_is_answered_and_the_connection_lives(void **state)
 static void methods_and_versions_vary(void **state)
 {
     struct fixture *f = *state;
-    assert_string_equal(ask(f, "HEAD /a HTTP/1.1\r\nHost: x\r\n\r\n"), OK_HEAD "content-length: 8\r\n\r\n");
-    assert_string_equal(ask(f, "POST /a HTTP/1.1\r\nHost: x\r\n\r\n"), OK_HEAD "content-length: 8\r\n\r\nPOST  []");
+    assert_string_equal(ask(f, "HEAD /a HTTP/1.1\r\nHost: x\r\n\r\n"),
+                        OK_HEAD "content-length: 8\r\n\r\n");
+    assert_string_equal(ask(f, "POST /a HTTP/1.1\r\nHost: x\r\n\r\n"),
+                        OK_HEAD "content-length: 8\r\n\r\nPOST  []");
     assert_string_equal(ask(f, "PUT /a HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody"),
                         OK_HEAD "content-length: 11\r\n\r\nPUT  [body]");
-    assert_string_equal(ask(f, "PUT /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nbo\r\n2\r\ndy\r\n0\r\n\r\n"),
-                        OK_HEAD "content-length: 11\r\n\r\nPUT  [body]");
-    assert_string_equal(ask(f, "GET /a HTTP/1.0\r\n\r\n"), OK_HEAD "content-length: 7\r\nconnection: close\r\n\r\nGET  []\x04");
+    assert_string_equal(
+        ask(f,
+            "PUT /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nbo\r\n2\r\ndy\r\n0\r\n\r\n"),
+        OK_HEAD "content-length: 11\r\n\r\nPUT  [body]");
+    assert_string_equal(ask(f, "GET /a HTTP/1.0\r\n\r\n"),
+                        OK_HEAD "content-length: 7\r\nconnection: close\r\n\r\nGET  []\x04");
     assert_string_equal(ask(f, "GET /a HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"),
                         OK_HEAD "content-length: 7\r\nconnection: keep-alive\r\n\r\nGET  []");
     assert_string_equal(ask(f, "GET /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"),
@@ -159,8 +170,11 @@ static void methods_and_versions_vary(void **state)
 static void requests_in_one_packet_are_answered_in_order(void **state)
 {
     struct fixture *f = *state;
-    const char *answer = ask(f, "GET /a?1 HTTP/1.1\r\nHost: x\r\n\r\nGET /a?2 HTTP/1.1\r\nHost: x\r\n\r\nGET /a?3 HTTP/1.1\r\nHost: x\r\n\r\n");
-    assert_string_equal(answer, OK_HEAD "content-length: 8\r\n\r\nGET 1 []" OK_HEAD "content-length: 8\r\n\r\nGET 2 []" OK_HEAD
+    const char *answer = ask(
+        f,
+        "GET /a?1 HTTP/1.1\r\nHost: x\r\n\r\nGET /a?2 HTTP/1.1\r\nHost: x\r\n\r\nGET /a?3 HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_string_equal(answer, OK_HEAD "content-length: 8\r\n\r\nGET 1 []" OK_HEAD
+                                        "content-length: 8\r\n\r\nGET 2 []" OK_HEAD
                                         "content-length: 8\r\n\r\nGET 3 []");
 }
 
@@ -177,7 +191,8 @@ static void bad_requests_get_their_status(void **state)
         {"GET / HTTP/1.1\r\n\r\n", 400},
         {"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 11\r\n\r\n", 413},
         {"PUT / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 11\r\n\r\n", 413},
-        {"PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nb\r\n01234567890\r\n", 413},
+        {"PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nb\r\n01234567890\r\n",
+         413},
         {"PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400},
         {"PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n", 501},
         {big, 431},
@@ -188,7 +203,8 @@ static void bad_requests_get_their_status(void **state)
         const char *answer = ask(f, cases[i].request);
         assert_status(answer, cases[i].status);
         assert_non_null(strstr(answer, "connection: close\r\n"));
-        assert_int_equal(answer[strlen(answer) - 1], '\x04'); /* a clean end, no reset, though bytes were left unread */
+        assert_int_equal(answer[strlen(answer) - 1],
+                         '\x04'); /* a clean end, no reset, though bytes were left unread */
     }
 }
 
@@ -196,7 +212,8 @@ static void a_body_is_asked_for(void **state)
 {
     struct fixture *f = *state;
     int fd = test_connect(&f->addr);
-    test_send(fd, "PUT /a HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n");
+    test_send(fd,
+              "PUT /a HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n");
     assert_string_equal(test_receive(f->loop, fd), "HTTP/1.1 100 Continue\r\n\r\n");
     test_send(fd, "ab");
     assert_string_equal(test_receive(f->loop, fd), OK_HEAD "content-length: 9\r\n\r\nPUT  [ab]");
@@ -258,8 +275,10 @@ static void the_handler_may_free_the_server(void **state)
 static void streams_are_chunked_or_end_the_connection(void **state)
 {
     struct fixture *f = *state;
-    assert_non_null(strstr(ask(f, "GET /stream HTTP/1.1\r\nHost: x\r\n\r\n"), "chunked\r\n\r\n3\r\naaa\r\n3\r\nbbb\r\n0\r\n\r\n"));
-    assert_non_null(strstr(ask(f, "GET /stream HTTP/1.0\r\n\r\n"), "connection: close\r\n\r\naaabbb\x04"));
+    assert_non_null(strstr(ask(f, "GET /stream HTTP/1.1\r\nHost: x\r\n\r\n"),
+                           "chunked\r\n\r\n3\r\naaa\r\n3\r\nbbb\r\n0\r\n\r\n"));
+    assert_non_null(
+        strstr(ask(f, "GET /stream HTTP/1.0\r\n\r\n"), "connection: close\r\n\r\naaabbb\x04"));
     const char *answer = ask(f, "HEAD /stream HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_null(strstr(answer, "aaa"));
     answer = ask(f, "GET /broken HTTP/1.1\r\nHost: x\r\n\r\n");
@@ -299,7 +318,8 @@ static void a_stream_waits_for_its_reader(void **state)
 static void slow_clients_are_shown_out(void **state)
 {
     struct fixture *f = *state;
-    int idle = test_connect(&f->addr), slow = test_connect(&f->addr), stuck = test_connect(&f->addr);
+    int idle = test_connect(&f->addr), slow = test_connect(&f->addr),
+        stuck = test_connect(&f->addr);
     test_settle(f->loop);
     test_send(slow, "GET /a HTTP/1.1\r\n");
     test_send(stuck, "GET /huge HTTP/1.1\r\nHost: x\r\n\r\n");

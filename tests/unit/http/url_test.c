@@ -1,5 +1,6 @@
 /*
- * tests/unit/http/url_test.c - splitting, decoding and normal forms; the answers of Envoy 1.40 for the same paths.
+ * tests/unit/http/url_test.c - splitting, decoding and normal forms; the answers of Envoy 1.40 for
+ * the same paths.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -35,7 +36,8 @@ struct normal_case {
     const char *out; /* NULL: rejected */
 };
 
-static void check_normal(const struct normal_case *cases, size_t count, struct lt_url_normal_opts opts)
+static void check_normal(const struct normal_case *cases, size_t count,
+                         struct lt_url_normal_opts opts)
 {
     struct lt_arena *arena = lt_arena_new(0, 0);
     for (size_t i = 0; i < count; i++) {
@@ -104,9 +106,14 @@ static void slashes_merge(void **state)
 {
     (void)state;
     static const struct normal_case cases[] = {
-        {"//a///b//?x=//y", "/a/b/?x=//y"}, {"/a/b", "/a/b"}, {"///", "/"}, {"/a//../b", "/a/b"}, {"/a/%2e//b", "/a/b"},
+        {"//a///b//?x=//y", "/a/b/?x=//y"},
+        {"/a/b", "/a/b"},
+        {"///", "/"},
+        {"/a//../b", "/a/b"},
+        {"/a/%2e//b", "/a/b"},
     };
-    check_normal(cases, LT_ARRAY_LEN(cases), (struct lt_url_normal_opts){.normalize = true, .merge_slashes = true});
+    check_normal(cases, LT_ARRAY_LEN(cases),
+                 (struct lt_url_normal_opts){.normalize = true, .merge_slashes = true});
 }
 
 static void escaped_slashes_obey_their_setting(void **state)
@@ -144,7 +151,8 @@ static void no_room_is_a_rejection(void **state)
     struct lt_arena *arena = lt_arena_new(16, 16);
     struct lt_url_normal_opts opts = {.normalize = true};
     lt_str out;
-    assert_int_equal(lt_url_normalize(LT_STR("/aaaaaaaaaaaaa/../b"), &opts, arena, &out), LT_URL_REJECT);
+    assert_int_equal(lt_url_normalize(LT_STR("/aaaaaaaaaaaaa/../b"), &opts, arena, &out),
+                     LT_URL_REJECT);
     lt_arena_free(&arena);
 }
 

@@ -56,13 +56,23 @@ static void addresses_print_as_they_were_read(void **state)
 static void what_is_no_address_is_refused(void **state)
 {
     (void)state;
-    static const lt_str bad_ips[] = {{"", 0}, {"10.0.0", 6}, {"10.0.0.256", 10}, {"10.0.0.1 ", 9}, {"010.0.0.1", 9}, {"::g", 3},
-                                     {"[10.0.0.1]", 10}, {"[]", 2}, {"10.0.0.1\0x", 10}, {"::1\0", 4}, {"1:2:3:4:5:6:7:8:9", 17},
+    static const lt_str bad_ips[] = {{"", 0},
+                                     {"10.0.0", 6},
+                                     {"10.0.0.256", 10},
+                                     {"10.0.0.1 ", 9},
+                                     {"010.0.0.1", 9},
+                                     {"::g", 3},
+                                     {"[10.0.0.1]", 10},
+                                     {"[]", 2},
+                                     {"10.0.0.1\0x", 10},
+                                     {"::1\0", 4},
+                                     {"1:2:3:4:5:6:7:8:9", 17},
                                      {"example.org", 11}};
     struct lt_addr addr;
     for (size_t i = 0; i < LT_ARRAY_LEN(bad_ips); i++)
         assert_int_equal(lt_addr_parse(bad_ips[i], 1, &addr), LT_E_BAD);
-    static const char *const bad[] = {"10.0.0.1", "10.0.0.1:", "10.0.0.1:x", "10.0.0.1:65536", "10.0.0.1:-1", "host:80", "unix:"};
+    static const char *const bad[] = {"10.0.0.1",    "10.0.0.1:", "10.0.0.1:x", "10.0.0.1:65536",
+                                      "10.0.0.1:-1", "host:80",   "unix:"};
     for (size_t i = 0; i < LT_ARRAY_LEN(bad); i++)
         assert_int_not_equal(lt_addr_parse_hostport(lt_str_of(bad[i]), &addr), LT_OK);
     char path[200];

@@ -1,5 +1,6 @@
 /*
- * tests/unit/net/loop_test.c - the event loop: readiness, removal inside callbacks, timers, tasks; mailboxes between threads.
+ * tests/unit/net/loop_test.c - the event loop: readiness, removal inside callbacks, timers, tasks;
+ * mailboxes between threads.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -95,7 +96,10 @@ static void readiness_is_reported_while_it_is_wanted(void **state)
     close(fds[0]);
 }
 
-/* Both are ready in one batch; whichever comes first removes the other, whose event must not come any more. */
+/*
+ * Both are ready in one batch; whichever comes first removes the other, whose event must not come
+ * any more.
+ */
 static void removal_inside_a_callback_drops_pending_events(void **state)
 {
     struct lt_loop *loop = *state;
@@ -218,7 +222,8 @@ static void open_letter(struct lt_letter *letter, void *ctx)
 {
     struct receiver *receiver = ctx;
     struct letter *l = LT_CONTAINER_OF(letter, struct letter, letter);
-    assert_int_equal(l->number, receiver->last[l->sender] + 1); /* each sender's letters come in order */
+    assert_int_equal(l->number,
+                     receiver->last[l->sender] + 1); /* each sender's letters come in order */
     receiver->last[l->sender] = l->number;
     receiver->count++;
     free(l);

@@ -1,5 +1,6 @@
 /*
- * tests/unit/net/sock_test.c - sockets over loopback and Unix paths, and the plain transport on them.
+ * tests/unit/net/sock_test.c - sockets over loopback and Unix paths, and the plain transport on
+ * them.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -94,7 +95,8 @@ static void unix_sockets_replace_stale_files_with_their_mode(void **state)
     }
     unlink(path);
     int file = open(path, O_CREAT | O_WRONLY, 0600), listener = -1;
-    assert_int_equal(lt_sock_listen(&addr, NULL, &listener, &err), LT_E_IO); /* a file of somebody's is not ours to remove */
+    assert_int_equal(lt_sock_listen(&addr, NULL, &listener, &err),
+                     LT_E_IO); /* a file of somebody's is not ours to remove */
     assert_int_equal(stat(path, &info), 0);
     close(file);
     unlink(path);
