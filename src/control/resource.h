@@ -69,5 +69,7 @@ struct cp_resource *cp_resources_find(const struct cp_resources *resources, lt_s
 
 /* Takes over the counted resources in `gathered` (empties it); of two with one name the first stays. */
 struct cp_resources *cp_resources_new(cp_type type, struct lt_vec *gathered);
+/* Both sets in one, one count for the caller; what both have is taken from a. */
+struct cp_resources *cp_resources_merge(const struct cp_resources *a, const struct cp_resources *b);
 
 #endif

@@ -13,6 +13,12 @@
 #include "control/node.h"
 #include "control/resource.h"
 
+/* What a translation is made of: what all proxies of a kind in a namespace see, and what is about the proxy's own workload. */
+typedef enum { CP_PART_COMMON = 1, CP_PART_OWN = 2, CP_PART_ALL = 3 } cp_part;
+
+/* One part alone, for who shares it (view.h). */
+struct cp_resources *cp_translate_part(struct cp_pool *pool, const struct lt_model *model, const struct cp_node *node, cp_type type,
+                                       cp_part part);
 /*
  * All resources of a type for this node, one count for the caller. Of EDS and RDS: all names that could be asked for with sense;
  * for others see cp_translate_absent.

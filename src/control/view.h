@@ -8,8 +8,8 @@
 
 #include "control/translate.h"
 
-/* What of the node the translation of this type depends on, as text; lives in arena. */
-lt_str cp_view_key_for(struct lt_arena *arena, const struct lt_model *model, const struct cp_node *node, cp_type type);
+/* What of the node the translation of this type and part depends on, as text; lives in arena. */
+lt_str cp_view_key_for(struct lt_arena *arena, const struct lt_model *model, const struct cp_node *node, cp_type type, cp_part part);
 
 struct cp_views {
     struct cp_pool *pool;         /* borrowed */
