@@ -180,6 +180,12 @@ static struct issuer issuer(const char *audiences)
     return it;
 }
 
+static void issuer_fini(struct issuer *it)
+{
+    cp_authn_free(&it->authn);
+    lt_key_free(&it->key);
+}
+
 static lt_str header_of(const struct lt_key *key, const char *subject, const char *audience, int64_t expires_s)
 {
     struct lt_doc payload = lt_doc_of_object();
@@ -217,11 +223,15 @@ static void test_token_identity(void **state)
     };
     for (size_t i = 0; i < LT_ARRAY_LEN(bad); i++)
         assert_int_equal(cp_authn_check(it.authn, arena, LT_STR_NULL, bad[i], NOW_S, &identity, &err), LT_E_DENIED);
-    cp_authn_free(&it.authn);
-    it = (struct issuer){it.key, issuer(",\"audiences\":[\"vault\"]").authn};
-    lt_key_free(&it.key);
+    issuer_fini(&it);
+    /* the rule's own audiences take the place of the default */
+    it = issuer(",\"audiences\":[\"vault\"]");
+    assert_int_equal(cp_authn_check(it.authn, arena, LT_STR_NULL, header_of(it.key, good, "vault", NOW_S + 9), NOW_S,
+                                    &identity, &err), LT_OK);
+    assert_int_equal(cp_authn_check(it.authn, arena, LT_STR_NULL, header_of(it.key, good, "istio-ca", NOW_S + 9), NOW_S,
+                                    &identity, &err), LT_E_DENIED);
+    issuer_fini(&it);
     lt_key_free(&forger);
-    cp_authn_free(&it.authn);
 }
 
 static void test_certificate_identity(void **state)
@@ -238,8 +248,7 @@ static void test_certificate_identity(void **state)
     for (size_t i = 0; i < LT_ARRAY_LEN(bad); i++)
         assert_int_equal(cp_authn_check(it.authn, arena, lt_str_of(bad[i]), LT_STR_NULL, NOW_S, &identity, &err),
                          LT_E_DENIED);
-    cp_authn_free(&it.authn);
-    lt_key_free(&it.key);
+    issuer_fini(&it);
 }
 
 static void test_bad_rules(void **state)
