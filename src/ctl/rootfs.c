@@ -1,16 +1,18 @@
 /*
  * ctl/rootfs.c - building a container's root.
  *
- *   <stage>           tmpfs, the new root: one bind for each entry of the host's "/", read-only with all below
- *   <stage>/proc ...  fresh ones
- *   <stage>/etc       overlay: <stage>/.lateen/over/N in front of the host's directory, wherever a mount's target is missing
+ * A directory of the host where something must be put that the host does not have is *mirrored*: a tmpfs with a bind of each of
+ * the host's entries, where more can be made. "/" always is. (An overlay would be one mount instead of many, but the kernel refuses
+ * one over a directory with mounts in it that our user namespace may not lift, as /etc in a Docker container.)
+ *
+ *   <stage>           mirror of "/"; with /proc, /sys, /dev, /run, /tmp of its own
+ *   <stage>/etc ...   mirrors, wherever the target of a mount is missing or is replaced
  *
  * Start at: ctl_rootfs_enter().
  */
 #include "ctl/rootfs.h"
 
 #include <dirent.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
@@ -26,11 +28,8 @@ struct stage {
     const struct ctl_mount *mounts;
     size_t count;
     char (*targets)[PATH_MAX]; /* owned; of each mount, without the host's symlinks */
-    struct overlay {
-        char under[PATH_MAX]; /* the host's directory */
-        char front[PATH_MAX]; /* ours, laid over it */
-    } overlays[CTL_MOUNTS_MAX];
-    size_t overlay_count;
+    const char *mirrors[CTL_MOUNTS_MAX]; /* owned; directories to mirror besides "/" */
+    size_t mirror_count;
     struct lt_err *err;
 };
 
@@ -64,12 +63,6 @@ static lt_rc set_read_only(const struct stage *stage, const char *path, bool is_
     return LT_OK;
 }
 
-static lt_rc bind_read_only(const struct stage *stage, const char *source, const char *path)
-{
-    LT_TRY(mount_at(stage, source, path, NULL, MS_BIND | MS_REC, NULL));
-    return set_read_only(stage, path, true);
-}
-
 static lt_rc make_file(const struct stage *stage, const char *path)
 {
     char at[PATH_MAX];
@@ -88,7 +81,7 @@ static lt_rc make_dir(const struct stage *stage, const char *path)
     return ctl_mkdirs(at, 0755, stage->err);
 }
 
-/* --- the host's top level --- */
+/* --- the host's directories --- */
 
 static lt_rc copy_link(const struct stage *stage, const char *path)
 {
@@ -101,41 +94,67 @@ static lt_rc copy_link(const struct stage *stage, const char *path)
     return symlink(to, at) < 0 ? lt_err_errno(stage->err, "%s", path) : LT_OK;
 }
 
-static bool is_own_dir(const char *name)
+static bool is_own_dir(const char *path)
 {
     for (size_t i = 0; i < LT_ARRAY_LEN(own_dirs); i++) {
-        if (strcmp(own_dirs[i], name) == 0)
+        if (strcmp(own_dirs[i], path + 1) == 0)
             return true;
     }
     return false;
 }
 
-static lt_rc take_entry(const struct stage *stage, const char *name)
+/* In a tmpfs of ours, where what is missing is simply made; the top level is one too. */
+static bool is_inside_own(const char *target)
+{
+    lt_str rest = lt_str_from(lt_str_of(target), 1);
+    for (size_t i = 0; i < LT_ARRAY_LEN(own_dirs); i++) {
+        lt_str name = lt_str_of(own_dirs[i]);
+        if (lt_str_starts(rest, name) && (rest.len == name.len || rest.ptr[name.len] == '/'))
+            return true;
+    }
+    return lt_str_find_char(rest, '/') < 0;
+}
+
+/* Stands where a mount will put something else than a mount over it: a file's text, or anything in a link's place. */
+static bool is_replaced(const struct stage *stage, const char *path)
+{
+    struct stat st;
+    for (size_t i = 0; i < stage->count; i++) {
+        if (strcmp(stage->targets[i], path) == 0)
+            return stage->mounts[i].kind == CTL_MOUNT_FILE || lstat(path, &st) < 0 || S_ISLNK(st.st_mode);
+    }
+    return false;
+}
+
+static lt_rc take_entry(const struct stage *stage, const char *dir, const char *name)
 {
     char path[PATH_MAX];
     struct stat st;
-    snprintf(path, sizeof(path), "/%s", name);
-    if (lstat(path, &st) < 0)
-        return LT_OK; /* gone meanwhile */
+    if (snprintf(path, sizeof(path), "%s/%s", dir, name) >= (int)sizeof(path))
+        return lt_err_set(stage->err, LT_E_LIMIT, "%s: path too long", dir);
+    if (is_own_dir(path) || is_replaced(stage, path) || lstat(path, &st) < 0)
+        return LT_OK;
     if (S_ISLNK(st.st_mode))
         return copy_link(stage, path);
     if (!S_ISDIR(st.st_mode) && !S_ISREG(st.st_mode))
         return LT_OK;
     LT_TRY(S_ISDIR(st.st_mode) ? make_dir(stage, path) : make_file(stage, path));
-    return bind_read_only(stage, path, path);
+    return mount_at(stage, path, path, NULL, MS_BIND | MS_REC, NULL);
 }
 
-static lt_rc take_host(const struct stage *stage)
+/* dir: "" for the root. */
+static lt_rc mirror(const struct stage *stage, const char *dir)
 {
-    DIR *dir = opendir("/");
-    if (dir == NULL)
-        return lt_err_errno(stage->err, "/");
+    LT_TRY(mount_at(stage, "tmpfs", dir, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=16m"));
+    DIR *entries = opendir(dir[0] == '\0' ? "/" : dir);
+    if (entries == NULL)
+        return lt_err_errno(stage->err, "%s", dir);
     lt_rc rc = LT_OK;
-    for (struct dirent *entry; rc == LT_OK && (entry = readdir(dir)) != NULL;) {
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 && !is_own_dir(entry->d_name))
-            rc = take_entry(stage, entry->d_name);
+    for (struct dirent *entry; rc == LT_OK && (entry = readdir(entries)) != NULL;) {
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+            rc = take_entry(stage, dir, entry->d_name);
     }
-    closedir(dir);
+    closedir(entries);
     return rc;
 }
 
@@ -165,13 +184,18 @@ static lt_rc make_dev(const struct stage *stage)
     return mount_at(stage, "tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777,size=64m");
 }
 
-static lt_rc make_own(const struct stage *stage)
+static lt_rc make_own_dirs(const struct stage *stage)
 {
     for (size_t i = 0; i < LT_ARRAY_LEN(own_dirs); i++) {
         char path[16];
         snprintf(path, sizeof(path), "/%s", own_dirs[i]);
         LT_TRY(make_dir(stage, path));
     }
+    return LT_OK;
+}
+
+static lt_rc mount_own(const struct stage *stage)
+{
     LT_TRY(mount_at(stage, "proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL));
     LT_TRY(mount_at(stage, "sysfs", "/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY, NULL));
     LT_TRY(mount_at(stage, "tmpfs", "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=16m"));
@@ -180,18 +204,6 @@ static lt_rc make_own(const struct stage *stage)
 }
 
 /* --- the pod's mounts --- */
-
-/* In a tmpfs of ours, where what is missing is simply made; the top level is one too. */
-static bool is_inside_own(const char *target)
-{
-    lt_str rest = lt_str_from(lt_str_of(target), 1);
-    for (size_t i = 0; i < LT_ARRAY_LEN(own_dirs); i++) {
-        lt_str name = lt_str_of(own_dirs[i]);
-        if (lt_str_starts(rest, name) && (rest.len == name.len || rest.ptr[name.len] == '/'))
-            return true;
-    }
-    return lt_str_find_char(rest, '/') < 0;
-}
 
 /* The longest directory of the host that is part of target; *ret_len is its length. */
 static void find_existing(const char *target, size_t *ret_len)
@@ -211,45 +223,6 @@ static void find_existing(const char *target, size_t *ret_len)
             return;
         }
     }
-}
-
-static lt_rc add_overlay(struct stage *stage, const char *under, size_t len, struct overlay **ret)
-{
-    for (size_t i = 0; i < stage->overlay_count; i++) {
-        if (strlen(stage->overlays[i].under) == len && memcmp(stage->overlays[i].under, under, len) == 0) {
-            *ret = &stage->overlays[i];
-            return LT_OK;
-        }
-    }
-    struct overlay *overlay = &stage->overlays[stage->overlay_count];
-    snprintf(overlay->under, sizeof(overlay->under), "%.*s", (int)len, under);
-    if (strpbrk(overlay->under, ":,\\") != NULL)
-        return lt_err_set(stage->err, LT_E_BAD, "cannot mount below %s: ':', ',' and '\\' are not possible in its path",
-                          overlay->under);
-    int n = snprintf(overlay->front, sizeof(overlay->front), "%s/.lateen/over/%zu", stage->root, stage->overlay_count);
-    if (n >= PATH_MAX)
-        return lt_err_set(stage->err, LT_E_LIMIT, "%s: path too long", stage->root);
-    stage->overlay_count++;
-    *ret = overlay;
-    return ctl_mkdirs(overlay->front, 0755, stage->err);
-}
-
-/* The directories of `path` below front, the last one too unless it is a file, which is made with its text. */
-static lt_rc fill_front(struct stage *stage, const char *front, const char *path, const struct ctl_mount *m)
-{
-    char at[PATH_MAX];
-    struct stat st;
-    bool is_file = m->kind == CTL_MOUNT_FILE ||
-                   (m->kind == CTL_MOUNT_BIND && stat(m->source, &st) == 0 && !S_ISDIR(st.st_mode));
-    if (snprintf(at, sizeof(at), "%s%s", front, path) >= (int)sizeof(at))
-        return lt_err_set(stage->err, LT_E_LIMIT, "%s: path too long", path);
-    if (!is_file)
-        return ctl_mkdirs(at, 0755, stage->err);
-    char *slash = strrchr(at, '/');
-    *slash = '\0';
-    LT_TRY(ctl_mkdirs(at, 0755, stage->err));
-    *slash = '/';
-    return ctl_file_write(at, m->kind == CTL_MOUNT_FILE ? m->text : LT_STR(""), 0644, stage->err);
 }
 
 static lt_rc check_target(const struct stage *stage, const char *target)
@@ -278,67 +251,96 @@ static lt_rc resolve_target(const struct stage *stage, const char *target, char 
     return LT_OK;
 }
 
-/* First all that is missing goes into the overlays, then these are mounted: an overlay cannot be changed from below later. */
-static lt_rc plan_overlays(struct stage *stage)
+static void add_mirror(struct stage *stage, const char *target)
 {
+    char dir[PATH_MAX];
+    size_t len;
+    find_existing(target, &len);
+    if (len == 0)
+        return; /* the root: a mirror anyway */
+    snprintf(dir, sizeof(dir), "%.*s", (int)len, target);
+    for (size_t i = 0; i < stage->mirror_count; i++) {
+        if (strcmp(stage->mirrors[i], dir) == 0)
+            return;
+    }
+    stage->mirrors[stage->mirror_count++] = lt_strdup(dir);
+}
+
+static int compare_lengths(const void *a, const void *b)
+{
+    size_t left = strlen(*(const char *const *)a), right = strlen(*(const char *const *)b);
+    return left < right ? -1 : left > right;
+}
+
+static lt_rc plan(struct stage *stage)
+{
+    for (size_t i = 0; i < stage->count; i++)
+        LT_TRY(resolve_target(stage, stage->mounts[i].target, stage->targets[i]));
     for (size_t i = 0; i < stage->count; i++) {
-        const struct ctl_mount *m = &stage->mounts[i];
-        struct overlay *overlay = NULL;
         struct stat st;
-        char *target = stage->targets[i];
-        LT_TRY(resolve_target(stage, m->target, target));
-        if (is_inside_own(target) || (m->kind != CTL_MOUNT_FILE && lstat(target, &st) == 0 && S_ISDIR(st.st_mode)))
-            continue;
-        size_t len;
-        find_existing(target, &len);
-        if (len == 0)
-            continue; /* the top level is a tmpfs: simply made there */
-        LT_TRY(add_overlay(stage, target, len, &overlay));
-        LT_TRY(fill_front(stage, overlay->front, target + len, m));
+        const char *target = stage->targets[i];
+        if (!is_inside_own(target) && (is_replaced(stage, target) || lstat(target, &st) < 0))
+            add_mirror(stage, target);
     }
+    /* a directory before those in it */
+    qsort(stage->mirrors, stage->mirror_count, sizeof(*stage->mirrors), compare_lengths);
     return LT_OK;
 }
 
-static lt_rc mount_overlays(const struct stage *stage)
+/* What a mount needs to stand on: its directories, and itself if it isn't there; a file with its text. */
+static lt_rc make_target(const struct stage *stage, const struct ctl_mount *m, const char *target)
 {
-    for (size_t i = 0; i < stage->overlay_count; i++) {
-        char options[2 * PATH_MAX + 32];
-        const struct overlay *overlay = &stage->overlays[i];
-        snprintf(options, sizeof(options), "lowerdir=%s:%s", overlay->front, overlay->under);
-        LT_TRY(mount_at(stage, "overlay", overlay->under, "overlay", MS_RDONLY, options));
-    }
-    return LT_OK;
-}
-
-static lt_rc mount_one(struct stage *stage, const struct ctl_mount *m, const char *target)
-{
-    char at[PATH_MAX], options[96];
+    char at[PATH_MAX];
     struct stat st;
+    bool is_file = m->kind == CTL_MOUNT_FILE || (m->kind == CTL_MOUNT_BIND && stat(m->source, &st) == 0 && !S_ISDIR(st.st_mode));
     LT_TRY(join(stage, target, at));
-    bool is_missing = stat(at, &st) < 0;
-    if (is_missing)
-        LT_TRY(fill_front(stage, stage->root, target, m));
+    if (m->kind != CTL_MOUNT_FILE && stat(at, &st) == 0)
+        return LT_OK;
+    if (!is_file)
+        return ctl_mkdirs(at, 0755, stage->err);
+    char *slash = strrchr(at, '/');
+    *slash = '\0';
+    LT_TRY(ctl_mkdirs(at, 0755, stage->err));
+    *slash = '/';
+    return ctl_file_write(at, m->kind == CTL_MOUNT_FILE ? m->text : LT_STR(""), 0644, stage->err);
+}
+
+static lt_rc mount_one(const struct stage *stage, const struct ctl_mount *m, const char *target)
+{
+    char options[96];
     switch (m->kind) {
     case CTL_MOUNT_FILE:
-        return LT_OK; /* its text is in the overlay, or was just written */
+        return LT_OK; /* written already */
     case CTL_MOUNT_TMPFS:
         snprintf(options, sizeof(options), "mode=755,uid=%u,gid=%u,size=64m", m->uid, m->gid);
         return mount_at(stage, "tmpfs", target, "tmpfs", MS_NOSUID | MS_NODEV, options);
     case CTL_MOUNT_BIND:
-        if (m->is_read_only)
-            return bind_read_only(stage, m->source, target);
-        return mount_at(stage, m->source, target, NULL, MS_BIND | MS_REC, NULL);
+        LT_TRY(mount_at(stage, m->source, target, NULL, MS_BIND | MS_REC, NULL));
+        return m->is_read_only ? set_read_only(stage, target, true) : LT_OK;
     }
     LT_UNREACHABLE();
 }
 
-static lt_rc mount_all(struct stage *stage)
+/* The host's part is closed for writing before anything that may be written comes in. */
+static lt_rc build(struct stage *stage)
 {
-    LT_TRY(plan_overlays(stage));
-    LT_TRY(mount_overlays(stage));
-    for (size_t i = 0; i < stage->count; i++)
+    LT_TRY(plan(stage));
+    LT_TRY(mirror(stage, ""));
+    for (size_t i = 0; i < stage->mirror_count; i++)
+        LT_TRY(mirror(stage, stage->mirrors[i]));
+    LT_TRY(make_own_dirs(stage));
+    for (size_t i = 0; i < stage->count; i++) {
+        if (!is_inside_own(stage->targets[i]) || lt_str_find_char(lt_str_of(stage->targets[i] + 1), '/') < 0)
+            LT_TRY(make_target(stage, &stage->mounts[i], stage->targets[i]));
+    }
+    LT_TRY(set_read_only(stage, "", true));
+    LT_TRY(mount_own(stage));
+    for (size_t i = 0; i < stage->count; i++) {
+        if (is_inside_own(stage->targets[i]))
+            LT_TRY(make_target(stage, &stage->mounts[i], stage->targets[i]));
         LT_TRY(mount_one(stage, &stage->mounts[i], stage->targets[i]));
-    return LT_OK;
+    }
+    return set_read_only(stage, "/run", false);
 }
 
 /* pivot_root(".", "."): the old root ends up on top of the new one and is let go (pivot_root(2)). */
@@ -348,32 +350,20 @@ static lt_rc pivot(const struct stage *stage)
         return lt_err_errno(stage->err, "pivot_root to %s", stage->root);
     if (umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
         return lt_err_errno(stage->err, "leaving the host's root");
-    const struct stage here = {.root = "", .err = stage->err};
-    LT_TRY(set_read_only(&here, "/", false));
-    return set_read_only(&here, "/run", false);
+    return LT_OK;
 }
 
 lt_rc ctl_rootfs_enter(const char *stage_dir, const struct ctl_mount *mounts, size_t count, struct lt_err *err)
 {
     LT_ASSERT(count <= CTL_MOUNTS_MAX);
-    struct stage *stage = lt_new(struct stage);
-    *stage = (struct stage){.root = stage_dir, .mounts = mounts, .count = count, .err = err};
-    stage->targets = lt_calloc(CTL_MOUNTS_MAX, PATH_MAX);
+    struct stage stage = {.root = stage_dir, .mounts = mounts, .count = count, .err = err};
+    stage.targets = lt_calloc(CTL_MOUNTS_MAX, PATH_MAX);
     umask(022);
-    lt_rc rc = LT_E_IO;
-    if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
-        rc = lt_err_errno(err, "making mounts private");
-    else
-        rc = mount_at(stage, "tmpfs", "", "tmpfs", 0, "mode=755,size=16m");
+    lt_rc rc = mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ? lt_err_errno(err, "making mounts private") : build(&stage);
     if (rc == LT_OK)
-        rc = take_host(stage);
-    if (rc == LT_OK)
-        rc = make_own(stage);
-    if (rc == LT_OK)
-        rc = mount_all(stage);
-    if (rc == LT_OK)
-        rc = pivot(stage);
-    free(stage->targets);
-    free(stage);
+        rc = pivot(&stage);
+    for (size_t i = 0; i < stage.mirror_count; i++)
+        free((void *)(uintptr_t)stage.mirrors[i]);
+    free(stage.targets);
     return rc;
 }

@@ -1,7 +1,7 @@
 /*
  * ctl/rootfs.h - what a container sees as its file system.
  * The host's, read-only, with /proc, /sys, /dev, /run and /tmp of its own, and what its pod mounts into it. Paths that the
- * host does not have are laid over it (overlayfs), so nothing is ever written to the host.
+ * host does not have are made in a copy of their directory (rootfs.c), so nothing is ever written to the host.
  * Runs in the container's first process, inside its new mount, PID and network namespaces.
  */
 #ifndef LT_CTL_ROOTFS_H

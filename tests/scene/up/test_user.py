@@ -1,0 +1,68 @@
+"""lateen up as an ordinary user: with a line in /etc/subuid, and the message without one."""
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+
+import pytest
+
+from mesh_lib import BUILD, deployment, service, wait_until
+
+pytestmark = pytest.mark.quick
+
+UID = 12345
+AS_USER = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", "env", "-u", "XDG_RUNTIME_DIR"]
+
+
+@pytest.fixture
+def place():
+    """A directory that the user can reach, with the programs in it; and account files with that user, for a mount namespace."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to become another user")
+    top = pathlib.Path(tempfile.mkdtemp(prefix="lateen-user-", dir="/tmp"))
+    top.chmod(0o755)
+    for name in ("lateen", "lateend", "lateen-proxy"):
+        shutil.copy(BUILD / name, top / name)
+    (top / "mesh").mkdir()
+    (top / "mesh" / "a.yaml").write_text(deployment("web") + service("web") + deployment("client", ["sleep", "1000"], port=0))
+    (top / "passwd").write_text(pathlib.Path("/etc/passwd").read_text() + f"anna:x:{UID}:{UID}::/tmp:/bin/sh\n")
+    (top / "none").write_text("")
+    (top / "subids").write_text("anna:100000:65536\n")
+    yield top
+    subprocess.run([*AS_USER, str(top / "lateen"), "down", str(top / "mesh")], capture_output=True, timeout=30)
+    shutil.rmtree(top)
+    shutil.rmtree(f"/tmp/lateen-{UID}", ignore_errors=True)
+
+
+def up(place, subids):
+    """`lateen up` in a mount namespace where the account files are those of `place`."""
+    script = (f"mount --bind {place}/passwd /etc/passwd && mount --bind {place}/{subids} /etc/subuid && "
+              f"mount --bind {place}/{subids} /etc/subgid && exec \"$@\"")
+    return subprocess.Popen(["unshare", "--mount", "sh", "-c", script, "sh", *AS_USER, str(place / "lateen"), "up", str(place / "mesh")],
+                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def test_without_a_line_the_command_that_adds_one(place):
+    process = up(place, "none")
+    message = process.communicate(timeout=10)[1]
+    assert process.returncode == 1
+    assert "/etc/subuid has no line" in message and "sudo usermod --add-subuids 100000-165535 anna" in message
+
+
+def test_a_mesh_of_ones_own(place):
+    def lateen(*arguments, check=True):
+        done = subprocess.run([*AS_USER, str(place / "lateen"), *arguments], capture_output=True, text=True, timeout=20)
+        assert not check or done.returncode == 0, done.stderr
+        return done.stdout
+
+    process = up(place, "subids")
+    wait_until(lambda: "web" in lateen("workloads", check=False), 10, "the mesh")
+    lateen("workloads", "--wait", "--timeout", "30")
+    assert '"workload":"web"' in lateen("curl", "client", "http://web/")
+    assert lateen("exec", "client", "--", "id", "-u") == "10001\n"
+    ids = lateen("exec", "client", "--", "cat", "/proc/self/uid_map").split()
+    assert ids == ["0", str(UID), "1", "1", "100000", "65535"]
+    lateen("down")
+    assert process.wait(10) == 0
+    assert os.listdir(f"/tmp/lateen-{UID}") == []
