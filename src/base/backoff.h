@@ -1,6 +1,6 @@
 /*
- * base/backoff.h - how long to wait before trying again: doubling up to a ceiling, with full jitter, so that many
- * who lost the same peer do not come back together.
+ * base/backoff.h - how long to wait before trying again: doubling up to a ceiling, with full
+ * jitter, so that many who lost the same peer do not come back together.
  */
 #ifndef LT_BASE_BACKOFF_H
 #define LT_BASE_BACKOFF_H

@@ -6,8 +6,10 @@
 #include <stdlib.h>
 
 enum {
-    TAIL_BYTES = 4096 - sizeof(struct lt_bytes), /* one page of malloc for the copies between shared slices */
-    COPY_BELOW = 256,                            /* a shorter slice costs less to copy than to count and to gather */
+    TAIL_BYTES = 4096 -
+                 sizeof(
+                     struct lt_bytes), /* one page of malloc for the copies between shared slices */
+    COPY_BELOW = 256, /* a shorter slice costs less to copy than to count and to gather */
     PIECES_FIRST = 8,
 };
 
@@ -146,7 +148,8 @@ lt_rc lt_rope_add(struct lt_rope *rope, lt_str copy_of)
 
 lt_rc lt_rope_add_bytes(struct lt_rope *rope, struct lt_bytes *owner, lt_str slice)
 {
-    LT_ASSERT(slice.len == 0 || (slice.ptr >= owner->ptr && slice.ptr + slice.len <= owner->ptr + owner->len));
+    LT_ASSERT(slice.len == 0 ||
+              (slice.ptr >= owner->ptr && slice.ptr + slice.len <= owner->ptr + owner->len));
     if (slice.len < COPY_BELOW)
         return lt_rope_add(rope, slice);
     if (!fits(rope, slice.len))

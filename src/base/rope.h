@@ -1,7 +1,8 @@
 /*
  * base/rope.h - bytes that several hold at once, and a queue of slices of them.
- * What is built once and sent to many (an xDS resource, a body on its way through) is a counted lt_bytes; a rope
- * strings slices of such blocks together, with small copies of its own in between, and gives them to writev.
+ * What is built once and sent to many (an xDS resource, a body on its way through) is a counted
+ * lt_bytes; a rope strings slices of such blocks together, with small copies of its own in between,
+ * and gives them to writev.
  * Start at: lt_rope_add(), lt_rope_add_bytes(), lt_rope_iov().
  */
 #ifndef LT_BASE_ROPE_H
@@ -11,17 +12,24 @@
 
 #include "base/str.h"
 
-/* Immutable while more than one holds it. The count is atomic: blocks may be shared between threads. */
+/*
+ * Immutable while more than one holds it. The count is atomic: blocks may be shared between
+ * threads.
+ */
 struct lt_bytes {
     const char *ptr;
     size_t len;
-    uint32_t refs;                             /* by atomic access only */
-    void (*free_fn)(struct lt_bytes *bytes);   /* frees the block and what it is embedded in; never NULL */
+    uint32_t refs; /* by atomic access only */
+    void (*free_fn)(
+        struct lt_bytes *bytes); /* frees the block and what it is embedded in; never NULL */
 };
 
 /* A block of its own with a copy. One count, the caller's. */
 struct lt_bytes *lt_bytes_new(lt_str copy_of);
-/* The same with room for len bytes that the caller fills at *ret_at before anybody else sees the block. */
+/*
+ * The same with room for len bytes that the caller fills at *ret_at before anybody else sees the
+ * block.
+ */
 struct lt_bytes *lt_bytes_new_room(size_t len, char **ret_at);
 /* For embedding: memory of the caller's, one count; free_fn is called when the last count goes. */
 void lt_bytes_init(struct lt_bytes *bytes, lt_str memory, void (*free_fn)(struct lt_bytes *bytes));
@@ -45,8 +53,8 @@ struct lt_rope {
     size_t first;
     size_t count;
     size_t cap;
-    size_t len;           /* bytes in all pieces */
-    size_t bytes_max;     /* adding beyond it is LT_E_LIMIT */
+    size_t len;            /* bytes in all pieces */
+    size_t bytes_max;      /* adding beyond it is LT_E_LIMIT */
     struct lt_bytes *tail; /* counted; the block that copies go to, or NULL */
     size_t tail_used;
 };
@@ -62,7 +70,10 @@ static inline size_t lt_rope_len(const struct lt_rope *rope)
 
 /* At the end: a copy. */
 LT_MUST lt_rc lt_rope_add(struct lt_rope *rope, lt_str copy_of);
-/* At the end: a slice of owner's bytes, which gets one count more (short slices are copied instead). */
+/*
+ * At the end: a slice of owner's bytes, which gets one count more (short slices are copied
+ * instead).
+ */
 LT_MUST lt_rc lt_rope_add_bytes(struct lt_rope *rope, struct lt_bytes *owner, lt_str slice);
 /* Moves all of `from` to the end of `to`; on LT_E_LIMIT both are as they were. */
 LT_MUST lt_rc lt_rope_move(struct lt_rope *to, struct lt_rope *from);

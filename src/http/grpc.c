@@ -15,7 +15,8 @@ const char *lt_grpc_code_name(uint32_t code)
 {
     switch (code) {
 #define LT_GRPC_CODE(id, number, name) \
-    case number: return name;
+    case number: \
+        return name;
 #include "http/grpc_code.def"
 #undef LT_GRPC_CODE
     default: return "UNKNOWN";
@@ -182,12 +183,8 @@ struct timeout_unit {
 
 /* finest first */
 static const struct timeout_unit UNITS[] = {
-    {'n', 1},
-    {'u', 1000},
-    {'m', 1000000},
-    {'S', 1000000000},
-    {'M', 60000000000},
-    {'H', 3600000000000},
+    {'n', 1},          {'u', 1000},        {'m', 1000000},
+    {'S', 1000000000}, {'M', 60000000000}, {'H', 3600000000000},
 };
 
 lt_rc lt_grpc_timeout_parse(lt_str value, uint64_t *ret_ns)
@@ -216,7 +213,8 @@ lt_str lt_grpc_timeout_format(uint64_t timeout_ns, char out[LT_GRPC_TIMEOUT_TEXT
         if (number > number_max && i + 1 < LT_ARRAY_LEN(UNITS))
             continue;
         number = LT_MIN(number, number_max);
-        int len = snprintf(out, LT_GRPC_TIMEOUT_TEXT_MAX, "%llu%c", (unsigned long long)number, UNITS[i].letter);
+        int len = snprintf(out, LT_GRPC_TIMEOUT_TEXT_MAX, "%llu%c", (unsigned long long)number,
+                           UNITS[i].letter);
         return lt_str_make(out, (size_t)len);
     }
     LT_UNREACHABLE();

@@ -1,6 +1,7 @@
 /*
- * http/grpc_call.c - one call of a gRPC client: it waits for a connection, has a stream, ends with a status.
- * A call without a stream ends over the channel's list `ended`; one with a stream ends when h2 says on_closed.
+ * http/grpc_call.c - one call of a gRPC client: it waits for a connection, has a stream, ends with
+ * a status. A call without a stream ends over the channel's list `ended`; one with a stream ends
+ * when h2 says on_closed.
  * Trust: what the server sends is a stranger's.
  * Start at: lt_grpc_call_start(), start_stream(), on_closed().
  */
@@ -13,7 +14,7 @@ enum { FIELDS_MAX = 64, STATUS_TEXT_MAX = 2048 };
 typedef enum {
     CALL_WAITING, /* in channel->waiting: for a connection */
     CALL_STREAM,  /* has a stream */
-    CALL_PARKED,  /* in channel->parked: the stream has ended, messages of a pause are still to be read */
+    CALL_PARKED,  /* in channel->parked: no stream any more, but messages of a pause */
     CALL_ENDED,   /* in channel->ended: on_closed is due */
 } call_state;
 
@@ -25,20 +26,20 @@ struct lt_grpc_call {
     call_state state;
     const struct lt_grpc_call_handler *handler;
     void *user;
-    struct lt_arena *arena;           /* path, metadata, status text */
+    struct lt_arena *arena; /* path, metadata, status text */
     struct lt_h2_field fields[FIELDS_MAX];
     size_t field_count;
-    struct lt_rope early;             /* framed messages from before there was a stream */
+    struct lt_rope early; /* framed messages from before there was a stream */
     struct lt_grpc_inbox inbox;
     struct lt_timer deadline;
     struct lt_task resume;
-    lt_str message;                   /* of the status */
+    lt_str message; /* of the status */
     uint32_t code;
-    bool has_status;                  /* code and message are decided */
+    bool has_status; /* code and message are decided */
     bool is_half_closed;
-    bool is_patient;                  /* wait_for_ready */
-    bool is_unprocessed;              /* for on_closed */
-    bool is_aborted;                  /* given up by us: no more messages */
+    bool is_patient;     /* wait_for_ready */
+    bool is_unprocessed; /* for on_closed */
+    bool is_aborted;     /* given up by us: no more messages */
 };
 
 /* --- status --- */
@@ -76,8 +77,8 @@ static void end_call(struct lt_grpc_call *call)
     call->is_aborted = true;
     call->inbox.is_closed = true;
     bool is_known = call->code <= LT_GRPC_UNAUTHENTICATED;
-    call->handler->on_closed(call, is_known ? (lt_grpc_code)call->code : LT_GRPC_UNKNOWN, call->message,
-                             call->is_unprocessed);
+    call->handler->on_closed(call, is_known ? (lt_grpc_code)call->code : LT_GRPC_UNKNOWN,
+                             call->message, call->is_unprocessed);
     lt_task_cancel(&call->resume);
     lt_grpc_inbox_fini(&call->inbox);
     lt_rope_fini(&call->early);
@@ -146,7 +147,7 @@ void lt_grpc_calls_report_ended(struct lt_grpc_channel *channel)
 void lt_grpc_calls_fail_waiting(struct lt_grpc_channel *channel)
 {
     struct lt_list *link = NULL, *next = NULL;
-    lt_list_each(&channel->waiting, link, next) {
+    lt_list_each (&channel->waiting, link, next) {
         if (!call_of(link)->is_patient)
             end_soon(call_of(link), LT_GRPC_UNAVAILABLE, lt_str_of(channel->reason));
     }
@@ -155,16 +156,17 @@ void lt_grpc_calls_fail_waiting(struct lt_grpc_channel *channel)
 void lt_grpc_calls_cancel_all(struct lt_grpc_channel *channel)
 {
     struct lt_list *link = NULL, *next = NULL;
-    lt_list_each(&channel->waiting, link, next)
+    lt_list_each (&channel->waiting, link, next)
         end_soon(call_of(link), LT_GRPC_CANCELLED, LT_STR("the channel was closed"));
-    lt_list_each(&channel->parked, link, next)
+    lt_list_each (&channel->parked, link, next)
         end_soon(call_of(link), LT_GRPC_CANCELLED, LT_STR("the channel was closed"));
 }
 
 static lt_rc start_stream(struct lt_grpc_call *call)
 {
     struct lt_grpc_client_conn *conn = call->channel->current;
-    LT_TRY(lt_h2_stream_open(conn->base.h2, call->fields, call->field_count, false, call, &call->h2));
+    LT_TRY(
+        lt_h2_stream_open(conn->base.h2, call->fields, call->field_count, false, call, &call->h2));
     call->conn = conn;
     call->state = CALL_STREAM;
     lt_list_remove(&call->link);
@@ -199,10 +201,13 @@ static void on_headers(struct lt_h2_stream *h2, const struct lt_h2_fields *field
         return;
     read_status(call, fields);
     if (fields->is_over_limit) {
-        abort_stream(call, LT_GRPC_RESOURCE_EXHAUSTED, LT_STR("response headers are larger than the limit"));
+        abort_stream(call, LT_GRPC_RESOURCE_EXHAUSTED,
+                     LT_STR("response headers are larger than the limit"));
     } else if (http_status != 200) {
-        decide(call, lt_grpc_code_of_http((unsigned)http_status), LT_STR("the answer is an HTTP error"));
-    } else if (!lt_grpc_is_content_type(lt_grpc_find_field(fields->items, fields->count, LT_STR("content-type")))) {
+        decide(call, lt_grpc_code_of_http((unsigned)http_status),
+               LT_STR("the answer is an HTTP error"));
+    } else if (!lt_grpc_is_content_type(
+                   lt_grpc_find_field(fields->items, fields->count, LT_STR("content-type")))) {
         abort_stream(call, LT_GRPC_UNKNOWN, LT_STR("the answer is not gRPC"));
     } else if (!is_end && call->handler->on_headers != NULL) {
         call->handler->on_headers(call, fields);
@@ -253,7 +258,9 @@ static void on_writable(struct lt_h2_stream *h2)
 static void decide_by_end(struct lt_grpc_call *call, lt_h2_end end, uint32_t code)
 {
     switch (end) {
-    case LT_H2_END_UNPROCESSED: decide(call, LT_GRPC_UNAVAILABLE, LT_STR("the server goes away")); break;
+    case LT_H2_END_UNPROCESSED:
+        decide(call, LT_GRPC_UNAVAILABLE, LT_STR("the server goes away"));
+        break;
     case LT_H2_END_CONN:
         if (call->channel->is_closing)
             decide(call, LT_GRPC_CANCELLED, LT_STR("the channel was closed"));
@@ -337,14 +344,15 @@ static void on_inbox_message(void *ctx, lt_str message)
 static void add_field(struct lt_grpc_call *call, const char *name, lt_str value, bool is_secret)
 {
     LT_ASSERT(call->field_count < FIELDS_MAX);
-    call->fields[call->field_count++] =
-        (struct lt_h2_field){lt_arena_str(call->arena, lt_str_of(name)), lt_arena_str(call->arena, value), is_secret};
+    call->fields[call->field_count++] = (struct lt_h2_field){
+        lt_arena_str(call->arena, lt_str_of(name)), lt_arena_str(call->arena, value), is_secret};
 }
 
 static void set_fields(struct lt_grpc_call *call, const struct lt_grpc_call_opts *opts)
 {
     add_field(call, ":method", LT_STR("POST"), false);
-    add_field(call, ":scheme", call->channel->opts.tls != NULL ? LT_STR("https") : LT_STR("http"), false);
+    add_field(call, ":scheme", call->channel->opts.tls != NULL ? LT_STR("https") : LT_STR("http"),
+              false);
     add_field(call, ":path", lt_str_of(opts->path), false);
     add_field(call, ":authority", lt_grpc_channel_authority(call->channel), false);
     add_field(call, "te", LT_STR("trailers"), false);
@@ -358,11 +366,13 @@ static void set_fields(struct lt_grpc_call *call, const struct lt_grpc_call_opts
         const struct lt_grpc_metadata *item = &opts->metadata[i];
         LT_ASSERT(call->field_count < FIELDS_MAX);
         call->fields[call->field_count++] = (struct lt_h2_field){
-            lt_arena_str(call->arena, item->name), lt_arena_str(call->arena, item->value), item->is_secret};
+            lt_arena_str(call->arena, item->name), lt_arena_str(call->arena, item->value),
+            item->is_secret};
     }
 }
 
-struct lt_grpc_call *lt_grpc_call_start(struct lt_grpc_channel *channel, const struct lt_grpc_call_opts *opts,
+struct lt_grpc_call *lt_grpc_call_start(struct lt_grpc_channel *channel,
+                                        const struct lt_grpc_call_opts *opts,
                                         const struct lt_grpc_call_handler *handler, void *user)
 {
     LT_ASSERT(!channel->is_closing);
@@ -374,8 +384,8 @@ struct lt_grpc_call *lt_grpc_call_start(struct lt_grpc_channel *channel, const s
     call->arena = lt_arena_new(1024, 0);
     set_fields(call, opts);
     lt_rope_init(&call->early, channel->opts.send_queue_bytes_max);
-    lt_grpc_inbox_init(&call->inbox, channel->opts.message_bytes_max, channel->opts.stream_window_bytes,
-                       on_inbox_message, call);
+    lt_grpc_inbox_init(&call->inbox, channel->opts.message_bytes_max,
+                       channel->opts.stream_window_bytes, on_inbox_message, call);
     lt_timer_init(&call->deadline, on_deadline);
     lt_task_init(&call->resume, run_resume);
     if (opts->timeout_ns != 0)

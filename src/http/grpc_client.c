@@ -1,7 +1,7 @@
 /*
- * http/grpc_client.c - a channel: one address, at most one connection for new calls, and the waits between attempts.
- * Calls: grpc_call.c. Everything happens in run_work, a task at the end of the turn, so that no owner is called from inside
- * its own call.
+ * http/grpc_client.c - a channel: one address, at most one connection for new calls, and the waits
+ * between attempts. Calls: grpc_call.c. Everything happens in run_work, a task at the end of the
+ * turn, so that no owner is called from inside its own call.
  * Start at: lt_grpc_channel_new(), run_work().
  */
 #include "http/grpc_client_priv.h"
@@ -113,15 +113,17 @@ static void retire(struct lt_grpc_channel *channel)
     set_state(channel, LT_GRPC_IDLE);
 }
 
-void lt_grpc_client_on_goaway(struct lt_h2_conn *h2, uint32_t last_stream_id LT_UNUSED, uint32_t code LT_UNUSED,
-                              lt_str debug LT_UNUSED)
+void lt_grpc_client_on_goaway(struct lt_h2_conn *h2, uint32_t last_stream_id LT_UNUSED,
+                              uint32_t code LT_UNUSED, lt_str debug LT_UNUSED)
 {
     struct lt_grpc_client_conn *conn = lt_h2_conn_user(h2);
     struct lt_grpc_channel *channel = conn->channel;
     if (channel->current != conn || channel->is_closing)
         return;
-    bool stood = conn->ready_at_ns != 0 && lt_loop_now_ns(channel->loop) - conn->ready_at_ns >= STOOD_NS;
-    snprintf(channel->reason, sizeof(channel->reason), "the server sent GOAWAY (%s)", lt_h2_code_name(code));
+    bool stood = conn->ready_at_ns != 0 &&
+                 lt_loop_now_ns(channel->loop) - conn->ready_at_ns >= STOOD_NS;
+    snprintf(channel->reason, sizeof(channel->reason), "the server sent GOAWAY (%s)",
+             lt_h2_code_name(code));
     retire(channel);
     if (stood)
         lt_backoff_reset(&channel->backoff);
@@ -164,15 +166,16 @@ static void start_connecting(struct lt_grpc_channel *channel)
 {
     int fd = -1;
     if (lt_sock_connect(&channel->opts.addr, NULL, &fd) != LT_OK) {
-        snprintf(channel->reason, sizeof(channel->reason), "cannot connect: %s", strerrordesc_np(errno));
+        snprintf(channel->reason, sizeof(channel->reason), "cannot connect: %s",
+                 strerrordesc_np(errno));
         lt_grpc_calls_fail_waiting(channel);
         back_off(channel);
         return;
     }
     struct lt_grpc_client_conn *conn = lt_new(struct lt_grpc_client_conn);
     conn->channel = channel;
-    lt_grpc_conn_init(&conn->base, channel->loop, &CONN_OPS, make_transport(&channel->opts, fd), make_h2(conn), false,
-                      true, channel->opts.connect_timeout_ns);
+    lt_grpc_conn_init(&conn->base, channel->loop, &CONN_OPS, make_transport(&channel->opts, fd),
+                      make_h2(conn), false, true, channel->opts.connect_timeout_ns);
     lt_grpc_conn_set_keepalive(&conn->base, channel->opts.keepalive_interval_ns,
                                channel->opts.keepalive_timeout_ns);
     lt_list_push_back(&channel->conns, &conn->link);
@@ -232,7 +235,8 @@ static void copy_opts(struct lt_grpc_channel *channel, const struct lt_grpc_chan
     channel->opts = *opts;
     channel->opts.authority = lt_arena_str(channel->arena, opts->authority);
     channel->opts.sni = lt_arena_str(channel->arena, opts->sni);
-    struct lt_san_matcher *sans = lt_arena_make_n(channel->arena, struct lt_san_matcher, opts->san_count);
+    struct lt_san_matcher *sans = lt_arena_make_n(channel->arena, struct lt_san_matcher,
+                                                  opts->san_count);
     for (size_t i = 0; i < opts->san_count; i++) {
         sans[i] = opts->sans[i];
         sans[i].value = lt_arena_str(channel->arena, opts->sans[i].value);
@@ -242,7 +246,8 @@ static void copy_opts(struct lt_grpc_channel *channel, const struct lt_grpc_chan
         lt_tls_ctx_ref(opts->tls);
 }
 
-struct lt_grpc_channel *lt_grpc_channel_new(struct lt_loop *loop, const struct lt_grpc_channel_opts *opts,
+struct lt_grpc_channel *lt_grpc_channel_new(struct lt_loop *loop,
+                                            const struct lt_grpc_channel_opts *opts,
                                             lt_grpc_channel_fn *on_state, void *ctx)
 {
     LT_ASSERT(opts->addr.len > 0);
@@ -306,7 +311,8 @@ lt_str lt_grpc_channel_authority(struct lt_grpc_channel *channel)
     return channel->opts.authority;
 }
 
-void lt_grpc_channel_close(struct lt_grpc_channel **channel_ref, void (*on_closed)(void *ctx), void *ctx)
+void lt_grpc_channel_close(struct lt_grpc_channel **channel_ref, void (*on_closed)(void *ctx),
+                           void *ctx)
 {
     struct lt_grpc_channel *channel = *channel_ref;
     if (channel == NULL)
@@ -317,7 +323,7 @@ void lt_grpc_channel_close(struct lt_grpc_channel **channel_ref, void (*on_close
     channel->on_closed_ctx = ctx;
     channel->current = NULL;
     struct lt_list *link = NULL, *next = NULL;
-    lt_list_each(&channel->conns, link, next) {
+    lt_list_each (&channel->conns, link, next) {
         struct lt_grpc_client_conn *conn = LT_CONTAINER_OF(link, struct lt_grpc_client_conn, link);
         lt_grpc_conn_die(&conn->base, "the channel closes");
     }

@@ -12,11 +12,11 @@ struct lt_grpc_client_conn {
     struct lt_grpc_conn base;
     struct lt_grpc_channel *channel; /* borrowed: outlives its connections */
     struct lt_list link;
-    uint64_t ready_at_ns;            /* 0: never was */
+    uint64_t ready_at_ns; /* 0: never was */
 };
 
 struct lt_grpc_channel {
-    struct lt_loop *loop; /* borrowed */
+    struct lt_loop *loop;             /* borrowed */
     struct lt_grpc_channel_opts opts; /* strings and SANs: in the arena */
     struct lt_arena *arena;
     lt_grpc_channel_fn *on_state;
@@ -29,10 +29,10 @@ struct lt_grpc_channel {
     struct lt_backoff backoff;
     struct lt_timer backoff_timer;
     struct lt_prng prng;
-    struct lt_task work;                 /* starts what waits; tells the state */
-    struct lt_list parked;               /* calls whose messages wait for the owner */
-    struct lt_list ended;                /* calls whose on_closed is due */
-    bool is_wanted;                      /* connect() was called and nothing stands yet */
+    struct lt_task work;   /* starts what waits; tells the state */
+    struct lt_list parked; /* calls whose messages wait for the owner */
+    struct lt_list ended;  /* calls whose on_closed is due */
+    bool is_wanted;        /* connect() was called and nothing stands yet */
     bool is_closing;
     void (*on_closed)(void *ctx);
     void *on_closed_ctx;
@@ -54,6 +54,7 @@ void lt_grpc_calls_cancel_all(struct lt_grpc_channel *channel);
 void lt_grpc_calls_report_ended(struct lt_grpc_channel *channel);
 extern const struct lt_h2_events lt_grpc_call_events;
 void lt_grpc_client_on_settings(struct lt_h2_conn *h2);
-void lt_grpc_client_on_goaway(struct lt_h2_conn *h2, uint32_t last_stream_id, uint32_t code, lt_str debug);
+void lt_grpc_client_on_goaway(struct lt_h2_conn *h2, uint32_t last_stream_id, uint32_t code,
+                              lt_str debug);
 
 #endif

@@ -1,7 +1,8 @@
 /*
- * http/grpc_conn.c - an HTTP/2 connection on a socket on a loop: connect, TLS, reading, flushing, keepalive, the end.
- * Reading is bounded a turn, writing happens once at its end. Everything that ends the connection goes through
- * lt_grpc_conn_die, and what follows from that runs as a task, when nobody else is on the stack.
+ * http/grpc_conn.c - an HTTP/2 connection on a socket on a loop: connect, TLS, reading, flushing,
+ * keepalive, the end. Reading is bounded a turn, writing happens once at its end. Everything that
+ * ends the connection goes through lt_grpc_conn_die, and what follows from that runs as a task,
+ * when nobody else is on the stack.
  * Start at: on_ready(), run_work().
  */
 #include "http/grpc_conn_priv.h"
@@ -99,11 +100,14 @@ static bool write_some(struct lt_grpc_conn *conn)
     return true;
 }
 
-/* A server says nothing before the client's preface was good: HTTP/1 clients shall not get frames. */
+/*
+ * A server says nothing before the client's preface was good: HTTP/1 clients shall not get frames.
+ */
 static bool may_write(const struct lt_grpc_conn *conn)
 {
     return conn->state == LT_GRPC_CONN_OPEN &&
-           (!conn->is_server || conn->is_established || lt_h2_conn_stats(conn->h2)->fail != LT_H2_FAIL_NONE);
+           (!conn->is_server || conn->is_established ||
+            lt_h2_conn_stats(conn->h2)->fail != LT_H2_FAIL_NONE);
 }
 
 static void flush(struct lt_grpc_conn *conn)
@@ -252,7 +256,8 @@ static void run_work(struct lt_task *task)
 static void on_deadline(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
 {
     struct lt_grpc_conn *conn = LT_CONTAINER_OF(timer, struct lt_grpc_conn, deadline);
-    lt_grpc_conn_die(conn, conn->state == LT_GRPC_CONN_CONNECTING ? "connecting timed out" : "the handshake timed out");
+    lt_grpc_conn_die(conn, conn->state == LT_GRPC_CONN_CONNECTING ? "connecting timed out"
+                                                                  : "the handshake timed out");
 }
 
 /* Any byte counts as a sign of life, as in gRPC's own implementations. */
@@ -280,8 +285,9 @@ static void on_keepalive(struct lt_timer *timer, uint64_t now_ns)
 
 /* --- the begin --- */
 
-void lt_grpc_conn_init(struct lt_grpc_conn *conn, struct lt_loop *loop, const struct lt_grpc_conn_ops *ops,
-                       struct lt_transport transport, struct lt_h2_conn *h2, bool is_server, bool is_connecting,
+void lt_grpc_conn_init(struct lt_grpc_conn *conn, struct lt_loop *loop,
+                       const struct lt_grpc_conn_ops *ops, struct lt_transport transport,
+                       struct lt_h2_conn *h2, bool is_server, bool is_connecting,
                        uint64_t timeout_ns)
 {
     *conn = (struct lt_grpc_conn){
@@ -303,7 +309,8 @@ void lt_grpc_conn_init(struct lt_grpc_conn *conn, struct lt_loop *loop, const st
     lt_loop_io_set(loop, &conn->io, is_server ? EPOLLIN : EPOLLIN | EPOLLOUT);
 }
 
-void lt_grpc_conn_set_keepalive(struct lt_grpc_conn *conn, uint64_t interval_ns, uint64_t timeout_ns)
+void lt_grpc_conn_set_keepalive(struct lt_grpc_conn *conn, uint64_t interval_ns,
+                                uint64_t timeout_ns)
 {
     conn->keepalive_interval_ns = interval_ns;
     conn->keepalive_timeout_ns = timeout_ns;
@@ -316,7 +323,10 @@ void lt_grpc_inbox_init(struct lt_grpc_inbox *inbox, size_t message_bytes_max, s
 {
     *inbox = (struct lt_grpc_inbox){.on_message = on_message, .ctx = ctx};
     lt_grpc_reader_init(&inbox->reader, message_bytes_max);
-    /* the peer may keep to the window, and still have sent what was in flight when it shrank: twice is ample */
+    /*
+     * the peer may keep to the window, and still have sent what was in flight when it shrank: twice
+     * is ample
+     */
     lt_buf_init(&inbox->held, window_bytes * 2);
 }
 
@@ -326,7 +336,10 @@ void lt_grpc_inbox_fini(struct lt_grpc_inbox *inbox)
     lt_buf_fini(&inbox->held);
 }
 
-/* Hands out messages until the bytes, or the owner's will, are at an end. *bytes is moved past what was used. */
+/*
+ * Hands out messages until the bytes, or the owner's will, are at an end. *bytes is moved past what
+ * was used.
+ */
 static lt_rc take_messages(struct lt_grpc_inbox *inbox, lt_str *bytes)
 {
     while (!inbox->is_paused && !inbox->is_closed) {
@@ -366,8 +379,12 @@ lt_rc lt_grpc_inbox_run(struct lt_grpc_inbox *inbox, struct lt_h2_stream *h2)
 lt_grpc_code lt_grpc_inbox_code(lt_rc rc, const char **ret_text)
 {
     switch (rc) {
-    case LT_E_LIMIT: *ret_text = "a message is larger than the limit"; return LT_GRPC_RESOURCE_EXHAUSTED;
-    case LT_E_UNSUPPORTED: *ret_text = "compressed messages are not supported"; return LT_GRPC_UNIMPLEMENTED;
+    case LT_E_LIMIT:
+        *ret_text = "a message is larger than the limit";
+        return LT_GRPC_RESOURCE_EXHAUSTED;
+    case LT_E_UNSUPPORTED:
+        *ret_text = "compressed messages are not supported";
+        return LT_GRPC_UNIMPLEMENTED;
     default: *ret_text = "message framing is broken"; return LT_GRPC_INTERNAL;
     }
 }
@@ -383,7 +400,8 @@ struct lt_h2_field *lt_grpc_copy_fields(const struct lt_h2_fields *fields)
     char *at = (char *)(copy + fields->count);
     for (size_t i = 0; i < fields->count; i++) {
         lt_str name = fields->items[i].name, value = fields->items[i].value;
-        copy[i] = (struct lt_h2_field){{at, name.len}, {at + name.len, value.len}, fields->items[i].is_secret};
+        copy[i] = (struct lt_h2_field){
+            {at, name.len}, {at + name.len, value.len}, fields->items[i].is_secret};
         if (name.len > 0)
             memcpy(at, name.ptr, name.len);
         if (value.len > 0)

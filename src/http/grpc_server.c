@@ -1,6 +1,7 @@
 /*
  * http/grpc_server.c - listening, accepting, draining, and the end of a gRPC server.
- * Connections and calls: grpc_server_conn.c. Start at: lt_grpc_server_listen(), on_acceptable().
+ * Connections and calls: grpc_server_conn.c.
+ * Start at: lt_grpc_server_listen(), on_acceptable().
  */
 #include "http/grpc_server_priv.h"
 
@@ -10,7 +11,8 @@
 enum { ACCEPTS_A_TURN = 64 };
 static const uint64_t ACCEPT_PAUSE_NS = 100 * LT_NS_PER_MS;
 
-struct lt_grpc_server *lt_grpc_server_new(struct lt_loop *loop, const struct lt_grpc_server_opts *opts,
+struct lt_grpc_server *lt_grpc_server_new(struct lt_loop *loop,
+                                          const struct lt_grpc_server_opts *opts,
                                           const struct lt_grpc_method *methods, size_t count)
 {
     struct lt_grpc_server *server = lt_new(struct lt_grpc_server);
@@ -63,12 +65,13 @@ static void on_acceptable(struct lt_io *io, uint32_t events LT_UNUSED)
     }
 }
 
-lt_rc lt_grpc_server_listen_fd(struct lt_grpc_server *server, int fd, struct lt_tls_ctx *tls, uint32_t *ret_listener,
-                               struct lt_err *err)
+lt_rc lt_grpc_server_listen_fd(struct lt_grpc_server *server, int fd, struct lt_tls_ctx *tls,
+                               uint32_t *ret_listener, struct lt_err *err)
 {
     LT_ASSERT(!server->is_draining);
     if (server->listener_count == LT_GRPC_LISTENERS_MAX)
-        return lt_err_set(err, LT_E_LIMIT, "a gRPC server has at most %d listeners", LT_GRPC_LISTENERS_MAX);
+        return lt_err_set(err, LT_E_LIMIT, "a gRPC server has at most %d listeners",
+                          LT_GRPC_LISTENERS_MAX);
     struct lt_grpc_listener *listener = &server->listeners[server->listener_count];
     listener->server = server;
     listener->tls = tls != NULL ? lt_tls_ctx_ref(tls) : NULL;
@@ -83,8 +86,8 @@ lt_rc lt_grpc_server_listen_fd(struct lt_grpc_server *server, int fd, struct lt_
 }
 
 lt_rc lt_grpc_server_listen(struct lt_grpc_server *server, const struct lt_addr *addr,
-                            const struct lt_listen_opts *listen_opts, struct lt_tls_ctx *tls, uint32_t *ret_listener,
-                            struct lt_err *err)
+                            const struct lt_listen_opts *listen_opts, struct lt_tls_ctx *tls,
+                            uint32_t *ret_listener, struct lt_err *err)
 {
     int fd = -1;
     LT_TRY(lt_sock_listen(addr, listen_opts, &fd, err));
@@ -94,14 +97,16 @@ lt_rc lt_grpc_server_listen(struct lt_grpc_server *server, const struct lt_addr 
     return rc;
 }
 
-void lt_grpc_server_local(const struct lt_grpc_server *server, uint32_t listener, struct lt_addr *ret_addr)
+void lt_grpc_server_local(const struct lt_grpc_server *server, uint32_t listener,
+                          struct lt_addr *ret_addr)
 {
     LT_ASSERT(listener < server->listener_count);
     lt_rc rc = lt_sock_local(server->listeners[listener].io.fd, ret_addr);
     LT_ASSERT(rc == LT_OK);
 }
 
-void lt_grpc_server_set_tls(struct lt_grpc_server *server, uint32_t listener, struct lt_tls_ctx *tls)
+void lt_grpc_server_set_tls(struct lt_grpc_server *server, uint32_t listener,
+                            struct lt_tls_ctx *tls)
 {
     LT_ASSERT(listener < server->listener_count && tls != NULL);
     struct lt_tls_ctx *old = server->listeners[listener].tls;
@@ -133,7 +138,7 @@ void lt_grpc_server_drain(struct lt_grpc_server *server, uint64_t grace_ns)
     server->is_draining = true;
     close_listeners(server);
     struct lt_list *link = NULL, *next = NULL;
-    lt_list_each(&server->conns, link, next)
+    lt_list_each (&server->conns, link, next)
         lt_grpc_server_conn_drain(lt_grpc_server_conn_of(link), grace_ns);
 }
 
@@ -155,7 +160,8 @@ void lt_grpc_server_forget(struct lt_grpc_server *server)
         lt_loop_defer(server->loop, &server->done);
 }
 
-void lt_grpc_server_close(struct lt_grpc_server **server_ref, void (*on_closed)(void *ctx), void *ctx)
+void lt_grpc_server_close(struct lt_grpc_server **server_ref, void (*on_closed)(void *ctx),
+                          void *ctx)
 {
     struct lt_grpc_server *server = *server_ref;
     if (server == NULL)
@@ -168,7 +174,7 @@ void lt_grpc_server_close(struct lt_grpc_server **server_ref, void (*on_closed)(
     lt_task_init(&server->done, run_done);
     close_listeners(server);
     struct lt_list *link = NULL, *next = NULL;
-    lt_list_each(&server->conns, link, next)
+    lt_list_each (&server->conns, link, next)
         lt_grpc_server_conn_kill(lt_grpc_server_conn_of(link));
     if (lt_list_is_empty(&server->conns))
         lt_loop_defer(server->loop, &server->done);

@@ -1,7 +1,9 @@
 /*
  * http/grpc_server_conn.c - one connection of a gRPC server, and its calls.
- * A call is an HTTP/2 stream with a method's handler; what is wrong with a request is answered here, without a handler.
- * Trust: requests are a stranger's. Who the peer is was checked by TLS; what it may do, the handler judges.
+ * A call is an HTTP/2 stream with a method's handler; what is wrong with a request is answered
+ * here, without a handler.
+ * Trust: requests are a stranger's. Who the peer is was checked by TLS;
+ * what it may do, the handler judges.
  * Start at: on_headers(), lt_grpc_stream_finish().
  */
 #include "http/grpc_server_priv.h"
@@ -26,7 +28,7 @@ struct lt_grpc_server_conn {
     struct lt_timer life_timer;
     life life;
     uint64_t grace_ns;
-    bool has_peer;                 /* peer's TLS half is filled in */
+    bool has_peer; /* peer's TLS half is filled in */
 };
 
 struct lt_grpc_stream {
@@ -34,22 +36,23 @@ struct lt_grpc_stream {
     struct lt_h2_stream *h2;          /* borrowed: tells us before it goes */
     const struct lt_grpc_method *method;
     void *user;
-    struct lt_h2_field *fields;       /* owned */
+    struct lt_h2_field *fields; /* owned */
     size_t field_count;
     struct lt_grpc_inbox inbox;
     struct lt_timer deadline;
     struct lt_task resume;
-    lt_grpc_code own_code;            /* when not OK: what on_closed says, whatever h2 says */
-    bool has_headers;                 /* response headers are out */
+    lt_grpc_code own_code; /* when not OK: what on_closed says, whatever h2 says */
+    bool has_headers;      /* response headers are out */
     bool is_finished;
-    bool has_input_end;               /* the client's last byte came; on_half_close may wait for a pause */
+    bool has_input_end; /* the client's last byte came; on_half_close may wait for a pause */
     bool has_half_closed;
 };
 
 /* --- answers --- */
 
 static const struct lt_h2_field STATUS_200 = {{":status", 7}, {"200", 3}, false};
-static const struct lt_h2_field CONTENT_TYPE = {{"content-type", 12}, {"application/grpc", 16}, false};
+static const struct lt_h2_field CONTENT_TYPE = {
+    {"content-type", 12}, {"application/grpc", 16}, false};
 
 struct status_fields {
     struct lt_h2_field fields[5];
@@ -64,8 +67,12 @@ static void add_field(struct status_fields *status, struct lt_h2_field field)
     status->fields[status->count++] = field;
 }
 
-/* grpc-status and grpc-message, behind the response headers when those are not out yet ("trailers only"). */
-static void status_init(struct status_fields *status, bool with_headers, lt_grpc_code code, lt_str message)
+/*
+ * grpc-status and grpc-message, behind the response headers when those are not out yet ("trailers
+ * only").
+ */
+static void status_init(struct status_fields *status, bool with_headers, lt_grpc_code code,
+                        lt_str message)
 {
     *status = (struct status_fields){0};
     lt_buf_init(&status->text, STATUS_TEXT_MAX * 3);
@@ -74,13 +81,16 @@ static void status_init(struct status_fields *status, bool with_headers, lt_grpc
         add_field(status, CONTENT_TYPE);
     }
     int len = snprintf(status->number, sizeof(status->number), "%d", (int)code);
-    add_field(status, (struct lt_h2_field){LT_STR("grpc-status"), {status->number, (size_t)len}, false});
+    add_field(status,
+              (struct lt_h2_field){LT_STR("grpc-status"), {status->number, (size_t)len}, false});
     lt_rc rc = lt_grpc_message_encode(lt_str_slice(message, 0, STATUS_TEXT_MAX), &status->text);
     LT_ASSERT(rc == LT_OK);
     if (lt_buf_len(&status->text) > 0)
-        add_field(status, (struct lt_h2_field){LT_STR("grpc-message"), lt_buf_str(&status->text), false});
+        add_field(status,
+                  (struct lt_h2_field){LT_STR("grpc-message"), lt_buf_str(&status->text), false});
     if (code == LT_GRPC_UNIMPLEMENTED)
-        add_field(status, (struct lt_h2_field){LT_STR("grpc-accept-encoding"), LT_STR("identity"), false});
+        add_field(status,
+                  (struct lt_h2_field){LT_STR("grpc-accept-encoding"), LT_STR("identity"), false});
 }
 
 /* A stream that is lost already needs no answer. */
@@ -157,8 +167,8 @@ static void after_input(struct lt_grpc_stream *stream, lt_rc rc)
         finish_by_server(stream, code, text);
         return;
     }
-    if (!stream->has_input_end || stream->has_half_closed || stream->is_finished || stream->inbox.is_paused ||
-        !lt_grpc_inbox_is_empty(&stream->inbox))
+    if (!stream->has_input_end || stream->has_half_closed || stream->is_finished ||
+        stream->inbox.is_paused || !lt_grpc_inbox_is_empty(&stream->inbox))
         return;
     stream->has_half_closed = true;
     if (lt_grpc_reader_is_partial(&stream->inbox.reader))
@@ -197,8 +207,9 @@ static void learn_peer(struct lt_grpc_server_conn *conn)
         conn->peer.uri = lt_tls_peer_uri(&conn->base.transport);
 }
 
-static void open_call(struct lt_grpc_server_conn *conn, struct lt_h2_stream *h2, const struct lt_h2_fields *fields,
-                      const struct lt_grpc_method *method, uint64_t timeout_ns)
+static void open_call(struct lt_grpc_server_conn *conn, struct lt_h2_stream *h2,
+                      const struct lt_h2_fields *fields, const struct lt_grpc_method *method,
+                      uint64_t timeout_ns)
 {
     learn_peer(conn);
     struct lt_grpc_stream *stream = lt_new(struct lt_grpc_stream);
@@ -208,7 +219,8 @@ static void open_call(struct lt_grpc_server_conn *conn, struct lt_h2_stream *h2,
     stream->fields = lt_grpc_copy_fields(fields);
     stream->field_count = fields->count;
     lt_grpc_inbox_init(&stream->inbox,
-                       method->message_bytes_max != 0 ? method->message_bytes_max : MESSAGE_BYTES_DEFAULT,
+                       method->message_bytes_max != 0 ? method->message_bytes_max
+                                                      : MESSAGE_BYTES_DEFAULT,
                        conn->server->opts.stream_window_bytes, on_inbox_message, stream);
     lt_timer_init(&stream->deadline, on_deadline);
     lt_task_init(&stream->resume, run_resume);
@@ -223,7 +235,8 @@ static void open_call(struct lt_grpc_server_conn *conn, struct lt_h2_stream *h2,
 
 /* --- events of h2 --- */
 
-static void on_headers(struct lt_h2_stream *h2, const struct lt_h2_fields *fields, bool is_end LT_UNUSED)
+static void on_headers(struct lt_h2_stream *h2, const struct lt_h2_fields *fields,
+                       bool is_end LT_UNUSED)
 {
     struct lt_grpc_server_conn *conn = lt_h2_conn_user(lt_h2_stream_conn(h2));
     lt_str content_type = lt_grpc_find_field(fields->items, fields->count, LT_STR("content-type"));
@@ -232,7 +245,8 @@ static void on_headers(struct lt_h2_stream *h2, const struct lt_h2_fields *field
     uint64_t timeout_ns = 0;
     if (fields->is_over_limit) {
         refuse_http(h2, LT_STR("431"));
-    } else if (!lt_str_eqz(lt_grpc_find_field(fields->items, fields->count, LT_STR(":method")), "POST")) {
+    } else if (!lt_str_eqz(lt_grpc_find_field(fields->items, fields->count, LT_STR(":method")),
+                           "POST")) {
         refuse_http(h2, LT_STR("405"));
     } else if (!lt_grpc_is_content_type(content_type)) {
         refuse_http(h2, LT_STR("415"));
@@ -337,7 +351,8 @@ static const struct lt_grpc_conn_ops CONN_OPS = {.on_gone = on_gone};
 /* Young, then told that the end is near, then at its end, then cut. */
 static void on_life(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
 {
-    struct lt_grpc_server_conn *conn = LT_CONTAINER_OF(timer, struct lt_grpc_server_conn, life_timer);
+    struct lt_grpc_server_conn *conn = LT_CONTAINER_OF(timer, struct lt_grpc_server_conn,
+                                                       life_timer);
     struct lt_loop *loop = conn->base.loop;
     switch (conn->life) {
     case LIFE_YOUNG: lt_grpc_server_conn_drain(conn, conn->server->opts.age_grace_ns); return;
@@ -392,7 +407,8 @@ static uint64_t spread(struct lt_grpc_server *server, uint64_t age_ns)
     return age_ns / 10 * 9 + lt_prng_next(&server->prng) % (age_ns / 5 + 1);
 }
 
-void lt_grpc_server_conn_open(struct lt_grpc_server *server, int fd, const struct lt_addr *peer, uint32_t listener)
+void lt_grpc_server_conn_open(struct lt_grpc_server *server, int fd, const struct lt_addr *peer,
+                              uint32_t listener)
 {
     struct lt_grpc_server_conn *conn = lt_new(struct lt_grpc_server_conn);
     struct lt_tls_ctx *tls = server->listeners[listener].tls;
@@ -409,7 +425,8 @@ void lt_grpc_server_conn_open(struct lt_grpc_server *server, int fd, const struc
         lt_transport_init_raw(&transport, fd);
     lt_grpc_conn_init(&conn->base, server->loop, &CONN_OPS, transport, make_h2(conn), true, false,
                       server->opts.handshake_timeout_ns);
-    lt_grpc_conn_set_keepalive(&conn->base, server->opts.keepalive_interval_ns, server->opts.keepalive_timeout_ns);
+    lt_grpc_conn_set_keepalive(&conn->base, server->opts.keepalive_interval_ns,
+                               server->opts.keepalive_timeout_ns);
     lt_timer_init(&conn->life_timer, on_life);
     if (server->opts.age_max_ns != 0)
         lt_loop_timer_set(server->loop, &conn->life_timer, spread(server, server->opts.age_max_ns));

@@ -1,6 +1,7 @@
 /*
  * http/grpc_server_priv.h - what the two files of the gRPC server share.
- *   grpc_server.c        listening, accepting, draining, the end      grpc_server_conn.c   one connection and its calls
+ *   grpc_server.c       listening, accepting, draining, the end
+ *   grpc_server_conn.c  one connection and its calls
  */
 #ifndef LT_HTTP_GRPC_SERVER_PRIV_H
 #define LT_HTTP_GRPC_SERVER_PRIV_H
@@ -35,7 +36,8 @@ struct lt_grpc_server {
 };
 
 /* Takes the descriptor. */
-void lt_grpc_server_conn_open(struct lt_grpc_server *server, int fd, const struct lt_addr *peer, uint32_t listener);
+void lt_grpc_server_conn_open(struct lt_grpc_server *server, int fd, const struct lt_addr *peer,
+                              uint32_t listener);
 /* GOAWAY now; cut after grace_ns. */
 struct lt_grpc_server_conn;
 void lt_grpc_server_conn_drain(struct lt_grpc_server_conn *conn, uint64_t grace_ns);

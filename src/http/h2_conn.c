@@ -1,16 +1,17 @@
 /*
  * http/h2_conn.c - birth, feeding, draining and death of a connection.
- * What comes in: h2_recv.c. What goes out: h2_send.c. Start at: lt_h2_conn_new(), lt_h2_conn_feed().
+ * What comes in: h2_recv.c. What goes out: h2_send.c.
+ * Start at: lt_h2_conn_new(), lt_h2_conn_feed().
  */
 #include "http/h2_priv.h"
 
 #include <stdlib.h>
 
 enum {
-    CONTINUATIONS_MAX = 8,  /* behind one HEADERS (CVE-2024-28182) */
-    SETTINGS_MAX = 32,      /* entries in one SETTINGS frame */
+    CONTINUATIONS_MAX = 8, /* behind one HEADERS (CVE-2024-28182) */
+    SETTINGS_MAX = 32,     /* entries in one SETTINGS frame */
     OUTBOUND_ACKS_MAX = 1000,
-    STREAMS_BEFORE_SETTINGS = 100, /* what RFC 9113 section 6.5.2 recommends as the least a peer should allow */
+    STREAMS_BEFORE_SETTINGS = 100, /* the least a peer should allow: RFC 9113 section 6.5.2 */
     FRAME_BYTES_LARGEST = 1 << 24,
 };
 
@@ -57,8 +58,9 @@ static void make_session(struct lt_h2_conn *conn)
     lt_h2_recv_callbacks(callbacks);
     lt_h2_send_callbacks(callbacks);
     nghttp2_option *option = make_options(&conn->opts);
-    rc = conn->opts.is_server ? nghttp2_session_server_new2(&conn->session, callbacks, conn, option)
-                              : nghttp2_session_client_new2(&conn->session, callbacks, conn, option);
+    rc = conn->opts.is_server
+             ? nghttp2_session_server_new2(&conn->session, callbacks, conn, option)
+             : nghttp2_session_client_new2(&conn->session, callbacks, conn, option);
     LT_ASSERT(rc == 0);
     nghttp2_option_del(option);
     nghttp2_session_callbacks_del(callbacks);
@@ -75,8 +77,8 @@ static void submit_settings(struct lt_h2_conn *conn)
     };
     size_t count = 4;
     if (opts->is_server)
-        entries[count++] =
-            (nghttp2_settings_entry){NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, opts->concurrent_streams_max};
+        entries[count++] = (nghttp2_settings_entry){NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS,
+                                                    opts->concurrent_streams_max};
     else
         entries[count++] = (nghttp2_settings_entry){NGHTTP2_SETTINGS_ENABLE_PUSH, 0};
     if (opts->is_server && opts->allow_connect_protocol)
@@ -88,7 +90,8 @@ static void submit_settings(struct lt_h2_conn *conn)
     LT_ASSERT(rc == 0);
 }
 
-struct lt_h2_conn *lt_h2_conn_new(const struct lt_h2_opts *opts, const struct lt_h2_events *events, void *user)
+struct lt_h2_conn *lt_h2_conn_new(const struct lt_h2_opts *opts, const struct lt_h2_events *events,
+                                  void *user)
 {
     LT_ASSERT(events->on_headers != NULL && events->on_closed != NULL);
     LT_ASSERT(opts->stream_window_bytes <= INT32_MAX && opts->conn_window_bytes <= INT32_MAX);

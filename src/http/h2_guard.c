@@ -1,6 +1,6 @@
 /*
- * http/h2_guard.c - limits that nghttp2 leaves to us: how fast a peer may reset streams and send frames that carry
- * nothing, and that stream identifiers only go up.
+ * http/h2_guard.c - limits that nghttp2 leaves to us: how fast a peer may reset streams and send
+ * frames that carry nothing, and that stream identifiers only go up.
  */
 #include "http/h2_priv.h"
 

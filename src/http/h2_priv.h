@@ -1,7 +1,9 @@
 /*
  * http/h2_priv.h - what the files of http/h2 share: connection, stream, guard.
- *   h2_conn.c   birth, feeding, draining, death        h2_recv.c   what comes in: nghttp2's callbacks to our events
- *   h2_send.c   stream actions and what goes out       h2_guard.c  rates and the order of stream identifiers
+ *   h2_conn.c   birth, feeding, draining, death
+ *   h2_recv.c   what comes in: nghttp2's callbacks become our events
+ *   h2_send.c   stream actions, and what goes out
+ *   h2_guard.c  rates, and the order of stream identifiers
  */
 #ifndef LT_HTTP_H2_PRIV_H
 #define LT_HTTP_H2_PRIV_H
@@ -23,10 +25,13 @@ enum { LT_H2_GAPS = 8 };
 struct lt_h2_guard {
     struct lt_h2_bucket resets;
     struct lt_h2_bucket control;
-    int64_t id_max;         /* highest stream identifier that the peer used; -1: none */
-    /* identifiers that were jumped over, newest last: using one is an error (RFC 9113 section 5.1.1) */
+    int64_t id_max; /* highest stream identifier that the peer used; -1: none */
+    /*
+     * identifiers that were jumped over, newest last: using one is an error (RFC 9113 section
+     * 5.1.1)
+     */
     struct {
-        int64_t from, to;   /* inclusive */
+        int64_t from, to; /* inclusive */
     } gaps[LT_H2_GAPS];
     uint32_t gap_count;
 };
@@ -37,16 +42,16 @@ LT_MUST bool lt_h2_bucket_take(struct lt_h2_bucket *bucket, uint64_t now_ns);
 /* Gives tokens back, never above the burst. */
 void lt_h2_bucket_give(struct lt_h2_bucket *bucket, uint32_t tokens);
 /* At each frame's header. LT_H2_FAIL_NONE: go on. */
-LT_MUST lt_h2_fail lt_h2_guard_frame(struct lt_h2_guard *guard, const nghttp2_frame_hd *hd, bool is_server,
-                                     uint64_t now_ns);
+LT_MUST lt_h2_fail lt_h2_guard_frame(struct lt_h2_guard *guard, const nghttp2_frame_hd *hd,
+                                     bool is_server, uint64_t now_ns);
 
 struct lt_h2_stream {
-    struct lt_h2_conn *conn;   /* borrowed: the connection outlives its streams */
+    struct lt_h2_conn *conn; /* borrowed: the connection outlives its streams */
     void *user;
-    struct lt_list link;       /* in conn->streams */
-    struct lt_list writable;   /* in conn->writable while on_writable is due */
-    struct lt_rope queue;      /* owned; body to be sent */
-    nghttp2_nv *trailers;      /* owned, one block with its bytes; sent behind the queue */
+    struct lt_list link;     /* in conn->streams */
+    struct lt_list writable; /* in conn->writable while on_writable is due */
+    struct lt_rope queue;    /* owned; body to be sent */
+    nghttp2_nv *trailers;    /* owned, one block with its bytes; sent behind the queue */
     size_t trailer_count;
     size_t unconsumed;
     uint32_t id;
@@ -66,33 +71,36 @@ struct lt_h2_block {
     nghttp2_rcbuf **rcbufs;     /* owned array of counted buffers, two a field */
     size_t count;
     size_t cap;
-    size_t bytes;               /* as RFC 9113 section 6.5.2 counts */
+    size_t bytes; /* as RFC 9113 section 6.5.2 counts */
     bool is_over_limit;
 };
 
 struct lt_h2_conn {
-    nghttp2_session *session;        /* owned */
+    nghttp2_session *session; /* owned */
     const struct lt_h2_events *events;
     void *user;
     struct lt_h2_opts opts;
     struct lt_h2_stats stats;
     struct lt_h2_guard guard;
     struct lt_h2_block block;
-    struct lt_rope out;              /* owned; frames on their way to the socket */
+    struct lt_rope out; /* owned; frames on their way to the socket */
     struct lt_list streams;
     struct lt_list writable;
     size_t stream_count;
-    uint64_t now_ns;                 /* of the last feed */
-    uint32_t goaway_last_id;         /* the peer's, when has_peer_goaway */
-    uint32_t own_goaway_last_id;     /* ours, when has_sent_goaway */
-    lt_rc failed;                    /* LT_OK, or what feed says from now on */
+    uint64_t now_ns;             /* of the last feed */
+    uint32_t goaway_last_id;     /* the peer's, when has_peer_goaway */
+    uint32_t own_goaway_last_id; /* ours, when has_sent_goaway */
+    lt_rc failed;                /* LT_OK, or what feed says from now on */
     bool has_peer_settings : 1;
     bool has_peer_goaway : 1;
     bool has_sent_goaway : 1;
-    bool is_inside : 1;              /* an event, or nghttp2, is on the stack */
+    bool is_inside : 1; /* an event, or nghttp2, is on the stack */
 };
 
-/* Ends the connection because of the peer: a GOAWAY is queued, feed says rc from now on. The first cause stays. */
+/*
+ * Ends the connection because of the peer: a GOAWAY is queued, feed says rc from now on. The first
+ * cause stays.
+ */
 void lt_h2_conn_fail(struct lt_h2_conn *conn, lt_h2_fail fail, lt_rc rc, uint32_t code);
 
 /* h2_recv.c */

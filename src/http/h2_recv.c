@@ -1,6 +1,8 @@
 /*
- * http/h2_recv.c - what comes in: nghttp2's callbacks become events of ours, after the guard has looked.
- * Trust: everything here was made by a stranger, and checked by nghttp2 only as far as RFC 9113 section 8 says.
+ * http/h2_recv.c - what comes in: nghttp2's callbacks become events of ours, after the guard has
+ * looked.
+ * Trust: everything here was made by a stranger, and checked by nghttp2 only as far as RFC
+ * 9113 section 8 says.
  * Start at: on_begin_frame(), on_frame().
  */
 #include "http/h2_priv.h"
@@ -9,7 +11,10 @@
 
 enum {
     FIELD_OVERHEAD = 32, /* RFC 9113 section 6.5.2 */
-    /* a list this many times over its limit is not even counted to its end: 145 KB can be made to say 600 MB */
+    /*
+     * a list this many times over its limit is not even counted to its end: 145 KB can be made to
+     * say 600 MB
+     */
     OVER_LIMIT_FACTOR = 4,
 };
 
@@ -38,7 +43,8 @@ static lt_str rcbuf_str(nghttp2_rcbuf *rcbuf)
     return lt_str_make(vec.base, vec.len);
 }
 
-static void block_add(struct lt_h2_block *block, nghttp2_rcbuf *name, nghttp2_rcbuf *value, bool is_secret)
+static void block_add(struct lt_h2_block *block, nghttp2_rcbuf *name, nghttp2_rcbuf *value,
+                      bool is_secret)
 {
     if (block->count == block->cap) {
         block->cap = block->cap == 0 ? 32 : block->cap * 2;
@@ -49,8 +55,8 @@ static void block_add(struct lt_h2_block *block, nghttp2_rcbuf *name, nghttp2_rc
     nghttp2_rcbuf_incref(value);
     block->rcbufs[block->count * 2] = name;
     block->rcbufs[block->count * 2 + 1] = value;
-    block->fields[block->count++] =
-        (struct lt_h2_field){rcbuf_str(name), rcbuf_str(value), is_secret};
+    block->fields[block->count++] = (struct lt_h2_field){rcbuf_str(name), rcbuf_str(value),
+                                                         is_secret};
 }
 
 static int on_header(nghttp2_session *session LT_UNUSED, const nghttp2_frame *frame LT_UNUSED,
@@ -91,8 +97,8 @@ static bool is_trailers(const struct lt_h2_conn *conn, const nghttp2_frame *fram
            (conn->block.count == 0 || !lt_str_eq(conn->block.fields[0].name, LT_STR(":status")));
 }
 
-static void report_block(struct lt_h2_conn *conn, const nghttp2_frame *frame, struct lt_h2_stream *stream,
-                         bool is_end)
+static void report_block(struct lt_h2_conn *conn, const nghttp2_frame *frame,
+                         struct lt_h2_stream *stream, bool is_end)
 {
     struct lt_h2_fields fields = {conn->block.fields, conn->block.count, conn->block.is_over_limit};
     if (fields.is_over_limit)
@@ -111,7 +117,8 @@ static void report_block(struct lt_h2_conn *conn, const nghttp2_frame *frame, st
 
 /* --- frames --- */
 
-static int on_begin_frame(nghttp2_session *session LT_UNUSED, const nghttp2_frame_hd *hd, void *user)
+static int on_begin_frame(nghttp2_session *session LT_UNUSED, const nghttp2_frame_hd *hd,
+                          void *user)
 {
     struct lt_h2_conn *conn = user;
     lt_h2_fail fail = lt_h2_guard_frame(&conn->guard, hd, conn->opts.is_server, conn->now_ns);
@@ -126,8 +133,8 @@ static int on_begin_frame(nghttp2_session *session LT_UNUSED, const nghttp2_fram
 
 static void on_stream_frame(struct lt_h2_conn *conn, const nghttp2_frame *frame)
 {
-    struct lt_h2_stream *stream =
-        nghttp2_session_get_stream_user_data(conn->session, frame->hd.stream_id);
+    struct lt_h2_stream *stream = nghttp2_session_get_stream_user_data(conn->session,
+                                                                       frame->hd.stream_id);
     if (stream == NULL)
         return;
     bool is_end = (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
@@ -192,14 +199,15 @@ static int on_data_chunk(nghttp2_session *session, uint8_t flags LT_UNUSED, int3
     return 0;
 }
 
-static lt_h2_end end_of(const struct lt_h2_conn *conn, const struct lt_h2_stream *stream, uint32_t code,
-                        bool is_half_open)
+static lt_h2_end end_of(const struct lt_h2_conn *conn, const struct lt_h2_stream *stream,
+                        uint32_t code, bool is_half_open)
 {
     if (!conn->opts.is_server && conn->has_peer_goaway && stream->id > conn->goaway_last_id)
         return LT_H2_END_UNPROCESSED;
     if (stream->closes_after_end && stream->is_reset && code == LT_H2_NO_ERROR)
         return LT_H2_END_CLEAN;
-    bool is_cut_off = conn->opts.is_server && conn->has_sent_goaway && stream->id > conn->own_goaway_last_id;
+    bool is_cut_off = conn->opts.is_server && conn->has_sent_goaway &&
+                      stream->id > conn->own_goaway_last_id;
     if (stream->is_reset || stream->is_reset_by_rule || is_cut_off)
         return LT_H2_END_RESET_LOCAL;
     return code == LT_H2_NO_ERROR && !is_half_open ? LT_H2_END_CLEAN : LT_H2_END_RESET_PEER;

@@ -1,6 +1,6 @@
 /*
- * http/h2_send.c - stream actions, and what goes out. Body bytes stay where they are: a frame's nine bytes are copied into the
- * outgoing rope, the payload is moved there by reference.
+ * http/h2_send.c - stream actions, and what goes out. Body bytes stay where they are: a frame's
+ * nine bytes are copied into the outgoing rope, the payload is moved there by reference.
  * Who sends next: nghttp2 (equal shares). How much goes ahead of the socket: LT_H2_OUT_BYTES.
  * Start at: lt_h2_stream_open(), lt_h2_conn_fill().
  */
@@ -11,7 +11,8 @@
 enum {
     FRAME_HEAD_BYTES = 9,
     NVS_ON_STACK = 64,
-    CONTROL_PER_DATA = 4, /* frames without content that each DATA frame of ours excuses: WINDOW_UPDATE above all */
+    /* frames without content that each DATA frame of ours excuses: WINDOW_UPDATE above all */
+    CONTROL_PER_DATA = 4,
 };
 
 /* --- streams --- */
@@ -117,8 +118,9 @@ static nghttp2_nv *copy_fields(const struct lt_h2_field *fields, size_t count)
 
 /* --- the body: nghttp2 asks, we say how much, then we write it --- */
 
-static ssize_t on_read(nghttp2_session *session, int32_t stream_id, uint8_t *buf LT_UNUSED, size_t room,
-                       uint32_t *data_flags, nghttp2_data_source *source LT_UNUSED, void *user LT_UNUSED)
+static ssize_t on_read(nghttp2_session *session, int32_t stream_id, uint8_t *buf LT_UNUSED,
+                       size_t room, uint32_t *data_flags, nghttp2_data_source *source LT_UNUSED,
+                       void *user LT_UNUSED)
 {
     struct lt_h2_stream *stream = nghttp2_session_get_stream_user_data(session, stream_id);
     size_t queued = lt_rope_len(&stream->queue);
@@ -141,11 +143,12 @@ static ssize_t on_read(nghttp2_session *session, int32_t stream_id, uint8_t *buf
 
 static const nghttp2_data_provider BODY = {.read_callback = on_read};
 
-static int on_send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *head, size_t len,
-                        nghttp2_data_source *source LT_UNUSED, void *user)
+static int on_send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *head,
+                        size_t len, nghttp2_data_source *source LT_UNUSED, void *user)
 {
     struct lt_h2_conn *conn = user;
-    struct lt_h2_stream *stream = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
+    struct lt_h2_stream *stream = nghttp2_session_get_stream_user_data(session,
+                                                                       frame->hd.stream_id);
     if (lt_rope_len(&conn->out) >= LT_H2_OUT_BYTES)
         return NGHTTP2_ERR_WOULDBLOCK;
     LT_ASSERT(stream != NULL && frame->data.padlen == 0);
@@ -160,8 +163,12 @@ static int on_send_data(nghttp2_session *session, nghttp2_frame *frame, const ui
     return 0;
 }
 
-/* A reset that nghttp2 sends by itself answers a broken rule: it costs the peer as much as one of its own. */
-static void on_reset_sent(struct lt_h2_conn *conn, const nghttp2_frame *frame, struct lt_h2_stream *stream)
+/*
+ * A reset that nghttp2 sends by itself answers a broken rule: it costs the peer as much as one of
+ * its own.
+ */
+static void on_reset_sent(struct lt_h2_conn *conn, const nghttp2_frame *frame,
+                          struct lt_h2_stream *stream)
 {
     conn->stats.resets_sent++;
     if (stream != NULL && stream->is_reset)
@@ -177,14 +184,16 @@ static void on_reset_sent(struct lt_h2_conn *conn, const nghttp2_frame *frame, s
 static void on_end_sent(struct lt_h2_stream *stream)
 {
     struct lt_h2_conn *conn = stream->conn;
-    if (stream->closes_after_end && nghttp2_session_get_stream_remote_close(conn->session, (int32_t)stream->id) == 0)
+    if (stream->closes_after_end &&
+        nghttp2_session_get_stream_remote_close(conn->session, (int32_t)stream->id) == 0)
         lt_h2_stream_reset(stream, LT_H2_NO_ERROR);
 }
 
 static int on_frame_sent(nghttp2_session *session, const nghttp2_frame *frame, void *user)
 {
     struct lt_h2_conn *conn = user;
-    struct lt_h2_stream *stream = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
+    struct lt_h2_stream *stream = nghttp2_session_get_stream_user_data(session,
+                                                                       frame->hd.stream_id);
     switch (frame->hd.type) {
     case NGHTTP2_GOAWAY:
         if (frame->goaway.error_code != LT_H2_NO_ERROR && conn->stats.fail == LT_H2_FAIL_NONE)
@@ -234,8 +243,8 @@ void lt_h2_conn_fill(struct lt_h2_conn *conn)
 
 /* --- actions --- */
 
-lt_rc lt_h2_stream_open(struct lt_h2_conn *conn, const struct lt_h2_field *fields, size_t count, bool is_end,
-                        void *user, struct lt_h2_stream **ret_stream)
+lt_rc lt_h2_stream_open(struct lt_h2_conn *conn, const struct lt_h2_field *fields, size_t count,
+                        bool is_end, void *user, struct lt_h2_stream **ret_stream)
 {
     LT_ASSERT(!conn->opts.is_server);
     if (conn->failed != LT_OK || lt_h2_conn_is_going_away(conn) ||
@@ -246,7 +255,8 @@ lt_rc lt_h2_stream_open(struct lt_h2_conn *conn, const struct lt_h2_field *field
     struct lt_h2_stream *stream = lt_h2_stream_new(conn, user);
     struct nvs nvs;
     nvs_init(&nvs, fields, count);
-    int32_t id = nghttp2_submit_request(conn->session, NULL, nvs.items, nvs.count, is_end ? NULL : &BODY, stream);
+    int32_t id = nghttp2_submit_request(conn->session, NULL, nvs.items, nvs.count,
+                                        is_end ? NULL : &BODY, stream);
     nvs_fini(&nvs);
     if (id < 0) {
         lt_h2_stream_finish(stream, LT_H2_END_CONN, 0);
@@ -267,8 +277,8 @@ static bool is_interim(const struct lt_h2_field *fields, size_t count)
            fields[0].value.ptr[0] == '1';
 }
 
-lt_rc lt_h2_stream_respond(struct lt_h2_stream *stream, const struct lt_h2_field *fields, size_t count,
-                           bool is_end)
+lt_rc lt_h2_stream_respond(struct lt_h2_stream *stream, const struct lt_h2_field *fields,
+                           size_t count, bool is_end)
 {
     struct lt_h2_conn *conn = stream->conn;
     LT_ASSERT(conn->opts.is_server && !stream->has_sent_headers);
@@ -278,8 +288,8 @@ lt_rc lt_h2_stream_respond(struct lt_h2_stream *stream, const struct lt_h2_field
     nvs_init(&nvs, fields, count);
     int rc = 0;
     if (is_interim(fields, count)) {
-        rc = nghttp2_submit_headers(conn->session, NGHTTP2_FLAG_NONE, (int32_t)stream->id, NULL, nvs.items,
-                                    nvs.count, NULL);
+        rc = nghttp2_submit_headers(conn->session, NGHTTP2_FLAG_NONE, (int32_t)stream->id, NULL,
+                                    nvs.items, nvs.count, NULL);
     } else {
         rc = nghttp2_submit_response(conn->session, (int32_t)stream->id, nvs.items, nvs.count,
                                      is_end ? NULL : &BODY);
@@ -338,7 +348,8 @@ lt_rc lt_h2_stream_send_rope(struct lt_h2_stream *stream, struct lt_rope *rope)
     return LT_OK;
 }
 
-lt_rc lt_h2_stream_end(struct lt_h2_stream *stream, const struct lt_h2_field *trailers, size_t count)
+lt_rc lt_h2_stream_end(struct lt_h2_stream *stream, const struct lt_h2_field *trailers,
+                       size_t count)
 {
     if (!may_send(stream))
         return LT_E_CLOSED;

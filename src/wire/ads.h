@@ -1,12 +1,13 @@
 /*
  * wire/ads.h - the delta form of ADS (aggregated discovery) as two state machines without I/O:
- *   lt_ads_client   what a proxy asks for, holds, and has acknowledged; survives the streams it runs on
- *   lt_ads_session  what one stream of one proxy asked for, was sent, and has acknowledged; dies with the stream
- * Messages are bytes both ways (envoy.service.discovery.v3.DeltaDiscoveryRequest and ...Response). Neither knows what a
- * resource means, when to send one, or in what order: that is the owner's.
- * State of the world has the same two shapes with other messages; what is here doesn't depend on delta except in
- * ads_client.c and ads_session.c, and type URLs and names are plain strings.
- * Facts: xDS protocol documentation (docs of Envoy, "xDS REST and gRPC protocol"), and what real Envoy and istiod do.
+ *   lt_ads_client   what a proxy asks for, holds, and has acknowledged; outlives its streams
+ *   lt_ads_session  what one stream of one proxy asked for, was sent, and has acknowledged
+ * Messages are bytes both ways (envoy.service.discovery.v3.DeltaDiscoveryRequest and ...Response).
+ * Neither knows what a resource means, when to send one, or in what order: that is the owner's.
+ * State of the world has the same two shapes with other messages; what is here doesn't depend on
+ * delta except in ads_client.c and ads_session.c, and type URLs and names are plain strings.
+ * Facts: xDS protocol documentation (docs of Envoy, "xDS REST and gRPC protocol"), and what real
+ * Envoy and istiod do.
  * Trust: all messages are a stranger's.
  * Start at: lt_ads_client_new(), lt_ads_session_new().
  */
@@ -24,18 +25,17 @@
 #define LT_ADS_ENDPOINT "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
 #define LT_ADS_LISTENER "type.googleapis.com/envoy.config.listener.v3.Listener"
 #define LT_ADS_ROUTE "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
-#define LT_ADS_SECRET \
-    "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
+#define LT_ADS_SECRET "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
 #define LT_ADS_EXTENSION "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
 #define LT_ADS_NAME_TABLE "type.googleapis.com/istio.networking.nds.v1.NameTable"
 
 enum {
-    LT_ADS_TYPES_MAX = 32,            /* of one client or session */
-    LT_ADS_NAME_BYTES_MAX = 4096,     /* of a resource name or type URL */
+    LT_ADS_TYPES_MAX = 32,        /* of one client or session */
+    LT_ADS_NAME_BYTES_MAX = 4096, /* of a resource name or type URL */
     LT_ADS_VERSION_BYTES_MAX = 1024,
-    LT_ADS_NONCE_BYTES_MAX = 256,     /* istiod: a time, a counter and a UUID */
-    LT_ADS_ERROR_BYTES_MAX = 16384,   /* of a NACK's text; the rest is cut. Envoy lists every bad resource */
-    LT_ADS_NACK_CODE = 13,            /* INTERNAL, as Envoy sends */
+    LT_ADS_NONCE_BYTES_MAX = 256,   /* istiod: a time, a counter and a UUID */
+    LT_ADS_ERROR_BYTES_MAX = 16384, /* of a NACK's text, then cut: Envoy lists all bad resources */
+    LT_ADS_NACK_CODE = 13,          /* INTERNAL, as Envoy sends */
 };
 
 /* --- the client --- */
@@ -55,35 +55,47 @@ void lt_ads_client_free(struct lt_ads_client **client);
 void lt_ads_client_set_node(struct lt_ads_client *client, lt_str node);
 
 /*
- * Starts a type; its first request goes out with the next lt_ads_client_next, and again at the begin of each stream, in
- * the order of starting. is_wildcard: everything the server has (CDS, LDS, NDS), asked for in the legacy way, by an
- * empty list, as Envoy does; otherwise nothing is asked until there is a name. Starting a type again returns its
- * watch. NULL: more than LT_ADS_TYPES_MAX.
+ * Starts a type; its first request goes out with the next lt_ads_client_next, and again at the
+ * begin of each stream, in the order of starting. is_wildcard: everything the server has (CDS, LDS,
+ * NDS), asked for in the legacy way, by an empty list, as Envoy does; otherwise nothing is asked
+ * until there is a name. Starting a type again returns its watch. NULL: more than LT_ADS_TYPES_MAX.
  */
-struct lt_ads_watch *lt_ads_client_watch(struct lt_ads_client *client, lt_str type_url, bool is_wildcard);
+struct lt_ads_watch *lt_ads_client_watch(struct lt_ads_client *client, lt_str type_url,
+                                         bool is_wildcard);
 struct lt_ads_watch *lt_ads_client_find(const struct lt_ads_client *client, lt_str type_url);
 lt_str lt_ads_watch_type(const struct lt_ads_watch *watch);
 /*
- * Names are gathered until the next lt_ads_client_next: one request for all. Subscribing what is subscribed does nothing,
- * nor does unsubscribing what isn't. LT_E_LIMIT: names_max or LT_ADS_NAME_BYTES_MAX.
+ * Names are gathered until the next lt_ads_client_next: one request for all. Subscribing what is
+ * subscribed does nothing, nor does unsubscribing what isn't. LT_E_LIMIT: names_max or
+ * LT_ADS_NAME_BYTES_MAX.
  */
 LT_MUST lt_rc lt_ads_watch_subscribe(struct lt_ads_watch *watch, lt_str name);
 void lt_ads_watch_unsubscribe(struct lt_ads_watch *watch, lt_str name);
 /* Asks again for a subscribed name although it was answered (subscribes it otherwise). */
 LT_MUST lt_rc lt_ads_watch_refresh(struct lt_ads_watch *watch, lt_str name);
 bool lt_ads_watch_is_subscribed(const struct lt_ads_watch *watch, lt_str name);
-/* Known at start (from disk): reported in initial_resource_versions, so that the server need not send it. */
+/*
+ * Known at start (from disk): reported in initial_resource_versions, so that the server need not
+ * send it.
+ */
 LT_MUST lt_rc lt_ads_watch_preload(struct lt_ads_watch *watch, lt_str name, lt_str version);
 /*
- * No request of this type until resume: for a first request (of a stream) that has to wait. ACKs need no pause: they wait
- * for the owner's word anyway.
+ * No request of this type until resume: for a first request (of a stream) that has to wait. ACKs
+ * need no pause: they wait for the owner's word anyway.
  */
 void lt_ads_watch_pause(struct lt_ads_watch *watch);
 void lt_ads_watch_resume(struct lt_ads_watch *watch);
-/* The version we hold, acknowledged: LT_E_NOT_FOUND when there is none. Borrowed until the next change. */
-LT_MUST lt_rc lt_ads_watch_version(const struct lt_ads_watch *watch, lt_str name, lt_str *ret_version);
+/*
+ * The version we hold, acknowledged: LT_E_NOT_FOUND when there is none. Borrowed until the next
+ * change.
+ */
+LT_MUST lt_rc lt_ads_watch_version(const struct lt_ads_watch *watch, lt_str name,
+                                   lt_str *ret_version);
 
-/* A stream begins: nonces are forgotten, unanswered responses too, every started type is asked for anew. */
+/*
+ * A stream begins: nonces are forgotten, unanswered responses too, every started type is asked for
+ * anew.
+ */
 void lt_ads_client_open(struct lt_ads_client *client);
 /* It ended. lt_ads_client_next says LT_AGAIN until the next one. */
 void lt_ads_client_close(struct lt_ads_client *client);
@@ -93,42 +105,46 @@ LT_MUST lt_rc lt_ads_client_next(struct lt_ads_client *client, struct lt_buf *ou
 struct lt_ads_resource_view {
     lt_str name;
     lt_str version;
-    lt_str type_url;     /* of the Any inside; may be empty (then value is, too) */
-    lt_str value;        /* message bytes */
-    uint64_t ttl_ns;     /* 0: none */
+    lt_str type_url; /* of the Any inside; may be empty (then value is, too) */
+    lt_str value;    /* message bytes */
+    uint64_t ttl_ns; /* 0: none */
 };
 
-/* One response. All slices borrow from the message, the arrays from the client until its next feed. */
+/*
+ * One response. All slices borrow from the message, the arrays from the client until its next feed.
+ */
 struct lt_ads_update {
     struct lt_ads_watch *watch;
-    uint64_t ticket;          /* for lt_ads_client_ack and _nack */
+    uint64_t ticket; /* for lt_ads_client_ack and _nack */
     lt_str system_version;
     lt_str nonce;
-    lt_str control_plane;     /* its identifier, or empty */
+    lt_str control_plane;                         /* its identifier, or empty */
     const struct lt_ads_resource_view *resources; /* of what was asked for; others are left out */
     size_t resource_count;
     const lt_str *removed;
     size_t removed_count;
-    size_t unasked_count;     /* resources that were left out */
+    size_t unasked_count; /* resources that were left out */
 };
 
 /*
- * Takes a DeltaDiscoveryResponse. LT_OK: the owner applies it and answers, now or later (a warming cluster), by ack or
- * nack. LT_E_NOT_FOUND: a type that wasn't started: dropped. LT_E_EXISTS: a name came twice: refused by itself (NACK
- * queued), nothing is to be applied. LT_E_BAD, LT_E_LIMIT: end the stream.
+ * Takes a DeltaDiscoveryResponse. LT_OK: the owner applies it and answers, now or later (a warming
+ * cluster), by ack or nack. LT_E_NOT_FOUND: a type that wasn't started: dropped. LT_E_EXISTS: a
+ * name came twice: refused by itself (NACK queued), nothing is to be applied. LT_E_BAD, LT_E_LIMIT:
+ * end the stream.
  */
 LT_MUST lt_rc lt_ads_client_feed(struct lt_ads_client *client, lt_str message,
                                  const struct lt_ads_update **ret_update, struct lt_err *err);
 /*
- * Accepted whole. What it brought is held from now on, what it removed is not. A ticket of an earlier stream, or answered before, does
- * nothing.
+ * Accepted whole. What it brought is held from now on, what it removed is not. A ticket of an
+ * earlier stream, or answered before, does nothing.
  */
 void lt_ads_client_ack(struct lt_ads_client *client, uint64_t ticket);
 /*
- * Refused, wholly (count 0) or the named resources only; the others are held as after an ack. text goes to the server.
+ * Refused, wholly (count 0) or the named resources only; the others are held as after an ack. text
+ * goes to the server.
  */
-void lt_ads_client_nack(struct lt_ads_client *client, uint64_t ticket, lt_str text, const lt_str *refused,
-                        size_t count);
+void lt_ads_client_nack(struct lt_ads_client *client, uint64_t ticket, lt_str text,
+                        const lt_str *refused, size_t count);
 
 /* --- a resource as a server holds it --- */
 
@@ -136,7 +152,8 @@ void lt_ads_client_nack(struct lt_ads_client *client, uint64_t ticket, lt_str te
 struct lt_ads_resource;
 
 /* version empty: the hash of value, in hex. Everything is copied. One count, the caller's. */
-struct lt_ads_resource *lt_ads_resource_new(lt_str type_url, lt_str name, lt_str version, lt_str value);
+struct lt_ads_resource *lt_ads_resource_new(lt_str type_url, lt_str name, lt_str version,
+                                            lt_str value);
 struct lt_ads_resource *lt_ads_resource_ref(struct lt_ads_resource *resource);
 void lt_ads_resource_unref(struct lt_ads_resource **resource);
 lt_str lt_ads_resource_name(const struct lt_ads_resource *resource);
@@ -150,49 +167,55 @@ struct lt_ads_session;
 struct lt_ads_sub; /* one type on one stream */
 
 struct lt_ads_session_opts {
-    uint32_t names_max;        /* of all types together; 0: 1000000 */
-    uint32_t node_bytes_max;   /* 0: 1 MiB */
+    uint32_t names_max;      /* of all types together; 0: 1000000 */
+    uint32_t node_bytes_max; /* 0: 1 MiB */
 };
 
 struct lt_ads_session *lt_ads_session_new(const struct lt_ads_session_opts *opts);
 void lt_ads_session_free(struct lt_ads_session **session);
 
-/* What one DeltaDiscoveryRequest said. Slices borrow from the message, arrays from the session until its next feed. */
+/*
+ * What one DeltaDiscoveryRequest said. Slices borrow from the message, arrays from the session
+ * until its next feed.
+ */
 struct lt_ads_request {
     struct lt_ads_sub *sub;
-    lt_str node;             /* bytes of core.Node, ptr NULL when it has none */
-    bool is_first;           /* of this type on this stream */
-    bool is_stale;           /* it answers no open response of this type; its subscriptions count all the same */
+    lt_str node;   /* bytes of core.Node, ptr NULL when it has none */
+    bool is_first; /* of this type on this stream */
+    bool is_stale; /* it answers no open response of this type; its subscriptions still count */
     bool is_ack;
     bool is_nack;
-    bool wildcard_began;     /* everything of the type is wanted from now on */
+    bool wildcard_began; /* everything of the type is wanted from now on */
     bool wildcard_ended;
-    uint64_t seq;            /* is_ack, is_nack: of the response that it answers */
-    uint32_t error_code;     /* of error_detail (google.rpc.Code), as the text; 0 and empty without one */
+    uint64_t seq;        /* is_ack, is_nack: of the response that it answers */
+    uint32_t error_code; /* of error_detail (google.rpc.Code), as the text; 0 without one */
     lt_str error_text;
-    const lt_str *subscribed;   /* wants these, answer each, even one that was subscribed before; without "*" */
+    const lt_str *
+        subscribed; /* wants these, answer each, even one that was subscribed before; without "*" */
     size_t subscribed_count;
     const lt_str *unsubscribed;
     size_t unsubscribed_count;
-    const lt_str *refused;      /* is_nack: names of the response that the text names, as Envoy's CDS and LDS do */
+    const lt_str *
+        refused; /* is_nack: names of the response that the text names, as Envoy's CDS and LDS do */
     size_t refused_count;
 };
 
 /*
- * LT_OK with *ret_request; LT_E_BAD: broken bytes or no type URL; LT_E_LIMIT: too many names or types: end the stream
- * with INVALID_ARGUMENT or RESOURCE_EXHAUSTED.
+ * LT_OK with *ret_request; LT_E_BAD: broken bytes or no type URL; LT_E_LIMIT: too many names or
+ * types: end the stream with INVALID_ARGUMENT or RESOURCE_EXHAUSTED.
  */
 LT_MUST lt_rc lt_ads_session_feed(struct lt_ads_session *session, lt_str message,
                                   const struct lt_ads_request **ret_request, struct lt_err *err);
 
 /*
- * Builds a DeltaDiscoveryResponse into out (resources by reference) and notes what was sent. resources are borrowed for the
- * call; removed names too. system_version may be empty. *ret_seq counts from 1 for each type. LT_E_LIMIT: of out, nothing
- * is noted then.
+ * Builds a DeltaDiscoveryResponse into out (resources by reference) and notes what was sent.
+ * resources are borrowed for the call; removed names too. system_version may be empty. *ret_seq
+ * counts from 1 for each type. LT_E_LIMIT: of out, nothing is noted then.
  */
 LT_MUST lt_rc lt_ads_session_respond(struct lt_ads_session *session, struct lt_ads_sub *sub,
-                                     struct lt_ads_resource *const *resources, size_t resource_count,
-                                     const lt_str *removed, size_t removed_count, lt_str system_version,
+                                     struct lt_ads_resource *const *resources,
+                                     size_t resource_count, const lt_str *removed,
+                                     size_t removed_count, lt_str system_version,
                                      struct lt_rope *out, uint64_t *ret_seq);
 
 /* NULL when the stream has not asked for that type. */
@@ -201,27 +224,34 @@ lt_str lt_ads_sub_type(const struct lt_ads_sub *sub);
 bool lt_ads_sub_is_wildcard(const struct lt_ads_sub *sub);
 /* By name, or by wildcard. */
 bool lt_ads_sub_wants(const struct lt_ads_sub *sub, lt_str name);
-/* Of the last response, and of the last one that was answered; equal when nothing is unanswered. 0: none. */
+/*
+ * Of the last response, and of the last one that was answered; equal when nothing is unanswered. 0:
+ * none.
+ */
 uint64_t lt_ads_sub_sent_seq(const struct lt_ads_sub *sub);
 uint64_t lt_ads_sub_settled_seq(const struct lt_ads_sub *sub);
 
 /* What the client has of one name. */
 struct lt_ads_held {
-    lt_str name;            /* borrowed until the next feed or respond */
-    bool is_subscribed;     /* by name */
-    bool is_held;           /* it acknowledged (or reported at the start) some version */
-    bool is_pending;        /* sent or removed, not answered yet */
-    bool is_refused;        /* the last one sent was NACKed */
-    uint64_t held_version;  /* lt_ads_version_hash; 0: a version that we don't know */
-    uint64_t sent_version;  /* of what was sent last; 0: nothing, or a removal */
-    uint64_t sent_seq;      /* of the response it was sent in last; 0: never */
+    lt_str name;           /* borrowed until the next feed or respond */
+    bool is_subscribed;    /* by name */
+    bool is_held;          /* it acknowledged (or reported at the start) some version */
+    bool is_pending;       /* sent or removed, not answered yet */
+    bool is_refused;       /* the last one sent was NACKed */
+    uint64_t held_version; /* lt_ads_version_hash; 0: a version that we don't know */
+    uint64_t sent_version; /* of what was sent last; 0: nothing, or a removal */
+    uint64_t sent_seq;     /* of the response it was sent in last; 0: never */
 };
 
 /* Hash of a version's text as kept for each name; never 0, except for an empty text. */
 uint64_t lt_ads_version_hash(lt_str version);
 /* LT_E_NOT_FOUND: neither subscribed by name, nor ever sent, nor reported. */
-LT_MUST lt_rc lt_ads_sub_held(const struct lt_ads_sub *sub, lt_str name, struct lt_ads_held *ret_held);
-/* True when the last sent (and not refused), or held, version is this resource's: no need to send it. */
+LT_MUST lt_rc lt_ads_sub_held(const struct lt_ads_sub *sub, lt_str name,
+                              struct lt_ads_held *ret_held);
+/*
+ * True when the last sent (and not refused), or held, version is this resource's: no need to send
+ * it.
+ */
 bool lt_ads_sub_has(const struct lt_ads_sub *sub, const struct lt_ads_resource *resource);
 /* All names that something is known about, at [0, count), in no particular order. */
 size_t lt_ads_sub_count(const struct lt_ads_sub *sub);

@@ -1,7 +1,7 @@
 /*
  * wire/ads_client.c - the proxy's side of delta ADS: what is asked for, held, and to be answered.
- * Requests are pulled (lt_ads_client_next), one at a time, from what has gathered: the first request of each type, then
- * answers, then changes of subscription.
+ * Requests are pulled (lt_ads_client_next), one at a time, from what has gathered: the first
+ * request of each type, then answers, then changes of subscription.
  * Trust: responses are a stranger's.   Start at: lt_ads_client_feed(), lt_ads_client_next().
  */
 #include "base/list.h"
@@ -10,7 +10,10 @@
 
 #include <stdlib.h>
 
-/* envoy.service.discovery.v3.DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource; Any; Status; Duration */
+/*
+ * envoy.service.discovery.v3.DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource; Any; Status;
+ * Duration
+ */
 enum {
     REQUEST_NODE = 1,
     REQUEST_TYPE_URL = 2,
@@ -41,13 +44,13 @@ enum { NAMES_MAX_DEFAULT = 1000000, PENDING_MAX_DEFAULT = 64, TICKET_TYPE_BITS =
 
 /* One name of a type: subscribed, held, or both. */
 struct name {
-    lt_str text;        /* owned, behind the struct */
-    char *version;      /* owned; of what is held */
+    lt_str text;   /* owned, behind the struct */
+    char *version; /* owned; of what is held */
     size_t version_len;
     bool is_subscribed;
     bool is_held;
-    bool is_joining;    /* the subscription is still to be told */
-    bool is_leaving;    /* the unsubscription is: the entry stays until then */
+    bool is_joining; /* the subscription is still to be told */
+    bool is_leaving; /* the unsubscription is: the entry stays until then */
 };
 
 /* A response that the owner has not answered. Names and versions are copies in one block. */
@@ -57,8 +60,8 @@ struct pending {
     lt_str nonce;
     size_t resource_count;
     size_t removed_count;
-    lt_str *names;      /* resources, then removed */
-    lt_str *versions;   /* of the resources */
+    lt_str *names;    /* resources, then removed */
+    lt_str *versions; /* of the resources */
 };
 
 /* An answer on its way. */
@@ -75,18 +78,18 @@ struct lt_ads_watch {
     char *type_url;               /* owned */
     size_t type_len;
     uint32_t index;
-    struct lt_map names;          /* owned struct name * */
-    size_t changes;               /* names that join or leave */
+    struct lt_map names; /* owned struct name * */
+    size_t changes;      /* names that join or leave */
     struct lt_list pending;
     struct lt_list answers;
     size_t pending_count;
     bool is_wildcard;
     bool is_paused;
-    bool is_asked;                /* on this stream */
+    bool is_asked; /* on this stream */
 };
 
 struct lt_ads_client {
-    lt_str node;                                    /* owned */
+    lt_str node; /* owned */
     uint32_t names_max;
     uint32_t pending_max;
     size_t name_count;                              /* of all watches */
@@ -94,13 +97,13 @@ struct lt_ads_client {
     uint32_t watch_count;
     uint64_t tickets;
     bool is_open;
-    bool has_sent_node;                             /* on this stream */
-    struct lt_ads_update update;                    /* the last; its lists: */
+    bool has_sent_node;          /* on this stream */
+    struct lt_ads_update update; /* the last; its lists: */
     struct lt_ads_resource_view *views;
     size_t view_count;
     size_t view_cap;
     struct lt_ads_strs removed;
-    struct lt_map seen;                             /* names of one response, to find doubles */
+    struct lt_map seen; /* names of one response, to find doubles */
 };
 
 /* --- birth and death --- */
@@ -114,7 +117,8 @@ static void drop_list(struct lt_list *head)
     }
 }
 
-_Static_assert(offsetof(struct pending, link) == 0 && offsetof(struct answer, link) == 0, "drop_list frees by it");
+_Static_assert(offsetof(struct pending, link) == 0 && offsetof(struct answer, link) == 0,
+               "drop_list frees by it");
 
 struct lt_ads_client *lt_ads_client_new(const struct lt_ads_client_opts *opts)
 {
@@ -172,7 +176,8 @@ struct lt_ads_watch *lt_ads_client_find(const struct lt_ads_client *client, lt_s
     return NULL;
 }
 
-struct lt_ads_watch *lt_ads_client_watch(struct lt_ads_client *client, lt_str type_url, bool is_wildcard)
+struct lt_ads_watch *lt_ads_client_watch(struct lt_ads_client *client, lt_str type_url,
+                                         bool is_wildcard)
 {
     struct lt_ads_watch *watch = lt_ads_client_find(client, type_url);
     if (watch != NULL || client->watch_count == LT_ADS_TYPES_MAX)
@@ -199,7 +204,8 @@ static lt_rc put_name(struct lt_ads_watch *watch, lt_str text, struct name **ret
 {
     struct name *name = lt_map_find(&watch->names, text);
     if (name == NULL) {
-        if (text.len > LT_ADS_NAME_BYTES_MAX || watch->client->name_count >= watch->client->names_max)
+        if (text.len > LT_ADS_NAME_BYTES_MAX ||
+            watch->client->name_count >= watch->client->names_max)
             return LT_E_LIMIT;
         name = lt_calloc(1, sizeof(*name) + text.len + 1);
         memcpy(name + 1, text.ptr != NULL ? text.ptr : "", text.len);
@@ -218,7 +224,8 @@ static void drop_name(struct lt_ads_watch *watch, struct name *name)
     free_name(name);
 }
 
-static void set_change(struct lt_ads_watch *watch, struct name *name, bool is_joining, bool is_leaving)
+static void set_change(struct lt_ads_watch *watch, struct name *name, bool is_joining,
+                       bool is_leaving)
 {
     watch->changes -= (size_t)(name->is_joining + name->is_leaving);
     name->is_joining = is_joining;
@@ -480,13 +487,17 @@ static lt_rc read_ttl(lt_str duration, uint64_t *ret_ns)
     return LT_OK;
 }
 
-static lt_rc read_resource_field(const struct lt_ads_field *field, struct lt_ads_resource_view *view)
+static lt_rc read_resource_field(const struct lt_ads_field *field,
+                                 struct lt_ads_resource_view *view)
 {
     switch (field->number) {
-    case RESOURCE_VERSION: return lt_ads_field_text(field, LT_ADS_VERSION_BYTES_MAX, &view->version);
+    case RESOURCE_VERSION:
+        return lt_ads_field_text(field, LT_ADS_VERSION_BYTES_MAX, &view->version);
     case RESOURCE_NAME: return lt_ads_field_text(field, LT_ADS_NAME_BYTES_MAX, &view->name);
-    case RESOURCE_ANY: return field->wire == LT_ADS_WIRE_BYTES ? read_any(field->bytes, view) : LT_E_BAD;
-    case RESOURCE_TTL: return field->wire == LT_ADS_WIRE_BYTES ? read_ttl(field->bytes, &view->ttl_ns) : LT_E_BAD;
+    case RESOURCE_ANY:
+        return field->wire == LT_ADS_WIRE_BYTES ? read_any(field->bytes, view) : LT_E_BAD;
+    case RESOURCE_TTL:
+        return field->wire == LT_ADS_WIRE_BYTES ? read_ttl(field->bytes, &view->ttl_ns) : LT_E_BAD;
     default: return LT_OK;
     }
 }
@@ -537,11 +548,13 @@ static lt_rc read_control_plane(const struct lt_ads_field *field, lt_str *ret_id
     return rc == LT_EOF ? LT_OK : rc;
 }
 
-static lt_rc read_field(struct lt_ads_client *client, const struct lt_ads_field *field, lt_str *ret_type)
+static lt_rc read_field(struct lt_ads_client *client, const struct lt_ads_field *field,
+                        lt_str *ret_type)
 {
     struct lt_ads_update *update = &client->update;
     switch (field->number) {
-    case RESPONSE_SYSTEM_VERSION: return lt_ads_field_text(field, LT_ADS_VERSION_BYTES_MAX, &update->system_version);
+    case RESPONSE_SYSTEM_VERSION:
+        return lt_ads_field_text(field, LT_ADS_VERSION_BYTES_MAX, &update->system_version);
     case RESPONSE_RESOURCE: return read_resource(client, field);
     case RESPONSE_TYPE_URL: return lt_ads_field_text(field, LT_ADS_NAME_BYTES_MAX, ret_type);
     case RESPONSE_NONCE: return lt_ads_field_text(field, LT_ADS_NONCE_BYTES_MAX, &update->nonce);
@@ -632,7 +645,8 @@ static lt_str copy_to(char **at, lt_str s)
 static struct pending *keep_pending(struct lt_ads_watch *watch)
 {
     struct lt_ads_client *client = watch->client;
-    size_t resources = client->view_count, removed = client->removed.count, bytes = client->update.nonce.len;
+    size_t resources = client->view_count, removed = client->removed.count,
+           bytes = client->update.nonce.len;
     for (size_t i = 0; i < resources; i++)
         bytes += client->views[i].name.len + client->views[i].version.len;
     for (size_t i = 0; i < removed; i++)
@@ -661,13 +675,15 @@ static struct pending *keep_pending(struct lt_ads_watch *watch)
 
 _Static_assert(LT_ADS_TYPES_MAX <= 1 << TICKET_TYPE_BITS, "a ticket holds the type's index");
 
-static lt_rc take_response(struct lt_ads_client *client, struct lt_ads_watch *watch, struct lt_err *err)
+static lt_rc take_response(struct lt_ads_client *client, struct lt_ads_watch *watch,
+                           struct lt_err *err)
 {
     struct lt_ads_update *update = &client->update;
     if (watch->pending_count >= client->pending_max)
         return lt_err_set(err, LT_E_LIMIT, "the server sends without waiting for answers");
     if (has_doubles(client)) {
-        queue_answer(watch, update->nonce, true, LT_STR("a resource name occurs twice in one response"));
+        queue_answer(watch, update->nonce, true,
+                     LT_STR("a resource name occurs twice in one response"));
         return lt_err_set(err, LT_E_EXISTS, "a resource name occurs twice in one response");
     }
     leave_out_unasked(watch);
@@ -680,8 +696,8 @@ static lt_rc take_response(struct lt_ads_client *client, struct lt_ads_watch *wa
     return LT_OK;
 }
 
-lt_rc lt_ads_client_feed(struct lt_ads_client *client, lt_str message, const struct lt_ads_update **ret_update,
-                         struct lt_err *err)
+lt_rc lt_ads_client_feed(struct lt_ads_client *client, lt_str message,
+                         const struct lt_ads_update **ret_update, struct lt_err *err)
 {
     lt_str type_url = LT_STR_NULL;
     lt_rc rc = read_response(client, message, &type_url);
@@ -699,14 +715,15 @@ lt_rc lt_ads_client_feed(struct lt_ads_client *client, lt_str message, const str
 
 /* --- answers --- */
 
-static struct pending *find_pending(struct lt_ads_client *client, uint64_t ticket, struct lt_ads_watch **ret_watch)
+static struct pending *find_pending(struct lt_ads_client *client, uint64_t ticket,
+                                    struct lt_ads_watch **ret_watch)
 {
     uint32_t index = ticket & ((1u << TICKET_TYPE_BITS) - 1);
     if (index >= client->watch_count)
         return NULL;
     struct lt_ads_watch *watch = client->watches[index];
     struct lt_list *link = NULL, *next = NULL;
-    lt_list_each(&watch->pending, link, next) {
+    lt_list_each (&watch->pending, link, next) {
         struct pending *pending = LT_CONTAINER_OF(link, struct pending, link);
         if (pending->ticket == ticket) {
             *ret_watch = watch;
@@ -747,7 +764,8 @@ static void forget_resource(struct lt_ads_watch *watch, lt_str text)
 }
 
 /* Holds what was taken, and lets the pending response go. */
-static void close_pending(struct lt_ads_watch *watch, struct pending *pending, const lt_str *refused, size_t count)
+static void close_pending(struct lt_ads_watch *watch, struct pending *pending,
+                          const lt_str *refused, size_t count)
 {
     for (size_t i = 0; i < pending->resource_count; i++) {
         if (!is_among(refused, count, pending->names[i]))
@@ -776,8 +794,8 @@ void lt_ads_client_ack(struct lt_ads_client *client, uint64_t ticket)
     drop_pending(watch, pending);
 }
 
-void lt_ads_client_nack(struct lt_ads_client *client, uint64_t ticket, lt_str text, const lt_str *refused,
-                        size_t count)
+void lt_ads_client_nack(struct lt_ads_client *client, uint64_t ticket, lt_str text,
+                        const lt_str *refused, size_t count)
 {
     struct lt_ads_watch *watch = NULL;
     struct pending *pending = find_pending(client, ticket, &watch);

@@ -48,14 +48,17 @@ lt_rc lt_ads_field_next(lt_str *rest, struct lt_ads_field *ret_field)
     case LT_ADS_WIRE_VARINT: return take_varint(rest, &ret_field->value);
     case LT_ADS_WIRE_FIXED64: return take_bytes(rest, 8, &ret_field->bytes);
     case LT_ADS_WIRE_FIXED32: return take_bytes(rest, 4, &ret_field->bytes);
-    case LT_ADS_WIRE_BYTES: LT_TRY(take_varint(rest, &len)); return take_bytes(rest, len, &ret_field->bytes);
+    case LT_ADS_WIRE_BYTES:
+        LT_TRY(take_varint(rest, &len));
+        return take_bytes(rest, len, &ret_field->bytes);
     default: return LT_E_BAD;
     }
 }
 
 lt_rc lt_ads_field_text(const struct lt_ads_field *field, size_t bytes_max, lt_str *ret_text)
 {
-    if (field->wire != LT_ADS_WIRE_BYTES || field->bytes.len > bytes_max || !lt_str_is_utf8(field->bytes))
+    if (field->wire != LT_ADS_WIRE_BYTES || field->bytes.len > bytes_max ||
+        !lt_str_is_utf8(field->bytes))
         return LT_E_BAD;
     *ret_text = field->bytes;
     return LT_OK;

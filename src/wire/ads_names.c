@@ -1,6 +1,6 @@
 /*
- * wire/ads_names.c - the names one type of one stream knows: a dense array, and a table of indexes into it.
- * Not base/map.h, because of size: 500 proxies with 2000 names each are a million entries.
+ * wire/ads_names.c - the names one type of one stream knows: a dense array, and a table of indexes
+ * into it. Not base/map.h, because of size: 500 proxies with 2000 names each are a million entries.
  */
 #include "wire/ads_priv.h"
 
@@ -59,7 +59,8 @@ struct lt_ads_name *lt_ads_names_find(const struct lt_ads_names *names, lt_str n
     return names->slots[at] == 0 ? NULL : &names->items[names->slots[at] - 1];
 }
 
-struct lt_ads_name *lt_ads_names_put(struct lt_ads_names *names, lt_str name, struct lt_bytes *shared)
+struct lt_ads_name *lt_ads_names_put(struct lt_ads_names *names, lt_str name,
+                                     struct lt_bytes *shared)
 {
     struct lt_ads_name *entry = lt_ads_names_find(names, name);
     if (entry != NULL) {
@@ -73,12 +74,15 @@ struct lt_ads_name *lt_ads_names_put(struct lt_ads_names *names, lt_str name, st
         grow(names);
     uint32_t hash = hash_of(name);
     entry = &names->items[names->count];
-    *entry = (struct lt_ads_name){.name = shared != NULL ? lt_bytes_ref(shared) : lt_bytes_new(name), .hash = hash};
+    *entry = (struct lt_ads_name){
+        .name = shared != NULL ? lt_bytes_ref(shared) : lt_bytes_new(name), .hash = hash};
     names->slots[find_slot(names, name, hash)] = (uint32_t)++names->count;
     return entry;
 }
 
-/* Linear probing without tombstones: what stands behind the gap and wants to be earlier moves up. */
+/*
+ * Linear probing without tombstones: what stands behind the gap and wants to be earlier moves up.
+ */
 static void close_gap(struct lt_ads_names *names, size_t gap)
 {
     size_t mask = names->cap - 1;
@@ -99,7 +103,8 @@ void lt_ads_names_remove(struct lt_ads_names *names, struct lt_ads_name *entry)
     size_t gap = find_slot(names, lt_bytes_str(entry->name), entry->hash);
     if (index != last) {
         struct lt_ads_name *moved = &names->items[last];
-        names->slots[find_slot(names, lt_bytes_str(moved->name), moved->hash)] = (uint32_t)index + 1;
+        names->slots[find_slot(names, lt_bytes_str(moved->name), moved->hash)] = (uint32_t)index +
+                                                                                 1;
     }
     lt_bytes_unref(&entry->name);
     *entry = names->items[last]; /* before the gap is closed: that looks at the entries' hashes */

@@ -1,11 +1,11 @@
 /*
- * wire/ads_priv.h - what the files of wire/ads share: a flat reader and writer of the few discovery messages, the table of names of
- * a session, and the resource.
+ * wire/ads_priv.h - what the files of wire/ads share: a flat reader and writer of the few discovery
+ * messages, the table of names of a session, and the resource.
  *   ads_msg.c      reader, writer, lists         ads_client.c    the proxy's side
  *   ads_names.c    table of names                ads_session.c   the server's side
  *   ads_resource.c a resource, serialised once
- * The discovery messages are read here and not by wire/pb.h: a push of 64 MiB is walked in place, and what is inside a
- * resource is not this engine's business. Fields: discovery.proto.
+ * The discovery messages are read here and not by wire/pb.h: a push of 64 MiB is walked in place,
+ * and what is inside a resource is not this engine's business. Fields: discovery.proto.
  */
 #ifndef LT_WIRE_ADS_PRIV_H
 #define LT_WIRE_ADS_PRIV_H
@@ -14,19 +14,25 @@
 
 /* --- ads_msg.c: reading --- */
 
-enum { LT_ADS_WIRE_VARINT = 0, LT_ADS_WIRE_FIXED64 = 1, LT_ADS_WIRE_BYTES = 2, LT_ADS_WIRE_FIXED32 = 5 };
+enum {
+    LT_ADS_WIRE_VARINT = 0,
+    LT_ADS_WIRE_FIXED64 = 1,
+    LT_ADS_WIRE_BYTES = 2,
+    LT_ADS_WIRE_FIXED32 = 5
+};
 
 struct lt_ads_field {
     uint32_t number;
-    uint32_t wire;   /* one of the above */
-    uint64_t value;  /* of a varint */
-    lt_str bytes;    /* of LT_ADS_WIRE_BYTES */
+    uint32_t wire;  /* one of the above */
+    uint64_t value; /* of a varint */
+    lt_str bytes;   /* of LT_ADS_WIRE_BYTES */
 };
 
 /* Takes the next field from the front of *rest. LT_EOF at its end; LT_E_BAD: broken, or a group. */
 LT_MUST lt_rc lt_ads_field_next(lt_str *rest, struct lt_ads_field *ret_field);
 /* LT_E_BAD unless the field is a string (UTF-8, at most bytes_max). */
-LT_MUST lt_rc lt_ads_field_text(const struct lt_ads_field *field, size_t bytes_max, lt_str *ret_text);
+LT_MUST lt_rc lt_ads_field_text(const struct lt_ads_field *field, size_t bytes_max,
+                                lt_str *ret_text);
 /* key and value of a map<string, string> entry. */
 LT_MUST lt_rc lt_ads_pair_read(lt_str entry, lt_str *ret_key, lt_str *ret_value);
 
@@ -56,7 +62,7 @@ LT_MUST lt_rc lt_ads_put_pair(struct lt_buf *buf, uint32_t number, lt_str key, l
 
 /* What a client has of one name: 32 bytes, because there is one for each resource of each proxy. */
 struct lt_ads_name {
-    struct lt_bytes *name;   /* counted; the resource's own once it was sent */
+    struct lt_bytes *name; /* counted; the resource's own once it was sent */
     uint64_t held_version;
     uint64_t sent_version;
     uint32_t sent_seq;
@@ -72,24 +78,28 @@ struct lt_ads_names {
     struct lt_ads_name *items; /* owned; dense */
     uint32_t *slots;           /* owned; index + 1, 0 is free */
     size_t count;
-    size_t cap;                /* of slots */
+    size_t cap; /* of slots */
 };
 
 void lt_ads_names_fini(struct lt_ads_names *names);
 /* NULL: none. Valid until the next put or remove. */
 struct lt_ads_name *lt_ads_names_find(const struct lt_ads_names *names, lt_str name);
-/* Finds or adds. shared (may be NULL) is the counted block of the name: the entry keeps a count instead of a copy. */
-struct lt_ads_name *lt_ads_names_put(struct lt_ads_names *names, lt_str name, struct lt_bytes *shared);
+/*
+ * Finds or adds. shared (may be NULL) is the counted block of the name: the entry keeps a count
+ * instead of a copy.
+ */
+struct lt_ads_name *lt_ads_names_put(struct lt_ads_names *names, lt_str name,
+                                     struct lt_bytes *shared);
 /* The last entry takes its place. */
 void lt_ads_names_remove(struct lt_ads_names *names, struct lt_ads_name *entry);
 
 /* --- ads_resource.c --- */
 
 struct lt_ads_resource {
-    uint32_t refs;            /* by atomic access only */
-    struct lt_bytes *name;    /* counted */
-    struct lt_bytes *body;    /* counted; a serialised Resource */
-    lt_str version;           /* in body, as value is */
+    uint32_t refs;         /* by atomic access only */
+    struct lt_bytes *name; /* counted */
+    struct lt_bytes *body; /* counted; a serialised Resource */
+    lt_str version;        /* in body, as value is */
     lt_str value;
     uint64_t version_hash;
 };

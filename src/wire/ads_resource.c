@@ -1,5 +1,6 @@
 /*
- * wire/ads_resource.c - a resource as a server holds it: the bytes of a discovery Resource, made once.
+ * wire/ads_resource.c - a resource as a server holds it: the bytes of a discovery Resource, made
+ * once.
  */
 #include "wire/ads_priv.h"
 
@@ -27,10 +28,13 @@ static lt_str put(char **at, uint32_t number, lt_str bytes)
     return copy;
 }
 
-static void encode(struct lt_ads_resource *resource, lt_str type_url, lt_str name, lt_str version, lt_str value)
+static void encode(struct lt_ads_resource *resource, lt_str type_url, lt_str name, lt_str version,
+                   lt_str value)
 {
-    size_t any_len = lt_ads_bytes_size(ANY_TYPE_URL, type_url.len) + lt_ads_bytes_size(ANY_VALUE, value.len);
-    size_t len = lt_ads_bytes_size(RESOURCE_VERSION, version.len) + lt_ads_bytes_size(RESOURCE_ANY, any_len) +
+    size_t any_len = lt_ads_bytes_size(ANY_TYPE_URL, type_url.len) +
+                     lt_ads_bytes_size(ANY_VALUE, value.len);
+    size_t len = lt_ads_bytes_size(RESOURCE_VERSION, version.len) +
+                 lt_ads_bytes_size(RESOURCE_ANY, any_len) +
                  lt_ads_bytes_size(RESOURCE_NAME, name.len);
     char *at = NULL;
     resource->body = lt_bytes_new_room(len, &at);
@@ -43,7 +47,8 @@ static void encode(struct lt_ads_resource *resource, lt_str type_url, lt_str nam
     LT_ASSERT(at == end);
 }
 
-struct lt_ads_resource *lt_ads_resource_new(lt_str type_url, lt_str name, lt_str version, lt_str value)
+struct lt_ads_resource *lt_ads_resource_new(lt_str type_url, lt_str name, lt_str version,
+                                            lt_str value)
 {
     char text[VERSION_TEXT_MAX];
     if (version.len == 0) {

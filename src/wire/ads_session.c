@@ -1,6 +1,6 @@
 /*
- * wire/ads_session.c - the server's side of one delta ADS stream: what was asked for, sent, and acknowledged.
- * Reading a request and taking it in are two steps: a broken one changes nothing.
+ * wire/ads_session.c - the server's side of one delta ADS stream: what was asked for, sent, and
+ * acknowledged. Reading a request and taking it in are two steps: a broken one changes nothing.
  * Trust: requests are a stranger's.   Start at: lt_ads_session_feed(), lt_ads_session_respond().
  */
 #include "wire/ads_priv.h"
@@ -36,7 +36,7 @@ struct lt_ads_sub {
     uint32_t index;
     uint32_t sent_seq;
     uint32_t settled_seq;
-    size_t pending_count;           /* names whose is_pending is set */
+    size_t pending_count; /* names whose is_pending is set */
     struct lt_ads_names names;
     bool is_wildcard;
 };
@@ -55,8 +55,8 @@ struct lt_ads_session {
     struct lt_ads_session_opts opts;
     struct lt_ads_sub *subs[LT_ADS_TYPES_MAX]; /* owned */
     uint32_t sub_count;
-    size_t name_count;                         /* of all subs */
-    struct lt_ads_request request;             /* the last; its lists: */
+    size_t name_count;             /* of all subs */
+    struct lt_ads_request request; /* the last; its lists: */
     struct lt_ads_strs subscribe, unsubscribe, initial_names, initial_versions;
     struct lt_ads_strs subscribed, unsubscribed, refused;
 };
@@ -129,9 +129,11 @@ static lt_rc read_initial_version(struct lt_ads_session *session, const struct l
     return LT_OK;
 }
 
-static lt_rc read_field(struct lt_ads_session *session, const struct lt_ads_field *field, struct parsed *parsed)
+static lt_rc read_field(struct lt_ads_session *session, const struct lt_ads_field *field,
+                        struct parsed *parsed)
 {
-    size_t names = session->subscribe.count + session->unsubscribe.count + session->initial_names.count;
+    size_t names = session->subscribe.count + session->unsubscribe.count +
+                   session->initial_names.count;
     if (names > (size_t)session->opts.names_max * 2)
         return LT_E_LIMIT;
     switch (field->number) {
@@ -140,7 +142,8 @@ static lt_rc read_field(struct lt_ads_session *session, const struct lt_ads_fiel
             return LT_E_BAD;
         parsed->node = field->bytes;
         return LT_OK;
-    case REQUEST_TYPE_URL: return lt_ads_field_text(field, LT_ADS_NAME_BYTES_MAX, &parsed->type_url);
+    case REQUEST_TYPE_URL:
+        return lt_ads_field_text(field, LT_ADS_NAME_BYTES_MAX, &parsed->type_url);
     case REQUEST_SUBSCRIBE: return read_name(field, &session->subscribe);
     case REQUEST_UNSUBSCRIBE: return read_name(field, &session->unsubscribe);
     case REQUEST_INITIAL_VERSIONS: return read_initial_version(session, field);
@@ -206,7 +209,10 @@ static void take_ack(struct lt_ads_sub *sub, uint32_t seq)
     }
 }
 
-/* Envoy writes "...<name>: <why>" for each refused cluster or listener, behind a blank or a new line. */
+/*
+ * Envoy writes "...<name>: <why>" for each refused cluster or listener, behind a blank or a new
+ * line.
+ */
 static bool text_names(lt_str text, lt_str name, lt_str *ret_place)
 {
     if (name.len == 0)
@@ -233,15 +239,20 @@ static void mark_refused(struct lt_ads_sub *sub, struct lt_ads_name *entry)
     entry->is_removing = false;
 }
 
-/* What came before was taken. Of this response: what the text names is refused, or all when it names nothing. */
-static void take_nack(struct lt_ads_session *session, struct lt_ads_sub *sub, uint32_t seq, lt_str text)
+/*
+ * What came before was taken. Of this response: what the text names is refused, or all when it
+ * names nothing.
+ */
+static void take_nack(struct lt_ads_session *session, struct lt_ads_sub *sub, uint32_t seq,
+                      lt_str text)
 {
     take_ack(sub, seq - 1);
     sub->settled_seq = seq;
     for (size_t i = 0; i < sub->names.count; i++) {
         const struct lt_ads_name *entry = &sub->names.items[i];
         lt_str place = LT_STR_NULL;
-        if (entry->is_pending && entry->sent_seq == seq && text_names(text, lt_bytes_str(entry->name), &place))
+        if (entry->is_pending && entry->sent_seq == seq &&
+            text_names(text, lt_bytes_str(entry->name), &place))
             lt_ads_strs_add(&session->refused, place);
     }
     for (size_t i = 0; i < session->refused.count; i++)
@@ -261,14 +272,16 @@ static bool read_nonce(const struct lt_ads_sub *sub, lt_str nonce, uint32_t *ret
 {
     lt_str head = LT_STR_NULL;
     uint64_t index = 0, seq = 0;
-    if (!lt_str_split(&nonce, '.', &head) || lt_str_to_u64(head, &index) != LT_OK || index != sub->index ||
-        lt_str_to_u64(nonce, &seq) != LT_OK || seq <= sub->settled_seq || seq > sub->sent_seq)
+    if (!lt_str_split(&nonce, '.', &head) || lt_str_to_u64(head, &index) != LT_OK ||
+        index != sub->index || lt_str_to_u64(nonce, &seq) != LT_OK || seq <= sub->settled_seq ||
+        seq > sub->sent_seq)
         return false;
     *ret_seq = (uint32_t)seq;
     return true;
 }
 
-static void take_nonce(struct lt_ads_session *session, struct lt_ads_sub *sub, const struct parsed *parsed)
+static void take_nonce(struct lt_ads_session *session, struct lt_ads_sub *sub,
+                       const struct parsed *parsed)
 {
     struct lt_ads_request *request = &session->request;
     uint32_t seq = 0;
@@ -296,7 +309,8 @@ static struct lt_ads_name *put_name(struct lt_ads_sub *sub, lt_str name, struct 
 {
     struct lt_ads_session *session = sub->session;
     size_t before = sub->names.count;
-    if (session->name_count >= session->opts.names_max && lt_ads_names_find(&sub->names, name) == NULL)
+    if (session->name_count >= session->opts.names_max &&
+        lt_ads_names_find(&sub->names, name) == NULL)
         return NULL;
     struct lt_ads_name *entry = lt_ads_names_put(&sub->names, name, shared);
     session->name_count += sub->names.count - before;
@@ -317,8 +331,8 @@ static lt_rc take_initial_versions(struct lt_ads_session *session, struct lt_ads
 }
 
 /*
- * A name that is asked for outside the first request is wanted whatever was sent before: the client dropped it meanwhile, or lost
- * it.
+ * A name that is asked for outside the first request is wanted whatever was sent before: the client
+ * dropped it meanwhile, or lost it.
  */
 static lt_rc subscribe(struct lt_ads_session *session, struct lt_ads_sub *sub, lt_str name)
 {
@@ -442,8 +456,8 @@ static lt_rc take_request(struct lt_ads_session *session, const struct parsed *p
     return LT_OK;
 }
 
-lt_rc lt_ads_session_feed(struct lt_ads_session *session, lt_str message, const struct lt_ads_request **ret_request,
-                          struct lt_err *err)
+lt_rc lt_ads_session_feed(struct lt_ads_session *session, lt_str message,
+                          const struct lt_ads_request **ret_request, struct lt_err *err)
 {
     struct parsed parsed = {0};
     lt_rc rc = read_request(session, message, &parsed);
@@ -493,7 +507,8 @@ static lt_rc build_response(const struct lt_ads_sub *sub, struct lt_ads_resource
     return LT_OK;
 }
 
-static void note_sent(struct lt_ads_sub *sub, struct lt_ads_name *entry, uint64_t version, bool is_removing)
+static void note_sent(struct lt_ads_sub *sub, struct lt_ads_name *entry, uint64_t version,
+                      bool is_removing)
 {
     set_pending(sub, entry, true);
     entry->sent_seq = sub->sent_seq;
@@ -503,13 +518,15 @@ static void note_sent(struct lt_ads_sub *sub, struct lt_ads_name *entry, uint64_
 }
 
 lt_rc lt_ads_session_respond(struct lt_ads_session *session, struct lt_ads_sub *sub,
-                             struct lt_ads_resource *const *resources, size_t resource_count, const lt_str *removed,
-                             size_t removed_count, lt_str system_version, struct lt_rope *out, uint64_t *ret_seq)
+                             struct lt_ads_resource *const *resources, size_t resource_count,
+                             const lt_str *removed, size_t removed_count, lt_str system_version,
+                             struct lt_rope *out, uint64_t *ret_seq)
 {
     LT_ASSERT(sub->session == session && sub->sent_seq < UINT32_MAX);
     struct lt_rope rope;
     lt_rope_init(&rope, SIZE_MAX);
-    lt_rc rc = build_response(sub, resources, resource_count, removed, removed_count, system_version, &rope);
+    lt_rc rc = build_response(sub, resources, resource_count, removed, removed_count,
+                              system_version, &rope);
     if (rc == LT_OK)
         rc = lt_rope_move(out, &rope);
     lt_rope_fini(&rope);
@@ -519,7 +536,8 @@ lt_rc lt_ads_session_respond(struct lt_ads_session *session, struct lt_ads_sub *
     for (size_t i = 0; i < resource_count; i++) {
         size_t before = sub->names.count;
         struct lt_bytes *name = resources[i]->name;
-        note_sent(sub, lt_ads_names_put(&sub->names, lt_bytes_str(name), name), resources[i]->version_hash, false);
+        note_sent(sub, lt_ads_names_put(&sub->names, lt_bytes_str(name), name),
+                  resources[i]->version_hash, false);
         session->name_count += sub->names.count - before;
     }
     for (size_t i = 0; i < removed_count; i++) {
@@ -587,7 +605,8 @@ lt_rc lt_ads_sub_held(const struct lt_ads_sub *sub, lt_str name, struct lt_ads_h
 
 bool lt_ads_sub_has(const struct lt_ads_sub *sub, const struct lt_ads_resource *resource)
 {
-    const struct lt_ads_name *entry = lt_ads_names_find(&sub->names, lt_ads_resource_name(resource));
+    const struct lt_ads_name *entry = lt_ads_names_find(&sub->names,
+                                                        lt_ads_resource_name(resource));
     if (entry == NULL)
         return false;
     if (entry->is_pending)

@@ -1,6 +1,7 @@
 /*
- * tests/fuzz/ads.c - aims at lt_ads_session_feed and _respond, lt_ads_client_feed, _ack, _nack and _next.
- * First byte: bit 0 the client's or the server's side. Then messages, each behind its length (two bytes, big endian).
+ * tests/fuzz/ads.c - aims at lt_ads_session_feed and _respond, lt_ads_client_feed, _ack, _nack and
+ * _next. First byte: bit 0 the client's or the server's side. Then messages, each behind its length
+ * (two bytes, big endian).
  */
 #include "wire/ads.h"
 
@@ -18,14 +19,16 @@ static bool take_message(lt_str *rest, lt_str *ret_message)
 }
 
 /* Answers what was asked for; every third name is removed. */
-static void answer(struct lt_ads_session *session, const struct lt_ads_request *request, struct lt_rope *out)
+static void answer(struct lt_ads_session *session, const struct lt_ads_request *request,
+                   struct lt_rope *out)
 {
     for (size_t i = 0; i < request->subscribed_count; i++) {
-        struct lt_ads_resource *resource = lt_ads_resource_new(lt_ads_sub_type(request->sub), request->subscribed[i],
-                                                               LT_STR_NULL, LT_STR("value"));
+        struct lt_ads_resource *resource = lt_ads_resource_new(
+            lt_ads_sub_type(request->sub), request->subscribed[i], LT_STR_NULL, LT_STR("value"));
         size_t is_removed = i % 3 == 2;
-        lt_rc rc = lt_ads_session_respond(session, request->sub, &resource, 1 - is_removed, &request->subscribed[i],
-                                          is_removed, LT_STR("1"), out, NULL);
+        lt_rc rc = lt_ads_session_respond(session, request->sub, &resource, 1 - is_removed,
+                                          &request->subscribed[i], is_removed, LT_STR("1"), out,
+                                          NULL);
         LT_ASSERT(rc == LT_OK || rc == LT_E_LIMIT);
         if (rc == LT_OK && !is_removed)
             LT_ASSERT(lt_ads_sub_has(request->sub, resource));
@@ -39,7 +42,8 @@ static void check_sub(const struct lt_ads_sub *sub)
     for (size_t i = 0; i < lt_ads_sub_count(sub); i++) {
         struct lt_ads_held held, again;
         lt_ads_sub_at(sub, i, &held);
-        LT_ASSERT(lt_ads_sub_held(sub, held.name, &again) == LT_OK && again.name.ptr == held.name.ptr);
+        LT_ASSERT(lt_ads_sub_held(sub, held.name, &again) == LT_OK &&
+                  again.name.ptr == held.name.ptr);
         LT_ASSERT(!held.is_pending || held.sent_seq > lt_ads_sub_settled_seq(sub));
     }
 }
@@ -91,7 +95,8 @@ static void run_client(lt_str rest)
         if (rc == LT_OK && i % 3 == 0)
             lt_ads_client_ack(client, update->ticket);
         else if (rc == LT_OK && i % 3 == 1 && update->resource_count > 0)
-            lt_ads_client_nack(client, update->ticket, update->nonce, &update->resources[0].name, 1);
+            lt_ads_client_nack(client, update->ticket, update->nonce, &update->resources[0].name,
+                               1);
         else if (rc == LT_E_BAD)
             lt_ads_client_open(client); /* as its owner would: a new stream */
         pull_requests(client);

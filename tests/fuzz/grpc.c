@@ -1,6 +1,7 @@
 /*
- * tests/fuzz/grpc.c - aims at lt_grpc_reader_next, lt_grpc_message_encode and _decode, lt_grpc_timeout_parse and _format.
- * First byte: the size of the pieces. The same bytes whole and in pieces must give the same messages and the same end.
+ * tests/fuzz/grpc.c - aims at lt_grpc_reader_next, lt_grpc_message_encode and _decode,
+ * lt_grpc_timeout_parse and _format. First byte: the size of the pieces. The same bytes whole and
+ * in pieces must give the same messages and the same end.
  */
 #include <stdlib.h>
 
@@ -63,7 +64,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size == 0)
         return 0;
     lt_str bytes = lt_str_make(data + 1, size - 1);
-    struct outcome whole = read_in_pieces(bytes, SIZE_MAX), pieces = read_in_pieces(bytes, 1 + data[0] % 64);
+    struct outcome whole = read_in_pieces(bytes, SIZE_MAX),
+                   pieces = read_in_pieces(bytes, 1 + data[0] % 64);
     LT_ASSERT(whole.rc == pieces.rc && whole.count == pieces.count && whole.hash == pieces.hash);
     LT_ASSERT(whole.rc != LT_AGAIN || whole.is_partial == pieces.is_partial);
     check_message_text(bytes);

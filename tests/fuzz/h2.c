@@ -1,7 +1,8 @@
 /*
- * tests/fuzz/h2.c - aims at lt_h2_conn_feed and all that follows from it, drain and the stream actions.
- * First byte: bit 0 client or server, bit 1 with the preface put before, bit 2 whether credit is given back, bits 3-7 the size of
- * the pieces. Second byte: what the owner does with each stream.
+ * tests/fuzz/h2.c - aims at lt_h2_conn_feed and all that follows from it, drain and the stream
+ * actions. First byte: bit 0 client or server, bit 1 with the preface put before, bit 2 whether
+ * credit is given back, bits 3-7 the size of the pieces. Second byte: what the owner does with each
+ * stream.
  */
 #include "http/h2.h"
 
@@ -117,8 +118,8 @@ static void drain(struct owner *owner)
 
 static void open_streams(struct owner *owner)
 {
-    struct lt_h2_field fields[] = {field(":method", "POST"), field(":scheme", "http"), field(":path", "/"),
-                                   field(":authority", "a")};
+    struct lt_h2_field fields[] = {field(":method", "POST"), field(":scheme", "http"),
+                                   field(":path", "/"), field(":authority", "a")};
     for (int i = 0; i < 3; i++) {
         struct lt_h2_stream *stream = NULL;
         lt_rc rc = lt_h2_stream_open(owner->conn, fields, 4, i == 0, owner, &stream);
@@ -142,7 +143,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     owner.conn = lt_h2_conn_new(&opts, &EVENTS, &owner);
     lt_rc rc = LT_OK;
     if (owner.is_server && (data[0] & 2))
-        rc = lt_h2_conn_feed(owner.conn, LT_STR("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"), 1);
+        rc = lt_h2_conn_feed(owner.conn,
+                             LT_STR("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"), 1);
     if (!owner.is_server)
         open_streams(&owner);
     lt_str bytes = lt_str_make(data + 2, size - 2);

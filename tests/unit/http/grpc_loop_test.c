@@ -92,7 +92,8 @@ static void on_open(struct lt_grpc_stream *stream, void *service)
     struct world *world = service;
     world->stream = stream;
     lt_grpc_stream_set_user(stream, world);
-    note(world, "open %.*s %.*s\n", LT_STR_ARG(lt_grpc_stream_metadata(stream, LT_STR(":authority"))),
+    note(world, "open %.*s %.*s\n",
+         LT_STR_ARG(lt_grpc_stream_metadata(stream, LT_STR(":authority"))),
          LT_STR_ARG(lt_grpc_stream_metadata(stream, LT_STR("authorization"))));
 }
 
@@ -131,8 +132,10 @@ static void on_message_never(struct lt_grpc_stream *stream, lt_str message)
     fail_msg("a message after the end");
 }
 
-static const struct lt_grpc_handler ECHO = {
-    .on_open = on_open, .on_message = on_message_echo, .on_half_close = on_half_close, .on_closed = on_stream_closed};
+static const struct lt_grpc_handler ECHO = {.on_open = on_open,
+                                            .on_message = on_message_echo,
+                                            .on_half_close = on_half_close,
+                                            .on_closed = on_stream_closed};
 static const struct lt_grpc_handler SINK = {
     .on_open = on_open, .on_message = on_message_note, .on_closed = on_stream_closed};
 static const struct lt_grpc_handler REFUSE = {
@@ -148,24 +151,31 @@ static void on_call_message(struct lt_grpc_call *call, lt_str message)
         note(world, "answer %.*s\n", LT_STR_ARG(message));
 }
 
-static void on_call_closed(struct lt_grpc_call *call, lt_grpc_code code, lt_str message, bool is_unprocessed)
+static void on_call_closed(struct lt_grpc_call *call, lt_grpc_code code, lt_str message,
+                           bool is_unprocessed)
 {
     note(lt_grpc_call_user(call), "call %s %.*s%s\n", lt_grpc_code_name(code), LT_STR_ARG(message),
          is_unprocessed ? " (unprocessed)" : "");
 }
 
-static const struct lt_grpc_call_handler CALLS = {.on_message = on_call_message, .on_closed = on_call_closed};
+static const struct lt_grpc_call_handler CALLS = {.on_message = on_call_message,
+                                                  .on_closed = on_call_closed};
 
 static void on_state(void *ctx, lt_grpc_channel_state state, const char *reason)
 {
-    note(ctx, "channel %s%s%s\n", lt_grpc_channel_state_name(state), reason[0] != '\0' ? ": " : "", reason);
+    note(ctx, "channel %s%s%s\n", lt_grpc_channel_state_name(state), reason[0] != '\0' ? ": " : "",
+         reason);
 }
 
-static struct lt_grpc_call *start(struct world *world, const char *path, uint64_t timeout_ns, bool wait)
+static struct lt_grpc_call *start(struct world *world, const char *path, uint64_t timeout_ns,
+                                  bool wait)
 {
     struct lt_grpc_metadata metadata[] = {{LT_STR("authorization"), LT_STR("Bearer t"), true}};
-    struct lt_grpc_call_opts opts = {.path = path, .metadata = metadata, .metadata_count = 1,
-                                     .timeout_ns = timeout_ns, .wait_for_ready = wait};
+    struct lt_grpc_call_opts opts = {.path = path,
+                                     .metadata = metadata,
+                                     .metadata_count = 1,
+                                     .timeout_ns = timeout_ns,
+                                     .wait_for_ready = wait};
     return lt_grpc_call_start(world->channel, &opts, &CALLS, world);
 }
 
@@ -180,7 +190,8 @@ struct setup {
 
 static struct setup plain_setup(void)
 {
-    struct setup setup = {.server = LT_GRPC_SERVER_OPTS_DEFAULT, .channel = LT_GRPC_CHANNEL_OPTS_DEFAULT};
+    struct setup setup = {.server = LT_GRPC_SERVER_OPTS_DEFAULT,
+                          .channel = LT_GRPC_CHANNEL_OPTS_DEFAULT};
     setup.channel.authority = LT_STR("mesh.test");
     return setup;
 }
@@ -215,7 +226,8 @@ static void world_init(struct world *world, const struct setup *setup)
     world_listen(world, setup);
     struct lt_grpc_channel_opts opts = setup->channel;
     opts.addr = world->addr;
-    world->channel = lt_grpc_channel_new(world->loop, &opts, setup->tells_state ? on_state : NULL, world);
+    world->channel = lt_grpc_channel_new(world->loop, &opts, setup->tells_state ? on_state : NULL,
+                                         world);
 }
 
 static void set_true(void *ctx)
@@ -331,7 +343,8 @@ static void test_cancel_and_deadline(void **state)
     settle(&world);
     advance(&world, 3 * LT_NS_PER_S);
     assert_int_equal(lt_buf_append(&world.log, "", 1), LT_OK);
-    assert_non_null(strstr(lt_buf_str(&world.log).ptr, "call DEADLINE_EXCEEDED the deadline passed\n"));
+    assert_non_null(
+        strstr(lt_buf_str(&world.log).ptr, "call DEADLINE_EXCEEDED the deadline passed\n"));
     assert_null(world.stream);
     world_fini(&world);
 }
@@ -348,7 +361,8 @@ static void test_pause_keeps_messages_and_resume_gives_them(void **state)
     assert_int_equal(lt_grpc_call_send(call, LT_STR("two")), LT_OK);
     lt_grpc_call_half_close(call);
     settle(&world);
-    expect_log(&world, "open mesh.test Bearer t\nserver OK\n"); /* the stream has ended, the call has not */
+    expect_log(&world,
+               "open mesh.test Bearer t\nserver OK\n"); /* the stream has ended, the call has not */
     lt_grpc_call_resume(call);
     settle(&world);
     expect_log(&world, "answer one\nanswer two\ncall OK \n");
@@ -389,8 +403,10 @@ static void test_backoff_and_return(void **state)
     expect_log(&world, "call UNAVAILABLE cannot connect: Connection refused (unprocessed)\n");
     world_listen(&world, &setup);
     advance(&world, LT_NS_PER_S);
-    expect_log(&world, "channel idle: cannot connect: Connection refused\nchannel connecting\nchannel ready\n"
-                       "open mesh.test Bearer t\nserver OK\nanswer at last\ncall OK \n");
+    expect_log(
+        &world,
+        "channel idle: cannot connect: Connection refused\nchannel connecting\nchannel ready\n"
+        "open mesh.test Bearer t\nserver OK\nanswer at last\ncall OK \n");
     world_fini(&world);
 }
 
@@ -598,7 +614,9 @@ static void test_streams_wait_for_room(void **state)
     expect_log(&world, "open mesh.test Bearer t\n");
     lt_grpc_call_half_close(first);
     settle(&world);
-    expect_log(&world, "server OK\ncall OK \nopen mesh.test Bearer t\nserver OK\nanswer second\ncall OK \n");
+    expect_log(
+        &world,
+        "server OK\ncall OK \nopen mesh.test Bearer t\nserver OK\nanswer second\ncall OK \n");
     world_fini(&world);
 }
 

@@ -2,7 +2,7 @@
  * One end of the gRPC interoperability test; the other is Python's grpcio (grpc_interop_test.py).
  *   grpc_peer server [CERT KEY CA]     prints its port; ends at the end of its standard input
  *   grpc_peer client ADDR PATH COUNT BYTES [CERT KEY CA]
- *                                      sends COUNT messages of BYTES each on one stream, waits for each answer
+ *     sends COUNT messages of BYTES each on one stream, waits for each answer
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -85,8 +85,9 @@ static void tell_peer(struct lt_grpc_stream *stream)
     const struct lt_grpc_peer *peer = lt_grpc_stream_peer(stream);
     char ip[LT_ADDR_TEXT_MAX], text[1024];
     lt_str token = lt_grpc_stream_metadata(stream, LT_STR("authorization"));
-    int len = snprintf(text, sizeof(text), "%.*s|%d|%.*s|%.*s", LT_STR_ARG(lt_addr_format_ip(&peer->addr, ip)),
-                       peer->is_verified, LT_STR_ARG(peer->uri), LT_STR_ARG(token));
+    int len = snprintf(text, sizeof(text), "%.*s|%d|%.*s|%.*s",
+                       LT_STR_ARG(lt_addr_format_ip(&peer->addr, ip)), peer->is_verified,
+                       LT_STR_ARG(peer->uri), LT_STR_ARG(token));
     lt_rc rc = lt_grpc_stream_send(stream, lt_str_make(text, (size_t)len));
     if (rc == LT_OK)
         finish_ok(stream);
@@ -153,7 +154,7 @@ static void run_server(struct lt_loop *loop, int argc, char **argv)
 struct run {
     struct lt_loop *loop;
     struct lt_grpc_channel *channel;
-    size_t count, bytes;     /* to send */
+    size_t count, bytes; /* to send */
     size_t sent, answered, answered_bytes;
 };
 
@@ -179,14 +180,17 @@ static void on_answer(struct lt_grpc_call *call, lt_str message)
     send_next(run, call);
 }
 
-static void on_call_closed(struct lt_grpc_call *call, lt_grpc_code code, lt_str message, bool is_unprocessed LT_UNUSED)
+static void on_call_closed(struct lt_grpc_call *call, lt_grpc_code code, lt_str message,
+                           bool is_unprocessed LT_UNUSED)
 {
     struct run *run = lt_grpc_call_user(call);
-    printf("%s|%.*s|%zu|%zu\n", lt_grpc_code_name(code), LT_STR_ARG(message), run->answered, run->answered_bytes);
+    printf("%s|%.*s|%zu|%zu\n", lt_grpc_code_name(code), LT_STR_ARG(message), run->answered,
+           run->answered_bytes);
     lt_grpc_channel_close(&run->channel, on_all_closed, run->loop);
 }
 
-static const struct lt_grpc_call_handler CALLS = {.on_message = on_answer, .on_closed = on_call_closed};
+static const struct lt_grpc_call_handler CALLS = {.on_message = on_answer,
+                                                  .on_closed = on_call_closed};
 
 static void run_client(struct lt_loop *loop, int argc, char **argv)
 {
@@ -194,15 +198,19 @@ static void run_client(struct lt_loop *loop, int argc, char **argv)
     struct lt_grpc_channel_opts opts = LT_GRPC_CHANNEL_OPTS_DEFAULT;
     uint64_t count = 0, bytes = 0;
     if (lt_addr_parse_hostport(lt_str_of(argv[0]), &opts.addr) != LT_OK ||
-        lt_str_to_u64(lt_str_of(argv[2]), &count) != LT_OK || lt_str_to_u64(lt_str_of(argv[3]), &bytes) != LT_OK)
+        lt_str_to_u64(lt_str_of(argv[2]), &count) != LT_OK ||
+        lt_str_to_u64(lt_str_of(argv[3]), &bytes) != LT_OK)
         die("bad arguments");
     run.count = count;
     run.bytes = bytes;
     opts.tls = argc >= 7 ? make_tls(argv + 4, false) : NULL;
     run.channel = lt_grpc_channel_new(loop, &opts, NULL, NULL);
     struct lt_grpc_metadata token = {LT_STR("authorization"), LT_STR("Bearer abc"), true};
-    struct lt_grpc_call_opts call_opts = {
-        .path = argv[1], .metadata = &token, .metadata_count = 1, .timeout_ns = 20 * LT_NS_PER_S, .wait_for_ready = true};
+    struct lt_grpc_call_opts call_opts = {.path = argv[1],
+                                          .metadata = &token,
+                                          .metadata_count = 1,
+                                          .timeout_ns = 20 * LT_NS_PER_S,
+                                          .wait_for_ready = true};
     send_next(&run, lt_grpc_call_start(run.channel, &call_opts, &CALLS, &run));
     lt_loop_run(loop);
     lt_tls_ctx_unref(&opts.tls);

@@ -11,10 +11,13 @@
 
 #include "http/grpc.h"
 
-static const lt_str TWO_MESSAGES = {"\0\0\0\0\x05hello\0\0\0\0\0\0\0\0\0\x03" "end", 23};
+static const lt_str TWO_MESSAGES = {"\0\0\0\0\x05hello\0\0\0\0\0\0\0\0\0\x03"
+                                    "end",
+                                    23};
 
 /* Feeds the bytes in pieces of `chunk`; returns the messages joined by '|'. */
-static lt_rc read_all(lt_str bytes, size_t chunk, size_t bytes_max, struct lt_buf *out, bool *ret_partial)
+static lt_rc read_all(lt_str bytes, size_t chunk, size_t bytes_max, struct lt_buf *out,
+                      bool *ret_partial)
 {
     struct lt_grpc_reader reader;
     lt_grpc_reader_init(&reader, bytes_max);
@@ -60,12 +63,9 @@ static void test_broken_frames(void **state)
         lt_str bytes;
         lt_rc rc;
     } cases[] = {
-        {{"\1\0\0\0\1x", 6}, LT_E_UNSUPPORTED},
-        {{"\2\0\0\0\1x", 6}, LT_E_BAD},
-        {{"\0\0\0\0\x65", 5}, LT_E_LIMIT},
-        {{"\0\xff\xff\xff\xff", 5}, LT_E_LIMIT},
-        {{"\0\0\0\0\x64", 5}, LT_AGAIN},
-        {{"\0\0", 2}, LT_AGAIN},
+        {{"\1\0\0\0\1x", 6}, LT_E_UNSUPPORTED}, {{"\2\0\0\0\1x", 6}, LT_E_BAD},
+        {{"\0\0\0\0\x65", 5}, LT_E_LIMIT},      {{"\0\xff\xff\xff\xff", 5}, LT_E_LIMIT},
+        {{"\0\0\0\0\x64", 5}, LT_AGAIN},        {{"\0\0", 2}, LT_AGAIN},
     };
     for (size_t i = 0; i < LT_ARRAY_LEN(cases); i++) {
         struct lt_buf out;
@@ -99,7 +99,8 @@ static void test_message_text(void **state)
     assert_true(lt_str_eq(lt_grpc_message_decode(arena, lt_buf_str(&buf)), text));
     assert_true(lt_str_eq(lt_grpc_message_decode(arena, LT_STR("a%4")), LT_STR("a%4")));
     assert_true(lt_str_eq(lt_grpc_message_decode(arena, LT_STR("%zz%")), LT_STR("%zz%")));
-    assert_true(lt_str_eq(lt_grpc_message_decode(arena, LT_STR("%c3%a4%41")), LT_STR("\xc3\xa4" "A")));
+    assert_true(lt_str_eq(lt_grpc_message_decode(arena, LT_STR("%c3%a4%41")), LT_STR("\xc3\xa4"
+                                                                                     "A")));
     lt_arena_free(&arena);
     lt_buf_fini(&buf);
 }
@@ -112,11 +113,20 @@ static void test_timeout_parse(void **state)
         lt_rc rc;
         uint64_t ns;
     } cases[] = {
-        {"1H", LT_OK, 3600000000000}, {"2M", LT_OK, 120000000000}, {"3S", LT_OK, 3000000000},
-        {"4m", LT_OK, 4000000},       {"5u", LT_OK, 5000},         {"6n", LT_OK, 6},
-        {"0S", LT_OK, 0},             {"99999999H", LT_OK, UINT64_MAX / 2},
-        {"100000000n", LT_E_BAD, 0},  {"S", LT_E_BAD, 0},          {"", LT_E_BAD, 0},
-        {"1", LT_E_BAD, 0},           {"1s", LT_E_BAD, 0},         {"-1S", LT_E_BAD, 0},
+        {"1H", LT_OK, 3600000000000},
+        {"2M", LT_OK, 120000000000},
+        {"3S", LT_OK, 3000000000},
+        {"4m", LT_OK, 4000000},
+        {"5u", LT_OK, 5000},
+        {"6n", LT_OK, 6},
+        {"0S", LT_OK, 0},
+        {"99999999H", LT_OK, UINT64_MAX / 2},
+        {"100000000n", LT_E_BAD, 0},
+        {"S", LT_E_BAD, 0},
+        {"", LT_E_BAD, 0},
+        {"1", LT_E_BAD, 0},
+        {"1s", LT_E_BAD, 0},
+        {"-1S", LT_E_BAD, 0},
         {"1 S", LT_E_BAD, 0},
     };
     for (size_t i = 0; i < LT_ARRAY_LEN(cases); i++) {
@@ -129,12 +139,13 @@ static void test_timeout_parse(void **state)
 static void test_timeout_format_is_never_shorter(void **state)
 {
     (void)state;
-    static const uint64_t values[] = {0,          1,           99999999,        100000000,
-                                      1234567890, 3600000000000, 123456789012345, UINT64_MAX / 4};
+    static const uint64_t values[] = {
+        0, 1, 99999999, 100000000, 1234567890, 3600000000000, 123456789012345, UINT64_MAX / 4};
     for (size_t i = 0; i < LT_ARRAY_LEN(values); i++) {
         char text[LT_GRPC_TIMEOUT_TEXT_MAX];
         uint64_t back = 0;
-        assert_int_equal(lt_grpc_timeout_parse(lt_grpc_timeout_format(values[i], text), &back), LT_OK);
+        assert_int_equal(lt_grpc_timeout_parse(lt_grpc_timeout_format(values[i], text), &back),
+                         LT_OK);
         assert_true(back >= values[i]);
         assert_true(back - values[i] <= values[i] / 1000);
     }

@@ -1,5 +1,6 @@
 /*
- * The h2 engine: a client and a server engine mouth to mouth, and raw frames where a decent client would not do.
+ * The h2 engine: a client and a server engine mouth to mouth, and raw frames where a decent client
+ * would not do.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -19,10 +20,10 @@ enum { LOG_MAX = 1 << 16, SEED_NS = 1000000000 };
 struct side {
     struct lt_h2_conn *conn;
     struct lt_buf log;
-    struct lt_h2_stream *last;  /* the stream of the latest event that left it alive */
+    struct lt_h2_stream *last; /* the stream of the latest event that left it alive */
     size_t body_bytes;
-    bool keeps_credit;          /* does not consume */
-    bool answers;               /* server: 200, "pong", a trailer */
+    bool keeps_credit; /* does not consume */
+    bool answers;      /* server: 200, "pong", a trailer */
 };
 
 static void note(struct side *side, const char *fmt, ...) LT_PRINTF(2, 3);
@@ -60,7 +61,8 @@ static void on_headers(struct lt_h2_stream *stream, const struct lt_h2_fields *f
     side->last = stream;
     note(side, "headers %u", lt_h2_stream_id(stream));
     for (size_t i = 0; i < LT_MIN(fields->count, (size_t)6); i++)
-        note(side, " %.*s=%.*s", LT_STR_ARG(fields->items[i].name), LT_STR_ARG(fields->items[i].value));
+        note(side, " %.*s=%.*s", LT_STR_ARG(fields->items[i].name),
+             LT_STR_ARG(fields->items[i].value));
     note(side, "%s%s\n", fields->is_over_limit ? " over" : "", is_end ? " end" : "");
     if (side->answers && is_end)
         answer(stream);
@@ -179,7 +181,8 @@ static bool carry(struct pair *pair, struct side *from, struct side *to, lt_rc *
     int count = lt_h2_conn_drain(from->conn, iov, 16);
     size_t len = 0;
     for (int i = 0; i < count; i++) {
-        lt_rc one = feed_in_chunks(to, lt_str_make(iov[i].iov_base, iov[i].iov_len), pair->chunk, pair->now_ns);
+        lt_rc one = feed_in_chunks(to, lt_str_make(iov[i].iov_base, iov[i].iov_len), pair->chunk,
+                                   pair->now_ns);
         if (*rc == LT_OK)
             *rc = one;
         len += iov[i].iov_len;
@@ -203,8 +206,8 @@ static lt_rc pump(struct pair *pair)
 
 static struct lt_h2_stream *request(struct pair *pair, bool is_end)
 {
-    struct lt_h2_field fields[] = {field(":method", "POST"), field(":scheme", "http"), field(":path", "/a"),
-                                   field(":authority", "b")};
+    struct lt_h2_field fields[] = {field(":method", "POST"), field(":scheme", "http"),
+                                   field(":path", "/a"), field(":authority", "b")};
     struct lt_h2_stream *stream = NULL;
     assert_int_equal(lt_h2_stream_open(pair->client.conn, fields, 4, is_end, NULL, &stream), LT_OK);
     return stream;
@@ -235,7 +238,9 @@ static void exchange(size_t chunk, const char *client_log)
     pair.server.answers = true;
     request(&pair, true);
     assert_int_equal(pump(&pair), LT_OK);
-    expect_log(&pair.server, "headers 1 :method=POST :scheme=http :path=/a :authority=b end\nend\nclosed 1 clean 0\n");
+    expect_log(
+        &pair.server,
+        "headers 1 :method=POST :scheme=http :path=/a :authority=b end\nend\nclosed 1 clean 0\n");
     expect_log(&pair.client, client_log);
     assert_int_equal(lt_h2_conn_stream_count(pair.server.conn), 0);
     assert_false(lt_h2_conn_has_output(pair.server.conn));
@@ -284,7 +289,8 @@ static void test_server_closes_after_its_end(void **state)
     lt_h2_stream_close_after_end(pair.server.last);
     answer(pair.server.last);
     assert_int_equal(pump(&pair), LT_OK);
-    expect_log(&pair.server, "headers 1 :method=POST :scheme=http :path=/a :authority=b\nclosed 1 clean 0\n");
+    expect_log(&pair.server,
+               "headers 1 :method=POST :scheme=http :path=/a :authority=b\nclosed 1 clean 0\n");
     pair_fini(&pair);
 }
 
@@ -465,7 +471,8 @@ static void test_goaway_lets_streams_end_and_refuses_new_ones(void **state)
     expect_end(&pair.server, "closed 3 local 7\nclosed 1 clean 0\n");
     struct lt_h2_stream *stream = NULL;
     struct lt_h2_field fields[] = {field(":method", "GET")};
-    assert_int_equal(lt_h2_stream_open(pair.client.conn, fields, 1, true, NULL, &stream), LT_E_CLOSED);
+    assert_int_equal(lt_h2_stream_open(pair.client.conn, fields, 1, true, NULL, &stream),
+                     LT_E_CLOSED);
     pair_fini(&pair);
 }
 
@@ -493,10 +500,11 @@ static void test_concurrent_streams(void **state)
     assert_int_equal(pump(&pair), LT_OK);
     request(&pair, false);
     struct lt_h2_stream *second = request(&pair, false), *third = NULL;
-    struct lt_h2_field fields[] = {field(":method", "GET"), field(":scheme", "http"), field(":path", "/"),
-                                   field(":authority", "b")};
+    struct lt_h2_field fields[] = {field(":method", "GET"), field(":scheme", "http"),
+                                   field(":path", "/"), field(":authority", "b")};
     assert_false(lt_h2_conn_can_open(pair.client.conn));
-    assert_int_equal(lt_h2_stream_open(pair.client.conn, fields, 4, true, NULL, &third), LT_E_LIMIT);
+    assert_int_equal(lt_h2_stream_open(pair.client.conn, fields, 4, true, NULL, &third),
+                     LT_E_LIMIT);
     lt_h2_stream_reset(second, LT_H2_CANCEL);
     assert_int_equal(pump(&pair), LT_OK);
     assert_true(lt_h2_conn_can_open(pair.client.conn));
@@ -506,8 +514,11 @@ static void test_concurrent_streams(void **state)
 static struct lt_h2_stream *request_with_big_header(struct pair *pair, char *value, size_t len)
 {
     memset(value, 'v', len);
-    struct lt_h2_field fields[] = {field(":method", "GET"), field(":scheme", "http"), field(":path", "/"),
-                                   field(":authority", "b"), {LT_STR("big"), {value, len}, false}};
+    struct lt_h2_field fields[] = {field(":method", "GET"),
+                                   field(":scheme", "http"),
+                                   field(":path", "/"),
+                                   field(":authority", "b"),
+                                   {LT_STR("big"), {value, len}, false}};
     struct lt_h2_stream *stream = NULL;
     assert_int_equal(lt_h2_stream_open(pair->client.conn, fields, 5, true, NULL, &stream), LT_OK);
     return stream;
@@ -523,7 +534,8 @@ static void test_header_list_over_its_limit_is_told(void **state)
     pair_start(&pair);
     request_with_big_header(&pair, value, sizeof(value));
     assert_int_equal(pump(&pair), LT_OK);
-    expect_log(&pair.server, "headers 1 :method=GET :scheme=http :path=/ :authority=b over end\nend\n");
+    expect_log(&pair.server,
+               "headers 1 :method=GET :scheme=http :path=/ :authority=b over end\nend\n");
     pair_fini(&pair);
 }
 
@@ -602,14 +614,23 @@ static const char PREFACE[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 static void raw_frame(struct lt_buf *buf, uint8_t type, uint8_t flags, uint32_t id, lt_str payload)
 {
-    uint8_t head[9] = {(uint8_t)(payload.len >> 16), (uint8_t)(payload.len >> 8), (uint8_t)payload.len, type, flags,
-                       (uint8_t)(id >> 24), (uint8_t)(id >> 16), (uint8_t)(id >> 8), (uint8_t)id};
+    uint8_t head[9] = {(uint8_t)(payload.len >> 16),
+                       (uint8_t)(payload.len >> 8),
+                       (uint8_t)payload.len,
+                       type,
+                       flags,
+                       (uint8_t)(id >> 24),
+                       (uint8_t)(id >> 16),
+                       (uint8_t)(id >> 8),
+                       (uint8_t)id};
     assert_int_equal(lt_buf_append(buf, head, sizeof(head)), LT_OK);
     assert_int_equal(lt_buf_append_str(buf, payload), LT_OK);
 }
 
 /* GET http / b, in HPACK's static table */
-static const lt_str GET_BLOCK = {"\x82\x86\x84\x41\x01" "b", 6};
+static const lt_str GET_BLOCK = {"\x82\x86\x84\x41\x01"
+                                 "b",
+                                 6};
 
 struct raw {
     struct side server;
@@ -670,7 +691,8 @@ static void test_http1_is_not_http2(void **state)
     struct lt_h2_opts opts = server_opts();
     struct side server;
     side_init(&server, &opts);
-    assert_int_equal(lt_h2_conn_feed(server.conn, LT_STR("GET / HTTP/1.1\r\n\r\n"), SEED_NS), LT_E_UNSUPPORTED);
+    assert_int_equal(lt_h2_conn_feed(server.conn, LT_STR("GET / HTTP/1.1\r\n\r\n"), SEED_NS),
+                     LT_E_UNSUPPORTED);
     assert_int_equal(lt_h2_conn_feed(server.conn, LT_STR("x"), SEED_NS), LT_E_UNSUPPORTED);
     assert_int_equal(lt_h2_conn_stats(server.conn)->fail, LT_H2_FAIL_NOT_HTTP2);
     side_fini(&server);

@@ -1,6 +1,6 @@
 /*
- * Delta ADS: the client's and the server's engine, each alone and both together. What they write is read back with the
- * generated schema, so that the two don't merely agree with each other.
+ * Delta ADS: the client's and the server's engine, each alone and both together. What they write is
+ * read back with the generated schema, so that the two don't merely agree with each other.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -63,8 +63,8 @@ static Xds__DeltaDiscoveryRequest *next_request(struct world *world)
         return NULL;
     assert_int_equal(rc, LT_OK);
     Xds__DeltaDiscoveryRequest *request = NULL;
-    rc = lt_pb_unpack(world->arena, &xds__delta_discovery_request__descriptor, lt_buf_str(&world->message), NULL,
-                      &request, &world->err);
+    rc = lt_pb_unpack(world->arena, &xds__delta_discovery_request__descriptor,
+                      lt_buf_str(&world->message), NULL, &request, &world->err);
     assert_int_equal(rc, LT_OK);
     return request;
 }
@@ -74,17 +74,21 @@ static const struct lt_ads_request *exchange(struct world *world)
 {
     const struct lt_ads_request *request = NULL;
     assert_non_null(next_request(world));
-    assert_int_equal(lt_ads_session_feed(world->session, lt_buf_str(&world->message), &request, &world->err), LT_OK);
+    assert_int_equal(
+        lt_ads_session_feed(world->session, lt_buf_str(&world->message), &request, &world->err),
+        LT_OK);
     return request;
 }
 
-static struct lt_ads_resource *resource(lt_str type, const char *name, const char *version, const char *value)
+static struct lt_ads_resource *resource(lt_str type, const char *name, const char *version,
+                                        const char *value)
 {
     return lt_ads_resource_new(type, lt_str_of(name), lt_str_of(version), lt_str_of(value));
 }
 
 /* Sends what a list of "name=version" says ("-name" is removed); the client's update. */
-static const struct lt_ads_update *push(struct world *world, lt_str type, const char *list, uint64_t *ret_seq)
+static const struct lt_ads_update *push(struct world *world, lt_str type, const char *list,
+                                        uint64_t *ret_seq)
 {
     struct lt_ads_resource *resources[16];
     lt_str removed[16];
@@ -103,8 +107,8 @@ static const struct lt_ads_update *push(struct world *world, lt_str type, const 
     struct lt_rope rope;
     lt_rope_init(&rope, MESSAGE_MAX);
     struct lt_ads_sub *sub = lt_ads_session_find(world->session, type);
-    lt_rc rc = lt_ads_session_respond(world->session, sub, resources, count, removed, removed_count, LT_STR("v"), &rope,
-                                      ret_seq);
+    lt_rc rc = lt_ads_session_respond(world->session, sub, resources, count, removed, removed_count,
+                                      LT_STR("v"), &rope, ret_seq);
     assert_int_equal(rc, LT_OK);
     for (size_t i = 0; i < count; i++)
         lt_ads_resource_unref(&resources[i]);
@@ -129,14 +133,16 @@ static void push_and_ack(struct world *world, lt_str type, const char *list)
 static struct lt_ads_held held(struct world *world, lt_str type, const char *name)
 {
     struct lt_ads_held held = {0};
-    assert_int_equal(lt_ads_sub_held(lt_ads_session_find(world->session, type), lt_str_of(name), &held), LT_OK);
+    assert_int_equal(
+        lt_ads_sub_held(lt_ads_session_find(world->session, type), lt_str_of(name), &held), LT_OK);
     return held;
 }
 
 static bool is_known(struct world *world, lt_str type, const char *name)
 {
     struct lt_ads_held unused;
-    return lt_ads_sub_held(lt_ads_session_find(world->session, type), lt_str_of(name), &unused) == LT_OK;
+    return lt_ads_sub_held(lt_ads_session_find(world->session, type), lt_str_of(name), &unused) ==
+           LT_OK;
 }
 
 static bool client_holds(struct world *world, lt_str type, const char *name, const char *version)
@@ -263,7 +269,8 @@ static void test_nack_says_why_and_keeps_the_good_ones(void **state)
     exchange(&world);
     push_and_ack(&world, CDS, "a=1 b=1");
     const lt_str refused[] = {LT_STR("b")};
-    lt_ads_client_nack(world.client, push(&world, CDS, "a=2 b=2", NULL)->ticket, LT_STR("b: bad \xff name"), refused, 1);
+    lt_ads_client_nack(world.client, push(&world, CDS, "a=2 b=2", NULL)->ticket,
+                       LT_STR("b: bad \xff name"), refused, 1);
     Xds__DeltaDiscoveryRequest *request = next_request(&world);
     assert_int_equal(request->error_detail->code, 13);
     assert_string_equal(request->error_detail->message, "b: bad ? name");
@@ -319,7 +326,8 @@ static void test_what_was_on_disk_is_reported(void **state)
     const struct lt_ads_request *request = exchange(&world);
     assert_true(request->is_first && request->wildcard_began);
     assert_true(held(&world, CDS, "a").is_held);
-    struct lt_ads_resource *same = resource(CDS, "a", "9", ""), *other = resource(CDS, "a", "10", "");
+    struct lt_ads_resource *same = resource(CDS, "a", "9", ""),
+                           *other = resource(CDS, "a", "10", "");
     assert_true(lt_ads_sub_has(request->sub, same));
     assert_false(lt_ads_sub_has(request->sub, other));
     lt_ads_resource_unref(&same);
@@ -350,7 +358,9 @@ static void test_a_name_twice_is_refused(void **state)
     lt_ads_client_watch(world.client, CDS, true);
     lt_ads_client_open(world.client);
     exchange(&world);
-    static const char twice[] = "\x12\x03\x1a\x01" "a\x12\x03\x1a\x01" "a\x2a\x01n\x22";
+    static const char twice[] = "\x12\x03\x1a\x01"
+                                "a\x12\x03\x1a\x01"
+                                "a\x2a\x01n\x22";
     struct lt_buf message;
     lt_buf_init(&message, 1000);
     lt_buf_add(&message, lt_str_make(twice, sizeof(twice) - 1));
@@ -358,7 +368,8 @@ static void test_a_name_twice_is_refused(void **state)
     lt_buf_add(&message, lt_str_make(&len, 1));
     lt_buf_add(&message, CDS);
     const struct lt_ads_update *update = NULL;
-    assert_int_equal(lt_ads_client_feed(world.client, lt_buf_str(&message), &update, &world.err), LT_E_EXISTS);
+    assert_int_equal(lt_ads_client_feed(world.client, lt_buf_str(&message), &update, &world.err),
+                     LT_E_EXISTS);
     lt_buf_fini(&message);
     Xds__DeltaDiscoveryRequest *request = next_request(&world);
     assert_string_equal(request->response_nonce, "n");
@@ -376,15 +387,19 @@ static void test_broken_responses(void **state)
     exchange(&world);
     const struct lt_ads_update *update = NULL;
     static const lt_str broken[] = {
-        {"\x12\x05\x1a\x01" "a", 5}, /* a length that is not there */
+        {"\x12\x05\x1a\x01"
+         "a",
+         5},                         /* a length that is not there */
         {"\x12\x03\x1a\x01\xff", 5}, /* a name that is not UTF-8 */
         {"\x13", 1},                 /* a group */
         {"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 11},
-        {"\x10\x01", 2},             /* resources as a number */
+        {"\x10\x01", 2}, /* resources as a number */
     };
     for (size_t i = 0; i < LT_ARRAY_LEN(broken); i++)
-        assert_int_equal(lt_ads_client_feed(world.client, broken[i], &update, &world.err), LT_E_BAD);
-    assert_int_equal(lt_ads_client_feed(world.client, LT_STR("\x22\x01x"), &update, &world.err), LT_E_NOT_FOUND);
+        assert_int_equal(lt_ads_client_feed(world.client, broken[i], &update, &world.err),
+                         LT_E_BAD);
+    assert_int_equal(lt_ads_client_feed(world.client, LT_STR("\x22\x01x"), &update, &world.err),
+                     LT_E_NOT_FOUND);
     world_fini(&world);
 }
 
@@ -399,7 +414,9 @@ static void test_a_server_that_never_waits_is_stopped(void **state)
     for (int i = 0; i < 64; i++)
         push(&world, CDS, "a=1", NULL);
     const struct lt_ads_update *update = NULL;
-    assert_int_equal(lt_ads_client_feed(world.client, lt_buf_str(&world.message), &update, &world.err), LT_E_LIMIT);
+    assert_int_equal(
+        lt_ads_client_feed(world.client, lt_buf_str(&world.message), &update, &world.err),
+        LT_E_LIMIT);
     world_fini(&world);
 }
 
@@ -438,7 +455,8 @@ static void test_session_follows_versions_from_sent_to_held(void **state)
     assert_int_equal(lt_ads_sub_settled_seq(sub), 0);
     lt_ads_client_ack(world.client, ticket);
     request = exchange(&world);
-    assert_true(request->is_ack && request->seq == 1 && !request->is_first && request->node.ptr == NULL);
+    assert_true(request->is_ack && request->seq == 1 && !request->is_first &&
+                request->node.ptr == NULL);
     assert_true(held(&world, CDS, "a").is_held && !held(&world, CDS, "a").is_pending);
     assert_int_equal(held(&world, CDS, "a").held_version, lt_ads_version_hash(LT_STR("1")));
     assert_true(lt_ads_sub_has(sub, same));
@@ -461,15 +479,18 @@ static void test_nack_that_names_what_it_refuses(void **state)
     push_and_ack(&world, CDS, "outbound|80||a=1 outbound|80||ab=1");
     uint64_t ticket = push(&world, CDS, "outbound|80||a=2 outbound|80||ab=2", NULL)->ticket;
     lt_ads_client_nack(world.client, ticket,
-                       LT_STR("Error adding/updating cluster(s) outbound|80||ab: no such thing"), NULL, 0);
+                       LT_STR("Error adding/updating cluster(s) outbound|80||ab: no such thing"),
+                       NULL, 0);
     const struct lt_ads_request *request = exchange(&world);
     assert_true(request->is_nack && request->seq == 2 && request->error_code == 13);
     assert_int_equal(request->refused_count, 1);
     assert_true(lt_str_eqz(request->refused[0], "outbound|80||ab"));
     assert_false(held(&world, CDS, "outbound|80||a").is_refused);
-    assert_int_equal(held(&world, CDS, "outbound|80||a").held_version, lt_ads_version_hash(LT_STR("2")));
+    assert_int_equal(held(&world, CDS, "outbound|80||a").held_version,
+                     lt_ads_version_hash(LT_STR("2")));
     assert_true(held(&world, CDS, "outbound|80||ab").is_refused);
-    assert_int_equal(held(&world, CDS, "outbound|80||ab").held_version, lt_ads_version_hash(LT_STR("1")));
+    assert_int_equal(held(&world, CDS, "outbound|80||ab").held_version,
+                     lt_ads_version_hash(LT_STR("1")));
     assert_int_equal(lt_ads_sub_settled_seq(request->sub), 2);
     world_fini(&world);
 }
@@ -522,7 +543,8 @@ static void test_stale_nonces_answer_nothing(void **state)
     exchange(&world);
     push_and_ack(&world, CDS, "a=1");
     push(&world, CDS, "a=2", NULL);
-    static const char *const stale[] = {"0.1", "0.3", "1.1", "2", "x", "0.2x", "0.99999999999999999999"};
+    static const char *const stale[] = {
+        "0.1", "0.3", "1.1", "2", "x", "0.2x", "0.99999999999999999999"};
     const struct lt_ads_request *request = NULL;
     for (size_t i = 0; i < LT_ARRAY_LEN(stale); i++) {
         feed_raw(&world, CDS, stale[i], NULL, &request);
@@ -621,7 +643,8 @@ static void test_wildcard_said_and_unsaid(void **state)
     struct lt_ads_resource *two = resource(LDS, "two", "1", "");
     struct lt_rope rope;
     lt_rope_init(&rope, MESSAGE_MAX);
-    assert_int_equal(lt_ads_session_respond(world.session, request->sub, &two, 1, NULL, 0, LT_STR_NULL, &rope, NULL),
+    assert_int_equal(lt_ads_session_respond(world.session, request->sub, &two, 1, NULL, 0,
+                                            LT_STR_NULL, &rope, NULL),
                      LT_OK);
     assert_true(is_known(&world, LDS, "two"));
     static const char unsay[] = "\x22\x01*\x12";
@@ -631,7 +654,8 @@ static void test_wildcard_said_and_unsaid(void **state)
     char len = (char)LDS.len;
     lt_buf_add(&message, lt_str_make(&len, 1));
     lt_buf_add(&message, LDS);
-    assert_int_equal(lt_ads_session_feed(world.session, lt_buf_str(&message), &request, &world.err), LT_OK);
+    assert_int_equal(lt_ads_session_feed(world.session, lt_buf_str(&message), &request, &world.err),
+                     LT_OK);
     assert_true(request->wildcard_ended);
     assert_false(is_known(&world, LDS, "two"));
     assert_true(lt_ads_sub_wants(request->sub, LT_STR("one")));
@@ -658,7 +682,8 @@ static void test_response_is_what_the_schema_says(void **state)
     const lt_str removed[] = {LT_STR("c"), LT_STR("d")};
     struct lt_rope rope;
     lt_rope_init(&rope, MESSAGE_MAX);
-    assert_int_equal(lt_ads_session_respond(world.session, sub, resources, 2, removed, 2, LT_STR("sys"), &rope, NULL),
+    assert_int_equal(lt_ads_session_respond(world.session, sub, resources, 2, removed, 2,
+                                            LT_STR("sys"), &rope, NULL),
                      LT_OK);
     struct iovec iov[16];
     int count = lt_rope_iov(&rope, iov, 16);
@@ -688,7 +713,8 @@ static void test_response_is_what_the_schema_says(void **state)
     /* too large for its rope: as if it had never been */
     struct lt_rope small;
     lt_rope_init(&small, 100);
-    assert_int_equal(lt_ads_session_respond(world.session, sub, resources, 2, NULL, 0, LT_STR_NULL, &small, NULL),
+    assert_int_equal(lt_ads_session_respond(world.session, sub, resources, 2, NULL, 0, LT_STR_NULL,
+                                            &small, NULL),
                      LT_E_LIMIT);
     assert_int_equal(lt_rope_len(&small), 0);
     assert_int_equal(lt_ads_sub_sent_seq(sub), 1);
@@ -717,8 +743,10 @@ static void test_session_limits(void **state)
     assert_non_null(next_request(&world));
     lt_str bytes = lt_buf_str(&world.message);
     assert_int_equal(lt_ads_session_feed(world.session, bytes, &request, &world.err), LT_E_LIMIT);
-    assert_int_equal(lt_ads_session_feed(world.session, LT_STR("\x0a\x01"), &request, &world.err), LT_E_BAD);
-    assert_int_equal(lt_ads_session_feed(world.session, LT_STR(""), &request, &world.err), LT_E_BAD);
+    assert_int_equal(lt_ads_session_feed(world.session, LT_STR("\x0a\x01"), &request, &world.err),
+                     LT_E_BAD);
+    assert_int_equal(lt_ads_session_feed(world.session, LT_STR(""), &request, &world.err),
+                     LT_E_BAD);
     world_fini(&world);
 }
 
@@ -747,7 +775,8 @@ static void test_many_names(void **state)
     assert_int_equal(request->unsubscribed_count, COUNT / 3);
     for (int i = 0; i < COUNT; i++) {
         int len = snprintf(name, sizeof(name), "outbound|80||s%d", i);
-        assert_int_equal(lt_ads_sub_wants(request->sub, lt_str_make(name, (size_t)len)), i % 3 != 0);
+        assert_int_equal(lt_ads_sub_wants(request->sub, lt_str_make(name, (size_t)len)),
+                         i % 3 != 0);
     }
     world_fini(&world);
 }
