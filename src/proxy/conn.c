@@ -23,35 +23,77 @@ enum {
     APPLICATION_PROTOCOLS_MAX = 16,
 };
 
+/* What the first bytes say. */
+struct inspection {
+    bool is_tls;
+    lt_str server_name;
+    lt_str protocols[APPLICATION_PROTOCOLS_MAX];
+    size_t protocol_count;
+};
+
 static void on_ready(struct lt_io *io, uint32_t events);
-static void on_timer(struct lt_timer *timer, uint64_t now_ns);
+static void choose_chain(struct px_conn *conn, const struct inspection *found);
 
 /* --- timers: the heap is touched when a deadline comes nearer than the timer, not for each request --- */
 
+static uint64_t next_due_ns(const struct px_conn *conn)
+{
+    uint64_t idle_ns = conn->deadline_ns != 0 ? conn->deadline_ns : UINT64_MAX;
+    uint64_t drained_ns = conn->drained_at_ns != 0 ? conn->drained_at_ns : UINT64_MAX;
+    return LT_MIN(idle_ns, drained_ns);
+}
+
+static void arm(struct px_conn *conn)
+{
+    uint64_t due_ns = next_due_ns(conn), now_ns = px_now_ns(conn->worker);
+    if (due_ns != UINT64_MAX && (!lt_timer_is_set(&conn->timer) || conn->timer.at_ns > due_ns))
+        lt_loop_timer_set(conn->worker->loop, &conn->timer, due_ns > now_ns ? due_ns - now_ns : 0);
+}
+
 void px_conn_set_deadline(struct px_conn *conn, uint64_t after_ms)
 {
-    struct lt_loop *loop = conn->worker->loop;
     conn->deadline_ns = after_ms == 0 ? 0 : px_now_ns(conn->worker) + after_ms * LT_NS_PER_MS;
-    if (conn->deadline_ns != 0 && (!lt_timer_is_set(&conn->timer) || conn->timer.at_ns > conn->deadline_ns))
-        lt_loop_timer_set(loop, &conn->timer, after_ms * LT_NS_PER_MS);
+    arm(conn);
+}
+
+void px_conn_drain(struct px_conn *conn, uint64_t drain_ms)
+{
+    conn->is_draining = true;
+    if (conn->drained_at_ns == 0)
+        conn->drained_at_ns = px_now_ns(conn->worker) + drain_ms * LT_NS_PER_MS;
+    arm(conn);
+}
+
+static void give_up_waiting(struct px_conn *conn)
+{
+    switch (conn->state) {
+    case PX_CONN_HTTP: px_http_timeout(conn); break;
+    case PX_CONN_TCP: px_tcp_timeout(conn); break;
+    case PX_CONN_INSPECT:
+        if (conn->listener->continue_on_timeout) {
+            struct inspection nothing = {0};
+            choose_chain(conn, &nothing);
+            break;
+        }
+        px_conn_close(conn);
+        break;
+    default: px_conn_close(conn); break;
+    }
 }
 
 static void on_timer(struct lt_timer *timer, uint64_t now_ns)
 {
     struct px_conn *conn = LT_CONTAINER_OF(timer, struct px_conn, timer);
-    if (conn->deadline_ns == 0)
-        return;
-    if (now_ns < conn->deadline_ns) {
-        lt_loop_timer_set(conn->worker->loop, timer, conn->deadline_ns - now_ns);
-        return;
-    }
-    conn->deadline_ns = 0;
-    if (conn->state == PX_CONN_HTTP)
-        px_http_timeout(conn);
-    else if (conn->state == PX_CONN_TCP)
-        px_tcp_timeout(conn);
-    else
+    if (now_ns < next_due_ns(conn)) {
+        arm(conn);
+    } else if (conn->drained_at_ns != 0 && now_ns >= conn->drained_at_ns) {
         px_conn_close(conn);
+    } else {
+        conn->deadline_ns = 0;
+        give_up_waiting(conn);
+        if (conn->state != PX_CONN_CLOSED)
+            arm(conn);
+    }
 }
 
 /* --- the end --- */
@@ -114,13 +156,6 @@ void px_conn_linger(struct px_conn *conn)
 }
 
 /* --- what the first bytes say --- */
-
-struct inspection {
-    bool is_tls;
-    lt_str server_name;
-    lt_str protocols[APPLICATION_PROTOCOLS_MAX];
-    size_t protocol_count;
-};
 
 static bool is_off(const struct px_port_range *ranges, size_t count, uint16_t port)
 {

@@ -74,11 +74,56 @@ static lt_str make_request_id(struct px_request *request)
     return lt_str_make(text, 36);
 }
 
-/* Headers by which a stranger could steer an edge proxy or pose as one. */
+/*
+ * Headers by which a request could steer this proxy if it came from inside. Nobody is inside by default (Envoy:
+ * internal_address_config), so that they go from every request ...
+ */
+static const lt_header_id steering[] = {
+    LT_H_X_ENVOY_INTERNAL, LT_H_X_ENVOY_RETRY_ON, LT_H_X_ENVOY_RETRY_GRPC_ON, LT_H_X_ENVOY_MAX_RETRIES,
+    LT_H_X_ENVOY_UPSTREAM_ALT_STAT_NAME, LT_H_X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS, LT_H_X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS,
+    LT_H_X_ENVOY_UPSTREAM_RQ_TIMEOUT_ALT_RESPONSE, LT_H_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, LT_H_X_ENVOY_HEDGE_ON_PER_TRY_TIMEOUT,
+};
+static const lt_str steering_rare[] = {
+    {"x-envoy-retriable-status-codes", 30}, {"x-envoy-retriable-header-names", 30}, {"x-envoy-force-trace", 19},
+    {"x-envoy-ip-tags", 15}, {"x-envoy-original-url", 20},
+};
+/* ... and these from those that come from outside the mesh. */
 static const lt_header_id edge_only[] = {
     LT_H_X_ENVOY_DECORATOR_OPERATION, LT_H_X_ENVOY_DOWNSTREAM_SERVICE_CLUSTER, LT_H_X_ENVOY_DOWNSTREAM_SERVICE_NODE,
-    LT_H_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, LT_H_X_ENVOY_ATTEMPT_COUNT,
+    LT_H_X_ENVOY_ORIGINAL_PATH, LT_H_X_ENVOY_ORIGINAL_HOST,
 };
+
+static bool is_rare_envoy_header(const struct lt_header *header)
+{
+    static const lt_str prefix = {"x-envoy-", 8};
+    return header->id == LT_H_OTHER && header->name.len > prefix.len &&
+           lt_str_case_eq(lt_str_slice(header->name, 0, prefix.len), prefix);
+}
+
+static void remove_steering(struct lt_headers *headers)
+{
+    bool has_rare = false;
+    for (size_t i = 0; i < LT_ARRAY_LEN(steering); i++)
+        lt_headers_remove(headers, steering[i]);
+    for (uint32_t i = 0; i < headers->count; i++)
+        has_rare |= is_rare_envoy_header(&headers->items[i]);
+    for (size_t i = 0; has_rare && i < LT_ARRAY_LEN(steering_rare); i++)
+        lt_headers_remove_name(headers, steering_rare[i]);
+}
+
+/* The client as the outermost trusted proxy saw it: the peer, or with n trusted hops the n-th address from the right. */
+static lt_str external_address(struct px_request *request, lt_str before, lt_str peer)
+{
+    lt_str found = LT_STR_NULL;
+    for (uint32_t hop = 0; hop < request->hcm->xff_num_trusted_hops; hop++) {
+        ptrdiff_t comma = lt_str_rfind_char(before, ',');
+        found = lt_str_trim(lt_str_from(before, (size_t)(comma + 1)));
+        before = comma < 0 ? LT_STR_NULL : lt_str_slice(before, 0, (size_t)comma);
+    }
+    struct lt_addr addr;
+    bool is_address = found.len > 0 && lt_addr_parse(found, 0, &addr) == LT_OK;
+    return lt_arena_str(request->arena, is_address ? found : peer);
+}
 
 static lt_rc forward_address(struct px_request *request, struct lt_headers *headers)
 {
@@ -89,6 +134,7 @@ static lt_rc forward_address(struct px_request *request, struct lt_headers *head
                                   : lt_arena_str(request->arena, ip);
     for (size_t i = 0; i < LT_ARRAY_LEN(edge_only); i++)
         lt_headers_remove(headers, edge_only[i]);
+    LT_TRY(lt_headers_set_id(headers, LT_H_X_ENVOY_EXTERNAL_ADDRESS, external_address(request, before, ip)));
     return lt_headers_set_id(headers, LT_H_X_FORWARDED_FOR, value);
 }
 
@@ -194,6 +240,7 @@ lt_rc px_request_edit(struct px_request *request)
     LT_TRY(lt_h1_strip_hop_by_hop(headers, request->head.wants_upgrade));
     if (!hcm->proxy_100_continue)
         lt_headers_remove(headers, LT_H_EXPECT);
+    remove_steering(headers);
     LT_TRY(forward_client_cert(request, headers));
     if (hcm->use_remote_address)
         LT_TRY(forward_address(request, headers));

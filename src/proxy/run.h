@@ -205,6 +205,7 @@ struct px_conn {
     struct lt_task again;              /* work was left for the next turn: edge-triggered events do not come twice */
     struct lt_timer timer;             /* fires at or before deadline_ns and is set again if it came too early */
     uint64_t deadline_ns;              /* 0: none */
+    uint64_t drained_at_ns;            /* its listener went: open until then at most; 0: not so */
     px_conn_state state;
     bool can_read, can_write, saw_eof;
     bool is_draining;                  /* the next response says "connection: close" */
@@ -232,6 +233,8 @@ void px_conn_linger(struct px_conn *conn);
 void px_conn_yield(struct px_conn *conn);
 /* Something may have changed: go on. */
 void px_conn_run(struct px_conn *conn);
+/* Its listener went or changed: the response in hand is the last, and after the drain time it ends in any case. */
+void px_conn_drain(struct px_conn *conn, uint64_t drain_ms);
 /* When nothing happens until then the connection is closed (HTTP: the request times out). */
 void px_conn_set_deadline(struct px_conn *conn, uint64_t after_ms);
 

@@ -207,7 +207,7 @@ static void move_pins(struct px_worker *worker)
         struct px_conn *conn = LT_CONTAINER_OF(it, struct px_conn, link);
         struct px_listener *listener = lt_map_find(&worker->listeners, conn->listener->res.name);
         if (listener == NULL || listener->conf != conn->listener) {
-            conn->is_draining = true;
+            px_conn_drain(conn, worker->owner->opts.drain_ms);
             continue;
         }
         struct px_pin *old = conn->pin;
