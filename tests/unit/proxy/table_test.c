@@ -1,0 +1,248 @@
+/*
+ * tests/unit/proxy/table_test.c - what serves and what warms: a resource waits for what it needs, and its predecessor serves on.
+ */
+#include "conf_test.h"
+
+#include "proxy/table.h"
+
+static struct lt_arena *arena;
+static struct px_table *table;
+static struct lt_err err;
+
+static int set_up(void **state)
+{
+    (void)state;
+    arena = lt_arena_new(0, 0);
+    table = px_table_new();
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    px_table_free(&table);
+    lt_arena_free(&arena);
+    return 0;
+}
+
+static lt_rc put(px_resource_kind kind, const char *name, const char *yaml)
+{
+    lt_err_clear(&err);
+    return px_table_put(table, kind, lt_str_of(name), LT_STR("1"), pack_yaml(arena, kind, yaml), &err);
+}
+
+static void must_put(px_resource_kind kind, const char *name, const char *yaml)
+{
+    if (put(kind, name, yaml) != LT_OK)
+        fail_msg("%s: %s", name, err.text);
+}
+
+static struct px_snapshot *snapshot(void)
+{
+    struct lt_err bad = {0};
+    struct px_snapshot *made = px_table_snapshot(table, &bad);
+    assert_string_equal(bad.text, "");
+    return made;
+}
+
+static bool serves_cluster(const char *name)
+{
+    struct px_snapshot *now = snapshot();
+    bool is_there = px_snapshot_find_cluster(now, lt_str_of(name)) != NULL;
+    px_snapshot_drop(&now);
+    return is_there;
+}
+
+static size_t serving_listeners(void)
+{
+    struct px_snapshot *now = snapshot();
+    size_t count = now->listener_count;
+    px_snapshot_drop(&now);
+    return count;
+}
+
+#define EDS "{name: web, type: EDS, eds_cluster_config: {}"
+#define ENDPOINTS(port) \
+    "{cluster_name: web, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 10.0.0.1, port_value: " port "}}}}]}]}"
+#define LISTENER(name, stat, routes) \
+    "{name: " name ", address: {socket_address: {address: 127.0.0.1, port_value: 1}}, filter_chains: [{filters: [{name: hcm, " \
+    "typed_config: {'@type': " HCM ", stat_prefix: " stat ", rds: {route_config_name: " routes "}}}]}]}"
+#define ROUTES(name) "{name: " name ", virtual_hosts: [{name: v, domains: ['*']}]}"
+
+static void test_cluster_waits_for_endpoints(void **state)
+{
+    (void)state;
+    must_put(PX_CLUSTER, "web", EDS "}");
+    assert_false(px_table_is_warm(table, PX_CLUSTER, LT_STR("web")));
+    assert_false(px_table_all_warm(table, PX_CLUSTER));
+    assert_non_null(px_table_find(table, PX_CLUSTER, LT_STR("web"))); /* the warming one is found */
+    assert_false(serves_cluster("web"));
+    must_put(PX_ENDPOINTS, "web", ENDPOINTS("80"));
+    assert_true(px_table_is_warm(table, PX_CLUSTER, LT_STR("web")));
+    struct px_snapshot *now = snapshot();
+    assert_int_equal(px_snapshot_find_cluster(now, LT_STR("web"))->endpoints->endpoint_count, 1);
+    px_snapshot_drop(&now);
+}
+
+static void test_predecessor_serves_while_its_heir_warms(void **state)
+{
+    (void)state;
+    must_put(PX_CLUSTER, "web", EDS ", connect_timeout: 1s}");
+    must_put(PX_ENDPOINTS, "web", ENDPOINTS("80"));
+    must_put(PX_CLUSTER, "web", "{name: web, type: EDS, eds_cluster_config: {service_name: other}, connect_timeout: 2s}");
+    struct px_snapshot *now = snapshot();
+    assert_int_equal(px_snapshot_find_cluster(now, LT_STR("web"))->conf->connect_timeout_ms, 1000);
+    px_snapshot_drop(&now);
+    assert_false(px_table_is_warm(table, PX_CLUSTER, LT_STR("web")));
+    must_put(PX_ENDPOINTS, "other", "{cluster_name: other}");
+    now = snapshot();
+    assert_int_equal(px_snapshot_find_cluster(now, LT_STR("web"))->conf->connect_timeout_ms, 2000);
+    px_snapshot_drop(&now);
+}
+
+/* A refused update leaves everything as it is. */
+static void test_refused_update(void **state)
+{
+    (void)state;
+    must_put(PX_CLUSTER, "a", "{name: a, connect_timeout: 1s}");
+    struct px_snapshot *now = snapshot();
+    px_snapshot_drop(&now);
+    assert_int_equal(put(PX_CLUSTER, "a", "{name: a, type: EDS}"), LT_E_BAD);
+    assert_false(px_table_is_dirty(table));
+    assert_true(px_table_is_warm(table, PX_CLUSTER, LT_STR("a")));
+    assert_true(serves_cluster("a"));
+}
+
+static void test_equal_bytes_change_nothing(void **state)
+{
+    (void)state;
+    must_put(PX_CLUSTER, "a", "{name: a}");
+    struct px_snapshot *now = snapshot();
+    px_snapshot_drop(&now);
+    const struct px_resource *before = px_table_find(table, PX_CLUSTER, LT_STR("a"));
+    must_put(PX_CLUSTER, "a", "{name: a}");
+    assert_false(px_table_is_dirty(table));
+    assert_ptr_equal(px_table_find(table, PX_CLUSTER, LT_STR("a")), before);
+    must_put(PX_CLUSTER, "a", "{name: a, connect_timeout: 3s}");
+    assert_true(px_table_is_dirty(table));
+}
+
+static void count_name(void *ctx, lt_str name)
+{
+    assert_true(name.len > 0);
+    ++*(unsigned *)ctx;
+}
+
+static void test_listener_waits_for_routes(void **state)
+{
+    (void)state;
+    unsigned wanted = 0;
+    must_put(PX_LISTENER, "l", LISTENER("l", "s", "r"));
+    px_table_each_wanted(table, PX_ROUTES, count_name, &wanted);
+    assert_int_equal(wanted, 1);
+    assert_int_equal(serving_listeners(), 0);
+    must_put(PX_ROUTES, "r", ROUTES("r"));
+    assert_int_equal(serving_listeners(), 1);
+    must_put(PX_LISTENER, "l", LISTENER("l", "s2", "r2"));
+    struct px_snapshot *now = snapshot();
+    assert_string_equal(lt_arena_strz(arena, now->listeners[0]->chains[0].hcm->stat_prefix), "s");
+    px_snapshot_drop(&now);
+    wanted = 0;
+    px_table_each_wanted(table, PX_ROUTES, count_name, &wanted); /* of the serving and of the warming one */
+    assert_int_equal(wanted, 2);
+}
+
+static void test_cluster_waits_for_secrets(void **state)
+{
+    (void)state;
+    unsigned wanted = 0;
+    must_put(PX_CLUSTER, "a", "{name: a, transport_socket: {name: tls, typed_config: {'@type': " TLS "UpstreamTlsContext, "
+                              "common_tls_context: {validation_context_sds_secret_config: {name: ROOTCA}}}}}");
+    px_table_each_wanted(table, PX_SECRET, count_name, &wanted);
+    assert_int_equal(wanted, 1);
+    assert_false(px_table_is_warm(table, PX_CLUSTER, LT_STR("a")));
+    must_put(PX_SECRET, "ROOTCA", "{name: ROOTCA, validation_context: {trusted_ca: {inline_string: no certificate}}}");
+    assert_true(px_table_is_warm(table, PX_CLUSTER, LT_STR("a")));
+    struct lt_err bad = {0};
+    struct px_snapshot *now = px_table_snapshot(table, &bad);
+    assert_string_not_equal(bad.text, ""); /* the secret is there, and no good: said, and no context is made of it */
+    assert_null(now->tls_ctxs[0]);
+    px_snapshot_drop(&now);
+}
+
+static void test_remove(void **state)
+{
+    (void)state;
+    must_put(PX_CLUSTER, "a", "{name: a}");
+    must_put(PX_CLUSTER, "b", EDS "}");
+    px_table_remove(table, PX_CLUSTER, LT_STR("a"));
+    px_table_remove(table, PX_CLUSTER, LT_STR("never-was"));
+    assert_null(px_table_find(table, PX_CLUSTER, LT_STR("a")));
+    assert_int_equal(px_table_count(table, PX_CLUSTER), 1);
+    px_table_remove(table, PX_CLUSTER, LT_STR("web")); /* while it warms */
+    assert_int_equal(px_table_count(table, PX_CLUSTER), 0);
+    assert_true(px_table_all_warm(table, PX_CLUSTER));
+}
+
+/* Removing endpoints of a cluster that serves leaves it without hosts, not with freed ones. */
+static void test_endpoints_go(void **state)
+{
+    (void)state;
+    must_put(PX_CLUSTER, "web", EDS "}");
+    must_put(PX_ENDPOINTS, "web", ENDPOINTS("80"));
+    struct px_snapshot *before = snapshot();
+    px_table_remove(table, PX_ENDPOINTS, LT_STR("web"));
+    struct px_snapshot *after = snapshot();
+    assert_null(px_snapshot_find_cluster(after, LT_STR("web"))->endpoints);
+    assert_int_equal(px_snapshot_find_cluster(before, LT_STR("web"))->endpoints->endpoints[0].port, 80);
+    px_snapshot_drop(&after);
+    px_snapshot_drop(&before);
+}
+
+static void test_static_is_not_replaced(void **state)
+{
+    (void)state;
+    px_table_set_static(table, true);
+    must_put(PX_CLUSTER, "", "{name: a, connect_timeout: 1s}");
+    px_table_set_static(table, false);
+    assert_int_equal(put(PX_CLUSTER, "a", "{name: a, connect_timeout: 2s}"), LT_E_EXISTS);
+    assert_non_null(strstr(err.text, "cluster 'a' is defined statically"));
+    px_table_remove(table, PX_CLUSTER, LT_STR("a"));
+    struct px_snapshot *now = snapshot();
+    assert_int_equal(px_snapshot_find_cluster(now, LT_STR("a"))->conf->connect_timeout_ms, 1000);
+    px_snapshot_drop(&now);
+}
+
+/* Whoever holds a snapshot reads on in it after everything was replaced, removed and dropped by others. */
+static void test_snapshot_holds(void **state)
+{
+    (void)state;
+    must_put(PX_CLUSTER, "a", "{name: a, connect_timeout: 1s}");
+    must_put(PX_ROUTES, "r", ROUTES("r"));
+    struct px_snapshot *held = snapshot(), *mine = held;
+    px_snapshot_hold(held);
+    px_snapshot_drop(&mine);
+    must_put(PX_CLUSTER, "a", "{name: a, connect_timeout: 2s}");
+    px_table_remove(table, PX_ROUTES, LT_STR("r"));
+    px_table_remove(table, PX_CLUSTER, LT_STR("a"));
+    struct px_snapshot *next = snapshot();
+    assert_true(next->generation > held->generation);
+    assert_null(px_snapshot_find_routes(next, LT_STR("r")));
+    px_snapshot_drop(&next);
+    assert_int_equal(px_snapshot_find_cluster(held, LT_STR("a"))->conf->connect_timeout_ms, 1000);
+    assert_int_equal(px_snapshot_find_routes(held, LT_STR("r"))->vhost_count, 1);
+    px_snapshot_drop(&held);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_cluster_waits_for_endpoints), TEST(test_predecessor_serves_while_its_heir_warms),
+        TEST(test_refused_update), TEST(test_equal_bytes_change_nothing), TEST(test_listener_waits_for_routes),
+        TEST(test_cluster_waits_for_secrets), TEST(test_remove), TEST(test_endpoints_go), TEST(test_static_is_not_replaced),
+        TEST(test_snapshot_holds),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
