@@ -91,16 +91,6 @@ static lt_h1_error take_version(struct h1_cursor *c, unsigned *ret_minor)
     return LT_H1_E_NONE;
 }
 
-/*
- * Bytes of a request target: visible ASCII. RFC 3986 has fewer; what it lacks ("|", "{") is seen in
- * the wild.
- */
-static void skip_target(struct h1_cursor *c)
-{
-    while (c->at < c->end && (unsigned char)*c->at > 0x20 && (unsigned char)*c->at < 0x7f)
-        c->at++;
-}
-
 static lt_h1_error take_request_line(struct h1_cursor *c, struct lt_h1_head *head)
 {
     const char *method = c->at;
@@ -110,7 +100,8 @@ static lt_h1_error take_request_line(struct h1_cursor *c, struct lt_h1_head *hea
         return LT_H1_E_METHOD;
     head->method_id = lt_http_method_of(head->method);
     const char *target = ++c->at;
-    skip_target(c);
+    /* RFC 3986 has fewer characters; what it lacks ("|", "{") is seen in the wild */
+    h1_skip_visible(c);
     head->target = lt_str_make(target, (size_t)(c->at - target));
     if (head->target.len == 0)
         return LT_H1_E_TARGET;

@@ -34,15 +34,22 @@ _Static_assert(LT_H_COUNT <= 128, "struct lt_headers.present has 128 bits");
  * Same letters when the case is taken away. `lower` has only a-z, 0-9 and '-', for which setting
  * bit 5 of a token's character gives the lower case of that character and of no other.
  */
+static uint64_t differ8(const char *name, const char *lower)
+{
+    uint64_t a, b;
+    memcpy(&a, name, 8);
+    memcpy(&b, lower, 8);
+    return (a | 0x2020202020202020u) ^ b;
+}
+
 static bool is_same_token(const char *name, const char *lower, size_t len)
 {
     uint64_t wrong = 0;
     size_t at = 0;
-    for (; at + 8 <= len; at += 8) {
-        uint64_t a, b;
-        memcpy(&a, name + at, 8);
-        memcpy(&b, lower + at, 8);
-        wrong |= (a | 0x2020202020202020u) ^ b;
+    if (len >= 8) { /* the last eight overlap what was compared before */
+        for (; at + 8 < len; at += 8)
+            wrong |= differ8(name + at, lower + at);
+        return (wrong | differ8(name + len - 8, lower + len - 8)) == 0;
     }
     for (; at < len; at++)
         wrong |= (uint64_t)(unsigned char)((name[at] | 0x20) ^ lower[at]);
