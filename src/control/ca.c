@@ -12,7 +12,7 @@ struct material {
     lt_str chain[CP_CA_CHAIN_MAX];
     size_t chain_count;
     lt_str root_pem;
-    int64_t ends_s;           /* when the first certificate of signer and chain ends */
+    int64_t ends_s; /* when the first certificate of signer and chain ends */
 };
 
 struct cp_ca {
@@ -39,7 +39,8 @@ static lt_rc take_chain(struct material *material, lt_str chain_pem, struct lt_e
     size_t count = 0;
     LT_TRY(lt_cert_parse_chain(material->arena, chain_pem, &certs, &count, err));
     if (count > CP_CA_CHAIN_MAX)
-        return lt_err_set(err, LT_E_LIMIT, "certificate chain: more than %d certificates", CP_CA_CHAIN_MAX);
+        return lt_err_set(err, LT_E_LIMIT, "certificate chain: more than %d certificates",
+                          CP_CA_CHAIN_MAX);
     for (size_t i = 0; i < count; i++) {
         material->chain[material->chain_count++] = certs[i].pem;
         material->ends_s = LT_MIN(material->ends_s, certs[i].not_after_s);
@@ -47,7 +48,8 @@ static lt_rc take_chain(struct material *material, lt_str chain_pem, struct lt_e
     return LT_OK;
 }
 
-static lt_rc material_init(struct material *material, const struct cp_ca_material *from, int64_t now_s, struct lt_err *err)
+static lt_rc material_init(struct material *material, const struct cp_ca_material *from,
+                           int64_t now_s, struct lt_err *err)
 {
     *material = (struct material){.arena = lt_arena_new(0, 0)};
     LT_TRY(lt_signer_new(from->cert_pem, from->key_pem, &material->signer, err));
@@ -87,7 +89,8 @@ void cp_ca_free(struct cp_ca **ca)
     *ca = NULL;
 }
 
-lt_rc cp_ca_replace(struct cp_ca *ca, const struct cp_ca_material *from, int64_t now_s, struct lt_err *err)
+lt_rc cp_ca_replace(struct cp_ca *ca, const struct cp_ca_material *from, int64_t now_s,
+                    struct lt_err *err)
 {
     struct material fresh;
     lt_rc rc = material_init(&fresh, from, now_s, err);
@@ -129,14 +132,16 @@ lt_str cp_ca_duration_text(struct lt_arena *arena, int64_t seconds)
     return lt_arena_printf(arena, "%s%llus", sign, s);
 }
 
-static void refuse(struct cp_ca_reply *reply, struct lt_arena *arena, lt_grpc_code code, const char *reason)
+static void refuse(struct cp_ca_reply *reply, struct lt_arena *arena, lt_grpc_code code,
+                   const char *reason)
 {
     *reply = (struct cp_ca_reply){.code = code};
     reply->message = lt_arena_printf(arena, "CSR signing error (%s)", reason);
 }
 
 /* LT_E_LIMIT: longer than allowed. LT_E_TIMEOUT: there is no life left to give. */
-static lt_rc choose_end(const struct cp_ca *ca, int64_t validity_s, int64_t now_s, int64_t *ret_not_after_s)
+static lt_rc choose_end(const struct cp_ca *ca, int64_t validity_s, int64_t now_s,
+                        int64_t *ret_not_after_s)
 {
     int64_t life_left_s = ca->material.ends_s - now_s;
     if (life_left_s <= 0)
@@ -163,8 +168,8 @@ static void fill_reply(const struct material *material, lt_str leaf_pem, struct 
     reply->certs[reply->cert_count++] = material->root_pem;
 }
 
-void cp_ca_sign(struct cp_ca *ca, struct lt_arena *arena, lt_str csr_pem, int64_t validity_s, lt_str identity,
-                int64_t now_s, struct cp_ca_reply *ret_reply)
+void cp_ca_sign(struct cp_ca *ca, struct lt_arena *arena, lt_str csr_pem, int64_t validity_s,
+                lt_str identity, int64_t now_s, struct cp_ca_reply *ret_reply)
 {
     struct lt_err err = {0};
     struct lt_csr csr = {0};
@@ -177,9 +182,11 @@ void cp_ca_sign(struct cp_ca *ca, struct lt_arena *arena, lt_str csr_pem, int64_
     }
     lt_rc rc = choose_end(ca, validity_s, now_s, &not_after_s);
     if (rc == LT_E_LIMIT) {
-        lt_str asked = cp_ca_duration_text(arena, validity_s), max = cp_ca_duration_text(arena, ca->limits.ttl_max_s);
-        lt_str reason = lt_arena_printf(arena, "requested TTL %.*s is greater than the max allowed TTL %.*s",
-                                        LT_STR_ARG(asked), LT_STR_ARG(max));
+        lt_str asked = cp_ca_duration_text(arena, validity_s),
+               max = cp_ca_duration_text(arena, ca->limits.ttl_max_s);
+        lt_str reason = lt_arena_printf(
+            arena, "requested TTL %.*s is greater than the max allowed TTL %.*s", LT_STR_ARG(asked),
+            LT_STR_ARG(max));
         ca->stats.ttl_errors++;
         refuse(ret_reply, arena, LT_GRPC_INVALID_ARGUMENT, reason.ptr);
     } else if (rc != LT_OK) {
@@ -187,8 +194,11 @@ void cp_ca_sign(struct cp_ca *ca, struct lt_arena *arena, lt_str csr_pem, int64_
         refuse(ret_reply, arena, LT_GRPC_INTERNAL, "the signing certificate has expired");
     } else {
         const struct lt_san san = {LT_SAN_URI, identity};
-        struct lt_cert_template template = {.subject_key = csr.key, .common_name = common_name(&csr, identity), .sans = &san,
-                                            .san_count = 1, .not_before_s = now_s - CP_CA_BACKDATE_S,
+        struct lt_cert_template template = {.subject_key = csr.key,
+                                            .common_name = common_name(&csr, identity),
+                                            .sans = &san,
+                                            .san_count = 1,
+                                            .not_before_s = now_s - CP_CA_BACKDATE_S,
                                             .not_after_s = not_after_s};
         lt_str leaf_pem;
         rc = lt_signer_issue(ca->material.signer, &template, arena, &leaf_pem, &err);
@@ -203,8 +213,9 @@ void cp_ca_sign(struct cp_ca *ca, struct lt_arena *arena, lt_str csr_pem, int64_
     lt_csr_fini(&csr);
 }
 
-lt_rc cp_ca_issue_serving(struct cp_ca *ca, struct lt_arena *arena, const lt_str *dns_names, size_t count,
-                          int64_t now_s, struct cp_ca_serving *ret_serving, struct lt_err *err)
+lt_rc cp_ca_issue_serving(struct cp_ca *ca, struct lt_arena *arena, const lt_str *dns_names,
+                          size_t count, int64_t now_s, struct cp_ca_serving *ret_serving,
+                          struct lt_err *err)
 {
     const struct material *material = &ca->material;
     struct lt_san *sans = lt_arena_make_n(arena, struct lt_san, count);
@@ -213,15 +224,20 @@ lt_rc cp_ca_issue_serving(struct cp_ca *ca, struct lt_arena *arena, const lt_str
     if (material->ends_s <= now_s)
         return lt_err_set(err, LT_E_BAD, "the signing certificate has expired");
     struct lt_key *key = lt_key_new(LT_KEY_ECDSA_P256);
-    struct lt_cert_template template = {.subject_key = key, .sans = sans, .san_count = count,
-                                        .not_before_s = now_s - CP_CA_BACKDATE_S,
-                                        .not_after_s = LT_MIN(now_s + CP_CA_SERVING_TTL_S, material->ends_s)};
+    struct lt_cert_template template = {
+        .subject_key = key,
+        .sans = sans,
+        .san_count = count,
+        .not_before_s = now_s - CP_CA_BACKDATE_S,
+        .not_after_s = LT_MIN(now_s + CP_CA_SERVING_TTL_S, material->ends_s)};
     lt_str leaf_pem;
     lt_rc rc = lt_signer_issue(material->signer, &template, arena, &leaf_pem, err);
     if (rc == LT_OK) {
         for (size_t i = 0; i < material->chain_count; i++)
-            leaf_pem = lt_arena_printf(arena, "%.*s%.*s", LT_STR_ARG(leaf_pem), LT_STR_ARG(material->chain[i]));
-        *ret_serving = (struct cp_ca_serving){leaf_pem, lt_key_private_pem(key), template.not_after_s};
+            leaf_pem = lt_arena_printf(arena, "%.*s%.*s", LT_STR_ARG(leaf_pem),
+                                       LT_STR_ARG(material->chain[i]));
+        *ret_serving = (struct cp_ca_serving){leaf_pem, lt_key_private_pem(key),
+                                              template.not_after_s};
     }
     lt_key_free(&key);
     return rc;
@@ -229,16 +245,19 @@ lt_rc cp_ca_issue_serving(struct cp_ca *ca, struct lt_arena *arena, const lt_str
 
 /* --- roots --- */
 
-static lt_rc self_sign(struct lt_arena *arena, const struct lt_key *key, lt_str trust_domain, int64_t now_s,
-                       lt_str *ret_cert_pem, struct lt_err *err)
+static lt_rc self_sign(struct lt_arena *arena, const struct lt_key *key, lt_str trust_domain,
+                       int64_t now_s, lt_str *ret_cert_pem, struct lt_err *err)
 {
-    struct lt_cert_template root = {.subject_key = key, .organization = trust_domain, .not_before_s = now_s - CP_CA_BACKDATE_S,
-                                    .not_after_s = now_s + CP_CA_ROOT_TTL_S, .is_ca = true};
+    struct lt_cert_template root = {.subject_key = key,
+                                    .organization = trust_domain,
+                                    .not_before_s = now_s - CP_CA_BACKDATE_S,
+                                    .not_after_s = now_s + CP_CA_ROOT_TTL_S,
+                                    .is_ca = true};
     return lt_cert_self_sign(&root, arena, ret_cert_pem, err);
 }
 
-lt_rc cp_ca_make_root(struct lt_arena *arena, lt_str trust_domain, int64_t now_s, lt_str *ret_cert_pem,
-                      char **ret_key_pem, struct lt_err *err)
+lt_rc cp_ca_make_root(struct lt_arena *arena, lt_str trust_domain, int64_t now_s,
+                      lt_str *ret_cert_pem, char **ret_key_pem, struct lt_err *err)
 {
     struct lt_key *key = lt_key_new(LT_KEY_RSA_2048);
     lt_rc rc = self_sign(arena, key, trust_domain, now_s, ret_cert_pem, err);

@@ -10,13 +10,16 @@ enum { AUDIENCES_MAX = 32, PART_MAX = 253 /* of a Kubernetes name */ };
 struct cp_authn {
     struct lt_arena *arena; /* owned; holds what is below */
     lt_str trust_domain;
-    struct lt_jwks *jwks;   /* owned; NULL: tokens are not taken */
+    struct lt_jwks *jwks; /* owned; NULL: tokens are not taken */
     struct lt_jwt_rule rule;
 };
 
 /* --- identities --- */
 
-/* What the names of namespaces and service accounts are made of; anything else could pretend to be another path. */
+/*
+ * What the names of namespaces and service accounts are made of; anything else could pretend to be
+ * another path.
+ */
 static bool is_name(lt_str name)
 {
     for (size_t i = 0; i < name.len; i++) {
@@ -35,7 +38,8 @@ lt_rc cp_identity_parse(lt_str uri, struct cp_identity *ret_identity)
         return LT_E_BAD;
     lt_str rest = lt_str_from(uri, strlen("spiffe://"));
     for (size_t i = 0; i < LT_ARRAY_LEN(parts); i++) {
-        if (!lt_str_split(&rest, '/', &parts[i]) || (words[i] != NULL && !lt_str_eqz(parts[i], words[i])))
+        if (!lt_str_split(&rest, '/', &parts[i]) ||
+            (words[i] != NULL && !lt_str_eqz(parts[i], words[i])))
             return LT_E_BAD;
     }
     if (rest.ptr != NULL || parts[0].len == 0 || !is_name(parts[2]) || !is_name(parts[4]))
@@ -45,25 +49,29 @@ lt_rc cp_identity_parse(lt_str uri, struct cp_identity *ret_identity)
 }
 
 /* "system:serviceaccount:<ns>:<sa>" */
-static lt_rc identity_of_subject(const struct cp_authn *authn, struct lt_arena *arena, lt_str subject,
-                                 struct cp_identity *ret_identity, struct lt_err *err)
+static lt_rc identity_of_subject(const struct cp_authn *authn, struct lt_arena *arena,
+                                 lt_str subject, struct cp_identity *ret_identity,
+                                 struct lt_err *err)
 {
     static const lt_str prefix = {"system:serviceaccount:", sizeof("system:serviceaccount:") - 1};
     lt_str rest = lt_str_from(subject, prefix.len), ns, service_account;
-    if (!lt_str_starts(subject, prefix) || !lt_str_split(&rest, ':', &ns) || !lt_str_split(&rest, ':', &service_account) ||
-        rest.ptr != NULL || !is_name(ns) || !is_name(service_account))
+    if (!lt_str_starts(subject, prefix) || !lt_str_split(&rest, ':', &ns) ||
+        !lt_str_split(&rest, ':', &service_account) || rest.ptr != NULL || !is_name(ns) ||
+        !is_name(service_account))
         return lt_err_set(err, LT_E_DENIED, "the token's subject is no service account");
-    struct cp_identity identity = {authn->trust_domain, lt_arena_str(arena, ns), lt_arena_str(arena, service_account),
-                                   LT_STR_NULL};
-    identity.uri = lt_arena_printf(arena, "spiffe://%.*s/ns/%.*s/sa/%.*s", LT_STR_ARG(identity.trust_domain),
-                                   LT_STR_ARG(ns), LT_STR_ARG(service_account));
+    struct cp_identity identity = {authn->trust_domain, lt_arena_str(arena, ns),
+                                   lt_arena_str(arena, service_account), LT_STR_NULL};
+    identity.uri = lt_arena_printf(arena, "spiffe://%.*s/ns/%.*s/sa/%.*s",
+                                   LT_STR_ARG(identity.trust_domain), LT_STR_ARG(ns),
+                                   LT_STR_ARG(service_account));
     *ret_identity = identity;
     return LT_OK;
 }
 
 /* --- the rule --- */
 
-static lt_rc parse_rule(struct lt_arena *arena, lt_str text, const struct lt_doc **ret_doc, struct lt_err *err)
+static lt_rc parse_rule(struct lt_arena *arena, lt_str text, const struct lt_doc **ret_doc,
+                        struct lt_err *err)
 {
     lt_rc rc = lt_json_parse(arena, text, NULL, ret_doc, err);
     if (rc != LT_OK)
@@ -80,7 +88,8 @@ static lt_str either(const struct lt_doc *object, const char *camel, const char 
     return value.len > 0 ? value : lt_doc_string(lt_doc_findz(object, snake));
 }
 
-lt_rc cp_authn_jwks_uri(struct lt_arena *arena, lt_str jwt_rule, lt_str *ret_uri, struct lt_err *err)
+lt_rc cp_authn_jwks_uri(struct lt_arena *arena, lt_str jwt_rule, lt_str *ret_uri,
+                        struct lt_err *err)
 {
     const struct lt_doc *doc = NULL;
     *ret_uri = LT_STR_NULL;
@@ -91,8 +100,8 @@ lt_rc cp_authn_jwks_uri(struct lt_arena *arena, lt_str jwt_rule, lt_str *ret_uri
     return LT_OK;
 }
 
-static lt_rc read_audiences(struct cp_authn *authn, const struct lt_doc *doc, const struct cp_authn_opts *opts,
-                            struct lt_err *err)
+static lt_rc read_audiences(struct cp_authn *authn, const struct lt_doc *doc,
+                            const struct cp_authn_opts *opts, struct lt_err *err)
 {
     const struct lt_doc *list = lt_doc_findz(doc, "audiences");
     size_t count = lt_doc_is(list, LT_DOC_ARRAY) ? list->count : 0;
@@ -101,7 +110,8 @@ static lt_rc read_audiences(struct cp_authn *authn, const struct lt_doc *doc, co
         return lt_err_set(err, LT_E_LIMIT, "JWT_RULE: more than %d audiences", AUDIENCES_MAX);
     lt_str *audiences = lt_arena_make_n(authn->arena, lt_str, LT_MAX(all, (size_t)1));
     for (size_t i = 0; i < all; i++)
-        audiences[i] = count > 0 ? lt_doc_string(&list->items[i]) : lt_arena_str(authn->arena, opts->audiences[i]);
+        audiences[i] = count > 0 ? lt_doc_string(&list->items[i])
+                                 : lt_arena_str(authn->arena, opts->audiences[i]);
     if (all == 0) {
         /* without any audience a token for something else would do */
         audiences[0] = LT_STR("istio-ca");
@@ -117,7 +127,8 @@ static lt_rc read_rule(struct cp_authn *authn, const struct cp_authn_opts *opts,
     const struct lt_doc *doc = NULL;
     LT_TRY(parse_rule(authn->arena, lt_arena_str(authn->arena, opts->jwt_rule), &doc, err));
     lt_str jwks = opts->jwks.len > 0 ? opts->jwks : lt_doc_string(lt_doc_findz(doc, "jwks"));
-    authn->rule = (struct lt_jwt_rule){.issuer = lt_doc_string(lt_doc_findz(doc, "issuer")), .requires_expiry = true};
+    authn->rule = (struct lt_jwt_rule){.issuer = lt_doc_string(lt_doc_findz(doc, "issuer")),
+                                       .requires_expiry = true};
     if (authn->rule.issuer.len == 0)
         return lt_err_set(err, LT_E_BAD, "JWT_RULE: issuer is missing");
     if (jwks.len == 0)
@@ -130,7 +141,8 @@ static lt_rc read_rule(struct cp_authn *authn, const struct cp_authn_opts *opts,
     return LT_OK;
 }
 
-lt_rc cp_authn_new(const struct cp_authn_opts *opts, struct cp_authn **ret_authn, struct lt_err *err)
+lt_rc cp_authn_new(const struct cp_authn_opts *opts, struct cp_authn **ret_authn,
+                   struct lt_err *err)
 {
     struct cp_authn *authn = lt_new(struct cp_authn);
     authn->arena = lt_arena_new(0, 0);
@@ -156,8 +168,8 @@ void cp_authn_free(struct cp_authn **authn)
 
 /* --- the check --- */
 
-static lt_rc check_token(const struct cp_authn *authn, struct lt_arena *arena, lt_str authorization, int64_t now_s,
-                         struct cp_identity *ret_identity, struct lt_err *err)
+static lt_rc check_token(const struct cp_authn *authn, struct lt_arena *arena, lt_str authorization,
+                         int64_t now_s, struct cp_identity *ret_identity, struct lt_err *err)
 {
     static const lt_str scheme = {"Bearer ", sizeof("Bearer ") - 1};
     if (authn->jwks == NULL)
@@ -165,14 +177,16 @@ static lt_rc check_token(const struct cp_authn *authn, struct lt_arena *arena, l
     if (!lt_str_case_eq(lt_str_slice(authorization, 0, scheme.len), scheme))
         return lt_err_set(err, LT_E_DENIED, "no bearer token");
     struct lt_jwt jwt;
-    if (lt_jwt_parse(arena, lt_str_trim(lt_str_from(authorization, scheme.len)), &jwt, err) != LT_OK)
+    if (lt_jwt_parse(arena, lt_str_trim(lt_str_from(authorization, scheme.len)), &jwt, err) !=
+        LT_OK)
         return LT_E_DENIED;
     LT_TRY(lt_jwt_verify(&jwt, &authn->rule, now_s, err));
     return identity_of_subject(authn, arena, jwt.subject, ret_identity, err);
 }
 
-lt_rc cp_authn_check(const struct cp_authn *authn, struct lt_arena *arena, lt_str peer_uri, lt_str authorization,
-                     int64_t now_s, struct cp_identity *ret_identity, struct lt_err *err)
+lt_rc cp_authn_check(const struct cp_authn *authn, struct lt_arena *arena, lt_str peer_uri,
+                     lt_str authorization, int64_t now_s, struct cp_identity *ret_identity,
+                     struct lt_err *err)
 {
     if (peer_uri.len > 0 && cp_identity_parse(lt_arena_str(arena, peer_uri), ret_identity) == LT_OK)
         return LT_OK;

@@ -1,7 +1,8 @@
 /*
- * control/ca_authn.h - who calls: a client certificate of the mesh, or a service-account token that a known issuer signed.
- * The CA and the xDS server ask the same question here. No I/O: keys are handed in.
- * Order as istiod's: client certificate, then JWT_RULE. Kubernetes' TokenReview joins with the Kubernetes source.
+ * control/ca_authn.h - who calls: a client certificate of the mesh, or a service-account token that
+ * a known issuer signed. The CA and the xDS server ask the same question here. No I/O: keys are
+ * handed in. Order as istiod's: client certificate, then JWT_RULE. Kubernetes' TokenReview joins
+ * with the Kubernetes source.
  * Trust: the token is a stranger's; a refusal tells nothing but that it is one.
  * Start at: cp_authn_new(), cp_authn_check().
  */
@@ -13,18 +14,24 @@
 struct cp_authn;
 
 struct cp_authn_opts {
-    lt_str trust_domain;        /* of the identities that tokens get */
-    lt_str jwt_rule;            /* JSON of Istio's JWTRule: issuer, audiences, jwks or jwksUri; empty: no tokens */
-    lt_str jwks;                /* what the rule's jwksUri gave; empty: the rule's inline jwks */
-    const lt_str *audiences;    /* when the rule names none: TOKEN_AUDIENCES, "istio-ca" */
+    lt_str trust_domain; /* of the identities that tokens get */
+    /* JSON of Istio's JWTRule: issuer, audiences, jwks or jwksUri; empty: no tokens */
+    lt_str jwt_rule;
+    lt_str jwks;             /* what the rule's jwksUri gave; empty: the rule's inline jwks */
+    const lt_str *audiences; /* when the rule names none: TOKEN_AUDIENCES, "istio-ca" */
     size_t audience_count;
 };
 
 /* LT_E_BAD: the rule or its keys. Everything is copied. */
-LT_MUST lt_rc cp_authn_new(const struct cp_authn_opts *opts, struct cp_authn **ret_authn, struct lt_err *err);
+LT_MUST lt_rc cp_authn_new(const struct cp_authn_opts *opts, struct cp_authn **ret_authn,
+                           struct lt_err *err);
 void cp_authn_free(struct cp_authn **authn);
-/* The jwksUri member of a rule, empty when there is none, so that the caller can fetch it. In arena. */
-LT_MUST lt_rc cp_authn_jwks_uri(struct lt_arena *arena, lt_str jwt_rule, lt_str *ret_uri, struct lt_err *err);
+/*
+ * The jwksUri member of a rule, empty when there is none, so that the caller can fetch it. In
+ * arena.
+ */
+LT_MUST lt_rc cp_authn_jwks_uri(struct lt_arena *arena, lt_str jwt_rule, lt_str *ret_uri,
+                                struct lt_err *err);
 
 /* Slices live in the arena of the check. */
 struct cp_identity {
@@ -36,10 +43,11 @@ struct cp_identity {
 LT_MUST lt_rc cp_identity_parse(lt_str uri, struct cp_identity *ret_identity);
 
 /*
- * peer_uri: of a verified client certificate, or empty. authorization: the header's value, or empty. LT_E_DENIED: neither proves
- * anything; err says why for the log, never for the caller.
+ * peer_uri: of a verified client certificate, or empty. authorization: the header's value, or
+ * empty. LT_E_DENIED: neither proves anything; err says why for the log, never for the caller.
  */
-LT_MUST lt_rc cp_authn_check(const struct cp_authn *authn, struct lt_arena *arena, lt_str peer_uri, lt_str authorization,
-                             int64_t now_s, struct cp_identity *ret_identity, struct lt_err *err);
+LT_MUST lt_rc cp_authn_check(const struct cp_authn *authn, struct lt_arena *arena, lt_str peer_uri,
+                             lt_str authorization, int64_t now_s, struct cp_identity *ret_identity,
+                             struct lt_err *err);
 
 #endif

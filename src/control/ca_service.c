@@ -9,7 +9,8 @@
 
 enum { CALL_MEMORY_MAX = 1 << 20, REQUEST_BYTES_MAX = 128 << 10 };
 
-static void refuse_caller(struct cp_ca_service *service, struct lt_grpc_stream *stream, const char *reason)
+static void refuse_caller(struct cp_ca_service *service, struct lt_grpc_stream *stream,
+                          const char *reason)
 {
     char peer[LT_ADDR_TEXT_MAX];
     lt_addr_format(&lt_grpc_stream_peer(stream)->addr, peer);
@@ -18,14 +19,18 @@ static void refuse_caller(struct cp_ca_service *service, struct lt_grpc_stream *
     lt_grpc_stream_finish(stream, LT_GRPC_UNAUTHENTICATED, LT_STR("request authenticate failure"));
 }
 
-static lt_rc unpack(struct lt_arena *arena, lt_str message, Istio__IstioCertificateRequest **ret_request, struct lt_err *err)
+static lt_rc unpack(struct lt_arena *arena, lt_str message,
+                    Istio__IstioCertificateRequest **ret_request, struct lt_err *err)
 {
-    struct lt_pb_opts opts = {.limits = {.bytes_max = REQUEST_BYTES_MAX, .memory_max = CALL_MEMORY_MAX / 2,
+    struct lt_pb_opts opts = {.limits = {.bytes_max = REQUEST_BYTES_MAX,
+                                         .memory_max = CALL_MEMORY_MAX / 2,
                                          .fields_max = 1000}};
-    return lt_pb_unpack(arena, &istio__istio_certificate_request__descriptor, message, &opts, ret_request, err);
+    return lt_pb_unpack(arena, &istio__istio_certificate_request__descriptor, message, &opts,
+                        ret_request, err);
 }
 
-static void send_reply(struct lt_grpc_stream *stream, struct lt_arena *arena, const struct cp_ca_reply *reply)
+static void send_reply(struct lt_grpc_stream *stream, struct lt_arena *arena,
+                       const struct cp_ca_reply *reply)
 {
     const char *certs[CP_CA_CHAIN_MAX + 2];
     Istio__IstioCertificateResponse response = ISTIO__ISTIO_CERTIFICATE_RESPONSE__INIT;
@@ -37,7 +42,8 @@ static void send_reply(struct lt_grpc_stream *stream, struct lt_arena *arena, co
     lt_grpc_stream_finish(stream, rc == LT_OK ? LT_GRPC_OK : LT_GRPC_INTERNAL, LT_STR_NULL);
 }
 
-static void answer(struct cp_ca_service *service, struct lt_grpc_stream *stream, struct lt_arena *arena, lt_str message)
+static void answer(struct cp_ca_service *service, struct lt_grpc_stream *stream,
+                   struct lt_arena *arena, lt_str message)
 {
     const struct lt_grpc_peer *peer = lt_grpc_stream_peer(stream);
     int64_t now_s = lt_env_wall_ns(service->env) / (int64_t)LT_NS_PER_S;
@@ -45,7 +51,8 @@ static void answer(struct cp_ca_service *service, struct lt_grpc_stream *stream,
     struct lt_err err = {0};
     Istio__IstioCertificateRequest *request = NULL;
     if (cp_authn_check(service->authn, arena, peer->is_verified ? peer->uri : LT_STR_NULL,
-                       lt_grpc_stream_metadata(stream, LT_STR("authorization")), now_s, &identity, &err) != LT_OK) {
+                       lt_grpc_stream_metadata(stream, LT_STR("authorization")), now_s, &identity,
+                       &err) != LT_OK) {
         refuse_caller(service, stream, err.text);
         return;
     }
@@ -58,7 +65,8 @@ static void answer(struct cp_ca_service *service, struct lt_grpc_stream *stream,
         return;
     }
     struct cp_ca_reply reply;
-    cp_ca_sign(service->ca, arena, lt_str_of(request->csr), request->validity_duration, identity.uri, now_s, &reply);
+    cp_ca_sign(service->ca, arena, lt_str_of(request->csr), request->validity_duration,
+               identity.uri, now_s, &reply);
     if (reply.code == LT_GRPC_OK)
         send_reply(stream, arena, &reply);
     else
@@ -80,7 +88,11 @@ static void on_half_close(struct lt_grpc_stream *stream)
 
 struct lt_grpc_method cp_ca_service_method(struct cp_ca_service *service)
 {
-    static const struct lt_grpc_handler handler = {.on_message = on_request, .on_half_close = on_half_close};
-    return (struct lt_grpc_method){.path = "/istio.v1.auth.IstioCertificateService/CreateCertificate", .handler = &handler,
-                                   .service = service, .message_bytes_max = REQUEST_BYTES_MAX};
+    static const struct lt_grpc_handler handler = {.on_message = on_request,
+                                                   .on_half_close = on_half_close};
+    return (struct lt_grpc_method){
+        .path = "/istio.v1.auth.IstioCertificateService/CreateCertificate",
+        .handler = &handler,
+        .service = service,
+        .message_bytes_max = REQUEST_BYTES_MAX};
 }

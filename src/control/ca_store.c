@@ -9,7 +9,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { FILE_BYTES_MAX = 1 << 20, RENEW_PERCENT = 20 /* CITADEL_SELF_SIGNED_ROOT_CERT_GRACE_PERIOD_PERCENTILE */ };
+enum {
+    FILE_BYTES_MAX = 1 << 20,
+    RENEW_PERCENT = 20 /* CITADEL_SELF_SIGNED_ROOT_CERT_GRACE_PERIOD_PERCENTILE */
+};
 
 /* --- files --- */
 
@@ -30,7 +33,10 @@ static lt_rc read_fd(int fd, char *to, size_t room, size_t *ret_len)
     return len == room ? LT_E_LIMIT : LT_OK;
 }
 
-/* On the heap, NUL-terminated; whoever reads a key frees it by lt_key_pem_free. LT_E_NOT_FOUND: no such file. */
+/*
+ * On the heap, NUL-terminated; whoever reads a key frees it by lt_key_pem_free. LT_E_NOT_FOUND: no
+ * such file.
+ */
 static lt_rc read_file(const char *dir, const char *name, char **ret_text, struct lt_err *err)
 {
     char path[PATH_MAX];
@@ -52,7 +58,8 @@ static lt_rc read_file(const char *dir, const char *name, char **ret_text, struc
     return rc == LT_OK ? LT_OK : lt_err_set(err, rc, "cannot read %s", path);
 }
 
-static lt_rc read_text(struct cp_ca_store *store, const char *dir, const char *name, lt_str *ret_text, struct lt_err *err)
+static lt_rc read_text(struct cp_ca_store *store, const char *dir, const char *name,
+                       lt_str *ret_text, struct lt_err *err)
 {
     char *text = NULL;
     LT_TRY(read_file(dir, name, &text, err));
@@ -99,7 +106,8 @@ static lt_rc write_file(const char *dir, const char *name, lt_str text, struct l
 static bool has_file(const char *dir, const char *name)
 {
     char path[PATH_MAX];
-    return snprintf(path, sizeof(path), "%s/%s", dir, name) < (int)sizeof(path) && access(path, F_OK) == 0;
+    return snprintf(path, sizeof(path), "%s/%s", dir, name) < (int)sizeof(path) &&
+           access(path, F_OK) == 0;
 }
 
 static bool has_any(const char *dir, const char *const *names, size_t count)
@@ -111,20 +119,24 @@ static bool has_any(const char *dir, const char *const *names, size_t count)
     return false;
 }
 
-static lt_rc load_key(struct cp_ca_store *store, const char *dir, const char *name, struct lt_err *err)
+static lt_rc load_key(struct cp_ca_store *store, const char *dir, const char *name,
+                      struct lt_err *err)
 {
     LT_TRY(read_file(dir, name, &store->key_pem, err));
     store->material.key_pem = lt_str_of(store->key_pem);
     return LT_OK;
 }
 
-static lt_rc load_plugged(struct cp_ca_store *store, const char *dir, bool is_tls_style, struct lt_err *err)
+static lt_rc load_plugged(struct cp_ca_store *store, const char *dir, bool is_tls_style,
+                          struct lt_err *err)
 {
     struct cp_ca_material *material = &store->material;
     store->is_plugged_in = true;
-    LT_TRY(read_text(store, dir, is_tls_style ? "tls.crt" : "ca-cert.pem", &material->cert_pem, err));
+    LT_TRY(
+        read_text(store, dir, is_tls_style ? "tls.crt" : "ca-cert.pem", &material->cert_pem, err));
     LT_TRY(load_key(store, dir, is_tls_style ? "tls.key" : "ca-key.pem", err));
-    LT_TRY(read_text(store, dir, is_tls_style ? "ca.crt" : "root-cert.pem", &material->root_pem, err));
+    LT_TRY(
+        read_text(store, dir, is_tls_style ? "ca.crt" : "root-cert.pem", &material->root_pem, err));
     if (!is_tls_style)
         return read_text(store, dir, "cert-chain.pem", &material->chain_pem, err);
     material->chain_pem = material->cert_pem;
@@ -142,9 +154,11 @@ static lt_rc save_root(const char *dir, lt_str cert_pem, lt_str key_pem, struct 
     return write_file(dir, "ca-cert.pem", cert_pem, err);
 }
 
-static lt_rc make_root(struct cp_ca_store *store, const struct cp_ca_store_opts *opts, int64_t now_s, struct lt_err *err)
+static lt_rc make_root(struct cp_ca_store *store, const struct cp_ca_store_opts *opts,
+                       int64_t now_s, struct lt_err *err)
 {
-    LT_TRY(cp_ca_make_root(store->arena, opts->trust_domain, now_s, &store->material.cert_pem, &store->key_pem, err));
+    LT_TRY(cp_ca_make_root(store->arena, opts->trust_domain, now_s, &store->material.cert_pem,
+                           &store->key_pem, err));
     store->material.key_pem = lt_str_of(store->key_pem);
     store->was_made = true;
     return save_root(opts->state_dir, store->material.cert_pem, store->material.key_pem, err);
@@ -156,7 +170,8 @@ static bool is_renewal_due(const struct lt_cert *cert, int64_t now_s)
     return (cert->not_after_s - now_s) < life_s / 100 * RENEW_PERCENT;
 }
 
-static lt_rc load_own(struct cp_ca_store *store, const struct cp_ca_store_opts *opts, int64_t now_s, struct lt_err *err)
+static lt_rc load_own(struct cp_ca_store *store, const struct cp_ca_store_opts *opts, int64_t now_s,
+                      struct lt_err *err)
 {
     struct cp_ca_material *material = &store->material;
     struct lt_cert *cert = NULL;
@@ -166,14 +181,17 @@ static lt_rc load_own(struct cp_ca_store *store, const struct cp_ca_store_opts *
     LT_TRY(lt_cert_parse_chain(store->arena, material->cert_pem, &cert, &count, err));
     if (!is_renewal_due(&cert[0], now_s))
         return LT_OK;
-    LT_TRY(cp_ca_renew_root(store->arena, opts->trust_domain, material->key_pem, now_s, &material->cert_pem, err));
+    LT_TRY(cp_ca_renew_root(store->arena, opts->trust_domain, material->key_pem, now_s,
+                            &material->cert_pem, err));
     store->was_renewed = true;
     return write_file(opts->state_dir, "ca-cert.pem", material->cert_pem, err);
 }
 
-static lt_rc load(struct cp_ca_store *store, const struct cp_ca_store_opts *opts, int64_t now_s, struct lt_err *err)
+static lt_rc load(struct cp_ca_store *store, const struct cp_ca_store_opts *opts, int64_t now_s,
+                  struct lt_err *err)
 {
-    static const char *const istio_style[] = {"ca-cert.pem", "ca-key.pem", "cert-chain.pem", "root-cert.pem"};
+    static const char *const istio_style[] = {"ca-cert.pem", "ca-key.pem", "cert-chain.pem",
+                                              "root-cert.pem"};
     static const char *const tls_style[] = {"tls.crt", "tls.key", "ca.crt"};
     if (has_any(opts->plugged_dir, istio_style, LT_ARRAY_LEN(istio_style)))
         return load_plugged(store, opts->plugged_dir, false, err);
@@ -181,13 +199,13 @@ static lt_rc load(struct cp_ca_store *store, const struct cp_ca_store_opts *opts
         return load_plugged(store, opts->plugged_dir, true, err);
     /* a key alone is left of a first start that was cut short: nobody has seen its certificate */
     lt_rc rc = has_file(opts->state_dir, "ca-cert.pem") ? load_own(store, opts, now_s, err)
-                                                         : make_root(store, opts, now_s, err);
+                                                        : make_root(store, opts, now_s, err);
     store->material.root_pem = store->material.cert_pem;
     return rc;
 }
 
-lt_rc cp_ca_store_load(const struct cp_ca_store_opts *opts, int64_t now_s, struct cp_ca_store *ret_store,
-                       struct lt_err *err)
+lt_rc cp_ca_store_load(const struct cp_ca_store_opts *opts, int64_t now_s,
+                       struct cp_ca_store *ret_store, struct lt_err *err)
 {
     struct cp_ca_store store = {.arena = lt_arena_new(0, 0)};
     lt_rc rc = load(&store, opts, now_s, err);

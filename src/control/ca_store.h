@@ -1,7 +1,8 @@
 /*
- * control/ca_store.h - where the CA's keys live: plugged in by the operator (ROOT_CA_DIR), or made here once and kept in the state
- * directory, under the names of Istio's Secrets.
- *   plugged in: ca-cert.pem ca-key.pem cert-chain.pem root-cert.pem, or tls.crt tls.key ca.crt (Secret cacerts)
+ * control/ca_store.h - where the CA's keys live: plugged in by the operator (ROOT_CA_DIR), or made
+ * here once and kept in the state directory, under the names of Istio's Secrets.
+ *   plugged in (Secret cacerts): ca-cert.pem ca-key.pem cert-chain.pem root-cert.pem,
+ *       or tls.crt tls.key ca.crt
  *   made here:  ca-cert.pem ca-key.pem, 0600 (Secret istio-ca-secret)
  * Start at: cp_ca_store_load().
  */
@@ -21,16 +22,17 @@ struct cp_ca_store {
     struct lt_arena *arena;         /* owned */
     char *key_pem;                  /* owned, wiped by fini */
     bool is_plugged_in;
-    bool was_made;                  /* the root was made by this call */
-    bool was_renewed;               /* less than a fifth of its life was left: same key, new life */
+    bool was_made;    /* the root was made by this call */
+    bool was_renewed; /* less than a fifth of its life was left: same key, new life */
 };
 
 /*
- * Loads; makes or renews a root of our own when there is none or it ends soon. A member of a plugged-in set that is missing is
- * LT_E_NOT_FOUND: an operator who began must not get a CA that he did not choose.
+ * Loads; makes or renews a root of our own when there is none or it ends soon. A member of a
+ * plugged-in set that is missing is LT_E_NOT_FOUND: an operator who began must not get a CA that he
+ * did not choose.
  */
-LT_MUST lt_rc cp_ca_store_load(const struct cp_ca_store_opts *opts, int64_t now_s, struct cp_ca_store *ret_store,
-                               struct lt_err *err);
+LT_MUST lt_rc cp_ca_store_load(const struct cp_ca_store_opts *opts, int64_t now_s,
+                               struct cp_ca_store *ret_store, struct lt_err *err);
 void cp_ca_store_fini(struct cp_ca_store *store);
 
 #endif

@@ -88,10 +88,10 @@ static bool read_extensions(lt_str list, struct lt_client_hello *hello)
 static bool read_hello(lt_str body, struct lt_client_hello *hello)
 {
     lt_str skipped, extensions;
-    bool is_good = take(&body, 2 + 32, &skipped)          /* legacy_version, random */
-                   && take_vector(&body, 1, &skipped)     /* legacy_session_id */
-                   && take_vector(&body, 2, &skipped)     /* cipher_suites */
-                   && take_vector(&body, 1, &skipped);    /* legacy_compression_methods */
+    bool is_good = take(&body, 2 + 32, &skipped)       /* legacy_version, random */
+                   && take_vector(&body, 1, &skipped)  /* legacy_session_id */
+                   && take_vector(&body, 2, &skipped)  /* cipher_suites */
+                   && take_vector(&body, 1, &skipped); /* legacy_compression_methods */
     if (!is_good)
         return false;
     if (body.len == 0)

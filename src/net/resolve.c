@@ -1,6 +1,6 @@
 /*
- * net/resolve.c - getaddrinfo in a thread. The thread and the loop share one struct lookup, which the last of the two frees;
- * an eventfd tells the loop that the result stands.
+ * net/resolve.c - getaddrinfo in a thread. The thread and the loop share one struct lookup, which
+ * the last of the two frees; an eventfd tells the loop that the result stands.
  * Start at: lt_resolve_start().
  */
 #include "net/resolve.h"
@@ -26,8 +26,8 @@ struct lookup {
 
 struct lt_resolve {
     struct lt_io io;
-    struct lt_loop *loop;   /* borrowed */
-    struct lookup *lookup;  /* counted */
+    struct lt_loop *loop;  /* borrowed */
+    struct lookup *lookup; /* counted */
     lt_resolve_fn *on_done;
     void *ctx;
 };
@@ -42,7 +42,8 @@ static void lookup_unref(struct lookup *lookup)
 
 static void take_results(struct lookup *lookup, const struct addrinfo *list)
 {
-    for (const struct addrinfo *at = list; at != NULL && lookup->count < LT_RESOLVE_ADDRS_MAX; at = at->ai_next) {
+    for (const struct addrinfo *at = list; at != NULL && lookup->count < LT_RESOLVE_ADDRS_MAX;
+         at = at->ai_next) {
         struct lt_addr *addr = &lookup->addrs[lookup->count];
         if (at->ai_addrlen > sizeof(addr->v6))
             continue;
@@ -56,7 +57,8 @@ static void take_results(struct lookup *lookup, const struct addrinfo *list)
 static void *look_up(void *arg)
 {
     struct lookup *lookup = arg;
-    const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG};
+    const struct addrinfo hints = {
+        .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG};
     struct addrinfo *list = NULL;
     lookup->error = getaddrinfo(lookup->host, NULL, &hints, &list);
     if (lookup->error == 0) {
@@ -78,10 +80,11 @@ static void on_ready(struct lt_io *io, uint32_t events LT_UNUSED)
     void *ctx = resolve->ctx;
     lt_loop_io_del(resolve->loop, io);
     free(resolve);
-    bool is_missing = lookup->error == EAI_NONAME || lookup->error == EAI_NODATA || lookup->error == 0;
+    bool is_missing = lookup->error == EAI_NONAME || lookup->error == EAI_NODATA ||
+                      lookup->error == 0;
     lt_rc rc = lookup->count > 0 ? LT_OK : is_missing ? LT_E_NOT_FOUND : LT_E_IO;
-    on_done(ctx, rc, lookup->addrs, lookup->count, rc == LT_OK ? "" : gai_strerror(lookup->error == 0 ? EAI_NODATA
-                                                                                                     : lookup->error));
+    on_done(ctx, rc, lookup->addrs, lookup->count,
+            rc == LT_OK ? "" : gai_strerror(lookup->error == 0 ? EAI_NODATA : lookup->error));
     lookup_unref(lookup);
 }
 
@@ -100,7 +103,8 @@ static bool start_thread(struct lookup *lookup)
     return is_started;
 }
 
-struct lt_resolve *lt_resolve_start(struct lt_loop *loop, lt_str host, uint16_t port, lt_resolve_fn *on_done, void *ctx)
+struct lt_resolve *lt_resolve_start(struct lt_loop *loop, lt_str host, uint16_t port,
+                                    lt_resolve_fn *on_done, void *ctx)
 {
     struct lookup *lookup = lt_new(struct lookup);
     struct lt_resolve *resolve = lt_new(struct lt_resolve);
@@ -114,7 +118,8 @@ struct lt_resolve *lt_resolve_start(struct lt_loop *loop, lt_str host, uint16_t 
     lt_loop_io_set(loop, &resolve->io, EPOLLIN);
 
     bool is_literal = lt_addr_parse(host, port, &lookup->addrs[0]) == LT_OK;
-    bool is_name = host.len > 0 && host.len <= LT_RESOLVE_HOST_MAX && lt_str_find_char(host, '\0') < 0;
+    bool is_name = host.len > 0 && host.len <= LT_RESOLVE_HOST_MAX &&
+                   lt_str_find_char(host, '\0') < 0;
     lookup->count = is_literal ? 1 : 0;
     lookup->error = is_literal ? 0 : is_name ? EAI_AGAIN : EAI_NONAME;
     if (is_name)

@@ -1,8 +1,7 @@
 /*
- * net/tls.c - one TLS connection as an lt_transport.
- * Contexts: tls_ctx.c. Whom to trust: tls_verify.c.
- * The socket is reached by a BIO of our own: no SIGPIPE, EOF that can be told from an error, and bytes that an
- * inspector read before us come first.
+ * net/tls.c - one TLS connection as an lt_transport. Contexts: tls_ctx.c. Whom to trust:
+ * tls_verify.c. The socket is reached by a BIO of our own: no SIGPIPE, EOF that can be told from an
+ * error, and bytes that an inspector read before us come first.
  * Trust: everything read here was written by a stranger.   Start at: lt_transport_init_tls().
  */
 #include "net/tls.h"
@@ -117,15 +116,13 @@ static lt_rc fail_protocol(struct lt_tls *tls)
 }
 
 /* What a failed SSL_* call means. eof: what the peer's end of stream is at this point. */
-static lt_rc result(struct lt_tls *tls, int ssl_ret, int saved_errno, lt_rc eof, bool *ret_is_write_wanted)
+static lt_rc result(struct lt_tls *tls, int ssl_ret, int saved_errno, lt_rc eof,
+                    bool *ret_is_write_wanted)
 {
     *ret_is_write_wanted = false;
     switch (SSL_get_error(tls->ssl, ssl_ret)) {
-    case SSL_ERROR_WANT_READ:
-        return LT_AGAIN;
-    case SSL_ERROR_WANT_WRITE:
-        *ret_is_write_wanted = true;
-        return LT_AGAIN;
+    case SSL_ERROR_WANT_READ: return LT_AGAIN;
+    case SSL_ERROR_WANT_WRITE: *ret_is_write_wanted = true; return LT_AGAIN;
     case SSL_ERROR_ZERO_RETURN:
         return eof == LT_EOF ? LT_EOF : fail(tls, eof, "connection closed by the peer");
     case SSL_ERROR_SYSCALL:
@@ -133,9 +130,9 @@ static lt_rc result(struct lt_tls *tls, int ssl_ret, int saved_errno, lt_rc eof,
             return fail_protocol(tls);
         if (tls->is_eof)
             return eof == LT_EOF ? LT_EOF : fail(tls, eof, "connection closed by the peer");
-        return fail(tls, LT_E_CLOSED, saved_errno == 0 ? "connection closed" : strerror(saved_errno));
-    default:
-        return fail_protocol(tls);
+        return fail(tls, LT_E_CLOSED,
+                    saved_errno == 0 ? "connection closed" : strerror(saved_errno));
+    default: return fail_protocol(tls);
     }
 }
 
@@ -191,7 +188,8 @@ static lt_rc tls_read(struct lt_transport *transport, void *to, size_t room, siz
     return result(tls, ret, errno, LT_EOF, &transport->wants_write);
 }
 
-static lt_rc write_record(struct lt_transport *transport, const void *from, size_t len, size_t *ret_len)
+static lt_rc write_record(struct lt_transport *transport, const void *from, size_t len,
+                          size_t *ret_len)
 {
     struct lt_tls *tls = transport->tls;
     if (tls->is_broken)
@@ -223,7 +221,10 @@ static size_t gather(const struct iovec *iov, int count, size_t skip, char *to, 
     return used;
 }
 
-/* The piece that holds byte `skip`, when it fills a record alone or is the last: no copy is needed then. */
+/*
+ * The piece that holds byte `skip`, when it fills a record alone or is the last: no copy is needed
+ * then.
+ */
 static lt_str whole_piece(const struct iovec *iov, int count, size_t skip)
 {
     for (int i = 0; i < count; i++) {
@@ -237,7 +238,8 @@ static lt_str whole_piece(const struct iovec *iov, int count, size_t skip)
     return LT_STR_NULL;
 }
 
-static lt_rc tls_writev(struct lt_transport *transport, const struct iovec *iov, int count, size_t *ret_len)
+static lt_rc tls_writev(struct lt_transport *transport, const struct iovec *iov, int count,
+                        size_t *ret_len)
 {
     size_t total = 0, done = 0;
     for (int i = 0; i < count; i++)

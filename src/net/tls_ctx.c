@@ -23,7 +23,10 @@ void tls_take_openssl_error(char *out, size_t size, const char *otherwise)
     const char *reason = code == 0 ? NULL : ERR_reason_error_string(code);
     (void)snprintf(out, size, "%s", reason != NULL ? reason : otherwise);
     if (reason != NULL) {
-        /* the shape of Envoy's texts: "certificate verify failed" is CERTIFICATE_VERIFY_FAILED there */
+        /*
+         * the shape of Envoy's texts: "certificate verify failed" is CERTIFICATE_VERIFY_FAILED
+         * there
+         */
         for (char *at = out; *at != '\0'; at++)
             *at = *at == ' ' ? '_' : (char)toupper((unsigned char)*at);
     }
@@ -58,10 +61,12 @@ static lt_rc use_chain(struct lt_tls_ctx *ctx, BIO *bio, struct lt_err *err)
             return fail_openssl(err, "certificate chain");
         }
     }
-    return lt_err_set(err, LT_E_LIMIT, "certificate chain: more than %d certificates", CHAIN_CERTS_MAX);
+    return lt_err_set(err, LT_E_LIMIT, "certificate chain: more than %d certificates",
+                      CHAIN_CERTS_MAX);
 }
 
-static lt_rc load_identity(struct lt_tls_ctx *ctx, const struct lt_tls_opts *opts, struct lt_err *err)
+static lt_rc load_identity(struct lt_tls_ctx *ctx, const struct lt_tls_opts *opts,
+                           struct lt_err *err)
 {
     if (opts->cert_chain_pem.len == 0 && opts->key_pem.len == 0)
         return LT_OK;
@@ -99,7 +104,8 @@ static lt_rc trust_certs(struct lt_tls_ctx *ctx, lt_str pem, struct lt_err *err)
         if (ca == NULL)
             break;
         if (++count > TRUSTED_CERTS_MAX)
-            rc = lt_err_set(err, LT_E_LIMIT, "trusted CA: more than %d certificates", TRUSTED_CERTS_MAX);
+            rc = lt_err_set(err, LT_E_LIMIT, "trusted CA: more than %d certificates",
+                            TRUSTED_CERTS_MAX);
         else if (X509_STORE_add_cert(store, ca) != 1)
             rc = fail_openssl(err, "trusted CA");
         else if (ctx->is_server && SSL_CTX_add_client_CA(ctx->ssl_ctx, ca) != 1)
@@ -121,7 +127,8 @@ static lt_rc load_crls(struct lt_tls_ctx *ctx, lt_str pem, struct lt_err *err)
     lt_rc rc = LT_OK;
     int count = 0;
     X509_CRL *crl;
-    while (rc == LT_OK && (crl = PEM_read_bio_X509_CRL(bio, NULL, x509_refuse_password, NULL)) != NULL) {
+    while (rc == LT_OK &&
+           (crl = PEM_read_bio_X509_CRL(bio, NULL, x509_refuse_password, NULL)) != NULL) {
         count++;
         if (X509_STORE_add_crl(store, crl) != 1)
             rc = fail_openssl(err, "CRL");
@@ -161,7 +168,8 @@ static lt_rc load_trust(struct lt_tls_ctx *ctx, const struct lt_tls_opts *opts, 
 
 /* --- protocol --- */
 
-lt_rc tls_alpn_encode(const lt_str *names, size_t count, unsigned char out[TLS_ALPN_WIRE_MAX], size_t *ret_len)
+lt_rc tls_alpn_encode(const lt_str *names, size_t count, unsigned char out[TLS_ALPN_WIRE_MAX],
+                      size_t *ret_len)
 {
     size_t at = 0;
     for (size_t i = 0; i < count; i++) {
@@ -177,13 +185,16 @@ lt_rc tls_alpn_encode(const lt_str *names, size_t count, unsigned char out[TLS_A
     return LT_OK;
 }
 
-/* RFC 7301 3.2, but no overlap is no failure: the handshake goes on without ALPN, as Envoy's does. */
+/*
+ * RFC 7301 3.2, but no overlap is no failure: the handshake goes on without ALPN, as Envoy's does.
+ */
 static int select_alpn(SSL *ssl LT_UNUSED, const unsigned char **ret_name, unsigned char *ret_len,
                        const unsigned char *offered, unsigned offered_len, void *arg)
 {
     const struct lt_tls_ctx *ctx = arg;
     unsigned char *chosen = NULL;
-    int is_common = SSL_select_next_proto(&chosen, ret_len, ctx->alpn, (unsigned)ctx->alpn_len, offered, offered_len);
+    int is_common = SSL_select_next_proto(&chosen, ret_len, ctx->alpn, (unsigned)ctx->alpn_len,
+                                          offered, offered_len);
     if (is_common != OPENSSL_NPN_NEGOTIATED)
         return SSL_TLSEXT_ERR_NOACK;
     *ret_name = chosen;
@@ -232,13 +243,15 @@ static lt_rc set_curves(struct lt_tls_ctx *ctx, lt_str list, struct lt_err *err)
     return LT_OK;
 }
 
-static lt_rc set_protocol(struct lt_tls_ctx *ctx, const struct lt_tls_opts *opts, struct lt_err *err)
+static lt_rc set_protocol(struct lt_tls_ctx *ctx, const struct lt_tls_opts *opts,
+                          struct lt_err *err)
 {
     int min = opts->version_min != 0 ? opts->version_min : TLS1_2_VERSION;
     int max = opts->version_max != 0 ? opts->version_max : TLS1_3_VERSION;
     if (min > max || SSL_CTX_set_min_proto_version(ctx->ssl_ctx, min) != 1 ||
         SSL_CTX_set_max_proto_version(ctx->ssl_ctx, max) != 1)
-        return lt_err_set(err, LT_E_BAD, "TLS versions 0x%04x to 0x%04x", (unsigned)min, (unsigned)max);
+        return lt_err_set(err, LT_E_BAD, "TLS versions 0x%04x to 0x%04x", (unsigned)min,
+                          (unsigned)max);
     if (opts->cipher_list.len > 0)
         LT_TRY(set_ciphers(ctx, opts->cipher_list, err));
     if (opts->ecdh_curves.len > 0)
@@ -246,13 +259,17 @@ static lt_rc set_protocol(struct lt_tls_ctx *ctx, const struct lt_tls_opts *opts
     return set_alpn(ctx, opts, err);
 }
 
-/* What every context has: little memory while idle, no second handshakes, EOF taken as Envoy takes it. */
+/*
+ * What every context has: little memory while idle, no second handshakes, EOF taken as Envoy takes
+ * it.
+ */
 static void set_defaults(struct lt_tls_ctx *ctx, bool allow_resumption)
 {
     SSL_CTX *ssl_ctx = ctx->ssl_ctx;
     SSL_CTX_set_mode(ssl_ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
                                   SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_NO_AUTO_CHAIN);
-    SSL_CTX_set_options(ssl_ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_IGNORE_UNEXPECTED_EOF |
+    SSL_CTX_set_options(ssl_ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
+                                     SSL_OP_IGNORE_UNEXPECTED_EOF |
                                      SSL_OP_CIPHER_SERVER_PREFERENCE);
     /* a record comes with one system call, not one for its header and one for the rest */
     SSL_CTX_set_read_ahead(ssl_ctx, 1);
@@ -266,7 +283,8 @@ static void set_defaults(struct lt_tls_ctx *ctx, bool allow_resumption)
     }
 }
 
-lt_rc lt_tls_ctx_new(const struct lt_tls_opts *opts, struct lt_tls_ctx **ret_ctx, struct lt_err *err)
+lt_rc lt_tls_ctx_new(const struct lt_tls_opts *opts, struct lt_tls_ctx **ret_ctx,
+                     struct lt_err *err)
 {
     /* what a host's openssl.cnf says must not change what a mesh accepts */
     if (OPENSSL_init_ssl(OPENSSL_INIT_NO_LOAD_CONFIG, NULL) != 1)

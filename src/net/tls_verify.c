@@ -33,25 +33,23 @@ static bool matches_text(const struct lt_san_matcher *matcher, lt_str san)
 {
     lt_str part = san;
     switch (matcher->match) {
-    case LT_SAN_CONTAINS:
-        return contains(san, matcher->value, matcher->ignore_case);
-    case LT_SAN_PREFIX:
-        part = lt_str_slice(san, 0, matcher->value.len);
-        break;
+    case LT_SAN_CONTAINS: return contains(san, matcher->value, matcher->ignore_case);
+    case LT_SAN_PREFIX: part = lt_str_slice(san, 0, matcher->value.len); break;
     case LT_SAN_SUFFIX:
         part = lt_str_from(san, san.len - LT_MIN(san.len, matcher->value.len));
         break;
-    case LT_SAN_EXACT:
-        break;
+    case LT_SAN_EXACT: break;
     }
-    return matcher->ignore_case ? lt_str_case_eq(part, matcher->value) : lt_str_eq(part, matcher->value);
+    return matcher->ignore_case ? lt_str_case_eq(part, matcher->value)
+                                : lt_str_eq(part, matcher->value);
 }
 
 static bool matches(const struct lt_san_matcher *matcher, lt_san_type type, lt_str san)
 {
     if (matcher->type != LT_SAN_ANY_TYPE && matcher->type != type)
         return false;
-    if (type == LT_SAN_DNS && matcher->match == LT_SAN_EXACT && is_wildcard_match(san, matcher->value))
+    if (type == LT_SAN_DNS && matcher->match == LT_SAN_EXACT &&
+        is_wildcard_match(san, matcher->value))
         return true;
     return matches_text(matcher, san);
 }
@@ -81,7 +79,8 @@ static bool has_matching_san(const struct lt_tls *tls, X509 *cert, char *seen, s
             continue;
         is_match = is_any_match(tls, type, san);
         if (used < seen_size)
-            used += (size_t)snprintf(seen + used, seen_size - used, "%s%.*s", used == 0 ? "" : ", ", LT_STR_ARG(san));
+            used += (size_t)snprintf(seen + used, seen_size - used, "%s%.*s", used == 0 ? "" : ", ",
+                                     LT_STR_ARG(san));
     }
     GENERAL_NAMES_free(names);
     return is_match;
@@ -105,9 +104,10 @@ static bool check_sans(struct lt_tls *tls, X509 *cert)
         return true;
     char reason[REASON_MAX];
     const struct lt_san_matcher *first = &tls->sans[0];
-    (void)snprintf(reason, sizeof(reason), "verify SAN list: the peer is [%s], expected %.*s%s%s", seen,
-                   (int)LT_MIN(first->value.len, (size_t)SAN_LISTED_MAX), first->value.ptr,
-                   first->match == LT_SAN_EXACT ? "" : " (a part)", tls->san_count > 1 ? " or others" : "");
+    (void)snprintf(reason, sizeof(reason), "verify SAN list: the peer is [%s], expected %.*s%s%s",
+                   seen, (int)LT_MIN(first->value.len, (size_t)SAN_LISTED_MAX), first->value.ptr,
+                   first->match == LT_SAN_EXACT ? "" : " (a part)",
+                   tls->san_count > 1 ? " or others" : "");
     refuse(tls, reason);
     return false;
 }

@@ -21,7 +21,8 @@ static lt_rc errno_rc(void)
 
 static lt_rc raw_read(struct lt_transport *transport, void *to, size_t room, size_t *ret_len)
 {
-    ssize_t got = recv(transport->fd, to, room, 0); /* not read: the way through the file layer costs more */
+    ssize_t got = recv(transport->fd, to, room,
+                       0); /* not read: the way through the file layer costs more */
     if (got > 0) {
         *ret_len = (size_t)got;
         return LT_OK;
@@ -29,7 +30,10 @@ static lt_rc raw_read(struct lt_transport *transport, void *to, size_t room, siz
     return got == 0 ? LT_EOF : errno_rc();
 }
 
-/* A head and a small body are copied together: the kernel takes one piece faster than it takes a list of them. */
+/*
+ * A head and a small body are copied together: the kernel takes one piece faster than it takes a
+ * list of them.
+ */
 static ssize_t send_pieces(int fd, const struct iovec *iov, int count)
 {
     char small[SMALL_BYTES];
@@ -51,7 +55,8 @@ static ssize_t send_pieces(int fd, const struct iovec *iov, int count)
     return send(fd, small, len, MSG_NOSIGNAL);
 }
 
-static lt_rc raw_writev(struct lt_transport *transport, const struct iovec *iov, int count, size_t *ret_len)
+static lt_rc raw_writev(struct lt_transport *transport, const struct iovec *iov, int count,
+                        size_t *ret_len)
 {
     /* send, not writev: a peer that is gone must not raise SIGPIPE */
     ssize_t put = send_pieces(transport->fd, iov, count);

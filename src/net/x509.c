@@ -1,6 +1,6 @@
 /*
- * net/x509.c - certificates and requests: read and made.
- * Keys: x509_key.c.   Trust: what is read here may be a stranger's; what is made here is made from our own words,
+ * net/x509.c - certificates and requests: read and made. Keys: x509_key.c.   Trust: what is read
+ * here may be a stranger's; what is made here is made from our own words,
  * never from names that a request asks for.   Start at: lt_cert_parse_chain(), lt_signer_issue().
  */
 #include <arpa/inet.h>
@@ -100,10 +100,12 @@ static lt_rc load_certs(lt_str pem, struct lt_vec *certs, struct lt_err *err)
     if (bio == NULL)
         return lt_err_set(err, LT_E_LIMIT, "certificate: the PEM text is too long");
     lt_rc rc = LT_OK;
-    for (X509 *x509; rc == LT_OK && (x509 = PEM_read_bio_X509(bio, NULL, x509_refuse_password, NULL)) != NULL;) {
+    for (X509 *x509; rc == LT_OK &&
+                     (x509 = PEM_read_bio_X509(bio, NULL, x509_refuse_password, NULL)) != NULL;) {
         lt_vec_push(certs, x509);
         if (certs->count > LT_X509_CERTS_MAX)
-            rc = lt_err_set(err, LT_E_LIMIT, "certificate: more than %d in one text", LT_X509_CERTS_MAX);
+            rc = lt_err_set(err, LT_E_LIMIT, "certificate: more than %d in one text",
+                            LT_X509_CERTS_MAX);
     }
     BIO_free(bio);
     if (rc == LT_OK && !x509_is_pem_end())
@@ -113,13 +115,14 @@ static lt_rc load_certs(lt_str pem, struct lt_vec *certs, struct lt_err *err)
     return rc;
 }
 
-lt_rc lt_cert_parse_chain(struct lt_arena *arena, lt_str pem, struct lt_cert **ret_certs, size_t *ret_count,
-                          struct lt_err *err)
+lt_rc lt_cert_parse_chain(struct lt_arena *arena, lt_str pem, struct lt_cert **ret_certs,
+                          size_t *ret_count, struct lt_err *err)
 {
     struct lt_vec loaded;
     lt_vec_init(&loaded);
     lt_rc rc = load_certs(pem, &loaded, err);
-    struct lt_cert *certs = rc == LT_OK ? lt_arena_make_n(arena, struct lt_cert, loaded.count) : NULL;
+    struct lt_cert *certs = rc == LT_OK ? lt_arena_make_n(arena, struct lt_cert, loaded.count)
+                                        : NULL;
     for (size_t i = 0; i < loaded.count && rc == LT_OK; i++)
         rc = read_cert(arena, loaded.items[i], &certs[i], err);
     if (rc == LT_OK) {
@@ -144,20 +147,23 @@ uint64_t lt_cert_days_left(const struct lt_cert *cert, int64_t now_s)
     return cert->not_after_s <= now_s ? 0 : (uint64_t)(cert->not_after_s - now_s) / SECONDS_PER_DAY;
 }
 
-static lt_rc verify_loaded(X509_STORE *store, X509 *leaf, STACK_OF(X509) *between, int64_t now_s, struct lt_err *err)
+static lt_rc verify_loaded(X509_STORE *store, X509 *leaf, STACK_OF(X509) * between, int64_t now_s,
+                           struct lt_err *err)
 {
     X509_STORE_CTX *ctx = X509_STORE_CTX_new();
     LT_ASSERT(ctx != NULL && X509_STORE_CTX_init(ctx, store, leaf, between) == 1);
     X509_STORE_CTX_set_time(ctx, 0, (time_t)now_s);
     lt_rc rc = LT_OK;
     if (X509_verify_cert(ctx) != 1)
-        rc = lt_err_set(err, LT_E_DENIED, "%s", X509_verify_cert_error_string(X509_STORE_CTX_get_error(ctx)));
+        rc = lt_err_set(err, LT_E_DENIED, "%s",
+                        X509_verify_cert_error_string(X509_STORE_CTX_get_error(ctx)));
     X509_STORE_CTX_free(ctx);
     ERR_clear_error();
     return rc;
 }
 
-lt_rc lt_cert_verify(lt_str leaf_pem, lt_str intermediates_pem, lt_str roots_pem, int64_t now_s, struct lt_err *err)
+lt_rc lt_cert_verify(lt_str leaf_pem, lt_str intermediates_pem, lt_str roots_pem, int64_t now_s,
+                     struct lt_err *err)
 {
     struct lt_vec leaf, between, roots;
     lt_vec_init(&leaf);
@@ -190,7 +196,8 @@ lt_rc lt_cert_verify(lt_str leaf_pem, lt_str intermediates_pem, lt_str roots_pem
 
 static GENERAL_NAME *make_san(const struct lt_san *san)
 {
-    static const int kinds[] = {[LT_SAN_URI] = GEN_URI, [LT_SAN_DNS] = GEN_DNS, [LT_SAN_EMAIL] = GEN_EMAIL};
+    static const int kinds[] = {
+        [LT_SAN_URI] = GEN_URI, [LT_SAN_DNS] = GEN_DNS, [LT_SAN_EMAIL] = GEN_EMAIL};
     GENERAL_NAME *name = GENERAL_NAME_new();
     LT_ASSERT(name != NULL);
     unsigned char ip[16];
@@ -198,12 +205,16 @@ static GENERAL_NAME *make_san(const struct lt_san *san)
     ASN1_STRING *value = NULL;
     if (san->type == LT_SAN_IP) {
         (void)snprintf(text, sizeof(text), "%.*s", LT_STR_ARG(san->value));
-        int len = inet_pton(AF_INET, text, ip) == 1 ? 4 : inet_pton(AF_INET6, text, ip) == 1 ? 16 : 0;
-        if (len > 0 && (value = ASN1_OCTET_STRING_new()) != NULL && ASN1_STRING_set(value, ip, len) == 1)
+        int len = inet_pton(AF_INET, text, ip) == 1    ? 4
+                  : inet_pton(AF_INET6, text, ip) == 1 ? 16
+                                                       : 0;
+        if (len > 0 && (value = ASN1_OCTET_STRING_new()) != NULL &&
+            ASN1_STRING_set(value, ip, len) == 1)
             GENERAL_NAME_set0_value(name, GEN_IPADD, value);
     } else if (san->type != LT_SAN_ANY_TYPE && san->value.len > 0 && san->value.len <= UINT16_MAX) {
         value = ASN1_IA5STRING_new();
-        LT_ASSERT(value != NULL && ASN1_STRING_set(value, san->value.ptr, (int)san->value.len) == 1);
+        LT_ASSERT(value != NULL &&
+                  ASN1_STRING_set(value, san->value.ptr, (int)san->value.len) == 1);
         GENERAL_NAME_set0_value(name, kinds[san->type], value);
     }
     if (value != NULL)
@@ -267,9 +278,11 @@ lt_rc lt_csr_parse(lt_str pem, struct lt_csr *ret_csr, struct lt_err *err)
     EVP_PKEY *pkey = X509_REQ_get_pubkey(req);
     if (pkey == NULL) {
         rc = x509_fail(err, "CSR: public key");
-    } else if (!(EVP_PKEY_is_a(pkey, "RSA") && EVP_PKEY_get_bits(pkey) > 8192) && X509_REQ_verify(req, pkey) == 1) {
+    } else if (!(EVP_PKEY_is_a(pkey, "RSA") && EVP_PKEY_get_bits(pkey) > 8192) &&
+               X509_REQ_verify(req, pkey) == 1) {
         csr.key = x509_key_wrap(pkey);
-        csr.has_common_name = X509_NAME_get_index_by_NID(X509_REQ_get_subject_name(req), NID_commonName, -1) >= 0;
+        csr.has_common_name = X509_NAME_get_index_by_NID(X509_REQ_get_subject_name(req),
+                                                         NID_commonName, -1) >= 0;
         *ret_csr = csr;
     } else {
         EVP_PKEY_free(pkey);
@@ -317,14 +330,16 @@ static lt_rc add_subject(X509 *x509, const struct lt_cert_template *template, st
     const struct {
         int nid;
         lt_str value;
-    } parts[] = {{NID_organizationName, template->organization}, {NID_commonName, template->common_name}};
+    } parts[] = {{NID_organizationName, template->organization},
+                 {NID_commonName, template->common_name}};
     X509_NAME *subject = X509_get_subject_name(x509);
     for (size_t i = 0; i < LT_ARRAY_LEN(parts); i++) {
         if (parts[i].value.len == 0)
             continue;
         if (parts[i].value.len > UINT16_MAX ||
             X509_NAME_add_entry_by_NID(subject, parts[i].nid, MBSTRING_UTF8,
-                                       (const unsigned char *)parts[i].value.ptr, (int)parts[i].value.len, -1, 0) != 1)
+                                       (const unsigned char *)parts[i].value.ptr,
+                                       (int)parts[i].value.len, -1, 0) != 1)
             return x509_fail(err, "certificate subject");
     }
     return LT_OK;
@@ -336,7 +351,8 @@ static lt_rc add_sans(X509 *x509, const struct lt_cert_template *template, struc
         return LT_OK;
     GENERAL_NAMES *names = make_sans(template->sans, template->san_count);
     if (names == NULL)
-        return lt_err_set(err, LT_E_BAD, "certificate: a subject alternative name can't be encoded");
+        return lt_err_set(err, LT_E_BAD,
+                          "certificate: a subject alternative name can't be encoded");
     LT_ASSERT(X509_add1_ext_i2d(x509, NID_subject_alt_name, names, 1, X509V3_ADD_DEFAULT) == 1);
     GENERAL_NAMES_free(names);
     return LT_OK;
@@ -358,14 +374,14 @@ static void add_usage(X509 *x509, X509 *issuer, bool is_ca)
 }
 
 /* issuer NULL: self-signed. */
-static lt_rc issue(const struct lt_cert_template *template, X509 *issuer, EVP_PKEY *signing_key, struct lt_arena *arena,
-                   lt_str *ret_pem, struct lt_err *err)
+static lt_rc issue(const struct lt_cert_template *template, X509 *issuer, EVP_PKEY *signing_key,
+                   struct lt_arena *arena, lt_str *ret_pem, struct lt_err *err)
 {
     X509 *x509 = X509_new();
     LT_ASSERT(x509 != NULL && X509_set_version(x509, X509_VERSION_3) == 1);
     set_serial(x509);
-    LT_ASSERT(ASN1_TIME_set(X509_getm_notBefore(x509), (time_t)template->not_before_s) != NULL);
-    LT_ASSERT(ASN1_TIME_set(X509_getm_notAfter(x509), (time_t)template->not_after_s) != NULL);
+    LT_ASSERT(ASN1_TIME_set(X509_getm_notBefore(x509), (time_t) template->not_before_s) != NULL);
+    LT_ASSERT(ASN1_TIME_set(X509_getm_notAfter(x509), (time_t) template->not_after_s) != NULL);
     LT_ASSERT(X509_set_pubkey(x509, template->subject_key->pkey) == 1);
     lt_rc rc = add_subject(x509, template, err);
     if (rc == LT_OK)
@@ -383,7 +399,8 @@ static lt_rc issue(const struct lt_cert_template *template, X509 *issuer, EVP_PK
     return rc;
 }
 
-lt_rc lt_signer_new(lt_str cert_pem_text, lt_str key_pem, struct lt_signer **ret_signer, struct lt_err *err)
+lt_rc lt_signer_new(lt_str cert_pem_text, lt_str key_pem, struct lt_signer **ret_signer,
+                    struct lt_err *err)
 {
     struct lt_key *key = NULL;
     LT_TRY(lt_key_parse_private(key_pem, &key, err));
@@ -423,14 +440,14 @@ int64_t lt_signer_not_after_s(const struct lt_signer *signer)
     return read_time(X509_get0_notAfter(signer->cert), &not_after_s) ? not_after_s : 0;
 }
 
-lt_rc lt_signer_issue(const struct lt_signer *signer, const struct lt_cert_template *template, struct lt_arena *arena,
-                      lt_str *ret_pem, struct lt_err *err)
+lt_rc lt_signer_issue(const struct lt_signer *signer, const struct lt_cert_template *template,
+                      struct lt_arena *arena, lt_str *ret_pem, struct lt_err *err)
 {
     return issue(template, signer->cert, signer->key, arena, ret_pem, err);
 }
 
-lt_rc lt_cert_self_sign(const struct lt_cert_template *template, struct lt_arena *arena, lt_str *ret_pem,
-                        struct lt_err *err)
+lt_rc lt_cert_self_sign(const struct lt_cert_template *template, struct lt_arena *arena,
+                        lt_str *ret_pem, struct lt_err *err)
 {
     return issue(template, NULL, template->subject_key->pkey, arena, ret_pem, err);
 }

@@ -49,7 +49,8 @@ static lt_rc wrap_checked(EVP_PKEY *pkey, struct lt_key **ret_key, struct lt_err
     bool is_ec = EVP_PKEY_is_a(pkey, "EC") && (bits == 256 || bits == 384 || bits == 521);
     if (!is_rsa && !is_ec) {
         EVP_PKEY_free(pkey);
-        return lt_err_set(err, LT_E_UNSUPPORTED, "key: neither RSA of %d to %d bits nor EC on a NIST curve", RSA_BITS_MIN,
+        return lt_err_set(err, LT_E_UNSUPPORTED,
+                          "key: neither RSA of %d to %d bits nor EC on a NIST curve", RSA_BITS_MIN,
                           RSA_BITS_MAX);
     }
     *ret_key = x509_key_wrap(pkey);
@@ -90,7 +91,8 @@ static EVP_PKEY *from_params(const char *type, OSSL_PARAM_BLD *build)
     EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, type, NULL);
     EVP_PKEY *pkey = NULL;
     LT_ASSERT(params != NULL && ctx != NULL);
-    if (EVP_PKEY_fromdata_init(ctx) != 1 || EVP_PKEY_fromdata(ctx, &pkey, EVP_PKEY_PUBLIC_KEY, params) != 1)
+    if (EVP_PKEY_fromdata_init(ctx) != 1 ||
+        EVP_PKEY_fromdata(ctx, &pkey, EVP_PKEY_PUBLIC_KEY, params) != 1)
         pkey = NULL;
     EVP_PKEY_CTX_free(ctx);
     OSSL_PARAM_free(params);
@@ -128,7 +130,8 @@ lt_rc lt_key_from_p256(lt_str x, lt_str y, struct lt_key **ret_key, struct lt_er
     OSSL_PARAM_BLD *build = OSSL_PARAM_BLD_new();
     LT_ASSERT(build != NULL);
     LT_ASSERT(OSSL_PARAM_BLD_push_utf8_string(build, OSSL_PKEY_PARAM_GROUP_NAME, "P-256", 0) == 1);
-    LT_ASSERT(OSSL_PARAM_BLD_push_octet_string(build, OSSL_PKEY_PARAM_PUB_KEY, point, sizeof(point)) == 1);
+    LT_ASSERT(OSSL_PARAM_BLD_push_octet_string(build, OSSL_PKEY_PARAM_PUB_KEY, point,
+                                               sizeof(point)) == 1);
     EVP_PKEY *pkey = from_params("EC", build); /* a point off the curve is refused here */
     OSSL_PARAM_BLD_free(build);
     return pkey == NULL ? x509_fail(err, "EC key") : wrap_checked(pkey, ret_key, err);
@@ -176,7 +179,8 @@ lt_str lt_key_public_der(const struct lt_key *key, struct lt_arena *arena)
     return copy;
 }
 
-static lt_str number_bytes(const struct lt_key *key, const char *param, int pad_to, struct lt_arena *arena)
+static lt_str number_bytes(const struct lt_key *key, const char *param, int pad_to,
+                           struct lt_arena *arena)
 {
     BIGNUM *number = NULL;
     LT_ASSERT(EVP_PKEY_get_bn_param(key->pkey, param, &number) == 1);
@@ -187,7 +191,8 @@ static lt_str number_bytes(const struct lt_key *key, const char *param, int pad_
     return lt_str_make(bytes, (size_t)len);
 }
 
-void lt_key_public_numbers(const struct lt_key *key, struct lt_arena *arena, lt_str *ret_first, lt_str *ret_second)
+void lt_key_public_numbers(const struct lt_key *key, struct lt_arena *arena, lt_str *ret_first,
+                           lt_str *ret_second)
 {
     if (EVP_PKEY_is_a(key->pkey, "RSA")) {
         *ret_first = number_bytes(key, OSSL_PKEY_PARAM_RSA_N, 0, arena);
@@ -219,10 +224,12 @@ bool lt_key_fits(const struct lt_key *key, lt_sig_alg alg)
 }
 
 /* DER of OpenSSL to the r || s of RFC 7518 3.4. */
-static bool flatten_ecdsa(const unsigned char *der, size_t der_len, unsigned char out[2 * P256_BYTES])
+static bool flatten_ecdsa(const unsigned char *der, size_t der_len,
+                          unsigned char out[2 * P256_BYTES])
 {
     ECDSA_SIG *sig = d2i_ECDSA_SIG(NULL, &der, (long)der_len);
-    bool is_good = sig != NULL && BN_bn2binpad(ECDSA_SIG_get0_r(sig), out, P256_BYTES) == P256_BYTES &&
+    bool is_good = sig != NULL &&
+                   BN_bn2binpad(ECDSA_SIG_get0_r(sig), out, P256_BYTES) == P256_BYTES &&
                    BN_bn2binpad(ECDSA_SIG_get0_s(sig), out + P256_BYTES, P256_BYTES) == P256_BYTES;
     ECDSA_SIG_free(sig);
     return is_good;
@@ -235,7 +242,8 @@ static unsigned char *unflatten_ecdsa(lt_str flat, size_t *ret_len)
         return NULL;
     const unsigned char *bytes = (const unsigned char *)flat.ptr;
     ECDSA_SIG *sig = ECDSA_SIG_new();
-    BIGNUM *r = BN_bin2bn(bytes, P256_BYTES, NULL), *s = BN_bin2bn(bytes + P256_BYTES, P256_BYTES, NULL);
+    BIGNUM *r = BN_bin2bn(bytes, P256_BYTES, NULL),
+           *s = BN_bin2bn(bytes + P256_BYTES, P256_BYTES, NULL);
     LT_ASSERT(sig != NULL && r != NULL && s != NULL && ECDSA_SIG_set0(sig, r, s) == 1);
     unsigned char *der = NULL;
     int len = i2d_ECDSA_SIG(sig, &der);
@@ -244,7 +252,8 @@ static unsigned char *unflatten_ecdsa(lt_str flat, size_t *ret_len)
     return len > 0 ? der : NULL;
 }
 
-lt_rc lt_key_sign(const struct lt_key *key, lt_sig_alg alg, lt_str data, unsigned char out[LT_SIG_MAX], size_t *ret_len)
+lt_rc lt_key_sign(const struct lt_key *key, lt_sig_alg alg, lt_str data,
+                  unsigned char out[LT_SIG_MAX], size_t *ret_len)
 {
     if (!lt_key_fits(key, alg))
         return LT_E_BAD;
@@ -253,7 +262,8 @@ lt_rc lt_key_sign(const struct lt_key *key, lt_sig_alg alg, lt_str data, unsigne
     size_t len = sizeof(signature);
     LT_ASSERT(ctx != NULL);
     bool is_signed = EVP_DigestSignInit(ctx, NULL, EVP_sha256(), NULL, key->pkey) == 1 &&
-                     EVP_DigestSign(ctx, signature, &len, (const unsigned char *)data.ptr, data.len) == 1;
+                     EVP_DigestSign(ctx, signature, &len, (const unsigned char *)data.ptr,
+                                    data.len) == 1;
     EVP_MD_CTX_free(ctx);
     ERR_clear_error();
     if (!is_signed)
@@ -267,12 +277,14 @@ lt_rc lt_key_sign(const struct lt_key *key, lt_sig_alg alg, lt_str data, unsigne
     return LT_OK;
 }
 
-static bool verify_der(const struct lt_key *key, lt_str data, const unsigned char *signature, size_t len)
+static bool verify_der(const struct lt_key *key, lt_str data, const unsigned char *signature,
+                       size_t len)
 {
     EVP_MD_CTX *ctx = EVP_MD_CTX_new();
     LT_ASSERT(ctx != NULL);
     bool is_good = EVP_DigestVerifyInit(ctx, NULL, EVP_sha256(), NULL, key->pkey) == 1 &&
-                   EVP_DigestVerify(ctx, signature, len, (const unsigned char *)data.ptr, data.len) == 1;
+                   EVP_DigestVerify(ctx, signature, len, (const unsigned char *)data.ptr,
+                                    data.len) == 1;
     EVP_MD_CTX_free(ctx);
     ERR_clear_error();
     return is_good;

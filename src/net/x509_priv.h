@@ -26,11 +26,12 @@ lt_str x509_take_bio(struct lt_arena *arena, BIO *bio);
 /* Sets "<what>: <OpenSSL's reason>", empties the error queue, returns LT_E_BAD. */
 lt_rc x509_fail(struct lt_err *err, const char *what);
 /*
- * One SAN as text. False for kinds that nobody matches, and for text with a NUL inside, which is there to deceive.
- * ip is room for addresses; *ret_text points into it or into name.
+ * One SAN as text. False for kinds that nobody matches, and for text with a NUL inside, which is
+ * there to deceive. ip is room for addresses; *ret_text points into it or into name.
  */
 enum { X509_IP_TEXT_MAX = 46 };
-bool x509_read_san(const GENERAL_NAME *name, char ip[X509_IP_TEXT_MAX], lt_san_type *ret_type, lt_str *ret_text);
+bool x509_read_san(const GENERAL_NAME *name, char ip[X509_IP_TEXT_MAX], lt_san_type *ret_type,
+                   lt_str *ret_text);
 /* The first SAN of that kind, on the heap, "" when there is none. */
 char *x509_first_san(X509 *cert, lt_san_type type);
 /* RFC 2253 text on the heap. */

@@ -10,7 +10,8 @@
 
 _Static_assert(X509_IP_TEXT_MAX >= INET6_ADDRSTRLEN, "room for any address");
 
-int x509_refuse_password(char *buf LT_UNUSED, int size LT_UNUSED, int is_write LT_UNUSED, void *ctx LT_UNUSED)
+int x509_refuse_password(char *buf LT_UNUSED, int size LT_UNUSED, int is_write LT_UNUSED,
+                         void *ctx LT_UNUSED)
 {
     return -1;
 }
@@ -44,7 +45,8 @@ lt_rc x509_fail(struct lt_err *err, const char *what)
 {
     unsigned long code = ERR_get_error();
     const char *reason = code == 0 ? NULL : ERR_reason_error_string(code);
-    lt_rc rc = lt_err_set(err, LT_E_BAD, "%s%s%s", what, reason == NULL ? "" : ": ", reason == NULL ? "" : reason);
+    lt_rc rc = lt_err_set(err, LT_E_BAD, "%s%s%s", what, reason == NULL ? "" : ": ",
+                          reason == NULL ? "" : reason);
     ERR_clear_error();
     return rc;
 }
@@ -57,24 +59,18 @@ static lt_str ip_text(const ASN1_OCTET_STRING *ip, char out[X509_IP_TEXT_MAX])
     return lt_str_of(out);
 }
 
-bool x509_read_san(const GENERAL_NAME *name, char ip[X509_IP_TEXT_MAX], lt_san_type *ret_type, lt_str *ret_text)
+bool x509_read_san(const GENERAL_NAME *name, char ip[X509_IP_TEXT_MAX], lt_san_type *ret_type,
+                   lt_str *ret_text)
 {
     switch (name->type) {
-    case GEN_URI:
-        *ret_type = LT_SAN_URI;
-        break;
-    case GEN_DNS:
-        *ret_type = LT_SAN_DNS;
-        break;
-    case GEN_EMAIL:
-        *ret_type = LT_SAN_EMAIL;
-        break;
+    case GEN_URI: *ret_type = LT_SAN_URI; break;
+    case GEN_DNS: *ret_type = LT_SAN_DNS; break;
+    case GEN_EMAIL: *ret_type = LT_SAN_EMAIL; break;
     case GEN_IPADD:
         *ret_type = LT_SAN_IP;
         *ret_text = ip_text(name->d.iPAddress, ip);
         return ret_text->len > 0;
-    default:
-        return false;
+    default: return false;
     }
     /* URI, DNS and e-mail share one representation */
     const ASN1_IA5STRING *text = name->d.ia5;

@@ -31,15 +31,15 @@ struct px_agent {
     struct px_agent_opts opts;
     struct lt_loop *loop;
     const struct lt_env *env;
-    struct lt_arena *arena;               /* owned; settings and bootstrap */
-    const char *const *environment;       /* borrowed during px_agent_new */
+    struct lt_arena *arena;         /* owned; settings and bootstrap */
+    const char *const *environment; /* borrowed during px_agent_new */
     struct px_agent_settings settings;
     lt_str bootstrap;
     bool runs_envoy;
     bool is_stopping;
     bool is_drained;
-    struct px_upstream *xds_upstream;     /* owned, all below; NULL before px_agent_start */
-    struct px_upstream *ca_upstream;      /* NULL: the same as xds_upstream */
+    struct px_upstream *xds_upstream; /* owned, all below; NULL before px_agent_start */
+    struct px_upstream *ca_upstream;  /* NULL: the same as xds_upstream */
     struct px_identity *identity;
     struct px_secrets *secrets;
     struct px_sds *sds;
@@ -48,7 +48,7 @@ struct px_agent {
     struct px_probes *probes;
     struct px_status *status;
     struct lt_metric_set *metrics;
-    struct lt_list scrapes;               /* of Envoy's metrics, that run */
+    struct lt_list scrapes; /* of Envoy's metrics, that run */
     uint64_t scrapes_total, scrape_failures;
 };
 
@@ -65,7 +65,8 @@ static lt_str get_env(void *ctx, const char *name)
     return LT_STR_NULL;
 }
 
-static lt_rc read_file(void *ctx LT_UNUSED, struct lt_arena *arena, const char *path, lt_str *ret_text)
+static lt_rc read_file(void *ctx LT_UNUSED, struct lt_arena *arena, const char *path,
+                       lt_str *ret_text)
 {
     return px_file_read(arena, path, ret_text, NULL);
 }
@@ -73,13 +74,13 @@ static lt_rc read_file(void *ctx LT_UNUSED, struct lt_arena *arena, const char *
 static bool is_this_program(const char *path)
 {
     struct stat self, other;
-    return stat("/proc/self/exe", &self) == 0 && stat(path, &other) == 0 && self.st_dev == other.st_dev &&
-           self.st_ino == other.st_ino;
+    return stat("/proc/self/exe", &self) == 0 && stat(path, &other) == 0 &&
+           self.st_dev == other.st_dev && self.st_ino == other.st_ino;
 }
 
 /*
- * A path that somebody set must be right. Istio's own default is different: where lateen-proxy stands in for Envoy, there often
- * is nothing, or ourselves.
+ * A path that somebody set must be right. Istio's own default is different: where lateen-proxy
+ * stands in for Envoy, there often is nothing, or ourselves.
  */
 static lt_rc choose_proxy(struct px_agent *agent, struct lt_err *err)
 {
@@ -92,19 +93,26 @@ static lt_rc choose_proxy(struct px_agent *agent, struct lt_err *err)
     return LT_OK;
 }
 
-lt_rc px_agent_new(const struct px_agent_opts *opts, struct px_agent **ret_agent, struct lt_err *err)
+lt_rc px_agent_new(const struct px_agent_opts *opts, struct px_agent **ret_agent,
+                   struct lt_err *err)
 {
     struct px_agent *agent = lt_new(struct px_agent);
     agent->opts = *opts;
     agent->loop = opts->loop;
     agent->env = lt_loop_env(opts->loop);
     agent->arena = lt_arena_new(16 << 10, 0);
-    agent->environment = opts->environment != NULL ? opts->environment : (const char *const *)environ;
+    agent->environment = opts->environment != NULL ? opts->environment
+                                                   : (const char *const *)environ;
     lt_list_init(&agent->scrapes);
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-    struct px_agent_sources sources = {.get_env = get_env, .all_env = agent->environment, .read_file = read_file,
-                                       .ctx = agent, .is_router = opts->is_router, .domain = opts->domain,
-                                       .log_level = opts->log_level, .concurrency = opts->concurrency,
+    struct px_agent_sources sources = {.get_env = get_env,
+                                       .all_env = agent->environment,
+                                       .read_file = read_file,
+                                       .ctx = agent,
+                                       .is_router = opts->is_router,
+                                       .domain = opts->domain,
+                                       .log_level = opts->log_level,
+                                       .concurrency = opts->concurrency,
                                        .cpu_count = cpus > 0 ? (unsigned)cpus : 1};
     lt_rc rc = px_agent_settings_read(agent->arena, &sources, &agent->settings, err);
     if (rc == LT_OK)
@@ -125,21 +133,25 @@ lt_rc px_agent_new(const struct px_agent_opts *opts, struct px_agent **ret_agent
 
 /* --- the control plane --- */
 
-static size_t make_metadata(void *ctx, struct lt_arena *arena, struct lt_grpc_metadata out[PX_AGENT_METADATA_MAX])
+static size_t make_metadata(void *ctx, struct lt_arena *arena,
+                            struct lt_grpc_metadata out[PX_AGENT_METADATA_MAX])
 {
     const struct px_agent_settings *settings = &((struct px_agent *)ctx)->settings;
     size_t count = 0;
     lt_str token;
     if (px_file_read(arena, settings->token_path.ptr, &token, NULL) == LT_OK)
         out[count++] = (struct lt_grpc_metadata){
-            LT_STR("authorization"), lt_arena_printf(arena, "Bearer %.*s", LT_STR_ARG(lt_str_trim(token))), true};
+            LT_STR("authorization"),
+            lt_arena_printf(arena, "Bearer %.*s", LT_STR_ARG(lt_str_trim(token))), true};
     out[count++] = (struct lt_grpc_metadata){LT_STR("clusterid"), settings->cluster_id, false};
     for (size_t i = 0; i < settings->xds_header_count; i++)
-        out[count++] = (struct lt_grpc_metadata){settings->xds_headers[i].name, settings->xds_headers[i].value, false};
+        out[count++] = (struct lt_grpc_metadata){settings->xds_headers[i].name,
+                                                 settings->xds_headers[i].value, false};
     return count;
 }
 
-size_t px_agent_metadata(struct px_agent *agent, struct lt_arena *arena, struct lt_grpc_metadata out[PX_AGENT_METADATA_MAX])
+size_t px_agent_metadata(struct px_agent *agent, struct lt_arena *arena,
+                         struct lt_grpc_metadata out[PX_AGENT_METADATA_MAX])
 {
     return make_metadata(agent, arena, out);
 }
@@ -163,21 +175,32 @@ static void on_xds_upstream(void *ctx, struct lt_grpc_channel *channel)
 /* Usually the CA and discovery are one server, and one connection will do. */
 static bool is_ca_apart(const struct px_agent_settings *settings)
 {
-    return !lt_str_eq(settings->ca_host, settings->discovery_host) || settings->ca_port != settings->discovery_port ||
+    return !lt_str_eq(settings->ca_host, settings->discovery_host) ||
+           settings->ca_port != settings->discovery_port ||
            settings->ca_is_plaintext != settings->discovery_is_plaintext ||
-           !lt_str_eq(settings->ca_name, settings->xds_name) || !lt_str_eq(settings->ca_root_path, settings->xds_root_path);
+           !lt_str_eq(settings->ca_name, settings->xds_name) ||
+           !lt_str_eq(settings->ca_root_path, settings->xds_root_path);
 }
 
 static void start_upstreams(struct px_agent *agent)
 {
     const struct px_agent_settings *settings = &agent->settings;
-    struct px_upstream_opts xds = {.loop = agent->loop, .host = settings->discovery_host, .port = settings->discovery_port,
-                                   .tls_name = settings->xds_name, .root_path = settings->xds_root_path,
-                                   .is_plaintext = settings->discovery_is_plaintext, .on_ready = on_xds_upstream,
+    struct px_upstream_opts xds = {.loop = agent->loop,
+                                   .host = settings->discovery_host,
+                                   .port = settings->discovery_port,
+                                   .tls_name = settings->xds_name,
+                                   .root_path = settings->xds_root_path,
+                                   .is_plaintext = settings->discovery_is_plaintext,
+                                   .on_ready = on_xds_upstream,
                                    .ctx = agent};
-    struct px_upstream_opts ca = {.loop = agent->loop, .host = settings->ca_host, .port = settings->ca_port,
-                                  .tls_name = settings->ca_name, .root_path = settings->ca_root_path,
-                                  .is_plaintext = settings->ca_is_plaintext, .on_ready = on_ca_upstream, .ctx = agent};
+    struct px_upstream_opts ca = {.loop = agent->loop,
+                                  .host = settings->ca_host,
+                                  .port = settings->ca_port,
+                                  .tls_name = settings->ca_name,
+                                  .root_path = settings->ca_root_path,
+                                  .is_plaintext = settings->ca_is_plaintext,
+                                  .on_ready = on_ca_upstream,
+                                  .ctx = agent};
     if (is_ca_apart(settings))
         agent->ca_upstream = px_upstream_new(&ca);
     agent->xds_upstream = px_upstream_new(&xds);
@@ -216,7 +239,8 @@ lt_rc px_agent_want_secret(struct px_agent *agent, lt_str name)
 static void reply_ready(void *ctx, bool is_ready, const char *why)
 {
     struct lt_exchange *exchange = ctx;
-    lt_exchange_reply(exchange, is_ready ? 200 : 503, is_ready ? NULL : "text/plain; charset=utf-8", lt_str_of(why));
+    lt_exchange_reply(exchange, is_ready ? 200 : 503, is_ready ? NULL : "text/plain; charset=utf-8",
+                      lt_str_of(why));
 }
 
 static void on_ready_asked(void *ctx, struct lt_exchange *exchange)
@@ -243,12 +267,14 @@ struct scrape {
 static void render_own(struct px_agent *agent, struct lt_buf *out)
 {
     struct lt_metric_cursor cursor = {0};
-    while (lt_metric_render(px_agent_metrics(agent), LT_METRIC_PROMETHEUS, NULL, NULL, &cursor, 64 << 10, out) == LT_OK)
+    while (lt_metric_render(px_agent_metrics(agent), LT_METRIC_PROMETHEUS, NULL, NULL, &cursor,
+                            64 << 10, out) == LT_OK)
         continue;
     lt_metric_cursor_fini(&cursor);
 }
 
-static void on_scraped(struct lt_call *call LT_UNUSED, const struct lt_call_result *result, void *ctx)
+static void on_scraped(struct lt_call *call LT_UNUSED, const struct lt_call_result *result,
+                       void *ctx)
 {
     struct scrape *scrape = ctx;
     struct px_agent *agent = scrape->agent;
@@ -259,7 +285,8 @@ static void on_scraped(struct lt_call *call LT_UNUSED, const struct lt_call_resu
     render_own(agent, &out);
     if (is_good && lt_buf_append_str(&out, result->body) != LT_OK)
         agent->scrape_failures++;
-    lt_exchange_reply(scrape->exchange, 200, "text/plain; version=0.0.4; charset=utf-8", lt_buf_str(&out));
+    lt_exchange_reply(scrape->exchange, 200, "text/plain; version=0.0.4; charset=utf-8",
+                      lt_buf_str(&out));
     lt_buf_fini(&out);
     lt_list_remove(&scrape->link);
     free(scrape);
@@ -271,8 +298,8 @@ static void scrape_envoy(struct px_agent *agent, struct lt_exchange *exchange)
     struct lt_call_opts opts = {.timeout_ms = STATS_TIMEOUT_MS, .body_bytes_max = STATS_BYTES_MAX};
     *scrape = (struct scrape){.agent = agent, .exchange = exchange};
     lt_list_push_back(&agent->scrapes, &scrape->link);
-    opts.target = lt_arena_printf(exchange->arena, "/stats/prometheus%s%.*s", exchange->query.len > 0 ? "?" : "",
-                                  LT_STR_ARG(exchange->query));
+    opts.target = lt_arena_printf(exchange->arena, "/stats/prometheus%s%.*s",
+                                  exchange->query.len > 0 ? "?" : "", LT_STR_ARG(exchange->query));
     lt_rc rc = lt_addr_parse(LT_STR("127.0.0.1"), agent->settings.prometheus_port, &opts.addr);
     LT_ASSERT(rc == LT_OK);
     scrape->call = lt_call_start(agent->loop, &opts, on_scraped, scrape);
@@ -311,9 +338,14 @@ static void on_drain(void *ctx)
 
 static lt_rc start_status(struct px_agent *agent, struct lt_err *err)
 {
-    static const struct px_status_hooks hooks = {.on_ready = on_ready_asked, .on_stats = on_stats_asked, .on_quit = on_quit,
+    static const struct px_status_hooks hooks = {.on_ready = on_ready_asked,
+                                                 .on_stats = on_stats_asked,
+                                                 .on_quit = on_quit,
                                                  .on_drain = on_drain};
-    struct px_status_opts opts = {.loop = agent->loop, .hooks = &hooks, .ctx = agent, .port = agent->settings.status_port,
+    struct px_status_opts opts = {.loop = agent->loop,
+                                  .hooks = &hooks,
+                                  .ctx = agent,
+                                  .port = agent->settings.status_port,
                                   .is_v6 = lt_str_find_char(agent->settings.instance_ip, ':') >= 0,
                                   .is_metrics_local_only = agent->settings.is_metrics_local_only,
                                   .probes = agent->probes};
@@ -344,15 +376,21 @@ static bool is_socket_taken(lt_str path)
 
 static lt_rc start_envoy(struct px_agent *agent, struct lt_err *err)
 {
-    struct px_xds_relay_opts relay = {.loop = agent->loop, .socket_path = agent->settings.xds_socket,
-                                      .metadata = make_metadata, .ctx = agent};
-    struct px_envoy_opts envoy = {.loop = agent->loop, .settings = &agent->settings, .bootstrap = agent->bootstrap,
-                                  .on_exit = on_envoy_exit, .ctx = agent};
+    struct px_xds_relay_opts relay = {.loop = agent->loop,
+                                      .socket_path = agent->settings.xds_socket,
+                                      .metadata = make_metadata,
+                                      .ctx = agent};
+    struct px_envoy_opts envoy = {.loop = agent->loop,
+                                  .settings = &agent->settings,
+                                  .bootstrap = agent->bootstrap,
+                                  .on_exit = on_envoy_exit,
+                                  .ctx = agent};
     if (is_socket_taken(agent->settings.sds_socket))
         lt_log_info(&agent->env->log, "agent: another identity provider answers on %.*s",
                     LT_STR_ARG(agent->settings.sds_socket));
     else
-        LT_TRY(px_sds_new(agent->loop, agent->secrets, agent->settings.sds_socket, &agent->sds, err));
+        LT_TRY(
+            px_sds_new(agent->loop, agent->secrets, agent->settings.sds_socket, &agent->sds, err));
     LT_TRY(px_xds_relay_new(&relay, &agent->relay, err));
     return px_envoy_start(&envoy, &agent->envoy, err);
 }
@@ -361,7 +399,8 @@ static lt_rc start_envoy(struct px_agent *agent, struct lt_err *err)
 
 lt_rc px_agent_start(struct px_agent *agent, struct lt_err *err)
 {
-    struct px_identity_opts identity = {.loop = agent->loop, .settings = &agent->settings, .on_cert = on_cert, .ctx = agent};
+    struct px_identity_opts identity = {
+        .loop = agent->loop, .settings = &agent->settings, .on_cert = on_cert, .ctx = agent};
     agent->secrets = px_secrets_new(agent->loop, on_secret, agent);
     agent->identity = px_identity_new(&identity);
     LT_TRY(start_status(agent, err));
@@ -386,7 +425,8 @@ static void remove_outputs(const struct px_agent *agent)
 {
     static const char *const names[] = {"key.pem", "cert-chain.pem", "root-cert.pem"};
     for (size_t i = 0; i < LT_ARRAY_LEN(names) && agent->settings.output_certs.len > 0; i++) {
-        lt_str path = lt_arena_printf(agent->arena, "%.*s/%s", LT_STR_ARG(agent->settings.output_certs), names[i]);
+        lt_str path = lt_arena_printf(agent->arena, "%.*s/%s",
+                                      LT_STR_ARG(agent->settings.output_certs), names[i]);
         (void)unlink(path.ptr);
     }
 }
@@ -447,39 +487,51 @@ bool px_agent_is_drained(const struct px_agent *agent)
 
 /* --- metrics --- */
 
-static void set_counter(struct px_agent *agent, const char *name, const char *label, const char *value, uint64_t count)
+static void set_counter(struct px_agent *agent, const char *name, const char *label,
+                        const char *value, uint64_t count)
 {
     lt_str labels = lt_str_of(label), values = lt_str_of(value);
-    struct lt_metric_desc desc = {.name = lt_str_of(name), .kind = LT_METRIC_COUNTER, .labels = &labels,
+    struct lt_metric_desc desc = {.name = lt_str_of(name),
+                                  .kind = LT_METRIC_COUNTER,
+                                  .labels = &labels,
                                   .label_count = label != NULL ? 1 : 0};
     lt_metric_counter(lt_metric_family(agent->metrics, &desc), &values)->value = count;
 }
 
-static void set_gauge(struct px_agent *agent, const char *name, const char *label, const char *value, double number)
+static void set_gauge(struct px_agent *agent, const char *name, const char *label,
+                      const char *value, double number)
 {
     lt_str labels = lt_str_of(label), values = lt_str_of(value);
-    struct lt_metric_desc desc = {.name = lt_str_of(name), .kind = LT_METRIC_GAUGE, .labels = &labels, .label_count = 1};
+    struct lt_metric_desc desc = {
+        .name = lt_str_of(name), .kind = LT_METRIC_GAUGE, .labels = &labels, .label_count = 1};
     lt_metric_gauge(lt_metric_family(agent->metrics, &desc), &values)->value = number;
 }
 
 const struct lt_metric_set *px_agent_metrics(const struct px_agent *const_agent)
 {
-    struct px_agent *agent = (struct px_agent *)const_agent; /* its metrics are a view, made when looked at */
+    struct px_agent *agent =
+        (struct px_agent *)const_agent; /* its metrics are a view, made when looked at */
     set_counter(agent, "istio_agent_scrapes_total", NULL, NULL, agent->scrapes_total);
-    set_counter(agent, "istio_agent_scrape_failures_total", "type", "envoy", agent->scrape_failures);
+    set_counter(agent, "istio_agent_scrape_failures_total", "type", "envoy",
+                agent->scrape_failures);
     if (agent->identity != NULL) {
         const struct px_identity_stats *stats = px_identity_stats(agent->identity);
         int64_t now_s = lt_env_wall_ns(agent->env) / (int64_t)LT_NS_PER_S;
-        set_counter(agent, "istio_agent_num_outgoing_requests", "request_type", "csr", stats->requests);
-        set_counter(agent, "istio_agent_num_failed_outgoing_requests", "request_type", "csr", stats->failures);
-        set_counter(agent, "istio_agent_num_outgoing_retries", "request_type", "csr", stats->retries);
-        set_counter(agent, "istio_agent_outgoing_latency", "request_type", "csr", stats->latency_ms);
+        set_counter(agent, "istio_agent_num_outgoing_requests", "request_type", "csr",
+                    stats->requests);
+        set_counter(agent, "istio_agent_num_failed_outgoing_requests", "request_type", "csr",
+                    stats->failures);
+        set_counter(agent, "istio_agent_num_outgoing_retries", "request_type", "csr",
+                    stats->retries);
+        set_counter(agent, "istio_agent_outgoing_latency", "request_type", "csr",
+                    stats->latency_ms);
         if (stats->not_after_s > 0)
             set_gauge(agent, "istio_agent_cert_expiry_seconds", "resource_name", "default",
                       (double)(stats->not_after_s - now_s));
     }
     if (agent->xds_upstream != NULL)
-        set_counter(agent, "istio_agent_istiod_connection_failures", NULL, NULL, px_upstream_failures(agent->xds_upstream));
+        set_counter(agent, "istio_agent_istiod_connection_failures", NULL, NULL,
+                    px_upstream_failures(agent->xds_upstream));
     if (agent->secrets != NULL)
         set_counter(agent, "istio_agent_num_file_secret_failures_total", NULL, NULL,
                     px_secrets_file_failures(agent->secrets));

@@ -1,16 +1,19 @@
 /*
- * proxy/agent_bootstrap.c - the bootstrap that a sidecar or gateway starts with, as Envoy's JSON: node, admin, the two static
- * listeners (15021 health, 15090 metrics), the static clusters, ADS. Names of clusters and stats are Istio's, because
- * tools look for them.
+ * proxy/agent_bootstrap.c - the bootstrap that a sidecar or gateway starts with, as Envoy's JSON:
+ * node, admin, the two static listeners (15021 health, 15090 metrics), the static clusters, ADS.
+ * Names of clusters and stats are Istio's, because tools look for them.
  * Start at: px_agent_bootstrap_text().
  */
 #include "base/buf.h"
 #include "proxy/agent_settings.h"
 #include "wire/json.h"
 
-#define TYPE_HCM "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+#define TYPE_HCM \
+    "type.googleapis.com/envoy.extensions.filters.network." \
+    "http_connection_manager.v3.HttpConnectionManager"
 #define TYPE_ROUTER "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
-#define TYPE_HTTP_OPTIONS "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+#define TYPE_HTTP_OPTIONS \
+    "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 enum { TEXT_MAX = 4 << 20 }; /* mostly metadata, which the environment bounds */
 
@@ -53,7 +56,8 @@ static void open_cluster(struct lt_json_writer *w, const char *name)
 }
 
 /* The one endpoint; closes the cluster. ip NULL: a Unix socket at path. */
-static void close_cluster(struct lt_json_writer *w, const char *name, const char *ip, uint16_t port, lt_str path)
+static void close_cluster(struct lt_json_writer *w, const char *name, const char *ip, uint16_t port,
+                          lt_str path)
 {
     open_object(w, "load_assignment");
     kv(w, "cluster_name", name);
@@ -131,8 +135,8 @@ static void clusters(struct lt_json_writer *w, const struct px_agent_settings *s
 /* --- listeners --- */
 
 /* A listener whose only route sends one prefix to one cluster. */
-static void listener(struct lt_json_writer *w, const char *name, uint16_t port, bool is_local, const char *stat_prefix,
-                     const char *path, const char *cluster)
+static void listener(struct lt_json_writer *w, const char *name, uint16_t port, bool is_local,
+                     const char *stat_prefix, const char *path, const char *cluster)
 {
     lt_json_object_open(w);
     kv(w, "name", name);
@@ -189,8 +193,8 @@ static void static_resources(struct lt_json_writer *w, const struct px_agent_set
     open_object(w, "static_resources");
     clusters(w, settings);
     open_array(w, "listeners");
-    listener(w, "prometheus", settings->prometheus_port, settings->is_metrics_local_only, "stats", "/stats/prometheus",
-             "prometheus_stats");
+    listener(w, "prometheus", settings->prometheus_port, settings->is_metrics_local_only, "stats",
+             "/stats/prometheus", "prometheus_stats");
     listener(w, "agent-health", settings->health_port, false, "agent", "/healthz/ready", "agent");
     lt_json_array_close(w);
     lt_json_object_close(w);
@@ -228,7 +232,8 @@ static void dynamic_resources(struct lt_json_writer *w, const struct px_agent_se
     lt_json_object_close(w);
 }
 
-static void patterns(struct lt_json_writer *w, const char *kind, const char *const *values, size_t count)
+static void patterns(struct lt_json_writer *w, const char *kind, const char *const *values,
+                     size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         lt_json_object_open(w);
@@ -238,16 +243,19 @@ static void patterns(struct lt_json_writer *w, const char *kind, const char *con
 }
 
 /* What ProxyConfig.proxyStatsMatcher adds; "{pod_ip}" is this workload's address. */
-static void added_patterns(struct lt_json_writer *w, struct lt_arena *arena, const struct px_agent_settings *settings,
-                           const char *member, const char *kind)
+static void added_patterns(struct lt_json_writer *w, struct lt_arena *arena,
+                           const struct px_agent_settings *settings, const char *member,
+                           const char *kind)
 {
-    const struct lt_doc *list = lt_doc_findz(lt_doc_findz(&settings->proxy_config, "proxyStatsMatcher"), member);
+    const struct lt_doc *list = lt_doc_findz(
+        lt_doc_findz(&settings->proxy_config, "proxyStatsMatcher"), member);
     for (uint32_t i = 0; lt_doc_is(list, LT_DOC_ARRAY) && i < list->count; i++) {
         lt_str value = lt_doc_string(&list->items[i]);
         ptrdiff_t at = lt_str_find(value, LT_STR("{pod_ip}"));
         if (at >= 0)
-            value = lt_arena_printf(arena, "%.*s%.*s%.*s", (int)at, value.ptr, LT_STR_ARG(settings->instance_ip),
-                                    LT_STR_ARG(lt_str_from(value, (size_t)at + strlen("{pod_ip}"))));
+            value = lt_arena_printf(
+                arena, "%.*s%.*s%.*s", (int)at, value.ptr, LT_STR_ARG(settings->instance_ip),
+                LT_STR_ARG(lt_str_from(value, (size_t)at + strlen("{pod_ip}"))));
         lt_json_object_open(w);
         if (lt_str_eqz(lt_str_of(kind), "safe_regex")) {
             open_object(w, kind);
@@ -260,11 +268,15 @@ static void added_patterns(struct lt_json_writer *w, struct lt_arena *arena, con
     }
 }
 
-static void stats_config(struct lt_json_writer *w, struct lt_arena *arena, const struct px_agent_settings *settings)
+static void stats_config(struct lt_json_writer *w, struct lt_arena *arena,
+                         const struct px_agent_settings *settings)
 {
-    static const char *const prefixes[] = {"reporter=", "cluster_manager", "listener_manager", "server",
-                                           "cluster.xds-grpc", "wasm", "component", "istio"};
-    static const char *const suffixes[] = {"rbac.allowed", "rbac.denied", "shadow_allowed", "shadow_denied"};
+    static const char *const prefixes[] = {"reporter=",        "cluster_manager",
+                                           "listener_manager", "server",
+                                           "cluster.xds-grpc", "wasm",
+                                           "component",        "istio"};
+    static const char *const suffixes[] = {"rbac.allowed", "rbac.denied", "shadow_allowed",
+                                           "shadow_denied"};
     static const char *const active[] = {"downstream_cx_active"};
     open_object(w, "stats_config");
     lt_json_kv_bool(w, "use_all_default_tags", false);

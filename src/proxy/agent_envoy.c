@@ -16,9 +16,9 @@ enum { ARGS_MAX = 32, ADMIN_TIMEOUT_MS = 3000, IDLE_POLL_MS = 1000, IDLE_ERRORS_
 
 struct px_envoy {
     struct px_envoy_opts opts;
-    const struct lt_env *env;   /* borrowed */
-    struct lt_arena *arena;     /* owned; arguments */
-    pid_t pid;                  /* 0: has ended */
+    const struct lt_env *env; /* borrowed */
+    struct lt_arena *arena;   /* owned; arguments */
+    pid_t pid;                /* 0: has ended */
     struct lt_io pidfd;
     struct lt_timer stop_timer; /* kill, or the next look whether it is idle */
     struct lt_call *drain;      /* owned; the admin call that runs */
@@ -109,7 +109,8 @@ void px_envoy_kill(struct px_envoy *envoy)
 
 /* --- the admin page --- */
 
-static struct lt_call *admin_call(struct px_envoy *envoy, lt_str method, lt_str target, lt_call_fn *on_done, void *ctx)
+static struct lt_call *admin_call(struct px_envoy *envoy, lt_str method, lt_str target,
+                                  lt_call_fn *on_done, void *ctx)
 {
     struct lt_call_opts opts = {.method = method, .target = target, .timeout_ms = ADMIN_TIMEOUT_MS};
     lt_rc rc = lt_addr_parse(LT_STR("127.0.0.1"), envoy->opts.settings->admin_port, &opts.addr);
@@ -161,7 +162,8 @@ static void tell_waiters(struct px_envoy *envoy, bool is_ready, const char *why)
     }
 }
 
-static void on_ready_stats(struct lt_call *call LT_UNUSED, const struct lt_call_result *result, void *ctx)
+static void on_ready_stats(struct lt_call *call LT_UNUSED, const struct lt_call_result *result,
+                           void *ctx)
 {
     struct px_envoy *envoy = ctx;
     envoy->ready = NULL;
@@ -173,8 +175,9 @@ static void on_ready_stats(struct lt_call *call LT_UNUSED, const struct lt_call_
 
 void px_envoy_check_ready(struct px_envoy *envoy, px_envoy_ready_fn *on_done, void *ctx)
 {
-    static const char target[] = "/stats?filter=%5E(cluster_manager%5C.cds%7Clistener_manager%5C.lds%7Cserver%7C"
-                                 "listener_manager)%5C.(update_success%7Cstate%7Cworkers_started)%24";
+    static const char target[] =
+        "/stats?filter=%5E(cluster_manager%5C.cds%7Clistener_manager%5C.lds%7Cserver%7C"
+        "listener_manager)%5C.(update_success%7Cstate%7Cworkers_started)%24";
     if (envoy->is_ready) {
         on_done(ctx, true, "");
         return;
@@ -187,12 +190,14 @@ void px_envoy_check_ready(struct px_envoy *envoy, px_envoy_ready_fn *on_done, vo
         envoy->ready = admin_call(envoy, LT_STR("GET"), lt_str_of(target), on_ready_stats, envoy);
 }
 
-static void on_drained(struct lt_call *call LT_UNUSED, const struct lt_call_result *result, void *ctx)
+static void on_drained(struct lt_call *call LT_UNUSED, const struct lt_call_result *result,
+                       void *ctx)
 {
     struct px_envoy *envoy = ctx;
     envoy->drain = NULL;
     if (result->rc != LT_OK || result->status != 200)
-        lt_log_warn(&envoy->env->log, "agent: envoy did not drain: %s", result->rc != LT_OK ? result->error : "refused");
+        lt_log_warn(&envoy->env->log, "agent: envoy did not drain: %s",
+                    result->rc != LT_OK ? result->error : "refused");
 }
 
 void px_envoy_drain(struct px_envoy *envoy, bool skip_exit)
@@ -201,13 +206,17 @@ void px_envoy_drain(struct px_envoy *envoy, bool skip_exit)
         return;
     char target[64];
     (void)snprintf(target, sizeof(target), "/drain_listeners?%sgraceful%s",
-                   envoy->opts.settings->is_router ? "" : "inboundonly&", skip_exit ? "&skip_exit" : "");
+                   envoy->opts.settings->is_router ? "" : "inboundonly&",
+                   skip_exit ? "&skip_exit" : "");
     envoy->drain = admin_call(envoy, LT_STR("POST"), lt_str_of(target), on_drained, envoy);
 }
 
 /* --- stopping --- */
 
-/* "listener.0.0.0.0_15006.downstream_cx_active: 3"; per-worker lines and the agent's own listeners don't count. */
+/*
+ * "listener.0.0.0.0_15006.downstream_cx_active: 3"; per-worker lines and the agent's own listeners
+ * don't count.
+ */
 uint64_t px_envoy_active_connections(lt_str stats, const struct px_agent_settings *settings)
 {
     const uint16_t own[] = {settings->admin_port, settings->health_port, settings->prometheus_port};
@@ -216,7 +225,8 @@ uint64_t px_envoy_active_connections(lt_str stats, const struct px_agent_setting
     while (lt_str_split(&rest, '\n', &line)) {
         ptrdiff_t colon = lt_str_rfind_char(line, ':');
         lt_str name = colon < 0 ? LT_STR_NULL : lt_str_slice(line, 0, (size_t)colon);
-        bool counts = lt_str_starts(name, LT_STR("listener.")) && lt_str_find(name, LT_STR("worker_")) < 0 &&
+        bool counts = lt_str_starts(name, LT_STR("listener.")) &&
+                      lt_str_find(name, LT_STR("worker_")) < 0 &&
                       !lt_str_starts(name, LT_STR("listener.admin.")) &&
                       !lt_str_starts(name, LT_STR("listener.envoy_internal_"));
         for (size_t i = 0; i < LT_ARRAY_LEN(own) && counts; i++) {
@@ -224,13 +234,15 @@ uint64_t px_envoy_active_connections(lt_str stats, const struct px_agent_setting
             (void)snprintf(part, sizeof(part), "_%u.", own[i]);
             counts = lt_str_find(name, lt_str_of(part)) < 0;
         }
-        if (counts && lt_str_to_u64(lt_str_trim(lt_str_from(line, (size_t)colon + 1)), &value) == LT_OK)
+        if (counts &&
+            lt_str_to_u64(lt_str_trim(lt_str_from(line, (size_t)colon + 1)), &value) == LT_OK)
             sum += value;
     }
     return sum;
 }
 
-static void on_idle_stats(struct lt_call *call LT_UNUSED, const struct lt_call_result *result, void *ctx)
+static void on_idle_stats(struct lt_call *call LT_UNUSED, const struct lt_call_result *result,
+                          void *ctx)
 {
     struct px_envoy *envoy = ctx;
     envoy->idle = NULL;
@@ -249,7 +261,8 @@ static void on_stop_timer(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
     if (!envoy->opts.settings->exits_on_zero_connections)
         px_envoy_kill(envoy);
     else if (envoy->idle == NULL)
-        envoy->idle = admin_call(envoy, LT_STR("GET"), LT_STR("/stats?usedonly&filter=downstream_cx_active%24"),
+        envoy->idle = admin_call(envoy, LT_STR("GET"),
+                                 LT_STR("/stats?usedonly&filter=downstream_cx_active%24"),
                                  on_idle_stats, envoy);
 }
 
@@ -260,13 +273,15 @@ void px_envoy_stop(struct px_envoy *envoy)
         return;
     envoy->is_stopping = true;
     px_envoy_drain(envoy, false);
-    uint32_t wait_ms = settings->exits_on_zero_connections ? settings->minimum_drain_ms : settings->termination_drain_ms;
+    uint32_t wait_ms = settings->exits_on_zero_connections ? settings->minimum_drain_ms
+                                                           : settings->termination_drain_ms;
     lt_loop_timer_set(envoy->opts.loop, &envoy->stop_timer, wait_ms * LT_NS_PER_MS);
 }
 
 /* --- begin and end --- */
 
-lt_rc px_envoy_start(const struct px_envoy_opts *opts, struct px_envoy **ret_envoy, struct lt_err *err)
+lt_rc px_envoy_start(const struct px_envoy_opts *opts, struct px_envoy **ret_envoy,
+                     struct lt_err *err)
 {
     struct px_envoy *envoy = lt_new(struct px_envoy);
     const char *args[ARGS_MAX];
@@ -276,7 +291,8 @@ lt_rc px_envoy_start(const struct px_envoy_opts *opts, struct px_envoy **ret_env
     lt_io_init(&envoy->pidfd, on_child_ended);
     lt_timer_init(&envoy->stop_timer, on_stop_timer);
     lt_list_init(&envoy->waiters);
-    lt_str path = lt_arena_printf(envoy->arena, "%.*s/envoy-rev.json", LT_STR_ARG(opts->settings->config_path));
+    lt_str path = lt_arena_printf(envoy->arena, "%.*s/envoy-rev.json",
+                                  LT_STR_ARG(opts->settings->config_path));
     lt_rc rc = px_file_write(path.ptr, opts->bootstrap, 0600, err);
     make_args(envoy, path.ptr, args);
     if (rc == LT_OK && access(args[0], X_OK) != 0)

@@ -51,7 +51,9 @@ lt_rc px_file_read(struct lt_arena *arena, const char *path, lt_str *ret_text, s
             close(fd);
         return rc;
     }
-    lt_rc rc = S_ISDIR(info.st_mode) ? LT_E_IO : read_all(fd, arena, (size_t)LT_MAX(info.st_size, 0), ret_text);
+    lt_rc rc = S_ISDIR(info.st_mode)
+                   ? LT_E_IO
+                   : read_all(fd, arena, (size_t)LT_MAX(info.st_size, 0), ret_text);
     close(fd);
     return rc == LT_OK ? LT_OK : lt_err_set(err, rc, "cannot read %s: %s", path, lt_rc_name(rc));
 }
@@ -105,8 +107,8 @@ uint64_t px_file_stamp(const char *path)
     struct stat info;
     if (stat(path, &info) != 0)
         return 0;
-    const int64_t parts[] = {(int64_t)info.st_dev, (int64_t)info.st_ino, (int64_t)info.st_size, info.st_mtim.tv_sec,
-                             info.st_mtim.tv_nsec};
+    const int64_t parts[] = {(int64_t)info.st_dev, (int64_t)info.st_ino, (int64_t)info.st_size,
+                             info.st_mtim.tv_sec, info.st_mtim.tv_nsec};
     uint64_t stamp = lt_hash64(parts, sizeof(parts), 0);
     return stamp != 0 ? stamp : 1;
 }

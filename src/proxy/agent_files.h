@@ -1,5 +1,6 @@
 /*
- * proxy/agent_files.h - the agent's few files: read bounded, written whole, noticed when they change.
+ * proxy/agent_files.h - the agent's few files: read bounded, written whole, noticed when they
+ * change.
  */
 #ifndef LT_PROXY_AGENT_FILES_H
 #define LT_PROXY_AGENT_FILES_H
@@ -10,7 +11,8 @@
 enum { PX_FILE_BYTES_MAX = 4 << 20 };
 
 /* Whole content into arena. LT_E_NOT_FOUND: no such file; LT_E_LIMIT; LT_E_IO. err may be NULL. */
-LT_MUST lt_rc px_file_read(struct lt_arena *arena, const char *path, lt_str *ret_text, struct lt_err *err);
+LT_MUST lt_rc px_file_read(struct lt_arena *arena, const char *path, lt_str *ret_text,
+                           struct lt_err *err);
 /* Beside the file, then renamed over it; parent folders are made. */
 LT_MUST lt_rc px_file_write(const char *path, lt_str text, unsigned mode, struct lt_err *err);
 /* The folders above a path. */

@@ -23,14 +23,14 @@ struct csr_call {
 
 struct px_identity {
     struct px_identity_opts opts;
-    const struct lt_env *env;       /* borrowed */
-    struct lt_grpc_channel *ca;     /* borrowed; NULL before start */
-    struct lt_grpc_call *call;      /* ours while it runs */
-    struct csr_call *csr;           /* its user; owned by the call */
-    struct lt_key *key;             /* owned; of the request that runs */
+    const struct lt_env *env;   /* borrowed */
+    struct lt_grpc_channel *ca; /* borrowed; NULL before start */
+    struct lt_grpc_call *call;  /* ours while it runs */
+    struct csr_call *csr;       /* its user; owned by the call */
+    struct lt_key *key;         /* owned; of the request that runs */
     uint64_t call_began_ns;
-    bool was_answered;              /* the call's message came and was good */
-    struct lt_timer timer;          /* rotation, or the next try */
+    bool was_answered;     /* the call's message came and was good */
+    struct lt_timer timer; /* rotation, or the next try */
     struct lt_backoff backoff;
     struct lt_prng prng;
     struct px_identity_stats stats;
@@ -40,18 +40,20 @@ static const char create_certificate[] = "/istio.v1.auth.IstioCertificateService
 
 /* --- judging --- */
 
-static lt_rc join(struct lt_arena *arena, const Istio__IstioCertificateResponse *answer, struct px_identity_cert *cert,
-                  struct lt_err *err)
+static lt_rc join(struct lt_arena *arena, const Istio__IstioCertificateResponse *answer,
+                  struct px_identity_cert *cert, struct lt_err *err)
 {
     if (answer->n_cert_chain < 2)
-        return lt_err_set(err, LT_E_BAD, "the CA sent %zu certificates, expected at least 2", answer->n_cert_chain);
+        return lt_err_set(err, LT_E_BAD, "the CA sent %zu certificates, expected at least 2",
+                          answer->n_cert_chain);
     if (answer->n_cert_chain > CERTS_MAX)
         return lt_err_set(err, LT_E_LIMIT, "the CA sent more than %d certificates", CERTS_MAX);
     lt_str chain = LT_STR_NULL;
     for (size_t i = 0; i + 1 < answer->n_cert_chain; i++) {
         lt_str one = lt_str_of(answer->cert_chain[i]);
         bool needs_break = one.len > 0 && one.ptr[one.len - 1] != '\n';
-        chain = lt_arena_printf(arena, "%.*s%.*s%s", LT_STR_ARG(chain), LT_STR_ARG(one), needs_break ? "\n" : "");
+        chain = lt_arena_printf(arena, "%.*s%.*s%s", LT_STR_ARG(chain), LT_STR_ARG(one),
+                                needs_break ? "\n" : "");
     }
     cert->chain_pem = chain;
     cert->root_pem = lt_arena_str(arena, lt_str_of(answer->cert_chain[answer->n_cert_chain - 1]));
@@ -66,7 +68,8 @@ lt_rc px_identity_judge(struct lt_arena *arena, lt_str response, const struct lt
     struct px_identity_cert cert = {0};
     struct lt_cert *leaf = NULL, *root = NULL;
     size_t count = 0;
-    LT_TRY(lt_pb_unpack(arena, &istio__istio_certificate_response__descriptor, response, &limits, &answer, err));
+    LT_TRY(lt_pb_unpack(arena, &istio__istio_certificate_response__descriptor, response, &limits,
+                        &answer, err));
     LT_TRY(join(arena, answer, &cert, err));
     LT_TRY(lt_cert_parse_chain(arena, cert.chain_pem, &leaf, &count, err));
     LT_TRY(lt_cert_parse_chain(arena, cert.root_pem, &root, &count, err));
@@ -81,7 +84,8 @@ lt_rc px_identity_judge(struct lt_arena *arena, lt_str response, const struct lt
     return LT_OK;
 }
 
-uint64_t px_identity_rotation_ms(int64_t now_s, int64_t not_after_s, double ratio, double jitter, double spread)
+uint64_t px_identity_rotation_ms(int64_t now_s, int64_t not_after_s, double ratio, double jitter,
+                                 double spread)
 {
     enum { LEAST_MS = 1000 };
     double life_ms = (double)(not_after_s - now_s) * 1000;
@@ -103,19 +107,21 @@ static void schedule_rotation(struct px_identity *identity, int64_t not_after_s)
     const struct px_agent_settings *settings = identity->opts.settings;
     double spread = (double)(lt_prng_next(&identity->prng) >> 11) / (double)(1ull << 52) - 1;
     int64_t now_s = lt_env_wall_ns(identity->env) / (int64_t)LT_NS_PER_S;
-    uint64_t delay_ms = px_identity_rotation_ms(now_s, not_after_s, settings->rotation_ratio, settings->rotation_jitter,
-                                                spread);
+    uint64_t delay_ms = px_identity_rotation_ms(now_s, not_after_s, settings->rotation_ratio,
+                                                settings->rotation_jitter, spread);
     lt_log_info(&identity->env->log, "agent: certificate for %.*s, %lld s of life, next in %llu s",
-                LT_STR_ARG(settings->spiffe_id), (long long)(not_after_s - now_s), (unsigned long long)delay_ms / 1000);
+                LT_STR_ARG(settings->spiffe_id), (long long)(not_after_s - now_s),
+                (unsigned long long)delay_ms / 1000);
     schedule(identity, delay_ms);
 }
 
 static void schedule_retry(struct px_identity *identity, const char *why)
 {
     identity->stats.failures++;
-    lt_log_warn(&identity->env->log, "agent: no certificate for %.*s: %s", LT_STR_ARG(identity->opts.settings->spiffe_id),
-                why);
-    lt_loop_timer_set(identity->opts.loop, &identity->timer, lt_backoff_next_ns(&identity->backoff, &identity->prng));
+    lt_log_warn(&identity->env->log, "agent: no certificate for %.*s: %s",
+                LT_STR_ARG(identity->opts.settings->spiffe_id), why);
+    lt_loop_timer_set(identity->opts.loop, &identity->timer,
+                      lt_backoff_next_ns(&identity->backoff, &identity->prng));
 }
 
 /* --- the answer --- */
@@ -126,7 +132,9 @@ static void write_output(struct px_identity *identity, const struct px_identity_
     const struct {
         const char *name;
         lt_str text;
-    } files[] = {{"key.pem", cert->key_pem}, {"cert-chain.pem", cert->chain_pem}, {"root-cert.pem", cert->root_pem}};
+    } files[] = {{"key.pem", cert->key_pem},
+                 {"cert-chain.pem", cert->chain_pem},
+                 {"root-cert.pem", cert->root_pem}};
     for (size_t i = 0; i < LT_ARRAY_LEN(files) && dir.len > 0; i++) {
         char path[1024];
         struct lt_err err = {0};
@@ -161,7 +169,8 @@ static void on_answer(struct lt_grpc_call *call, lt_str message)
     lt_arena_free(&arena);
 }
 
-static void on_closed(struct lt_grpc_call *call, lt_grpc_code code, lt_str message, bool is_unprocessed LT_UNUSED)
+static void on_closed(struct lt_grpc_call *call, lt_grpc_code code, lt_str message,
+                      bool is_unprocessed LT_UNUSED)
 {
     struct csr_call *csr = lt_grpc_call_user(call);
     struct px_identity *identity = csr->identity;
@@ -202,24 +211,29 @@ static size_t make_metadata(const struct px_agent_settings *settings, struct lt_
     }
     out[count++] = (struct lt_grpc_metadata){LT_STR("clusterid"), settings->cluster_id, false};
     for (size_t i = 0; i < settings->ca_header_count; i++)
-        out[count++] = (struct lt_grpc_metadata){settings->ca_headers[i].name, settings->ca_headers[i].value, false};
+        out[count++] = (struct lt_grpc_metadata){settings->ca_headers[i].name,
+                                                 settings->ca_headers[i].value, false};
     return count;
 }
 
 static void request_cert(struct px_identity *identity)
 {
-    static const struct lt_grpc_call_handler handler = {.on_message = on_answer, .on_closed = on_closed};
+    static const struct lt_grpc_call_handler handler = {.on_message = on_answer,
+                                                        .on_closed = on_closed};
     if (identity->call != NULL)
         return;
     struct lt_arena *arena = lt_arena_new(16 << 10, 0);
     struct lt_grpc_metadata metadata[METADATA_MAX];
-    struct lt_grpc_call_opts opts = {.path = create_certificate, .metadata = metadata,
-                                     .timeout_ns = CALL_TIMEOUT_S * LT_NS_PER_S, .wait_for_ready = true};
+    struct lt_grpc_call_opts opts = {.path = create_certificate,
+                                     .metadata = metadata,
+                                     .timeout_ns = CALL_TIMEOUT_S * LT_NS_PER_S,
+                                     .wait_for_ready = true};
     opts.metadata_count = make_metadata(identity->opts.settings, arena, metadata);
     identity->key = lt_key_new(identity->opts.settings->key_kind);
     identity->was_answered = false;
     identity->call_began_ns = lt_loop_now_ns(identity->opts.loop);
-    identity->stats.retries += identity->stats.requests > 0 && identity->stats.not_after_s == 0 ? 1 : 0;
+    identity->stats.retries += identity->stats.requests > 0 && identity->stats.not_after_s == 0 ? 1
+                                                                                                : 0;
     identity->stats.requests++;
     identity->csr = lt_new(struct csr_call);
     identity->csr->identity = identity;
@@ -233,14 +247,17 @@ static void request_cert(struct px_identity *identity)
 
 /* --- mounted files --- */
 
-static lt_rc read_mounted(struct px_identity *identity, struct lt_arena *arena, struct px_identity_cert *ret_cert)
+static lt_rc read_mounted(struct px_identity *identity, struct lt_arena *arena,
+                          struct px_identity_cert *ret_cert)
 {
     lt_str dir = identity->opts.settings->credentials_dir;
     struct px_identity_cert cert = {0};
     struct {
         const char *name;
         lt_str *text;
-    } files[] = {{"cert-chain.pem", &cert.chain_pem}, {"key.pem", &cert.key_pem}, {"root-cert.pem", &cert.root_pem}};
+    } files[] = {{"cert-chain.pem", &cert.chain_pem},
+                 {"key.pem", &cert.key_pem},
+                 {"root-cert.pem", &cert.root_pem}};
     for (size_t i = 0; i < LT_ARRAY_LEN(files); i++) {
         char path[1024];
         (void)snprintf(path, sizeof(path), "%.*s/%s", LT_STR_ARG(dir), files[i].name);
@@ -254,7 +271,10 @@ static lt_rc read_mounted(struct px_identity *identity, struct lt_arena *arena, 
     return LT_OK;
 }
 
-/* True when the platform mounted a certificate: nobody is asked for another. Looked at again every few seconds. */
+/*
+ * True when the platform mounted a certificate: nobody is asked for another. Looked at again every
+ * few seconds.
+ */
 static bool use_mounted(struct px_identity *identity)
 {
     enum { LOOK_AGAIN_MS = 5000 };

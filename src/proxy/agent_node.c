@@ -1,6 +1,6 @@
 /*
- * proxy/agent_node.c - who this proxy says it is: node id, cluster, locality and metadata, from environment, labels and
- * annotations. Rules: Istio's pkg/bootstrap, node metadata.
+ * proxy/agent_node.c - who this proxy says it is: node id, cluster, locality and metadata, from
+ * environment, labels and annotations. Rules: Istio's pkg/bootstrap, node metadata.
  * Start at: px_agent_read_node().
  */
 #include "proxy/agent_settings.h"
@@ -25,7 +25,8 @@ static bool unquote(struct lt_arena *arena, lt_str quoted, lt_str *ret_text)
     return true;
 }
 
-struct lt_doc px_agent_read_downward(struct lt_arena *arena, const struct px_agent_sources *sources, const char *path)
+struct lt_doc px_agent_read_downward(struct lt_arena *arena, const struct px_agent_sources *sources,
+                                     const char *path)
 {
     struct lt_doc object = lt_doc_of_object();
     lt_str text, line, key, value;
@@ -46,14 +47,19 @@ static void set_str(struct lt_arena *arena, struct lt_doc *object, const char *k
 }
 
 /* What nobody else has said. */
-static void set_default(struct lt_arena *arena, struct lt_doc *object, const char *key, lt_str value)
+static void set_default(struct lt_arena *arena, struct lt_doc *object, const char *key,
+                        lt_str value)
 {
     if (value.len > 0 && lt_doc_findz(object, key) == NULL)
         set_str(arena, object, key, value);
 }
 
-/* ISTIO_METAJSON_LABELS are labels; any other such variable is an object whose members become metadata. */
-static lt_rc add_json(struct lt_arena *arena, struct lt_doc *metadata, lt_str name, lt_str text, struct lt_err *err)
+/*
+ * ISTIO_METAJSON_LABELS are labels; any other such variable is an object whose members become
+ * metadata.
+ */
+static lt_rc add_json(struct lt_arena *arena, struct lt_doc *metadata, lt_str name, lt_str text,
+                      struct lt_err *err)
 {
     const struct lt_doc *doc = NULL;
     lt_rc rc = lt_json_parse(arena, text, NULL, &doc, err);
@@ -70,14 +76,15 @@ static lt_rc add_json(struct lt_arena *arena, struct lt_doc *metadata, lt_str na
     return LT_OK;
 }
 
-static lt_rc add_variable(struct lt_arena *arena, struct lt_doc *metadata, lt_str name, lt_str value,
-                          struct lt_err *err)
+static lt_rc add_variable(struct lt_arena *arena, struct lt_doc *metadata, lt_str name,
+                          lt_str value, struct lt_err *err)
 {
     size_t json_len = sizeof(json_prefix) - 1, meta_len = sizeof(meta_prefix) - 1;
     if (lt_str_starts(name, lt_str_of(json_prefix)) && name.len > json_len)
         return add_json(arena, metadata, lt_str_from(name, json_len), value, err);
     if (lt_str_starts(name, lt_str_of(meta_prefix)) && name.len > meta_len)
-        lt_doc_set(arena, metadata, lt_arena_str(arena, lt_str_from(name, meta_len)), lt_doc_of_str(lt_arena_str(arena, value)));
+        lt_doc_set(arena, metadata, lt_arena_str(arena, lt_str_from(name, meta_len)),
+                   lt_doc_of_str(lt_arena_str(arena, value)));
     return LT_OK;
 }
 
@@ -88,7 +95,8 @@ static lt_rc add_variables(struct lt_arena *arena, const struct px_agent_sources
     const struct lt_doc *configured = lt_doc_findz(&settings->proxy_config, "proxyMetadata");
     for (uint32_t i = 0; lt_doc_is(configured, LT_DOC_OBJECT) && i < configured->count; i++) {
         const struct lt_doc_member *member = &configured->members[i];
-        LT_TRY(add_variable(arena, &settings->metadata, member->key, lt_doc_string(&member->value), err));
+        LT_TRY(add_variable(arena, &settings->metadata, member->key, lt_doc_string(&member->value),
+                            err));
     }
     for (const char *const *at = sources->all_env; *at != NULL; at++) {
         lt_str entry = lt_str_of(*at), name;
@@ -98,10 +106,12 @@ static lt_rc add_variables(struct lt_arena *arena, const struct px_agent_sources
     return LT_OK;
 }
 
-static void add_labels(struct lt_arena *arena, const struct px_agent_sources *sources, struct px_agent_settings *settings)
+static void add_labels(struct lt_arena *arena, const struct px_agent_sources *sources,
+                       struct px_agent_settings *settings)
 {
     const struct lt_doc *fixed = lt_doc_findz(&settings->metadata, "STATIC_LABELS");
-    struct lt_doc labels = lt_doc_is(fixed, LT_DOC_OBJECT) ? lt_doc_copy(arena, fixed) : lt_doc_of_object();
+    struct lt_doc labels = lt_doc_is(fixed, LT_DOC_OBJECT) ? lt_doc_copy(arena, fixed)
+                                                           : lt_doc_of_object();
     struct lt_doc pod = px_agent_read_downward(arena, sources, "./etc/istio/pod/labels");
     if (!lt_doc_is(fixed, LT_DOC_OBJECT))
         lt_doc_set(arena, &settings->metadata, LT_STR("STATIC_LABELS"), lt_doc_of_object());
@@ -124,7 +134,8 @@ static void add_own_facts(struct lt_arena *arena, struct px_agent_settings *sett
     set_default(arena, metadata, "INSTANCE_IPS", settings->instance_ip);
     set_default(arena, metadata, "INTERCEPTION_MODE", LT_STR("REDIRECT"));
     lt_doc_set(arena, metadata, LT_STR("ENVOY_STATUS_PORT"), lt_doc_of_int(settings->health_port));
-    lt_doc_set(arena, metadata, LT_STR("ENVOY_PROMETHEUS_PORT"), lt_doc_of_int(settings->prometheus_port));
+    lt_doc_set(arena, metadata, LT_STR("ENVOY_PROMETHEUS_PORT"),
+               lt_doc_of_int(settings->prometheus_port));
     lt_doc_push(arena, &sans, lt_doc_of_str(settings->xds_name));
     lt_doc_set(arena, metadata, LT_STR("PILOT_SAN"), sans);
     lt_doc_set(arena, metadata, LT_STR("PROXY_CONFIG"), settings->proxy_config);
@@ -134,7 +145,8 @@ static void add_own_facts(struct lt_arena *arena, struct px_agent_settings *sett
 
 static lt_str service_cluster(struct lt_arena *arena, const struct px_agent_settings *settings)
 {
-    static const char *const app_labels[] = {"app", "app.kubernetes.io/name", "service.istio.io/canonical-name"};
+    static const char *const app_labels[] = {"app", "app.kubernetes.io/name",
+                                             "service.istio.io/canonical-name"};
     lt_str configured = lt_doc_string(lt_doc_findz(&settings->proxy_config, "serviceCluster"));
     if (configured.len > 0 && !lt_str_eqz(configured, "istio-proxy"))
         return configured;
@@ -146,7 +158,8 @@ static lt_str service_cluster(struct lt_arena *arena, const struct px_agent_sett
         app = lt_doc_string(lt_doc_findz(&settings->metadata, "WORKLOAD_NAME"));
     if (app.len == 0)
         app = LT_STR("istio-proxy");
-    return lt_arena_printf(arena, "%.*s.%.*s", LT_STR_ARG(app), LT_STR_ARG(settings->pod_namespace));
+    return lt_arena_printf(arena, "%.*s.%.*s", LT_STR_ARG(app),
+                           LT_STR_ARG(settings->pod_namespace));
 }
 
 static lt_str locality(struct lt_arena *arena, const struct px_agent_settings *settings)
@@ -172,15 +185,17 @@ lt_rc px_agent_read_node(struct lt_arena *arena, const struct px_agent_sources *
     add_own_facts(arena, settings);
     add_labels(arena, sources, settings);
     settings->node_cluster = service_cluster(arena, settings);
-    lt_doc_set(arena, &settings->proxy_config, LT_STR("serviceCluster"), lt_doc_of_str(settings->node_cluster));
+    lt_doc_set(arena, &settings->proxy_config, LT_STR("serviceCluster"),
+               lt_doc_of_str(settings->node_cluster));
     lt_doc_set(arena, &settings->metadata, LT_STR("PROXY_CONFIG"), settings->proxy_config);
     settings->locality = locality(arena, settings);
-    lt_str domain = sources->domain != NULL
-                        ? lt_str_of(sources->domain)
-                        : lt_arena_printf(arena, "%.*s.svc.cluster.local", LT_STR_ARG(settings->pod_namespace));
-    settings->node_id = lt_arena_printf(arena, "%s~%.*s~%.*s.%.*s~%.*s", settings->is_router ? "router" : "sidecar",
-                                        LT_STR_ARG(settings->instance_ip), LT_STR_ARG(settings->pod_name),
-                                        LT_STR_ARG(settings->pod_namespace), LT_STR_ARG(domain));
+    lt_str domain = sources->domain != NULL ? lt_str_of(sources->domain)
+                                            : lt_arena_printf(arena, "%.*s.svc.cluster.local",
+                                                              LT_STR_ARG(settings->pod_namespace));
+    settings->node_id = lt_arena_printf(
+        arena, "%s~%.*s~%.*s.%.*s~%.*s", settings->is_router ? "router" : "sidecar",
+        LT_STR_ARG(settings->instance_ip), LT_STR_ARG(settings->pod_name),
+        LT_STR_ARG(settings->pod_namespace), LT_STR_ARG(domain));
     return LT_OK;
 }
 

@@ -21,10 +21,10 @@ enum {
 typedef enum { PROBE_HTTP, PROBE_HTTPS, PROBE_TCP, PROBE_GRPC } probe_kind;
 
 struct probe {
-    lt_str path;     /* here */
+    lt_str path; /* here */
     probe_kind kind;
     uint16_t port;
-    lt_str target;   /* there */
+    lt_str target; /* there */
     uint32_t timeout_ms;
 };
 
@@ -36,18 +36,18 @@ struct run {
     struct lt_exchange *exchange; /* ours to answer */
     struct lt_call *call;         /* owned; HTTP */
     unsigned redirects;
-    struct lt_io io;              /* TCP */
-    struct lt_timer timer;        /* TCP */
+    struct lt_io io;       /* TCP */
+    struct lt_timer timer; /* TCP */
 };
 
 struct px_probes {
-    struct lt_loop *loop;    /* borrowed */
-    struct lt_arena *arena;  /* owned; holds all probes */
+    struct lt_loop *loop;   /* borrowed */
+    struct lt_arena *arena; /* owned; holds all probes */
     struct lt_map by_path;
     struct lt_list runs;
     lt_str instance_ip;
     uint16_t status_port;
-    struct lt_tls_ctx *tls;  /* counted; trusts anybody, as the kubelet does; made on first use */
+    struct lt_tls_ctx *tls; /* counted; trusts anybody, as the kubelet does; made on first use */
 };
 
 /* --- configuration --- */
@@ -77,7 +77,8 @@ static lt_rc read_port(const struct lt_doc *action, struct probe *probe, struct 
     return LT_OK;
 }
 
-static lt_rc read_probe(struct px_probes *probes, const struct lt_doc *doc, struct probe *probe, struct lt_err *err)
+static lt_rc read_probe(struct px_probes *probes, const struct lt_doc *doc, struct probe *probe,
+                        struct lt_err *err)
 {
     const struct lt_doc *http = lt_doc_findz(doc, "httpGet"), *tcp = lt_doc_findz(doc, "tcpSocket");
     const struct lt_doc *grpc = lt_doc_findz(doc, "grpc");
@@ -92,7 +93,8 @@ static lt_rc read_probe(struct px_probes *probes, const struct lt_doc *doc, stru
         lt_str path = lt_doc_string(lt_doc_findz(http, "path"));
         bool is_tls = lt_str_case_eq(lt_doc_string(lt_doc_findz(http, "scheme")), LT_STR("HTTPS"));
         probe->kind = is_tls ? PROBE_HTTPS : PROBE_HTTP;
-        probe->target = lt_arena_printf(probes->arena, "%s%.*s", lt_str_starts(path, LT_STR("/")) ? "" : "/", LT_STR_ARG(path));
+        probe->target = lt_arena_printf(
+            probes->arena, "%s%.*s", lt_str_starts(path, LT_STR("/")) ? "" : "/", LT_STR_ARG(path));
     }
     return read_port(http != NULL ? http : tcp != NULL ? tcp : grpc, probe, err);
 }
@@ -142,7 +144,8 @@ static void on_tcp_ready(struct lt_io *io, uint32_t events LT_UNUSED)
 {
     struct run *run = LT_CONTAINER_OF(io, struct run, io);
     int error = lt_sock_error(io->fd);
-    end_run(run, error == 0 ? 200 : 500, NULL, error == 0 ? LT_STR_NULL : lt_str_of(strerror(error)));
+    end_run(run, error == 0 ? 200 : 500, NULL,
+            error == 0 ? LT_STR_NULL : lt_str_of(strerror(error)));
 }
 
 static void on_tcp_timeout(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
@@ -171,13 +174,15 @@ static lt_str host_header(struct run *run)
     (void)snprintf(own, sizeof(own), ":%u", run->probes->status_port);
     if (!lt_str_ends(host, lt_str_of(own)))
         return host;
-    return lt_arena_printf(exchange->arena, "%.*s:%u", (int)(host.len - strlen(own)), host.ptr, run->probe->port);
+    return lt_arena_printf(exchange->arena, "%.*s:%u", (int)(host.len - strlen(own)), host.ptr,
+                           run->probe->port);
 }
 
 static bool is_hop_header(lt_str name)
 {
-    static const char *const names[] = {"host", "connection", "content-length", "transfer-encoding", "upgrade",
-                                        "keep-alive", "te", "trailer"};
+    static const char *const names[] = {
+        "host",       "connection", "content-length", "transfer-encoding", "upgrade",
+        "keep-alive", "te",         "trailer"};
     for (size_t i = 0; i < LT_ARRAY_LEN(names); i++) {
         if (lt_str_case_eq(name, lt_str_of(names[i])))
             return true;
@@ -187,7 +192,8 @@ static bool is_hop_header(lt_str name)
 
 static void start_http(struct run *run, lt_str target);
 
-static void on_http_done(struct lt_call *call LT_UNUSED, const struct lt_call_result *result, void *ctx)
+static void on_http_done(struct lt_call *call LT_UNUSED, const struct lt_call_result *result,
+                         void *ctx)
 {
     struct run *run = ctx;
     run->call = NULL;
@@ -197,14 +203,16 @@ static void on_http_done(struct lt_call *call LT_UNUSED, const struct lt_call_re
     }
     lt_str location = lt_headers_value_of(result->headers, LT_STR("location"));
     bool is_redirect = result->status >= 300 && result->status < 400;
-    bool is_same_host = lt_str_starts(location, LT_STR("/")) && !lt_str_starts(location, LT_STR("//"));
+    bool is_same_host = lt_str_starts(location, LT_STR("/")) &&
+                        !lt_str_starts(location, LT_STR("//"));
     if (is_redirect && is_same_host && ++run->redirects <= REDIRECTS_MAX) {
         start_http(run, lt_arena_str(run->exchange->arena, location));
         return;
     }
     /* to another host: the application is well, says Kubernetes */
     lt_str type = lt_headers_value_of(result->headers, LT_STR("content-type"));
-    end_run(run, is_redirect ? 200 : result->status, type.len > 0 ? lt_arena_strz(run->exchange->arena, type) : NULL,
+    end_run(run, is_redirect ? 200 : result->status,
+            type.len > 0 ? lt_arena_strz(run->exchange->arena, type) : NULL,
             lt_str_slice(result->body, 0, BODY_BYTES_MAX));
 }
 
@@ -220,21 +228,25 @@ static void start_http(struct run *run, lt_str target)
 {
     const struct lt_headers *in = &run->exchange->headers;
     struct lt_call_header headers[HEADERS_MAX];
-    struct lt_call_opts opts = {.target = target, .host = host_header(run), .headers = headers,
+    struct lt_call_opts opts = {.target = target,
+                                .host = host_header(run),
+                                .headers = headers,
                                 .timeout_ms = run->probe->timeout_ms};
     lt_rc rc = lt_addr_parse(run->probes->instance_ip, run->probe->port, &opts.addr);
     LT_ASSERT(rc == LT_OK); /* the settings were checked */
     source_address(run->probes, &opts.source);
     for (uint32_t i = 0; i < in->count && opts.header_count < HEADERS_MAX; i++) {
         if (!is_hop_header(in->items[i].name))
-            headers[opts.header_count++] = (struct lt_call_header){in->items[i].name, in->items[i].value};
+            headers[opts.header_count++] = (struct lt_call_header){in->items[i].name,
+                                                                   in->items[i].value};
     }
     if (run->probe->kind == PROBE_HTTPS)
         opts.tls = probe_tls(run->probes);
     run->call = lt_call_start(run->probes->loop, &opts, on_http_done, run);
 }
 
-static void start_run(struct px_probes *probes, const struct probe *probe, struct lt_exchange *exchange)
+static void start_run(struct px_probes *probes, const struct probe *probe,
+                      struct lt_exchange *exchange)
 {
     struct lt_addr addr;
     struct run *run = lt_new(struct run);
@@ -254,11 +266,13 @@ static void start_run(struct px_probes *probes, const struct probe *probe, struc
 
 bool px_probes_handle(struct px_probes *probes, struct lt_exchange *exchange)
 {
-    if (!lt_str_starts(exchange->path, LT_STR("/app-health/")) && !lt_str_starts(exchange->path, LT_STR("/app-lifecycle/")))
+    if (!lt_str_starts(exchange->path, LT_STR("/app-health/")) &&
+        !lt_str_starts(exchange->path, LT_STR("/app-lifecycle/")))
         return false;
     const struct probe *probe = lt_map_find(&probes->by_path, exchange->path);
     if (probe == NULL)
-        lt_exchange_replyf(exchange, 400, "app prober config does not exists for %.*s", LT_STR_ARG(exchange->path));
+        lt_exchange_replyf(exchange, 400, "app prober config does not exists for %.*s",
+                           LT_STR_ARG(exchange->path));
     else
         start_run(probes, probe, exchange);
     return true;

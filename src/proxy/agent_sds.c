@@ -15,21 +15,21 @@
 enum { NAMES_MAX = 64, STREAMS_MAX = 1024 };
 
 struct stream {
-    struct lt_list link;            /* in px_sds.streams */
-    struct lt_grpc_stream *grpc;    /* borrowed until on_closed */
-    char *names[NAMES_MAX];         /* owned */
+    struct lt_list link;         /* in px_sds.streams */
+    struct lt_grpc_stream *grpc; /* borrowed until on_closed */
+    char *names[NAMES_MAX];      /* owned */
     size_t name_count;
-    uint64_t nonce;                 /* of the last response; 0: none yet */
+    uint64_t nonce; /* of the last response; 0: none yet */
 };
 
 /* Lives on, without its owner, until the server has told its last stream. */
 struct px_sds {
-    struct lt_grpc_server *server;  /* owned */
-    struct px_secrets *secrets;     /* borrowed */
-    const struct lt_env *env;       /* borrowed */
+    struct lt_grpc_server *server; /* owned */
+    struct px_secrets *secrets;    /* borrowed */
+    const struct lt_env *env;      /* borrowed */
     struct lt_list streams;
     size_t stream_count;
-    char *path;                     /* owned */
+    char *path; /* owned */
     struct lt_grpc_method method;
 };
 
@@ -50,7 +50,8 @@ static void send_secret(struct stream *stream, const struct px_secret_view *secr
     response.resources = resources;
     /* LT_E_LIMIT or LT_E_CLOSED: on_closed follows */
     if (lt_grpc_stream_send(stream->grpc, lt_pb_pack(arena, &response)) == LT_E_LIMIT)
-        lt_grpc_stream_finish(stream->grpc, LT_GRPC_RESOURCE_EXHAUSTED, LT_STR("the client does not read"));
+        lt_grpc_stream_finish(stream->grpc, LT_GRPC_RESOURCE_EXHAUSTED,
+                              LT_STR("the client does not read"));
     lt_arena_wipe_free(&arena);
 }
 
@@ -66,7 +67,7 @@ static bool has_name(const struct stream *stream, lt_str name)
 void px_sds_push(struct px_sds *sds, const struct px_secret_view *secret)
 {
     struct lt_list *at, *next;
-    lt_list_each(&sds->streams, at, next) {
+    lt_list_each (&sds->streams, at, next) {
         struct stream *stream = LT_CONTAINER_OF(at, struct stream, link);
         if (has_name(stream, secret->name))
             send_secret(stream, secret);
@@ -82,8 +83,12 @@ static void forget_names(struct stream *stream)
     stream->name_count = 0;
 }
 
-/* The new set of names; those that were not in the old one are answered, when their secret is there. */
-static lt_rc take_names(struct px_sds *sds, struct stream *stream, const Xds__DiscoveryRequest *request, bool answers_all)
+/*
+ * The new set of names; those that were not in the old one are answered, when their secret is
+ * there.
+ */
+static lt_rc take_names(struct px_sds *sds, struct stream *stream,
+                        const Xds__DiscoveryRequest *request, bool answers_all)
 {
     struct stream old = *stream;
     if (request->n_resource_names > NAMES_MAX)
@@ -118,7 +123,8 @@ static void on_message(struct lt_grpc_stream *grpc, lt_str message)
     struct lt_arena *arena = lt_arena_new(16 << 10, 0);
     Xds__DiscoveryRequest *request = NULL;
     struct lt_err err = {0};
-    lt_rc rc = lt_pb_unpack(arena, &xds__discovery_request__descriptor, message, NULL, &request, &err);
+    lt_rc rc = lt_pb_unpack(arena, &xds__discovery_request__descriptor, message, NULL, &request,
+                            &err);
     lt_str nonce = rc == LT_OK ? lt_str_of(request->response_nonce) : LT_STR_NULL;
     if (rc == LT_OK && request->error_detail != NULL)
         lt_log_warn(&sds->env->log, "agent: SDS: refused by the proxy: %s",
@@ -171,19 +177,23 @@ static void on_server_closed(void *ctx)
     free(sds);
 }
 
-lt_rc px_sds_new(struct lt_loop *loop, struct px_secrets *secrets, lt_str socket_path, struct px_sds **ret_sds,
-                 struct lt_err *err)
+lt_rc px_sds_new(struct lt_loop *loop, struct px_secrets *secrets, lt_str socket_path,
+                 struct px_sds **ret_sds, struct lt_err *err)
 {
-    static const struct lt_grpc_handler handler = {
-        .on_open = on_open, .on_message = on_message, .on_half_close = on_half_close, .on_closed = on_closed};
+    static const struct lt_grpc_handler handler = {.on_open = on_open,
+                                                   .on_message = on_message,
+                                                   .on_half_close = on_half_close,
+                                                   .on_closed = on_closed};
     struct lt_addr addr;
     struct px_sds *sds = lt_new(struct px_sds);
     sds->secrets = secrets;
     sds->env = lt_loop_env(loop);
     sds->path = lt_str_dupz(socket_path);
     lt_list_init(&sds->streams);
-    sds->method = (struct lt_grpc_method){.path = "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets",
-                                          .handler = &handler, .service = sds};
+    sds->method = (struct lt_grpc_method){
+        .path = "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets",
+        .handler = &handler,
+        .service = sds};
     sds->server = lt_grpc_server_new(loop, NULL, &sds->method, 1);
     lt_rc rc = px_file_make_parents(sds->path, err);
     if (rc == LT_OK)

@@ -16,13 +16,13 @@ enum { POLL_MS = 1000 };
 #define SYSTEM_ROOTS "/etc/ssl/certs/ca-certificates.crt"
 
 struct secret {
-    char *name;           /* owned */
-    char *bytes;          /* owned, wiped; NULL: not there yet */
+    char *name;  /* owned */
+    char *bytes; /* owned, wiped; NULL: not there yet */
     size_t len;
     char version[17];
-    char *paths[2];       /* owned; of a file secret: chain and key, or the root */
+    char *paths[2]; /* owned; of a file secret: chain and key, or the root */
     size_t path_count;
-    uint64_t stamps[2];   /* of what was read last */
+    uint64_t stamps[2]; /* of what was read last */
 };
 
 struct px_secrets {
@@ -77,7 +77,8 @@ static void set_message(struct px_secrets *secrets, lt_str name, Xds__Secret *me
         secret->bytes = lt_malloc(packed.len);
         memcpy(secret->bytes, packed.ptr, packed.len);
         secret->len = packed.len;
-        (void)snprintf(secret->version, sizeof(secret->version), "%016" PRIx64, lt_hash64(packed.ptr, packed.len, 0));
+        (void)snprintf(secret->version, sizeof(secret->version), "%016" PRIx64,
+                       lt_hash64(packed.ptr, packed.len, 0));
         struct px_secret_view view = view_of(secret);
         secrets->on_change(secrets->ctx, &view);
     }
@@ -136,7 +137,10 @@ static bool has_changed(const struct secret *secret)
     return false;
 }
 
-/* A pair that is being exchanged may not fit for a moment: the takers judge it, and the next change is seen. */
+/*
+ * A pair that is being exchanged may not fit for a moment: the takers judge it, and the next change
+ * is seen.
+ */
 static void load_files(struct px_secrets *secrets, struct secret *secret)
 {
     struct lt_arena *scratch = lt_arena_new(16 << 10, 0);

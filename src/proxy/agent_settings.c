@@ -34,20 +34,24 @@ static lt_rc bad_env(struct lt_err *err, const char *name, lt_str value, const c
 }
 
 /* As Go's strconv.ParseBool. */
-static lt_rc env_bool(const struct px_agent_sources *sources, const char *name, bool *value, struct lt_err *err)
+static lt_rc env_bool(const struct px_agent_sources *sources, const char *name, bool *value,
+                      struct lt_err *err)
 {
     lt_str text = env_of(sources, name);
     if (text.len == 0)
         return LT_OK;
-    bool is_true = lt_str_eqz(text, "1") || lt_str_eqz(text, "t") || lt_str_case_eq(text, LT_STR("true"));
-    bool is_false = lt_str_eqz(text, "0") || lt_str_eqz(text, "f") || lt_str_case_eq(text, LT_STR("false"));
+    bool is_true = lt_str_eqz(text, "1") || lt_str_eqz(text, "t") ||
+                   lt_str_case_eq(text, LT_STR("true"));
+    bool is_false = lt_str_eqz(text, "0") || lt_str_eqz(text, "f") ||
+                    lt_str_case_eq(text, LT_STR("false"));
     if (!is_true && !is_false)
         return bad_env(err, name, text, "true or false");
     *value = is_true;
     return LT_OK;
 }
 
-static lt_rc env_port(const struct px_agent_sources *sources, const char *name, uint16_t *port, struct lt_err *err)
+static lt_rc env_port(const struct px_agent_sources *sources, const char *name, uint16_t *port,
+                      struct lt_err *err)
 {
     uint64_t number = 0;
     lt_str text = env_of(sources, name);
@@ -59,7 +63,8 @@ static lt_rc env_port(const struct px_agent_sources *sources, const char *name, 
     return LT_OK;
 }
 
-static lt_rc env_duration_ns(const struct px_agent_sources *sources, const char *name, int64_t *ns, struct lt_err *err)
+static lt_rc env_duration_ns(const struct px_agent_sources *sources, const char *name, int64_t *ns,
+                             struct lt_err *err)
 {
     lt_str text = env_of(sources, name);
     if (text.len > 0 && (lt_duration_parse(text, ns) != LT_OK || *ns < 0))
@@ -67,7 +72,8 @@ static lt_rc env_duration_ns(const struct px_agent_sources *sources, const char 
     return LT_OK;
 }
 
-static lt_rc env_ratio(const struct px_agent_sources *sources, const char *name, double *ratio, struct lt_err *err)
+static lt_rc env_ratio(const struct px_agent_sources *sources, const char *name, double *ratio,
+                       struct lt_err *err)
 {
     lt_str text = env_of(sources, name);
     if (text.len > 0 && (lt_str_to_double(text, ratio) != LT_OK || !(*ratio >= 0 && *ratio <= 1)))
@@ -77,8 +83,9 @@ static lt_rc env_ratio(const struct px_agent_sources *sources, const char *name,
 
 /* --- ProxyConfig --- */
 
-
-/* discovery_address becomes discoveryAddress: protojson reads both, the control plane is sent one. */
+/*
+ * discovery_address becomes discoveryAddress: protojson reads both, the control plane is sent one.
+ */
 static lt_str camel_name(struct lt_arena *arena, lt_str name)
 {
     char *out = lt_arena_strz(arena, name);
@@ -104,7 +111,8 @@ static void overlay(struct lt_arena *arena, struct lt_doc *config, const struct 
         const struct lt_doc *old = lt_doc_find(config, name);
         if (value->kind == LT_DOC_NULL)
             continue;
-        if (lt_str_eqz(name, "proxyMetadata") && lt_doc_is(old, LT_DOC_OBJECT) && lt_doc_is(value, LT_DOC_OBJECT)) {
+        if (lt_str_eqz(name, "proxyMetadata") && lt_doc_is(old, LT_DOC_OBJECT) &&
+            lt_doc_is(value, LT_DOC_OBJECT)) {
             struct lt_doc merged = lt_doc_copy(arena, old);
             for (uint32_t j = 0; j < value->count; j++)
                 lt_doc_set(arena, &merged, value->members[j].key, value->members[j].value);
@@ -115,8 +123,8 @@ static void overlay(struct lt_arena *arena, struct lt_doc *config, const struct 
     }
 }
 
-static lt_rc overlay_text(struct lt_arena *arena, struct lt_doc *config, lt_str text, const char *where,
-                          struct lt_err *err)
+static lt_rc overlay_text(struct lt_arena *arena, struct lt_doc *config, lt_str text,
+                          const char *where, struct lt_err *err)
 {
     const struct lt_doc *over = NULL;
     if (lt_str_trim(text).len == 0)
@@ -127,7 +135,8 @@ static lt_rc overlay_text(struct lt_arena *arena, struct lt_doc *config, lt_str 
     if (over->kind == LT_DOC_NULL)
         return LT_OK;
     if (over->kind != LT_DOC_OBJECT)
-        return lt_err_set(err, LT_E_BAD, "%s: expected an object, got %s", where, lt_doc_kind_name(over->kind));
+        return lt_err_set(err, LT_E_BAD, "%s: expected an object, got %s", where,
+                          lt_doc_kind_name(over->kind));
     overlay(arena, config, over);
     return LT_OK;
 }
@@ -146,7 +155,8 @@ static struct lt_doc default_config(struct lt_arena *arena)
     };
     struct lt_doc config = lt_doc_of_object();
     for (size_t i = 0; i < LT_ARRAY_LEN(strings); i++)
-        lt_doc_set(arena, &config, lt_str_of(strings[i].name), lt_doc_of_str(lt_str_of(strings[i].value)));
+        lt_doc_set(arena, &config, lt_str_of(strings[i].name),
+                   lt_doc_of_str(lt_str_of(strings[i].value)));
     lt_doc_set(arena, &config, LT_STR("statNameLength"), lt_doc_of_int(189));
     lt_doc_set(arena, &config, LT_STR("proxyAdminPort"), lt_doc_of_int(15000));
     lt_doc_set(arena, &config, LT_STR("statusPort"), lt_doc_of_int(15020));
@@ -154,8 +164,8 @@ static struct lt_doc default_config(struct lt_arena *arena)
 }
 
 /* The mesh config file of gateways and machines: its defaultConfig. */
-static lt_rc overlay_mesh_file(struct lt_arena *arena, const struct px_agent_sources *sources, struct lt_doc *config,
-                               struct lt_err *err)
+static lt_rc overlay_mesh_file(struct lt_arena *arena, const struct px_agent_sources *sources,
+                               struct lt_doc *config, struct lt_err *err)
 {
     static const char path[] = "./etc/istio/config/mesh";
     lt_str text;
@@ -178,13 +188,16 @@ static lt_rc read_proxy_config(struct lt_arena *arena, const struct px_agent_sou
     LT_TRY(overlay_mesh_file(arena, sources, &config, err));
     LT_TRY(overlay_text(arena, &config, env_of(sources, "PROXY_CONFIG"), "PROXY_CONFIG", err));
     const struct lt_doc *annotations = &settings->annotations;
-    LT_TRY(overlay_text(arena, &config, lt_doc_string(lt_doc_findz(annotations, "proxy.istio.io/config")),
+    LT_TRY(overlay_text(arena, &config,
+                        lt_doc_string(lt_doc_findz(annotations, "proxy.istio.io/config")),
                         "annotation proxy.istio.io/config", err));
-    lt_str discovery = lt_doc_string(lt_doc_findz(annotations, "sidecar.istio.io/discoveryAddress"));
+    lt_str discovery = lt_doc_string(
+        lt_doc_findz(annotations, "sidecar.istio.io/discoveryAddress"));
     if (discovery.len > 0)
         lt_doc_set(arena, &config, LT_STR("discoveryAddress"), lt_doc_of_str(discovery));
     uint64_t status_port = 0;
-    if (lt_str_to_u64(lt_doc_string(lt_doc_findz(annotations, "status.sidecar.istio.io/port")), &status_port) == LT_OK)
+    if (lt_str_to_u64(lt_doc_string(lt_doc_findz(annotations, "status.sidecar.istio.io/port")),
+                      &status_port) == LT_OK)
         lt_doc_set(arena, &config, LT_STR("statusPort"), lt_doc_of_int((int64_t)status_port));
 
     lt_str binary = lt_doc_string(lt_doc_findz(&config, "binaryPath"));
@@ -196,7 +209,8 @@ static lt_rc read_proxy_config(struct lt_arena *arena, const struct px_agent_sou
     return LT_OK;
 }
 
-static lt_rc config_port(const struct lt_doc *config, const char *name, uint16_t *ret_port, struct lt_err *err)
+static lt_rc config_port(const struct lt_doc *config, const char *name, uint16_t *ret_port,
+                         struct lt_err *err)
 {
     int64_t port = 0;
     const struct lt_doc *node = lt_doc_findz(config, name);
@@ -208,19 +222,24 @@ static lt_rc config_port(const struct lt_doc *config, const char *name, uint16_t
     return LT_OK;
 }
 
-static lt_rc config_duration_ms(const struct lt_doc *config, const char *name, uint32_t *ret_ms, struct lt_err *err)
+static lt_rc config_duration_ms(const struct lt_doc *config, const char *name, uint32_t *ret_ms,
+                                struct lt_err *err)
 {
     int64_t ns = 0;
     lt_str text = lt_doc_string(lt_doc_findz(config, name));
     if (lt_duration_parse(text, &ns) != LT_OK || ns < 0 || ns / (int64_t)LT_NS_PER_MS > UINT32_MAX)
-        return lt_err_set(err, LT_E_BAD, "ProxyConfig.%s: expected a duration, got %.*s", name, LT_STR_ARG(text));
+        return lt_err_set(err, LT_E_BAD, "ProxyConfig.%s: expected a duration, got %.*s", name,
+                          LT_STR_ARG(text));
     *ret_ms = (uint32_t)(ns / (int64_t)LT_NS_PER_MS);
     return LT_OK;
 }
 
-/* ProxyConfig.concurrency, else the container's CPU limit (already rounded up), else two, as Istio had it for long. */
-static lt_rc read_concurrency(const struct px_agent_sources *sources, struct px_agent_settings *settings,
-                              struct lt_err *err)
+/*
+ * ProxyConfig.concurrency, else the container's CPU limit (already rounded up), else two, as Istio
+ * had it for long.
+ */
+static lt_rc read_concurrency(const struct px_agent_sources *sources,
+                              struct px_agent_settings *settings, struct lt_err *err)
 {
     int64_t configured = 0;
     uint64_t limit = 2;
@@ -239,25 +258,30 @@ static lt_rc read_concurrency(const struct px_agent_sources *sources, struct px_
     return LT_OK;
 }
 
-static lt_rc read_proxy(const struct px_agent_sources *sources, struct px_agent_settings *settings, struct lt_err *err)
+static lt_rc read_proxy(const struct px_agent_sources *sources, struct px_agent_settings *settings,
+                        struct lt_err *err)
 {
     const struct lt_doc *config = &settings->proxy_config;
     LT_TRY(config_port(config, "proxyAdminPort", &settings->admin_port, err));
     LT_TRY(config_port(config, "statusPort", &settings->status_port, err));
     LT_TRY(config_duration_ms(config, "drainDuration", &settings->drain_ms, err));
-    LT_TRY(config_duration_ms(config, "terminationDrainDuration", &settings->termination_drain_ms, err));
+    LT_TRY(config_duration_ms(config, "terminationDrainDuration", &settings->termination_drain_ms,
+                              err));
     settings->config_path = lt_doc_string(lt_doc_findz(config, "configPath"));
     settings->health_port = 15021;
     settings->prometheus_port = 15090;
     LT_TRY(env_port(sources, "ENVOY_STATUS_PORT", &settings->health_port, err));
     LT_TRY(env_port(sources, "ENVOY_PROMETHEUS_PORT", &settings->prometheus_port, err));
-    LT_TRY(env_bool(sources, "METRICS_LOCALHOST_ACCESS_ONLY", &settings->is_metrics_local_only, err));
-    LT_TRY(env_bool(sources, "EXIT_ON_ZERO_ACTIVE_CONNECTIONS", &settings->exits_on_zero_connections, err));
+    LT_TRY(
+        env_bool(sources, "METRICS_LOCALHOST_ACCESS_ONLY", &settings->is_metrics_local_only, err));
+    LT_TRY(env_bool(sources, "EXIT_ON_ZERO_ACTIVE_CONNECTIONS",
+                    &settings->exits_on_zero_connections, err));
     settings->uses_delta_xds = true;
     LT_TRY(env_bool(sources, "ISTIO_DELTA_XDS", &settings->uses_delta_xds, err));
     int64_t minimum_ns = 5 * (int64_t)LT_NS_PER_S;
     LT_TRY(env_duration_ns(sources, "MINIMUM_DRAIN_DURATION", &minimum_ns, err));
-    settings->minimum_drain_ms = (uint32_t)LT_MIN(minimum_ns / (int64_t)LT_NS_PER_MS, (int64_t)UINT32_MAX);
+    settings->minimum_drain_ms = (uint32_t)LT_MIN(minimum_ns / (int64_t)LT_NS_PER_MS,
+                                                  (int64_t)UINT32_MAX);
     settings->app_probers = env_of(sources, "ISTIO_KUBE_APP_PROBERS");
     settings->log_level = lt_str_of(sources->log_level != NULL ? sources->log_level : "warning");
     return read_concurrency(sources, settings, err);
@@ -265,12 +289,15 @@ static lt_rc read_proxy(const struct px_agent_sources *sources, struct px_agent_
 
 /* --- the control plane --- */
 
-static lt_rc split_host_port(lt_str text, const char *what, lt_str *ret_host, uint16_t *ret_port, struct lt_err *err)
+static lt_rc split_host_port(lt_str text, const char *what, lt_str *ret_host, uint16_t *ret_port,
+                             struct lt_err *err)
 {
     ptrdiff_t colon = lt_str_rfind_char(text, ':');
     uint64_t port = 0;
-    if (colon <= 0 || lt_str_to_u64(lt_str_from(text, (size_t)colon + 1), &port) != LT_OK || port == 0 || port > UINT16_MAX)
-        return lt_err_set(err, LT_E_BAD, "%s: expected host:port, got %.*s", what, LT_STR_ARG(text));
+    if (colon <= 0 || lt_str_to_u64(lt_str_from(text, (size_t)colon + 1), &port) != LT_OK ||
+        port == 0 || port > UINT16_MAX)
+        return lt_err_set(err, LT_E_BAD, "%s: expected host:port, got %.*s", what,
+                          LT_STR_ARG(text));
     lt_str host = lt_str_slice(text, 0, (size_t)colon);
     if (lt_str_starts(host, LT_STR("[")) && lt_str_ends(host, LT_STR("]")))
         host = lt_str_slice(host, 1, host.len - 1);
@@ -285,7 +312,8 @@ static lt_str tls_name(lt_str host)
     return lt_str_find(host, LT_STR("localhost")) >= 0 ? LT_STR("istiod.istio-system.svc") : host;
 }
 
-static bool has_file(struct lt_arena *arena, const struct px_agent_sources *sources, const char *path)
+static bool has_file(struct lt_arena *arena, const struct px_agent_sources *sources,
+                     const char *path)
 {
     lt_str text;
     struct lt_arena_mark mark = lt_arena_mark(arena);
@@ -294,8 +322,8 @@ static bool has_file(struct lt_arena *arena, const struct px_agent_sources *sour
     return is_there;
 }
 
-static lt_str root_path(struct lt_arena *arena, const struct px_agent_sources *sources, const char *env_name,
-                        bool takes_certs_root)
+static lt_str root_path(struct lt_arena *arena, const struct px_agent_sources *sources,
+                        const char *env_name, bool takes_certs_root)
 {
     lt_str named = env_of(sources, env_name), provided = env_of(sources, "PROV_CERT");
     if (lt_str_eqz(named, "SYSTEM"))
@@ -310,17 +338,21 @@ static lt_str root_path(struct lt_arena *arena, const struct px_agent_sources *s
 }
 
 /* Every <prefix>K=v as header k: v. */
-static lt_rc read_headers(struct lt_arena *arena, const struct px_agent_sources *sources, lt_str prefix,
-                          const struct px_agent_header **ret_headers, size_t *ret_count, struct lt_err *err)
+static lt_rc read_headers(struct lt_arena *arena, const struct px_agent_sources *sources,
+                          lt_str prefix, const struct px_agent_header **ret_headers,
+                          size_t *ret_count, struct lt_err *err)
 {
-    struct px_agent_header *headers = lt_arena_make_n(arena, struct px_agent_header, PX_AGENT_HEADERS_MAX);
+    struct px_agent_header *headers = lt_arena_make_n(arena, struct px_agent_header,
+                                                      PX_AGENT_HEADERS_MAX);
     size_t count = 0;
     for (const char *const *at = sources->all_env; *at != NULL; at++) {
         lt_str entry = lt_str_of(*at), name;
-        if (!lt_str_starts(entry, prefix) || !lt_str_split(&entry, '=', &name) || name.len == prefix.len)
+        if (!lt_str_starts(entry, prefix) || !lt_str_split(&entry, '=', &name) ||
+            name.len == prefix.len)
             continue;
         if (count == PX_AGENT_HEADERS_MAX)
-            return lt_err_set(err, LT_E_LIMIT, "more than %d variables %.*s*", PX_AGENT_HEADERS_MAX, LT_STR_ARG(prefix));
+            return lt_err_set(err, LT_E_LIMIT, "more than %d variables %.*s*", PX_AGENT_HEADERS_MAX,
+                              LT_STR_ARG(prefix));
         char *lower = lt_arena_strz(arena, lt_str_from(name, prefix.len));
         for (char *c = lower; *c != '\0'; c++)
             *c = (char)tolower((unsigned char)*c);
@@ -336,9 +368,12 @@ static lt_rc read_control_plane(struct lt_arena *arena, const struct px_agent_so
 {
     lt_str discovery = lt_doc_string(lt_doc_findz(&settings->proxy_config, "discoveryAddress"));
     lt_str policy = lt_doc_string(lt_doc_findz(&settings->proxy_config, "controlPlaneAuthPolicy"));
-    LT_TRY(split_host_port(discovery, "discoveryAddress", &settings->discovery_host, &settings->discovery_port, err));
-    LT_TRY(split_host_port(env_or(sources, "CA_ADDR", discovery), "CA_ADDR", &settings->ca_host, &settings->ca_port, err));
-    settings->discovery_is_plaintext = lt_str_eqz(policy, "NONE") || settings->discovery_port == 15010;
+    LT_TRY(split_host_port(discovery, "discoveryAddress", &settings->discovery_host,
+                           &settings->discovery_port, err));
+    LT_TRY(split_host_port(env_or(sources, "CA_ADDR", discovery), "CA_ADDR", &settings->ca_host,
+                           &settings->ca_port, err));
+    settings->discovery_is_plaintext = lt_str_eqz(policy, "NONE") ||
+                                       settings->discovery_port == 15010;
     settings->ca_is_plaintext = settings->ca_port == 15010;
     settings->xds_name = env_or(sources, "ISTIOD_SAN", tls_name(settings->discovery_host));
     settings->ca_name = tls_name(settings->ca_host);
@@ -346,8 +381,10 @@ static lt_rc read_control_plane(struct lt_arena *arena, const struct px_agent_so
     settings->xds_root_path = root_path(arena, sources, "XDS_ROOT_CA", true);
     bool is_custom = lt_str_eqz(env_of(sources, "PILOT_CERT_PROVIDER"), "custom");
     settings->ca_root_path = root_path(arena, sources, "CA_ROOT_CA", is_custom);
-    LT_TRY(read_headers(arena, sources, LT_STR("XDS_HEADER_"), &settings->xds_headers, &settings->xds_header_count, err));
-    return read_headers(arena, sources, LT_STR("CA_HEADER_"), &settings->ca_headers, &settings->ca_header_count, err);
+    LT_TRY(read_headers(arena, sources, LT_STR("XDS_HEADER_"), &settings->xds_headers,
+                        &settings->xds_header_count, err));
+    return read_headers(arena, sources, LT_STR("CA_HEADER_"), &settings->ca_headers,
+                        &settings->ca_header_count, err);
 }
 
 /* --- identity and certificates --- */
@@ -362,25 +399,29 @@ static lt_rc read_identity(struct lt_arena *arena, const struct px_agent_sources
     settings->cluster_id = env_or(sources, "ISTIO_META_CLUSTER_ID", LT_STR("Kubernetes"));
     struct lt_addr addr;
     if (settings->pod_name.len == 0 || settings->pod_namespace.len == 0)
-        return lt_err_set(err, LT_E_BAD, "%s is not set", settings->pod_name.len == 0 ? "POD_NAME" : "POD_NAMESPACE");
+        return lt_err_set(err, LT_E_BAD, "%s is not set",
+                          settings->pod_name.len == 0 ? "POD_NAME" : "POD_NAMESPACE");
     if (lt_addr_parse(settings->instance_ip, 0, &addr) != LT_OK)
-        return bad_env(err, "INSTANCE_IP", settings->instance_ip, "the IP address of this workload");
+        return bad_env(err, "INSTANCE_IP", settings->instance_ip,
+                       "the IP address of this workload");
     /* "@" of old trust domains that were mail addresses */
     char *domain = lt_arena_strz(arena, env_or(sources, "TRUST_DOMAIN", LT_STR("cluster.local")));
     for (char *c = domain; *c != '\0'; c++)
         *c = *c == '@' ? '.' : *c;
     settings->trust_domain = lt_str_of(domain);
-    settings->spiffe_id = lt_arena_printf(arena, "spiffe://%s/ns/%.*s/sa/%.*s", domain, LT_STR_ARG(settings->pod_namespace),
+    settings->spiffe_id = lt_arena_printf(arena, "spiffe://%s/ns/%.*s/sa/%.*s", domain,
+                                          LT_STR_ARG(settings->pod_namespace),
                                           LT_STR_ARG(settings->service_account));
     return LT_OK;
 }
 
-static lt_rc read_certificates(const struct px_agent_sources *sources, struct px_agent_settings *settings,
-                               struct lt_err *err)
+static lt_rc read_certificates(const struct px_agent_sources *sources,
+                               struct px_agent_settings *settings, struct lt_err *err)
 {
     int64_t ttl_ns = 24 * 3600 * (int64_t)LT_NS_PER_S;
     /* P-256 unless an RSA size was asked for: a handshake costs a tenth, a certificate half */
-    settings->key_kind = env_of(sources, "WORKLOAD_RSA_KEY_SIZE").len > 0 ? LT_KEY_RSA_2048 : LT_KEY_ECDSA_P256;
+    settings->key_kind = env_of(sources, "WORKLOAD_RSA_KEY_SIZE").len > 0 ? LT_KEY_RSA_2048
+                                                                          : LT_KEY_ECDSA_P256;
     LT_TRY(env_duration_ns(sources, "SECRET_TTL", &ttl_ns, err));
     settings->secret_ttl_s = ttl_ns / (int64_t)LT_NS_PER_S;
     settings->rotation_ratio = 0.5;

@@ -1,7 +1,7 @@
 /*
- * proxy/agent_settings.h - environment variables, ProxyConfig, labels and annotations as one struct of settled values, and the
- * node that the control plane sees.
- * Precedence and defaults are pilot-agent's: built in < mesh config file < PROXY_CONFIG < pod annotation.
+ * proxy/agent_settings.h - environment variables, ProxyConfig, labels and annotations as one struct
+ * of settled values, and the node that the control plane sees. Precedence and defaults are
+ * pilot-agent's: built in < mesh config file < PROXY_CONFIG < pod annotation.
  * Not here: doing anything with them (agent_*.c).   Start at: px_agent_settings_read().
  */
 #ifndef LT_PROXY_AGENT_SETTINGS_H
@@ -27,9 +27,9 @@ struct px_agent_settings {
     lt_str cluster_id;
     /* the node */
     lt_str node_id, node_cluster, locality;
-    struct lt_doc metadata;      /* an object */
-    struct lt_doc annotations;   /* of the pod; an object of strings */
-    struct lt_doc proxy_config;  /* the effective one; an object */
+    struct lt_doc metadata;     /* an object */
+    struct lt_doc annotations;  /* of the pod; an object of strings */
+    struct lt_doc proxy_config; /* the effective one; an object */
     /* the control plane */
     lt_str discovery_host;
     uint16_t discovery_port;
@@ -46,23 +46,23 @@ struct px_agent_settings {
     lt_key_kind key_kind;
     int64_t secret_ttl_s;
     double rotation_ratio, rotation_jitter; /* renew when that share of the life is left */
-    lt_str output_certs;         /* directory, or empty */
-    lt_str credentials_dir;      /* with cert-chain.pem, key.pem, root-cert.pem: no CSR; or empty */
+    lt_str output_certs;                    /* directory, or empty */
+    lt_str credentials_dir; /* with cert-chain.pem, key.pem, root-cert.pem: no CSR; or empty */
     lt_str crl_path;
     /* sockets and ports */
-    lt_str config_path;          /* "./etc/istio/proxy" */
+    lt_str config_path; /* "./etc/istio/proxy" */
     lt_str sds_socket, xds_socket;
     uint16_t admin_port, status_port, health_port, prometheus_port; /* 15000 15020 15021 15090 */
     bool is_metrics_local_only;
     /* the proxy */
     lt_str binary_path;
-    bool has_binary_path;        /* somebody set it */
+    bool has_binary_path; /* somebody set it */
     unsigned concurrency;
     uint32_t drain_ms, termination_drain_ms, minimum_drain_ms;
     bool exits_on_zero_connections;
     bool uses_delta_xds;
     lt_str log_level;
-    lt_str app_probers;          /* ISTIO_KUBE_APP_PROBERS, JSON or empty */
+    lt_str app_probers; /* ISTIO_KUBE_APP_PROBERS, JSON or empty */
 };
 
 /* Where the values come from; tests give their own. */
@@ -75,9 +75,9 @@ struct px_agent_sources {
     lt_rc (*read_file)(void *ctx, struct lt_arena *arena, const char *path, lt_str *ret_text);
     void *ctx;
     bool is_router;
-    const char *domain;     /* or NULL */
-    const char *log_level;  /* or NULL */
-    unsigned concurrency;   /* 0: not given */
+    const char *domain;    /* or NULL */
+    const char *log_level; /* or NULL */
+    unsigned concurrency;  /* 0: not given */
     unsigned cpu_count;
 };
 
@@ -87,8 +87,12 @@ LT_MUST lt_rc px_agent_settings_read(struct lt_arena *arena, const struct px_age
 
 /* --- agent_node.c, called by px_agent_settings_read --- */
 
-/* A file of the downward API, lines of key="quoted", as an object of strings; empty when there is no such file. */
-struct lt_doc px_agent_read_downward(struct lt_arena *arena, const struct px_agent_sources *sources, const char *path);
+/*
+ * A file of the downward API, lines of key="quoted", as an object of strings; empty when there is
+ * no such file.
+ */
+struct lt_doc px_agent_read_downward(struct lt_arena *arena, const struct px_agent_sources *sources,
+                                     const char *path);
 /* Fills node_id, node_cluster, locality and metadata; everything else is there already. */
 LT_MUST lt_rc px_agent_read_node(struct lt_arena *arena, const struct px_agent_sources *sources,
                                  struct px_agent_settings *settings, struct lt_err *err);

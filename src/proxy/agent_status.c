@@ -28,7 +28,8 @@ static bool refuse_strangers(struct lt_exchange *exchange)
 {
     if (lt_addr_is_loopback(&exchange->peer))
         return false;
-    lt_exchange_reply(exchange, 403, "text/plain; charset=utf-8", LT_STR("Only requests from localhost are allowed\n"));
+    lt_exchange_reply(exchange, 403, "text/plain; charset=utf-8",
+                      LT_STR("Only requests from localhost are allowed\n"));
     return true;
 }
 
@@ -38,7 +39,8 @@ static void command(struct px_status *status, struct lt_exchange *exchange, stru
     if (refuse_strangers(exchange))
         return;
     if (!lt_str_eqz(exchange->method, "POST")) {
-        lt_exchange_reply(exchange, 405, "text/plain; charset=utf-8", LT_STR("Method Not Allowed\n"));
+        lt_exchange_reply(exchange, 405, "text/plain; charset=utf-8",
+                          LT_STR("Method Not Allowed\n"));
         return;
     }
     lt_exchange_reply(exchange, 200, "text/plain; charset=utf-8", LT_STR("OK"));
@@ -55,14 +57,17 @@ static void on_request(struct lt_exchange *exchange, void *ctx)
         command(status, exchange, &status->quit);
     else if (lt_str_eqz(exchange->path, "/drain"))
         command(status, exchange, &status->drain);
-    else if (lt_str_eqz(exchange->path, "/stats/prometheus") || lt_str_eqz(exchange->path, "/metrics")) {
+    else if (lt_str_eqz(exchange->path, "/stats/prometheus") ||
+             lt_str_eqz(exchange->path, "/metrics")) {
         if (!status->opts.is_metrics_local_only || !refuse_strangers(exchange))
             hooks->on_stats(status->opts.ctx, exchange);
     } else if (!px_probes_handle(status->opts.probes, exchange))
-        lt_exchange_reply(exchange, 404, "text/plain; charset=utf-8", LT_STR("404 page not found\n"));
+        lt_exchange_reply(exchange, 404, "text/plain; charset=utf-8",
+                          LT_STR("404 page not found\n"));
 }
 
-lt_rc px_status_new(const struct px_status_opts *opts, struct px_status **ret_status, struct lt_err *err)
+lt_rc px_status_new(const struct px_status_opts *opts, struct px_status **ret_status,
+                    struct lt_err *err)
 {
     struct px_status *status = lt_new(struct px_status);
     struct lt_addr addr, local;

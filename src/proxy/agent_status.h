@@ -1,7 +1,7 @@
 /*
- * proxy/agent_status.h - the status port (15020): health, quit, drain, metrics, probes of the application.
- * Paths, methods, codes and texts: Istio's pilot-agent, status server.
- * Decides nothing: every question goes to px_status_hooks.
+ * proxy/agent_status.h - the status port (15020): health, quit, drain, metrics, probes of the
+ * application. Paths, methods, codes and texts: Istio's pilot-agent, status server. Decides
+ * nothing: every question goes to px_status_hooks.
  */
 #ifndef LT_PROXY_AGENT_STATUS_H
 #define LT_PROXY_AGENT_STATUS_H
@@ -20,7 +20,7 @@ struct px_status_hooks {
 };
 
 struct px_status_opts {
-    struct lt_loop *loop;               /* borrowed, all of them */
+    struct lt_loop *loop; /* borrowed, all of them */
     const struct px_status_hooks *hooks;
     void *ctx;
     uint16_t port;
@@ -29,7 +29,8 @@ struct px_status_opts {
     struct px_probes *probes;
 };
 
-LT_MUST lt_rc px_status_new(const struct px_status_opts *opts, struct px_status **ret_status, struct lt_err *err);
+LT_MUST lt_rc px_status_new(const struct px_status_opts *opts, struct px_status **ret_status,
+                            struct lt_err *err);
 void px_status_free(struct px_status **status);
 /* The port in use. */
 uint16_t px_status_port(const struct px_status *status);

@@ -1,5 +1,6 @@
 /*
- * proxy/agent_upstream.c - resolve, load the root, make the channel; after every failed connection again.
+ * proxy/agent_upstream.c - resolve, load the root, make the channel; after every failed connection
+ * again.
  * Start at: px_upstream_new(), refresh().
  */
 #include "proxy/agent_upstream.h"
@@ -11,16 +12,16 @@ enum { RETRY_BASE_MS = 200, RETRY_MAX_MS = 10000 };
 
 struct px_upstream {
     struct px_upstream_opts opts;
-    const struct lt_env *env;         /* borrowed */
-    struct lt_grpc_channel *channel;  /* owned; NULL until the first address is known */
-    struct lt_resolve *resolve;       /* owned; NULL while no lookup runs */
-    struct lt_tls_ctx *tls;           /* counted; NULL: plaintext, or not yet */
-    uint64_t root_stamp;              /* of the file that tls was made from */
+    const struct lt_env *env;        /* borrowed */
+    struct lt_grpc_channel *channel; /* owned; NULL until the first address is known */
+    struct lt_resolve *resolve;      /* owned; NULL while no lookup runs */
+    struct lt_tls_ctx *tls;          /* counted; NULL: plaintext, or not yet */
+    uint64_t root_stamp;             /* of the file that tls was made from */
     struct lt_addr addr;
     struct lt_timer retry;
     struct lt_backoff backoff;
     struct lt_prng prng;
-    char *root_path;                  /* owned, NUL-terminated */
+    char *root_path; /* owned, NUL-terminated */
     uint64_t failures;
 };
 
@@ -28,15 +29,18 @@ static void refresh(struct px_upstream *upstream);
 
 static void retry_later(struct px_upstream *upstream, const char *what, const char *why)
 {
-    lt_log_warn(&upstream->env->log, "agent: control plane %.*s: %s: %s", LT_STR_ARG(upstream->opts.host), what, why);
-    lt_loop_timer_set(upstream->opts.loop, &upstream->retry, lt_backoff_next_ns(&upstream->backoff, &upstream->prng));
+    lt_log_warn(&upstream->env->log, "agent: control plane %.*s: %s: %s",
+                LT_STR_ARG(upstream->opts.host), what, why);
+    lt_loop_timer_set(upstream->opts.loop, &upstream->retry,
+                      lt_backoff_next_ns(&upstream->backoff, &upstream->prng));
 }
 
 /* A changed root file makes a new context; a broken one leaves the old. */
 static lt_rc load_root(struct px_upstream *upstream, struct lt_err *err)
 {
     uint64_t stamp = px_file_stamp(upstream->root_path);
-    if (upstream->opts.is_plaintext || (upstream->tls != NULL && (stamp == 0 || stamp == upstream->root_stamp)))
+    if (upstream->opts.is_plaintext ||
+        (upstream->tls != NULL && (stamp == 0 || stamp == upstream->root_stamp)))
         return LT_OK;
     static const lt_str h2 = {"h2", 2};
     struct lt_arena *scratch = lt_arena_new(16 << 10, 0);
@@ -62,7 +66,8 @@ static void on_channel_state(void *ctx, lt_grpc_channel_state state, const char 
     if (state != LT_GRPC_BACKING_OFF)
         return;
     upstream->failures++;
-    lt_log_warn(&upstream->env->log, "agent: control plane %.*s: %s", LT_STR_ARG(upstream->opts.host), reason);
+    lt_log_warn(&upstream->env->log, "agent: control plane %.*s: %s",
+                LT_STR_ARG(upstream->opts.host), reason);
     /* it may have moved, or have a new root; the channel itself keeps trying with what it has */
     if (upstream->resolve == NULL && !lt_timer_is_set(&upstream->retry))
         lt_loop_timer_set(upstream->opts.loop, &upstream->retry,
@@ -74,11 +79,12 @@ static void make_channel(struct px_upstream *upstream)
     struct lt_grpc_channel_opts opts = LT_GRPC_CHANNEL_OPTS_DEFAULT;
     char authority[LT_RESOLVE_HOST_MAX + 16];
     bool is_v6 = lt_str_find_char(upstream->opts.host, ':') >= 0;
-    (void)snprintf(authority, sizeof(authority), "%s%.*s%s:%u", is_v6 ? "[" : "", LT_STR_ARG(upstream->opts.host),
-                   is_v6 ? "]" : "", upstream->opts.port);
+    (void)snprintf(authority, sizeof(authority), "%s%.*s%s:%u", is_v6 ? "[" : "",
+                   LT_STR_ARG(upstream->opts.host), is_v6 ? "]" : "", upstream->opts.port);
     struct lt_addr literal;
     bool is_ip = lt_addr_parse(upstream->opts.tls_name, 0, &literal) == LT_OK;
-    struct lt_san_matcher san = {is_ip ? LT_SAN_IP : LT_SAN_DNS, LT_SAN_EXACT, true, upstream->opts.tls_name};
+    struct lt_san_matcher san = {is_ip ? LT_SAN_IP : LT_SAN_DNS, LT_SAN_EXACT, true,
+                                 upstream->opts.tls_name};
     opts.addr = upstream->addr;
     opts.authority = lt_str_of(authority);
     opts.tls = upstream->tls;
@@ -91,7 +97,8 @@ static void make_channel(struct px_upstream *upstream)
     upstream->channel = lt_grpc_channel_new(upstream->opts.loop, &opts, on_channel_state, upstream);
 }
 
-static void on_resolved(void *ctx, lt_rc rc, const struct lt_addr *addrs, size_t count, const char *reason)
+static void on_resolved(void *ctx, lt_rc rc, const struct lt_addr *addrs, size_t count,
+                        const char *reason)
 {
     struct px_upstream *upstream = ctx;
     struct lt_err err = {0};
@@ -118,8 +125,8 @@ static void on_resolved(void *ctx, lt_rc rc, const struct lt_addr *addrs, size_t
 static void refresh(struct px_upstream *upstream)
 {
     if (upstream->resolve == NULL)
-        upstream->resolve = lt_resolve_start(upstream->opts.loop, upstream->opts.host, upstream->opts.port, on_resolved,
-                                             upstream);
+        upstream->resolve = lt_resolve_start(upstream->opts.loop, upstream->opts.host,
+                                             upstream->opts.port, on_resolved, upstream);
 }
 
 static void on_retry(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)

@@ -1,6 +1,7 @@
 /*
- * proxy/agent_xds.c - ADS streams from Envoy's socket to the control plane and back.
- * A pair is one stream here and one call there; each end knows the pair, and the pair goes when both ends have gone.
+ * proxy/agent_xds.c - ADS streams from Envoy's socket to the control plane and back. A pair is one
+ * stream here and one call there; each end knows the pair, and the pair goes when both ends have
+ * gone.
  * Start at: on_open(), on_message(), on_response().
  */
 #include "proxy/agent_xds.h"
@@ -10,7 +11,8 @@
 #include "proxy/agent_files.h"
 #include "wire/ads.h"
 
-#define SOTW_METHOD "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
+#define SOTW_METHOD \
+    "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
 
 struct pair {
     struct lt_list link;
@@ -27,8 +29,8 @@ struct px_xds_relay {
     struct lt_list pairs;
     struct px_xds_relay_stats stats;
     struct lt_grpc_method methods[2];
-    char *path;                      /* owned */
-    uint32_t open_calls;             /* upstream calls that have not closed */
+    char *path;          /* owned */
+    uint32_t open_calls; /* upstream calls that have not closed */
     bool is_server_gone;
 };
 
@@ -57,7 +59,8 @@ static void on_response(struct lt_grpc_call *call, lt_str message)
     if (pair->down == NULL)
         return;
     if (lt_grpc_stream_send(pair->down, message) == LT_E_LIMIT) {
-        lt_grpc_stream_finish(pair->down, LT_GRPC_RESOURCE_EXHAUSTED, LT_STR("the proxy does not read"));
+        lt_grpc_stream_finish(pair->down, LT_GRPC_RESOURCE_EXHAUSTED,
+                              LT_STR("the proxy does not read"));
         lt_grpc_call_cancel(call);
     } else if (!lt_grpc_stream_is_writable(pair->down)) {
         lt_grpc_call_pause(call);
@@ -71,7 +74,8 @@ static void on_up_writable(struct lt_grpc_call *call)
         lt_grpc_stream_resume(pair->down);
 }
 
-static void on_up_closed(struct lt_grpc_call *call, lt_grpc_code code, lt_str message, bool is_unprocessed LT_UNUSED)
+static void on_up_closed(struct lt_grpc_call *call, lt_grpc_code code, lt_str message,
+                         bool is_unprocessed LT_UNUSED)
 {
     struct pair *pair = lt_grpc_call_user(call);
     struct px_xds_relay *relay = pair->relay;
@@ -96,7 +100,8 @@ static lt_rc start_call(struct pair *pair, bool is_delta)
         return LT_E_CLOSED;
     struct lt_arena *arena = lt_arena_new(4096, 0);
     struct lt_grpc_metadata metadata[PX_XDS_METADATA_MAX];
-    struct lt_grpc_call_opts opts = {.path = is_delta ? LT_ADS_DELTA_METHOD : SOTW_METHOD, .metadata = metadata};
+    struct lt_grpc_call_opts opts = {.path = is_delta ? LT_ADS_DELTA_METHOD : SOTW_METHOD,
+                                     .metadata = metadata};
     opts.metadata_count = relay->opts.metadata(relay->opts.ctx, arena, metadata);
     pair->up = lt_grpc_call_start(relay->channel, &opts, &handler, pair);
     relay->open_calls++;
@@ -113,7 +118,8 @@ static void open_pair(struct lt_grpc_stream *stream, struct px_xds_relay *relay,
     lt_list_push_back(&relay->pairs, &pair->link);
     lt_grpc_stream_set_user(stream, pair);
     if (start_call(pair, is_delta) != LT_OK)
-        lt_grpc_stream_finish(stream, LT_GRPC_UNAVAILABLE, LT_STR("the control plane is not known yet"));
+        lt_grpc_stream_finish(stream, LT_GRPC_UNAVAILABLE,
+                              LT_STR("the control plane is not known yet"));
 }
 
 static void on_open_delta(struct lt_grpc_stream *stream, void *service)
@@ -133,7 +139,8 @@ static void on_message(struct lt_grpc_stream *stream, lt_str message)
     if (pair->up == NULL)
         return;
     if (lt_grpc_call_send(pair->up, message) == LT_E_LIMIT)
-        lt_grpc_stream_finish(stream, LT_GRPC_RESOURCE_EXHAUSTED, LT_STR("the control plane does not read"));
+        lt_grpc_stream_finish(stream, LT_GRPC_RESOURCE_EXHAUSTED,
+                              LT_STR("the control plane does not read"));
     else if (!lt_grpc_call_is_writable(pair->up))
         lt_grpc_stream_pause(stream);
 }
@@ -172,22 +179,30 @@ static void on_server_closed(void *ctx)
     free_if_last(relay);
 }
 
-lt_rc px_xds_relay_new(const struct px_xds_relay_opts *opts, struct px_xds_relay **ret_relay, struct lt_err *err)
+lt_rc px_xds_relay_new(const struct px_xds_relay_opts *opts, struct px_xds_relay **ret_relay,
+                       struct lt_err *err)
 {
-    static const struct lt_grpc_handler delta = {.on_open = on_open_delta, .on_message = on_message,
-                                                 .on_half_close = on_half_close, .on_writable = on_down_writable,
+    static const struct lt_grpc_handler delta = {.on_open = on_open_delta,
+                                                 .on_message = on_message,
+                                                 .on_half_close = on_half_close,
+                                                 .on_writable = on_down_writable,
                                                  .on_closed = on_down_closed};
-    static const struct lt_grpc_handler sotw = {.on_open = on_open_sotw, .on_message = on_message,
-                                                .on_half_close = on_half_close, .on_writable = on_down_writable,
+    static const struct lt_grpc_handler sotw = {.on_open = on_open_sotw,
+                                                .on_message = on_message,
+                                                .on_half_close = on_half_close,
+                                                .on_writable = on_down_writable,
                                                 .on_closed = on_down_closed};
     struct px_xds_relay *relay = lt_new(struct px_xds_relay);
     struct lt_addr addr;
     relay->opts = *opts;
     relay->path = lt_str_dupz(opts->socket_path);
     lt_list_init(&relay->pairs);
-    relay->methods[0] = (struct lt_grpc_method){LT_ADS_DELTA_METHOD, &delta, relay, LT_GRPC_MESSAGE_BYTES_MAX_ADS};
-    relay->methods[1] = (struct lt_grpc_method){SOTW_METHOD, &sotw, relay, LT_GRPC_MESSAGE_BYTES_MAX_ADS};
-    relay->server = lt_grpc_server_new(opts->loop, NULL, relay->methods, LT_ARRAY_LEN(relay->methods));
+    relay->methods[0] = (struct lt_grpc_method){LT_ADS_DELTA_METHOD, &delta, relay,
+                                                LT_GRPC_MESSAGE_BYTES_MAX_ADS};
+    relay->methods[1] = (struct lt_grpc_method){SOTW_METHOD, &sotw, relay,
+                                                LT_GRPC_MESSAGE_BYTES_MAX_ADS};
+    relay->server = lt_grpc_server_new(opts->loop, NULL, relay->methods,
+                                       LT_ARRAY_LEN(relay->methods));
     lt_rc rc = px_file_make_parents(relay->path, err);
     if (rc == LT_OK)
         rc = lt_addr_unix(opts->socket_path, &addr);

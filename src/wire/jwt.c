@@ -60,7 +60,8 @@ static lt_rc read_header(const struct lt_doc *header, struct lt_jwt *jwt, struct
 {
     if (!parse_alg(lt_doc_string(lt_doc_findz(header, "alg")), &jwt->alg))
         return lt_err_set(err, LT_E_UNSUPPORTED, "Jwt alg is neither RS256 nor ES256");
-    if (lt_doc_findz(header, "crit") != NULL) /* RFC 7515 4.1.11: what we don't know we must refuse */
+    if (lt_doc_findz(header, "crit") !=
+        NULL) /* RFC 7515 4.1.11: what we don't know we must refuse */
         return lt_err_set(err, LT_E_UNSUPPORTED, "Jwt header demands an extension");
     const struct lt_doc *kid = lt_doc_findz(header, "kid");
     if (kid != NULL && !lt_doc_is(kid, LT_DOC_STRING))
@@ -69,7 +70,8 @@ static lt_rc read_header(const struct lt_doc *header, struct lt_jwt *jwt, struct
     return LT_OK;
 }
 
-static lt_rc read_string_claim(const struct lt_doc *payload, const char *name, lt_str *ret, struct lt_err *err)
+static lt_rc read_string_claim(const struct lt_doc *payload, const char *name, lt_str *ret,
+                               struct lt_err *err)
 {
     const struct lt_doc *claim = lt_doc_findz(payload, name);
     if (claim != NULL && !lt_doc_is(claim, LT_DOC_STRING))
@@ -79,8 +81,8 @@ static lt_rc read_string_claim(const struct lt_doc *payload, const char *name, l
 }
 
 /* RFC 7519 2, NumericDate: may have a fraction, which rounds down. */
-static lt_rc read_time_claim(const struct lt_doc *payload, const char *name, bool *ret_has, int64_t *ret_s,
-                             struct lt_err *err)
+static lt_rc read_time_claim(const struct lt_doc *payload, const char *name, bool *ret_has,
+                             int64_t *ret_s, struct lt_err *err)
 {
     enum { YEAR_9999_S = 253402300799 };
     const struct lt_doc *claim = lt_doc_findz(payload, name);
@@ -94,7 +96,8 @@ static lt_rc read_time_claim(const struct lt_doc *payload, const char *name, boo
     return LT_OK;
 }
 
-static lt_rc read_audiences(struct lt_arena *arena, const struct lt_doc *payload, struct lt_jwt *jwt, struct lt_err *err)
+static lt_rc read_audiences(struct lt_arena *arena, const struct lt_doc *payload,
+                            struct lt_jwt *jwt, struct lt_err *err)
 {
     const struct lt_doc *claim = lt_doc_findz(payload, "aud");
     if (claim == NULL)
@@ -110,7 +113,8 @@ static lt_rc read_audiences(struct lt_arena *arena, const struct lt_doc *payload
     lt_str *audiences = lt_arena_make_n(arena, lt_str, LT_MAX(count, (size_t)1));
     for (size_t i = 0; i < count; i++) {
         if (!lt_doc_is(&items[i], LT_DOC_STRING))
-            return lt_err_set(err, LT_E_BAD, "Jwt claim aud is neither a string nor a list of strings");
+            return lt_err_set(err, LT_E_BAD,
+                              "Jwt claim aud is neither a string nor a list of strings");
         audiences[i] = items[i].string;
     }
     jwt->audiences = audiences;
@@ -137,11 +141,12 @@ lt_rc lt_jwt_parse(struct lt_arena *arena, lt_str token, struct lt_jwt *ret_jwt,
     struct lt_jwt jwt = {.signed_text = lt_str_slice(token, 0, (size_t)last)};
     lt_str header_json;
     const struct lt_doc *header = NULL;
-    LT_TRY(read_part(arena, lt_str_slice(token, 0, (size_t)first), "header", &header_json, &header, err));
+    LT_TRY(read_part(arena, lt_str_slice(token, 0, (size_t)first), "header", &header_json, &header,
+                     err));
     LT_TRY(read_header(header, &jwt, err));
     /* a further dot inside fails here: it is no letter of base64 */
-    LT_TRY(read_part(arena, lt_str_slice(token, (size_t)first + 1, (size_t)last), "payload", &jwt.payload_json, &jwt.payload,
-                     err));
+    LT_TRY(read_part(arena, lt_str_slice(token, (size_t)first + 1, (size_t)last), "payload",
+                     &jwt.payload_json, &jwt.payload, err));
     LT_TRY(read_claims(arena, &jwt, err));
     if (decode_url(arena, lt_str_from(token, (size_t)last + 1), &jwt.signature) != LT_OK)
         return lt_err_set(err, LT_E_BAD, "Jwt signature is not base64url");
@@ -164,13 +169,15 @@ struct lt_jwks {
     size_t count;
 };
 
-static lt_rc decode_member(struct lt_arena *arena, const struct lt_doc *object, const char *name, lt_str *ret)
+static lt_rc decode_member(struct lt_arena *arena, const struct lt_doc *object, const char *name,
+                           lt_str *ret)
 {
     return decode_url(arena, lt_doc_string(lt_doc_findz(object, name)), ret);
 }
 
 /* LT_E_UNSUPPORTED: a kind or use that is not for us. */
-static lt_rc read_jwk(struct lt_jwks *jwks, const struct lt_doc *object, struct jwk *jwk, struct lt_err *err)
+static lt_rc read_jwk(struct lt_jwks *jwks, const struct lt_doc *object, struct jwk *jwk,
+                      struct lt_err *err)
 {
     lt_str type = lt_doc_string(lt_doc_findz(object, "kty"));
     const struct lt_doc *use = lt_doc_findz(object, "use"), *alg = lt_doc_findz(object, "alg");
@@ -279,14 +286,16 @@ static bool has_common_audience(const struct lt_jwt *jwt, const struct lt_jwt_ru
     return rule->audience_count == 0;
 }
 
-lt_rc lt_jwt_verify(const struct lt_jwt *jwt, const struct lt_jwt_rule *rule, int64_t now_s, struct lt_err *err)
+lt_rc lt_jwt_verify(const struct lt_jwt *jwt, const struct lt_jwt_rule *rule, int64_t now_s,
+                    struct lt_err *err)
 {
     if (rule->issuer.len > 0 && !lt_str_eq(rule->issuer, jwt->issuer))
         return lt_err_set(err, LT_E_DENIED, "Jwt issuer is not configured");
     if (jwt->has_not_before && jwt->not_before_s > now_s + rule->leeway_s)
         return lt_err_set(err, LT_E_DENIED, "Jwt not yet valid");
     if (jwt->has_expiry ? jwt->expires_s + rule->leeway_s <= now_s : rule->requires_expiry)
-        return lt_err_set(err, LT_E_DENIED, jwt->has_expiry ? "Jwt is expired" : "Jwt has no expiry");
+        return lt_err_set(err, LT_E_DENIED,
+                          jwt->has_expiry ? "Jwt is expired" : "Jwt has no expiry");
     if (!has_common_audience(jwt, rule))
         return lt_err_set(err, LT_E_DENIED, "Audiences in Jwt are not allowed");
     for (size_t i = 0; i < rule->jwks->count; i++) {
@@ -351,10 +360,13 @@ lt_str lt_jwks_text(struct lt_arena *arena, const struct lt_key *key, lt_sig_alg
 {
     lt_str a, b;
     lt_key_public_numbers(key, arena, &a, &b);
-    lt_str kid = lt_jwt_kid(arena, key), first = encode_url(arena, a), second = encode_url(arena, b);
+    lt_str kid = lt_jwt_kid(arena, key), first = encode_url(arena, a),
+           second = encode_url(arena, b);
     bool is_rsa = alg == LT_SIG_RS256;
-    return lt_arena_printf(arena, "{\"keys\":[{\"use\":\"sig\",\"kty\":\"%s\",%s\"kid\":\"%.*s\",\"alg\":\"%s\","
-                           "\"%s\":\"%.*s\",\"%s\":\"%.*s\"}]}", is_rsa ? "RSA" : "EC",
-                           is_rsa ? "" : "\"crv\":\"P-256\",", LT_STR_ARG(kid), alg_name(alg), is_rsa ? "n" : "x",
-                           LT_STR_ARG(first), is_rsa ? "e" : "y", LT_STR_ARG(second));
+    return lt_arena_printf(
+        arena,
+        "{\"keys\":[{\"use\":\"sig\",\"kty\":\"%s\",%s\"kid\":\"%.*s\",\"alg\":\"%s\","
+        "\"%s\":\"%.*s\",\"%s\":\"%.*s\"}]}",
+        is_rsa ? "RSA" : "EC", is_rsa ? "" : "\"crv\":\"P-256\",", LT_STR_ARG(kid), alg_name(alg),
+        is_rsa ? "n" : "x", LT_STR_ARG(first), is_rsa ? "e" : "y", LT_STR_ARG(second));
 }

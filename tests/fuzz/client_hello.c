@@ -1,5 +1,6 @@
 /*
- * tests/fuzz/client_hello.c - fuzzes lt_client_hello_parse(): any bytes, whole and in every prefix's place.
+ * tests/fuzz/client_hello.c - fuzzes lt_client_hello_parse(): any bytes, whole and in every
+ * prefix's place.
  */
 #include <stdint.h>
 
@@ -24,7 +25,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         for (size_t i = 0; i < hello.alpn_count; i++)
             check_inside(whole, hello.alpn[i]);
     }
-    /* less of it can want more, or be refused for what is there already; it must not be refused when the whole is good */
+    /*
+     * less of it can want more, or be refused for what is there already; it must not be refused
+     * when the whole is good
+     */
     lt_rc half = lt_client_hello_parse(lt_str_slice(whole, 0, size / 2), &hello);
     LT_ASSERT(rc != LT_OK || half == LT_OK || half == LT_AGAIN);
     return 0;

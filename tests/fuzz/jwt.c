@@ -1,5 +1,6 @@
 /*
- * tests/fuzz/jwt.c - fuzzes lt_jwt_parse() and lt_jwks_parse(): the input is a token, and a key set.
+ * tests/fuzz/jwt.c - fuzzes lt_jwt_parse() and lt_jwks_parse(): the input is a token, and a key
+ * set.
  */
 #include <stdint.h>
 

@@ -1,5 +1,6 @@
 /*
- * tests/fuzz/x509.c - fuzzes the readers of PEM: lt_cert_parse_chain(), lt_csr_parse(), lt_key_parse_public().
+ * tests/fuzz/x509.c - fuzzes the readers of PEM: lt_cert_parse_chain(), lt_csr_parse(),
+ * lt_key_parse_public().
  */
 #include <stdint.h>
 

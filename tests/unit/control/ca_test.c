@@ -1,5 +1,6 @@
 /*
- * tests/unit/control/ca_test.c - the CA: what it signs, for whom, and what it says when it does not.
+ * tests/unit/control/ca_test.c - the CA: what it signs, for whom, and what it says when it does
+ * not.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -29,8 +30,11 @@ static struct own_ca own_ca(void)
 {
     struct own_ca own = {0};
     struct lt_err err = {0};
-    assert_int_equal(cp_ca_make_root(arena, LT_STR("cluster.local"), NOW_S, &own.cert_pem, &own.key_pem, &err), LT_OK);
-    struct cp_ca_material material = {own.cert_pem, lt_str_of(own.key_pem), LT_STR_NULL, own.cert_pem};
+    assert_int_equal(
+        cp_ca_make_root(arena, LT_STR("cluster.local"), NOW_S, &own.cert_pem, &own.key_pem, &err),
+        LT_OK);
+    struct cp_ca_material material = {own.cert_pem, lt_str_of(own.key_pem), LT_STR_NULL,
+                                      own.cert_pem};
     assert_int_equal(cp_ca_new(&material, NULL, NOW_S, &own.ca, &err), LT_OK);
     return own;
 }
@@ -75,7 +79,8 @@ static void test_signs(void **state)
     assert_int_equal(leaf->not_after_s, NOW_S + 24 * 3600);
     assert_true(lt_str_eq(reply.certs[1], cp_ca_root_pem(own.ca)));
     struct lt_err err = {0};
-    assert_int_equal(lt_cert_verify(reply.certs[0], LT_STR_NULL, reply.certs[1], NOW_S, &err), LT_OK);
+    assert_int_equal(lt_cert_verify(reply.certs[0], LT_STR_NULL, reply.certs[1], NOW_S, &err),
+                     LT_OK);
     cp_ca_sign(own.ca, arena, fresh_csr(), 20, lt_str_of(IDENTITY), NOW_S, &reply);
     assert_int_equal(only_cert(reply.certs[0])->not_after_s, NOW_S + 20);
     assert_int_equal(cp_ca_stats(own.ca)->signed_certs, 2);
@@ -96,7 +101,8 @@ static void test_refuses(void **state)
     struct own_ca own = own_ca();
     struct cp_ca_reply reply;
     cp_ca_sign(own.ca, arena, fresh_csr(), 2160 * 3600 + 1, lt_str_of(IDENTITY), NOW_S, &reply);
-    assert_refused(&reply, LT_GRPC_INVALID_ARGUMENT, "CSR signing error (requested TTL 2160h0m1s is greater than the max "
+    assert_refused(&reply, LT_GRPC_INVALID_ARGUMENT,
+                   "CSR signing error (requested TTL 2160h0m1s is greater than the max "
                    "allowed TTL 2160h0m0s)");
     cp_ca_sign(own.ca, arena, fresh_csr(), INT64_MAX, lt_str_of(IDENTITY), NOW_S, &reply);
     assert_int_equal(reply.code, LT_GRPC_INVALID_ARGUMENT);
@@ -106,7 +112,8 @@ static void test_refuses(void **state)
     cp_ca_sign(own.ca, arena, fresh_csr(), 0, lt_str_of(IDENTITY), later_s - 60, &reply);
     assert_int_equal(only_cert(reply.certs[0])->not_after_s, later_s); /* no longer than the root */
     cp_ca_sign(own.ca, arena, fresh_csr(), 0, lt_str_of(IDENTITY), later_s, &reply);
-    assert_refused(&reply, LT_GRPC_INTERNAL, "CSR signing error (the signing certificate has expired)");
+    assert_refused(&reply, LT_GRPC_INTERNAL,
+                   "CSR signing error (the signing certificate has expired)");
     own_ca_fini(&own);
 }
 
@@ -137,8 +144,11 @@ static void test_plugged_in_intermediate(void **state)
     char *key_pem = lt_key_private_pem(key);
     lt_str middle_pem;
     assert_int_equal(lt_signer_new(root.cert_pem, lt_str_of(root.key_pem), &signer, &err), LT_OK);
-    struct lt_cert_template middle = {.subject_key = key, .organization = LT_STR("Istio"), .is_ca = true,
-                                      .not_before_s = NOW_S, .not_after_s = NOW_S + 3600};
+    struct lt_cert_template middle = {.subject_key = key,
+                                      .organization = LT_STR("Istio"),
+                                      .is_ca = true,
+                                      .not_before_s = NOW_S,
+                                      .not_after_s = NOW_S + 3600};
     assert_int_equal(lt_signer_issue(signer, &middle, arena, &middle_pem, &err), LT_OK);
     struct cp_ca_material material = {middle_pem, lt_str_of(key_pem), middle_pem, root.cert_pem};
     struct cp_ca *ca = NULL;
@@ -148,7 +158,8 @@ static void test_plugged_in_intermediate(void **state)
     assert_int_equal(reply.cert_count, 3);
     assert_true(lt_str_eq(reply.certs[1], middle_pem));
     assert_int_equal(only_cert(reply.certs[0])->not_after_s, NOW_S + 3600);
-    assert_int_equal(lt_cert_verify(reply.certs[0], reply.certs[1], reply.certs[2], NOW_S, &err), LT_OK);
+    assert_int_equal(lt_cert_verify(reply.certs[0], reply.certs[1], reply.certs[2], NOW_S, &err),
+                     LT_OK);
     struct own_ca other = own_ca();
     material.root_pem = other.cert_pem;
     assert_int_equal(cp_ca_replace(ca, &material, NOW_S, &err), LT_E_BAD);
@@ -174,7 +185,8 @@ static struct issuer issuer(const char *audiences)
     struct lt_err err = {0};
     struct cp_authn_opts opts = {.trust_domain = LT_STR("cluster.local"),
                                  .jwks = lt_jwks_text(arena, it.key, LT_SIG_ES256)};
-    opts.jwt_rule = lt_arena_printf(arena, "{\"issuer\":\"lateen\",\"jwksUri\":\"file:///x\"%s}", audiences);
+    opts.jwt_rule = lt_arena_printf(arena, "{\"issuer\":\"lateen\",\"jwksUri\":\"file:///x\"%s}",
+                                    audiences);
     if (cp_authn_new(&opts, &it.authn, &err) != LT_OK)
         fail_msg("%s", err.text);
     return it;
@@ -186,7 +198,8 @@ static void issuer_fini(struct issuer *it)
     lt_key_free(&it->key);
 }
 
-static lt_str header_of(const struct lt_key *key, const char *subject, const char *audience, int64_t expires_s)
+static lt_str header_of(const struct lt_key *key, const char *subject, const char *audience,
+                        int64_t expires_s)
 {
     struct lt_doc payload = lt_doc_of_object();
     lt_str token;
@@ -206,12 +219,16 @@ static void test_token_identity(void **state)
     struct cp_identity identity;
     struct lt_err err = {0};
     const char *const good = "system:serviceaccount:shop:frontend";
-    assert_int_equal(cp_authn_check(it.authn, arena, LT_STR_NULL, header_of(it.key, good, "istio-ca", NOW_S + 9), NOW_S,
-                                    &identity, &err), LT_OK);
+    assert_int_equal(cp_authn_check(it.authn, arena, LT_STR_NULL,
+                                    header_of(it.key, good, "istio-ca", NOW_S + 9), NOW_S,
+                                    &identity, &err),
+                     LT_OK);
     assert_true(lt_str_eqz(identity.uri, IDENTITY));
     assert_true(lt_str_eqz(identity.ns, "shop"));
     const lt_str bad[] = {
-        LT_STR_NULL, LT_STR("Bearer x"), LT_STR("Basic dTpw"),
+        LT_STR_NULL,
+        LT_STR("Bearer x"),
+        LT_STR("Basic dTpw"),
         header_of(forger, good, "istio-ca", NOW_S + 9),
         header_of(it.key, good, "vault", NOW_S + 9),
         header_of(it.key, good, "istio-ca", NOW_S),
@@ -222,14 +239,20 @@ static void test_token_identity(void **state)
         header_of(it.key, "system:serviceaccount::x", "istio-ca", NOW_S + 9),
     };
     for (size_t i = 0; i < LT_ARRAY_LEN(bad); i++)
-        assert_int_equal(cp_authn_check(it.authn, arena, LT_STR_NULL, bad[i], NOW_S, &identity, &err), LT_E_DENIED);
+        assert_int_equal(
+            cp_authn_check(it.authn, arena, LT_STR_NULL, bad[i], NOW_S, &identity, &err),
+            LT_E_DENIED);
     issuer_fini(&it);
     /* the rule's own audiences take the place of the default */
     it = issuer(",\"audiences\":[\"vault\"]");
-    assert_int_equal(cp_authn_check(it.authn, arena, LT_STR_NULL, header_of(it.key, good, "vault", NOW_S + 9), NOW_S,
-                                    &identity, &err), LT_OK);
-    assert_int_equal(cp_authn_check(it.authn, arena, LT_STR_NULL, header_of(it.key, good, "istio-ca", NOW_S + 9), NOW_S,
-                                    &identity, &err), LT_E_DENIED);
+    assert_int_equal(cp_authn_check(it.authn, arena, LT_STR_NULL,
+                                    header_of(it.key, good, "vault", NOW_S + 9), NOW_S, &identity,
+                                    &err),
+                     LT_OK);
+    assert_int_equal(cp_authn_check(it.authn, arena, LT_STR_NULL,
+                                    header_of(it.key, good, "istio-ca", NOW_S + 9), NOW_S,
+                                    &identity, &err),
+                     LT_E_DENIED);
     issuer_fini(&it);
     lt_key_free(&forger);
 }
@@ -240,21 +263,31 @@ static void test_certificate_identity(void **state)
     struct issuer it = issuer("");
     struct cp_identity identity;
     struct lt_err err = {0};
-    assert_int_equal(cp_authn_check(it.authn, arena, lt_str_of(IDENTITY), LT_STR_NULL, NOW_S, &identity, &err), LT_OK);
+    assert_int_equal(
+        cp_authn_check(it.authn, arena, lt_str_of(IDENTITY), LT_STR_NULL, NOW_S, &identity, &err),
+        LT_OK);
     assert_true(lt_str_eqz(identity.service_account, "frontend"));
-    static const char *const bad[] = {"", "https://cluster.local/ns/a/sa/b", "spiffe://td/ns/a", "spiffe://td/ns/a/sa/b/c",
-                                      "spiffe:///ns/a/sa/b", "spiffe://td/ns//sa/b", "spiffe://td/sa/a/ns/b",
-                                      "spiffe://td/ns/A/sa/b", "spiffe://td/ns/a/sa/"};
+    static const char *const bad[] = {"",
+                                      "https://cluster.local/ns/a/sa/b",
+                                      "spiffe://td/ns/a",
+                                      "spiffe://td/ns/a/sa/b/c",
+                                      "spiffe:///ns/a/sa/b",
+                                      "spiffe://td/ns//sa/b",
+                                      "spiffe://td/sa/a/ns/b",
+                                      "spiffe://td/ns/A/sa/b",
+                                      "spiffe://td/ns/a/sa/"};
     for (size_t i = 0; i < LT_ARRAY_LEN(bad); i++)
-        assert_int_equal(cp_authn_check(it.authn, arena, lt_str_of(bad[i]), LT_STR_NULL, NOW_S, &identity, &err),
-                         LT_E_DENIED);
+        assert_int_equal(
+            cp_authn_check(it.authn, arena, lt_str_of(bad[i]), LT_STR_NULL, NOW_S, &identity, &err),
+            LT_E_DENIED);
     issuer_fini(&it);
 }
 
 static void test_bad_rules(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"[]", "{", "{}", "{\"issuer\":\"a\"}", "{\"issuer\":\"a\",\"jwks\":\"nonsense\"}"};
+    static const char *const bad[] = {"[]", "{", "{}", "{\"issuer\":\"a\"}",
+                                      "{\"issuer\":\"a\",\"jwks\":\"nonsense\"}"};
     for (size_t i = 0; i < LT_ARRAY_LEN(bad); i++) {
         struct cp_authn *authn = NULL;
         struct lt_err err = {0};
@@ -302,7 +335,8 @@ static void test_store(void **state)
     (void)snprintf(path, sizeof(path), "%s/ca-cert.pem", plugged);
     FILE *file = fopen(path, "w");
     assert_non_null(file);
-    assert_int_equal(fwrite(first.material.cert_pem.ptr, 1, first.material.cert_pem.len, file), first.material.cert_pem.len);
+    assert_int_equal(fwrite(first.material.cert_pem.ptr, 1, first.material.cert_pem.len, file),
+                     first.material.cert_pem.len);
     fclose(file);
     assert_int_equal(cp_ca_store_load(&opts, NOW_S, &second, &err), LT_E_NOT_FOUND);
     assert_non_null(strstr(err.text, "ca-key.pem is missing"));
@@ -343,9 +377,14 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_signs), cmocka_unit_test(test_refuses), cmocka_unit_test(test_serving_certificate),
-        cmocka_unit_test(test_plugged_in_intermediate), cmocka_unit_test(test_token_identity),
-        cmocka_unit_test(test_certificate_identity), cmocka_unit_test(test_bad_rules), cmocka_unit_test(test_store),
+        cmocka_unit_test(test_signs),
+        cmocka_unit_test(test_refuses),
+        cmocka_unit_test(test_serving_certificate),
+        cmocka_unit_test(test_plugged_in_intermediate),
+        cmocka_unit_test(test_token_identity),
+        cmocka_unit_test(test_certificate_identity),
+        cmocka_unit_test(test_bad_rules),
+        cmocka_unit_test(test_store),
         cmocka_unit_test(test_durations),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -16,7 +16,8 @@ struct result {
     struct lt_addr first;
 };
 
-static void on_done(void *ctx, lt_rc rc, const struct lt_addr *addrs, size_t count, const char *reason)
+static void on_done(void *ctx, lt_rc rc, const struct lt_addr *addrs, size_t count,
+                    const char *reason)
 {
     struct result *result = ctx;
     result->calls++;
@@ -75,6 +76,7 @@ static void test_cancel(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_literals_and_names), cmocka_unit_test(test_cancel)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_literals_and_names),
+                                       cmocka_unit_test(test_cancel)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
 /*
- * tests/unit/net/tls_test.c - both ends of TLS over a socket pair: what is agreed, what is refused and with which words.
+ * tests/unit/net/tls_test.c - both ends of TLS over a socket pair: what is agreed, what is refused
+ * and with which words.
  */
 #include <fcntl.h>
 #include <setjmp.h>
@@ -34,15 +35,22 @@ struct pair {
 static struct lt_tls_opts server_opts(void)
 {
     static const lt_str alpn[] = {LT_STR("h2"), LT_STR("http/1.1")};
-    return (struct lt_tls_opts){.is_server = true, .cert_chain_pem = server_id.chain_pem,
-                                .key_pem = lt_str_of(server_id.key_pem), .ca_pem = mesh_ca.cert_pem, .verify_peer = true,
-                                .require_peer_cert = true, .alpn = alpn, .alpn_count = 2};
+    return (struct lt_tls_opts){.is_server = true,
+                                .cert_chain_pem = server_id.chain_pem,
+                                .key_pem = lt_str_of(server_id.key_pem),
+                                .ca_pem = mesh_ca.cert_pem,
+                                .verify_peer = true,
+                                .require_peer_cert = true,
+                                .alpn = alpn,
+                                .alpn_count = 2};
 }
 
 static struct lt_tls_opts client_opts(void)
 {
-    return (struct lt_tls_opts){.cert_chain_pem = client_id.chain_pem, .key_pem = lt_str_of(client_id.key_pem),
-                                .ca_pem = mesh_ca.cert_pem, .verify_peer = true};
+    return (struct lt_tls_opts){.cert_chain_pem = client_id.chain_pem,
+                                .key_pem = lt_str_of(client_id.key_pem),
+                                .ca_pem = mesh_ca.cert_pem,
+                                .verify_peer = true};
 }
 
 static void socket_pair(int fds[2])
@@ -50,8 +58,9 @@ static void socket_pair(int fds[2])
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), 0);
 }
 
-static void pair_open(struct pair *pair, const struct lt_tls_opts *server, const struct lt_tls_opts *client,
-                      const struct lt_tls_conn_opts *server_conn, const struct lt_tls_conn_opts *client_conn)
+static void pair_open(struct pair *pair, const struct lt_tls_opts *server,
+                      const struct lt_tls_opts *client, const struct lt_tls_conn_opts *server_conn,
+                      const struct lt_tls_conn_opts *client_conn)
 {
     struct lt_err err = {0};
     int fds[2];
@@ -65,7 +74,8 @@ static void pair_open(struct pair *pair, const struct lt_tls_opts *server, const
 
 static void pair_handshake(struct pair *pair)
 {
-    for (int i = 0; i < TURNS_MAX && (pair->server_rc == LT_AGAIN || pair->client_rc == LT_AGAIN); i++) {
+    for (int i = 0; i < TURNS_MAX && (pair->server_rc == LT_AGAIN || pair->client_rc == LT_AGAIN);
+         i++) {
         if (pair->client_rc == LT_AGAIN)
             pair->client_rc = lt_transport_handshake(&pair->client);
         if (pair->client_rc != LT_OK && pair->client_rc != LT_AGAIN)
@@ -118,12 +128,17 @@ static void test_mutual_identity(void **state)
     (void)state;
     struct pair pair;
     struct lt_tls_opts server = server_opts(), client = client_opts();
-    struct lt_san_matcher trust_domain = {LT_SAN_URI, LT_SAN_PREFIX, false, LT_STR("spiffe://cluster.local/")};
+    struct lt_san_matcher trust_domain = {LT_SAN_URI, LT_SAN_PREFIX, false,
+                                          LT_STR("spiffe://cluster.local/")};
     struct lt_san_matcher backend = {LT_SAN_URI, LT_SAN_EXACT, false, lt_str_of(SERVER_URI)};
     lt_str offered[] = {LT_STR("istio-http/1.1"), LT_STR("istio"), LT_STR("http/1.1")};
     struct lt_tls_conn_opts by_server = {.sans = &trust_domain, .san_count = 1};
-    struct lt_tls_conn_opts by_client = {.sans = &backend, .san_count = 1, .alpn = offered, .alpn_count = 3,
-                                         .sni = LT_STR("outbound_.80_._.backend.shop.svc.cluster.local")};
+    struct lt_tls_conn_opts by_client = {
+        .sans = &backend,
+        .san_count = 1,
+        .alpn = offered,
+        .alpn_count = 3,
+        .sni = LT_STR("outbound_.80_._.backend.shop.svc.cluster.local")};
     pair_open(&pair, &server, &client, &by_server, &by_client);
     assert_true(lt_str_eqz(lt_tls_peer_uri(&pair.server), ""));
     pair_handshake(&pair);
@@ -151,8 +166,9 @@ static void test_tls12_with_istio_ciphers(void **state)
     struct pair pair;
     struct lt_tls_opts server = server_opts(), client = client_opts();
     client.version_max = 0x0303;
-    server.cipher_list = LT_STR("ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-AES128-GCM-SHA256:"
-                                "ECDHE-RSA-AES128-GCM-SHA256:AES256-GCM-SHA384:AES128-GCM-SHA256");
+    server.cipher_list = LT_STR(
+        "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-AES128-GCM-SHA256:"
+        "ECDHE-RSA-AES128-GCM-SHA256:AES256-GCM-SHA384:AES128-GCM-SHA256");
     pair_open(&pair, &server, &client, NULL, NULL);
     pair_handshake(&pair);
     assert_int_equal(pair.server_rc, LT_OK);
@@ -197,7 +213,8 @@ static void test_pieces_go_out_as_one_record(void **state)
     struct lt_tls_opts server = server_opts(), client = client_opts();
     pair_open(&pair, &server, &client, NULL, NULL);
     pair_handshake(&pair);
-    struct iovec iov[3] = {{"HTTP/1.1 200 OK\r\n", 17}, {"content-length: 2\r\n\r\n", 21}, {"ok", 2}};
+    struct iovec iov[3] = {
+        {"HTTP/1.1 200 OK\r\n", 17}, {"content-length: 2\r\n\r\n", 21}, {"ok", 2}};
     size_t put = 0;
     char raw[512];
     assert_int_equal(lt_transport_writev(&pair.server, iov, 3, &put), LT_OK);
@@ -224,13 +241,16 @@ static void test_large_transfer(void **state)
         data[i] = (char)(i * 31 + i / 257);
     size_t sent = 0, received = 0;
     for (int i = 0; i < 100000 && received < TOTAL; i++) {
-        struct iovec iov[3] = {{data + sent, LT_MIN((size_t)1000, TOTAL - sent)}, {NULL, 0}, {NULL, 0}};
-        iov[1] = (struct iovec){data + sent + iov[0].iov_len, LT_MIN((size_t)40000, TOTAL - sent - iov[0].iov_len)};
+        struct iovec iov[3] = {
+            {data + sent, LT_MIN((size_t)1000, TOTAL - sent)}, {NULL, 0}, {NULL, 0}};
+        iov[1] = (struct iovec){data + sent + iov[0].iov_len,
+                                LT_MIN((size_t)40000, TOTAL - sent - iov[0].iov_len)};
         size_t len = 0;
         lt_rc rc = sent == TOTAL ? LT_AGAIN : lt_transport_writev(&pair.server, iov, 3, &len);
         assert_true(rc == LT_OK || rc == LT_AGAIN);
         sent += rc == LT_OK ? len : 0;
-        rc = lt_transport_read(&pair.client, got + received, LT_MIN((size_t)3000, TOTAL - received), &len);
+        rc = lt_transport_read(&pair.client, got + received, LT_MIN((size_t)3000, TOTAL - received),
+                               &len);
         assert_true(rc == LT_OK || rc == LT_AGAIN);
         received += rc == LT_OK ? len : 0;
     }
@@ -273,7 +293,8 @@ static void test_ends(void **state)
     pair_handshake(&pair);
     assert_int_equal(lt_transport_shutdown_write(&pair.client), LT_OK);
     assert_int_equal(read_some(&pair.server, got, sizeof(got), &len), LT_EOF);
-    assert_carries(&pair.server, &pair.client, "late answer"); /* half-closed: the other way still works */
+    assert_carries(&pair.server, &pair.client,
+                   "late answer"); /* half-closed: the other way still works */
     pair_close(&pair);
 
     pair_open(&pair, &server, &client, NULL, NULL);
@@ -324,8 +345,8 @@ static void test_split_and_prefilled(void **state)
 /* --- what is refused --- */
 
 static void refuse(const struct lt_tls_opts *server, const struct lt_tls_opts *client,
-                   const struct lt_tls_conn_opts *by_server, const struct lt_tls_conn_opts *by_client, bool is_by_server,
-                   const char *reason)
+                   const struct lt_tls_conn_opts *by_server,
+                   const struct lt_tls_conn_opts *by_client, bool is_by_server, const char *reason)
 {
     struct pair pair;
     pair_open(&pair, server, client, by_server, by_client);
@@ -337,8 +358,12 @@ static void refuse(const struct lt_tls_opts *server, const struct lt_tls_opts *c
     assert_int_equal(lt_tls_peer_uri(who).len, 0);
     char byte;
     size_t len = 0;
-    /* the other side hears of it, at the latest when it reads; and nothing can be read where it failed */
-    assert_int_not_equal(read_some(is_by_server ? &pair.client : &pair.server, &byte, 1, &len), LT_OK);
+    /*
+     * the other side hears of it, at the latest when it reads; and nothing can be read where it
+     * failed
+     */
+    assert_int_not_equal(read_some(is_by_server ? &pair.client : &pair.server, &byte, 1, &len),
+                         LT_OK);
     assert_int_equal(lt_transport_read(who, &byte, 1, &len), LT_E_CLOSED);
     pair_close(&pair);
 }
@@ -349,7 +374,8 @@ static void test_refuses_wrong_root(void **state)
     struct lt_tls_opts server = server_opts(), client = client_opts();
     client.cert_chain_pem = foreign_id.chain_pem;
     client.key_pem = lt_str_of(foreign_id.key_pem);
-    refuse(&server, &client, NULL, NULL, true, "CERTIFICATE_VERIFY_FAILED: certificate verification error at depth 0");
+    refuse(&server, &client, NULL, NULL, true,
+           "CERTIFICATE_VERIFY_FAILED: certificate verification error at depth 0");
     client = client_opts();
     client.ca_pem = other_ca.cert_pem;
     refuse(&server, &client, NULL, NULL, false, "unable to get local issuer certificate");
@@ -376,12 +402,14 @@ static void test_refuses_san_mismatch(void **state)
 {
     (void)state;
     struct lt_tls_opts server = server_opts(), client = client_opts();
-    struct lt_san_matcher sans[] = {{LT_SAN_URI, LT_SAN_EXACT, false, LT_STR("spiffe://cluster.local/ns/shop/sa/other")},
-                                    {LT_SAN_DNS, LT_SAN_EXACT, false, lt_str_of(SERVER_URI)},
-                                    {LT_SAN_URI, LT_SAN_SUFFIX, false, LT_STR("/sa/Backend")},
-                                    {LT_SAN_URI, LT_SAN_PREFIX, false, LT_STR("spiffe://cluster.localx/")}};
+    struct lt_san_matcher sans[] = {
+        {LT_SAN_URI, LT_SAN_EXACT, false, LT_STR("spiffe://cluster.local/ns/shop/sa/other")},
+        {LT_SAN_DNS, LT_SAN_EXACT, false, lt_str_of(SERVER_URI)},
+        {LT_SAN_URI, LT_SAN_SUFFIX, false, LT_STR("/sa/Backend")},
+        {LT_SAN_URI, LT_SAN_PREFIX, false, LT_STR("spiffe://cluster.localx/")}};
     struct lt_tls_conn_opts conn = {.sans = sans, .san_count = 4};
-    refuse(&server, &client, NULL, &conn, false, "verify SAN list: the peer is [spiffe://cluster.local/ns/shop/sa/backend");
+    refuse(&server, &client, NULL, &conn, false,
+           "verify SAN list: the peer is [spiffe://cluster.local/ns/shop/sa/backend");
     struct lt_san_matcher domain = {LT_SAN_URI, LT_SAN_PREFIX, false, LT_STR("spiffe://other/")};
     struct lt_tls_conn_opts by_server = {.sans = &domain, .san_count = 1};
     refuse(&server, &client, &by_server, NULL, true, "expected spiffe://other/");
@@ -435,7 +463,8 @@ static void test_garbage(void **state)
 
     pair_open(&pair, &server, &client, NULL, NULL);
     pair_handshake(&pair);
-    assert_int_equal(send(pair.client.fd, "\x17\x03\x03\x00\x20 some bytes that nobody sealed..", 37, 0), 37);
+    assert_int_equal(
+        send(pair.client.fd, "\x17\x03\x03\x00\x20 some bytes that nobody sealed..", 37, 0), 37);
     char got[16];
     size_t len = 0;
     assert_int_equal(lt_transport_read(&pair.server, got, sizeof(got), &len), LT_E_TLS);
@@ -449,7 +478,10 @@ static void test_garbage(void **state)
     pair_close(&pair);
 }
 
-/* A client of another make, that keeps its session. Steps both ends; the server's verdict comes back. */
+/*
+ * A client of another make, that keeps its session. Steps both ends; the server's verdict comes
+ * back.
+ */
 static lt_rc shake_with(SSL *ssl, struct lt_transport *server)
 {
     lt_rc rc = LT_AGAIN;
@@ -513,8 +545,9 @@ static void test_resumption_checks_sans_again(void **state)
     SSL_free(ssl);
     lt_transport_fini(&server);
 
-    struct lt_san_matcher sans[] = {{LT_SAN_URI, LT_SAN_PREFIX, false, LT_STR("spiffe://cluster.local/")},
-                                    {LT_SAN_URI, LT_SAN_PREFIX, false, LT_STR("spiffe://other/")}};
+    struct lt_san_matcher sans[] = {
+        {LT_SAN_URI, LT_SAN_PREFIX, false, LT_STR("spiffe://cluster.local/")},
+        {LT_SAN_URI, LT_SAN_PREFIX, false, LT_STR("spiffe://other/")}};
     for (size_t i = 0; i < 2; i++) {
         struct lt_tls_conn_opts conn = {.sans = &sans[i], .san_count = 1};
         ssl = foreign_client(ssl_ctx, &server, ctx, &conn);
@@ -573,8 +606,10 @@ static int set_up(void **state)
     arena = lt_arena_new(0, 0);
     fixture_ca_init(&mesh_ca, arena, "cluster.local");
     fixture_ca_init(&other_ca, arena, "elsewhere");
-    const struct lt_san server_sans[] = {{LT_SAN_URI, lt_str_of(SERVER_URI)}, {LT_SAN_DNS, LT_STR("backend.example")},
-                                         {LT_SAN_DNS, LT_STR("*.wild.example")}, {LT_SAN_IP, LT_STR("10.1.2.3")},
+    const struct lt_san server_sans[] = {{LT_SAN_URI, lt_str_of(SERVER_URI)},
+                                         {LT_SAN_DNS, LT_STR("backend.example")},
+                                         {LT_SAN_DNS, LT_STR("*.wild.example")},
+                                         {LT_SAN_IP, LT_STR("10.1.2.3")},
                                          {LT_SAN_IP, LT_STR("fd00::1")}};
     const struct lt_san client_san = {LT_SAN_URI, lt_str_of(CLIENT_URI)};
     fixture_leaf_init(&server_id, arena, &mesh_ca, server_sans, LT_ARRAY_LEN(server_sans), soon);

@@ -52,14 +52,19 @@ static void test_bad_keys(void **state)
     struct lt_key *key = NULL;
     struct lt_err err;
     assert_int_equal(lt_key_parse_private(LT_STR("nothing"), &key, &err), LT_E_BAD);
-    assert_int_equal(lt_key_parse_private(LT_STR("-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n-----END ENCRYPTED PRIVATE KEY-----\n"),
-                                          &key, &err), LT_E_BAD);
+    assert_int_equal(lt_key_parse_private(LT_STR("-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n"
+                                                 "-----END ENCRYPTED PRIVATE KEY-----\n"),
+                                          &key, &err),
+                     LT_E_BAD);
     char zeros[32] = {0}, n[256], e[] = {1};
     memset(n, 0xff, sizeof(n));
-    assert_int_equal(lt_key_from_p256(lt_str_make(zeros, 32), lt_str_make(zeros, 32), &key, &err), LT_E_BAD);
-    assert_int_equal(lt_key_from_p256(lt_str_make(zeros, 31), lt_str_make(zeros, 32), &key, &err), LT_E_BAD);
+    assert_int_equal(lt_key_from_p256(lt_str_make(zeros, 32), lt_str_make(zeros, 32), &key, &err),
+                     LT_E_BAD);
+    assert_int_equal(lt_key_from_p256(lt_str_make(zeros, 31), lt_str_make(zeros, 32), &key, &err),
+                     LT_E_BAD);
     assert_int_equal(lt_key_from_rsa(lt_str_make(n, 256), lt_str_make(e, 1), &key, &err), LT_E_BAD);
-    assert_int_equal(lt_key_from_rsa(lt_str_make(n, 64), LT_STR("\x01\x00\x01"), &key, &err), LT_E_UNSUPPORTED);
+    assert_int_equal(lt_key_from_rsa(lt_str_make(n, 64), LT_STR("\x01\x00\x01"), &key, &err),
+                     LT_E_UNSUPPORTED);
     assert_null(key);
 }
 
@@ -69,11 +74,17 @@ static void test_issued_leaf(void **state)
     struct lt_err err;
     struct lt_key *key = lt_key_new(LT_KEY_ECDSA_P256);
     struct lt_csr csr = {0};
-    assert_int_equal(lt_csr_parse(lt_csr_make(arena, key, LT_STR("spiffe://evil/ns/kube-system/sa/admin")), &csr, &err), LT_OK);
+    assert_int_equal(
+        lt_csr_parse(lt_csr_make(arena, key, LT_STR("spiffe://evil/ns/kube-system/sa/admin")), &csr,
+                     &err),
+        LT_OK);
     assert_false(csr.has_common_name);
     const struct lt_san san = {LT_SAN_URI, lt_str_of(URI)};
-    struct lt_cert_template template = {.subject_key = csr.key, .sans = &san, .san_count = 1,
-                                        .not_before_s = 1700000000 - 120, .not_after_s = 1700000000 + 86400};
+    struct lt_cert_template template = {.subject_key = csr.key,
+                                        .sans = &san,
+                                        .san_count = 1,
+                                        .not_before_s = 1700000000 - 120,
+                                        .not_after_s = 1700000000 + 86400};
     lt_str pem, root_pem = ca.cert_pem;
     assert_int_equal(lt_signer_issue(ca.signer, &template, arena, &pem, &err), LT_OK);
     struct lt_cert *certs = NULL;
@@ -110,11 +121,15 @@ static void test_verify(void **state)
     fixture_ca_init(&other, arena, "other");
     fixture_leaf_init(&leaf, arena, &ca, &san, 1, now + HOUR_S);
     assert_int_equal(lt_cert_verify(leaf.chain_pem, LT_STR_NULL, ca.cert_pem, now, &err), LT_OK);
-    assert_int_equal(lt_cert_verify(leaf.chain_pem, LT_STR_NULL, other.cert_pem, now, &err), LT_E_DENIED);
-    assert_int_equal(lt_cert_verify(leaf.chain_pem, LT_STR_NULL, ca.cert_pem, now + 2 * HOUR_S, &err), LT_E_DENIED);
+    assert_int_equal(lt_cert_verify(leaf.chain_pem, LT_STR_NULL, other.cert_pem, now, &err),
+                     LT_E_DENIED);
+    assert_int_equal(
+        lt_cert_verify(leaf.chain_pem, LT_STR_NULL, ca.cert_pem, now + 2 * HOUR_S, &err),
+        LT_E_DENIED);
     assert_string_equal(err.text, "certificate has expired");
     struct lt_signer *signer = NULL;
-    assert_int_equal(lt_signer_new(leaf.chain_pem, lt_str_of(leaf.key_pem), &signer, &err), LT_E_BAD); /* no CA */
+    assert_int_equal(lt_signer_new(leaf.chain_pem, lt_str_of(leaf.key_pem), &signer, &err),
+                     LT_E_BAD); /* no CA */
     assert_int_equal(lt_signer_new(ca.cert_pem, lt_str_of(leaf.key_pem), &signer, &err), LT_E_BAD);
     fixture_leaf_fini(&leaf);
     fixture_ca_fini(&other);
@@ -157,8 +172,9 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_key_round_trip), cmocka_unit_test(test_bad_keys), cmocka_unit_test(test_issued_leaf),
-        cmocka_unit_test(test_verify), cmocka_unit_test(test_bad_requests),
+        cmocka_unit_test(test_key_round_trip), cmocka_unit_test(test_bad_keys),
+        cmocka_unit_test(test_issued_leaf),    cmocka_unit_test(test_verify),
+        cmocka_unit_test(test_bad_requests),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -1,5 +1,6 @@
 /*
- * tests/unit/proxy/agent_settings_test.c - environment, ProxyConfig and labels into settings, node and bootstrap.
+ * tests/unit/proxy/agent_settings_test.c - environment, ProxyConfig and labels into settings, node
+ * and bootstrap.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -45,20 +46,27 @@ static lt_rc read_file(void *ctx, struct lt_arena *into, const char *path, lt_st
 static struct world storefront(void)
 {
     return (struct world){
-        .env = {"POD_NAME=storefront-v1-x", "POD_NAMESPACE=shop", "INSTANCE_IP=10.20.0.11", "SERVICE_ACCOUNT=storefront",
-                "ISTIO_META_WORKLOAD_NAME=storefront-v1", "ISTIO_META_MESH_ID=mesh1",
+        .env = {"POD_NAME=storefront-v1-x", "POD_NAMESPACE=shop", "INSTANCE_IP=10.20.0.11",
+                "SERVICE_ACCOUNT=storefront", "ISTIO_META_WORKLOAD_NAME=storefront-v1",
+                "ISTIO_META_MESH_ID=mesh1",
                 "ISTIO_METAJSON_EXTRA={\"PLATFORM_METADATA\":{\"a\":\"b\"}}",
-                "PROXY_CONFIG={\"concurrency\":1,\"proxyMetadata\":{\"ISTIO_META_COLOUR\":\"blue\",\"ISTIO_META_MESH_ID\":\"x\"}}"},
-        .files = {{"./etc/istio/pod/labels", "app=\"storefront\"\npod-template-hash=\"84df\"\nversion=\"v1\"\n"},
+                "PROXY_CONFIG={\"concurrency\":1,\"proxyMetadata\":{\"ISTIO_META_COLOUR\":\"blue\","
+                "\"ISTIO_META_MESH_ID\":\"x\"}}"},
+        .files = {{"./etc/istio/pod/labels",
+                   "app=\"storefront\"\npod-template-hash=\"84df\"\nversion=\"v1\"\n"},
                   {"./etc/istio/pod/annotations",
-                   "proxy.istio.io/config=\"drainDuration: 7s\\nproxyMetadata:\\n  ISTIO_META_SHAPE: round\\n\"\n"
+                   "proxy.istio.io/config=\"drainDuration: 7s\\nproxyMetadata:\\n"
+                   "  ISTIO_META_SHAPE: round\\n\"\n"
                    "note=\"says \\\"hi\\\"\"\n"}}};
 }
 
 static lt_rc read(const struct world *world, struct px_agent_settings *settings, struct lt_err *err)
 {
-    struct px_agent_sources sources = {.get_env = get_env, .all_env = world->env, .read_file = read_file,
-                                       .ctx = (void *)world, .cpu_count = 4};
+    struct px_agent_sources sources = {.get_env = get_env,
+                                       .all_env = world->env,
+                                       .read_file = read_file,
+                                       .ctx = (void *)world,
+                                       .cpu_count = 4};
     return px_agent_settings_read(arena, &sources, settings, err);
 }
 
@@ -102,7 +110,8 @@ static void test_sidecar(void **state)
     const struct lt_doc *labels = lt_doc_findz(&settings.metadata, "LABELS");
     assert_str(lt_doc_string(lt_doc_findz(labels, "version")), "v1");
     assert_null(lt_doc_findz(labels, "pod-template-hash"));
-    assert_str(lt_doc_string(lt_doc_findz(lt_doc_findz(&settings.metadata, "ANNOTATIONS"), "note")), "says \"hi\"");
+    assert_str(lt_doc_string(lt_doc_findz(lt_doc_findz(&settings.metadata, "ANNOTATIONS"), "note")),
+               "says \"hi\"");
     assert_int_equal(settings.concurrency, 1);
     assert_int_equal(settings.drain_ms, 7000);
     assert_int_equal(settings.termination_drain_ms, 5000);
@@ -162,7 +171,8 @@ static void test_refusals(void **state)
     refused(&world, 7, "PROXY_CONFIG={", "PROXY_CONFIG");
     refused(&world, 7, "PROXY_CONFIG=[]", "expected an object");
     refused(&world, 7, "PROXY_CONFIG=discoveryAddress: nowhere", "expected host:port");
-    refused(&world, 7, "PROXY_CONFIG=terminationDrainDuration: long", "ProxyConfig.terminationDrainDuration");
+    refused(&world, 7, "PROXY_CONFIG=terminationDrainDuration: long",
+            "ProxyConfig.terminationDrainDuration");
     refused(&world, 7, "PROXY_CONFIG=statusPort: 70000", "ProxyConfig.statusPort");
     refused(&world, 7, "PROXY_CONFIG=concurrency: many", "ProxyConfig.concurrency");
     refused(&world, 8, "SECRET_TTL=soon", "SECRET_TTL=soon");
@@ -176,7 +186,8 @@ static void test_bootstrap(void **state)
 {
     (void)state;
     struct world world = storefront();
-    world.env[7] = "PROXY_CONFIG={\"proxyStatsMatcher\":{\"inclusionRegexps\":[\".*_{pod_ip}_.*\"]}}";
+    world.env[7] =
+        "PROXY_CONFIG={\"proxyStatsMatcher\":{\"inclusionRegexps\":[\".*_{pod_ip}_.*\"]}}";
     world.files[0][1] = "app=\"a\"\ntopology.istio.io/locality=\"eu.west.1\"\n";
     struct px_agent_settings settings = settings_of(&world);
     lt_str text = px_agent_bootstrap_text(arena, &settings);
@@ -186,12 +197,14 @@ static void test_bootstrap(void **state)
     assert_int_equal(lt_json_parse(arena, text, NULL, &doc, &err), LT_OK);
     if (lt_pbjson_read(arena, doc, &xds__bootstrap__descriptor, NULL, &bootstrap, &err) != LT_OK)
         fail_msg("%s", err.text);
-    assert_string_equal(bootstrap->node->id, "sidecar~10.20.0.11~storefront-v1-x.shop~shop.svc.cluster.local");
+    assert_string_equal(bootstrap->node->id,
+                        "sidecar~10.20.0.11~storefront-v1-x.shop~shop.svc.cluster.local");
     assert_string_equal(bootstrap->node->locality->zone, "west");
     assert_int_equal(bootstrap->static_resources->n_listeners, 2);
     assert_int_equal(bootstrap->static_resources->n_clusters, 4);
     assert_true(lt_str_find(text, LT_STR(".*_10.20.0.11_.*")) > 0);
-    const char *out = getenv("LATEEN_TEST_BOOTSTRAP_OUT"); /* for a look at it, or for envoy --mode validate */
+    const char *out = getenv(
+        "LATEEN_TEST_BOOTSTRAP_OUT"); /* for a look at it, or for envoy --mode validate */
     if (out != NULL) {
         FILE *file = fopen(out, "w");
         assert_non_null(file);

@@ -1,6 +1,6 @@
 /*
- * tests/unit/proxy/agent_test.c - the agent's judgements: CA answers, rotation, secrets from files, Envoy's stats, probes, and
- * its status port. With a control plane: tests/scene.
+ * tests/unit/proxy/agent_test.c - the agent's judgements: CA answers, rotation, secrets from files,
+ * Envoy's stats, probes, and its status port. With a control plane: tests/scene.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -42,9 +42,13 @@ static lt_str issue(struct lt_key *key, lt_str *ret_root)
     struct lt_signer *signer = NULL;
     struct lt_key *ca_key = lt_key_new(LT_KEY_ECDSA_P256);
     int64_t now_s = time(NULL);
-    struct lt_cert_template root = {.subject_key = ca_key, .organization = LT_STR("td"), .is_ca = true,
-                                    .not_before_s = now_s, .not_after_s = now_s + 1000};
-    struct lt_cert_template leaf = {.subject_key = key, .not_before_s = now_s, .not_after_s = now_s + 500};
+    struct lt_cert_template root = {.subject_key = ca_key,
+                                    .organization = LT_STR("td"),
+                                    .is_ca = true,
+                                    .not_before_s = now_s,
+                                    .not_after_s = now_s + 1000};
+    struct lt_cert_template leaf = {
+        .subject_key = key, .not_before_s = now_s, .not_after_s = now_s + 500};
     lt_str leaf_pem;
     assert_int_equal(lt_cert_self_sign(&root, arena, ret_root, &err), LT_OK);
     char *pem = lt_key_private_pem(ca_key);
@@ -83,7 +87,8 @@ static void test_rotation(void **state)
     assert_int_equal(px_identity_rotation_ms(1000, 1000 + 86400, 0.5, 0.01, 0), 43200 * 1000);
     assert_int_equal(px_identity_rotation_ms(1000, 1020, 0.5, 0.01, 1), 9800);
     assert_int_equal(px_identity_rotation_ms(1000, 1020, 0.5, 0.01, -1), 10200);
-    assert_int_equal(px_identity_rotation_ms(1000, 900, 0.5, 0.01, 0), 1000); /* came dead: no mad loop */
+    assert_int_equal(px_identity_rotation_ms(1000, 900, 0.5, 0.01, 0),
+                     1000); /* came dead: no mad loop */
     assert_int_equal(px_identity_rotation_ms(1000, 1020, 1, 0.01, 1), 1000);
 }
 
@@ -118,14 +123,16 @@ static void test_secrets(void **state)
     struct px_secret_view view;
     assert_false(px_secrets_find(secrets, LT_STR("default"), &view));
     px_secrets_put_cert(secrets, LT_STR("default"), LT_STR("chain"), LT_STR("key"));
-    px_secrets_put_cert(secrets, LT_STR("default"), LT_STR("chain"), LT_STR("key")); /* nothing new */
+    px_secrets_put_cert(secrets, LT_STR("default"), LT_STR("chain"),
+                        LT_STR("key")); /* nothing new */
     assert_int_equal(seen.changes, 1);
     px_secrets_put_root(secrets, LT_STR("ROOTCA"), LT_STR("root"), LT_STR("crl"));
     assert_int_equal(seen.changes, 2);
     assert_true(px_secrets_find(secrets, LT_STR("default"), &view));
     Xds__Secret *secret = NULL;
     struct lt_err err;
-    assert_int_equal(lt_pb_unpack(arena, &xds__secret__descriptor, view.bytes, NULL, &secret, &err), LT_OK);
+    assert_int_equal(lt_pb_unpack(arena, &xds__secret__descriptor, view.bytes, NULL, &secret, &err),
+                     LT_OK);
     assert_string_equal(secret->name, "default");
     assert_memory_equal(secret->tls_certificate->private_key->inline_bytes.data, "key", 3);
     assert_int_equal(px_secrets_want(secrets, LT_STR("default")), LT_OK);
@@ -165,19 +172,24 @@ static void test_envoy_stats(void **state)
 {
     (void)state;
     const char *why = NULL;
-    lt_str good = LT_STR("cluster_manager.cds.update_success: 3\nlistener_manager.lds.update_success: 1\n"
-                         "listener_manager.workers_started: 1\nserver.state: 0\n");
+    lt_str good = LT_STR(
+        "cluster_manager.cds.update_success: 3\nlistener_manager.lds.update_success: 1\n"
+        "listener_manager.workers_started: 1\nserver.state: 0\n");
     assert_true(px_envoy_stats_are_ready(good, &why));
     assert_false(px_envoy_stats_are_ready(LT_STR("server.state: 0\n"), &why));
     assert_string_equal(why, "no clusters (CDS) received yet");
-    assert_false(px_envoy_stats_are_ready(LT_STR("cluster_manager.cds.update_success: 3\n"
-                                                 "listener_manager.lds.update_success: 1\nserver.state: 2\n"), &why));
+    assert_false(px_envoy_stats_are_ready(
+        LT_STR("cluster_manager.cds.update_success: 3\n"
+               "listener_manager.lds.update_success: 1\nserver.state: 2\n"),
+        &why));
     assert_string_equal(why, "envoy is not live");
-    struct px_agent_settings settings = {.admin_port = 15000, .health_port = 15021, .prometheus_port = 15090};
-    lt_str active = LT_STR("listener.0.0.0.0_15006.downstream_cx_active: 2\n"
-                           "listener.0.0.0.0_15006.worker_0.downstream_cx_active: 2\n"
-                           "listener.0.0.0.0_15021.downstream_cx_active: 5\nlistener.admin.downstream_cx_active: 1\n"
-                           "listener.[__]_8080.downstream_cx_active: 1\nhttp.x.downstream_cx_active: 9\n");
+    struct px_agent_settings settings = {
+        .admin_port = 15000, .health_port = 15021, .prometheus_port = 15090};
+    lt_str active = LT_STR(
+        "listener.0.0.0.0_15006.downstream_cx_active: 2\n"
+        "listener.0.0.0.0_15006.worker_0.downstream_cx_active: 2\n"
+        "listener.0.0.0.0_15021.downstream_cx_active: 5\nlistener.admin.downstream_cx_active: 1\n"
+        "listener.[__]_8080.downstream_cx_active: 1\nhttp.x.downstream_cx_active: 9\n");
     assert_int_equal(px_envoy_active_connections(active, &settings), 3);
     assert_int_equal(px_envoy_active_connections(LT_STR(""), &settings), 0);
 }
@@ -232,8 +244,8 @@ static unsigned ask(struct asked *asked, uint16_t port, const char *method, cons
 static void test_status_port(void **state)
 {
     (void)state;
-    static const struct px_status_hooks hooks = {.on_ready = on_ready, .on_stats = on_ready, .on_quit = on_quit,
-                                                 .on_drain = on_drain};
+    static const struct px_status_hooks hooks = {
+        .on_ready = on_ready, .on_stats = on_ready, .on_quit = on_quit, .on_drain = on_drain};
     struct asked asked = {0};
     struct px_probes *probes = NULL;
     struct px_status *status = NULL;
@@ -266,8 +278,8 @@ static void test_status_port(void **state)
 static void test_probe_relay(void **state)
 {
     (void)state;
-    static const struct px_status_hooks hooks = {.on_ready = on_ready, .on_stats = on_ready, .on_quit = on_quit,
-                                                 .on_drain = on_drain};
+    static const struct px_status_hooks hooks = {
+        .on_ready = on_ready, .on_stats = on_ready, .on_quit = on_quit, .on_drain = on_drain};
     struct asked asked = {0};
     struct px_probes *none = NULL, *probes = NULL;
     struct px_status *app = NULL, *status = NULL;
@@ -275,10 +287,12 @@ static void test_probe_relay(void **state)
     assert_int_equal(px_probes_new(loop, LT_STR_NULL, LT_STR("127.0.0.1"), 0, &none, &err), LT_OK);
     struct px_status_opts opts = {.loop = loop, .hooks = &hooks, .ctx = &asked, .probes = none};
     assert_int_equal(px_status_new(&opts, &app, &err), LT_OK);
-    lt_str json = lt_arena_printf(arena, "{\"/app-health/a/livez\":{\"httpGet\":{\"path\":\"/healthz/ready\",\"port\":%u}},"
-                                  "\"/app-health/a/startupz\":{\"httpGet\":{\"path\":\"/nowhere\",\"port\":%u}},"
-                                  "\"/app-health/a/readyz\":{\"tcpSocket\":{\"port\":%u}}}", px_status_port(app),
-                                  px_status_port(app), px_status_port(app));
+    lt_str json = lt_arena_printf(
+        arena,
+        "{\"/app-health/a/livez\":{\"httpGet\":{\"path\":\"/healthz/ready\",\"port\":%u}},"
+        "\"/app-health/a/startupz\":{\"httpGet\":{\"path\":\"/nowhere\",\"port\":%u}},"
+        "\"/app-health/a/readyz\":{\"tcpSocket\":{\"port\":%u}}}",
+        px_status_port(app), px_status_port(app), px_status_port(app));
     assert_int_equal(px_probes_new(loop, json, LT_STR("127.0.0.1"), 15020, &probes, &err), LT_OK);
     opts.probes = probes;
     assert_int_equal(px_status_new(&opts, &status, &err), LT_OK);
@@ -295,7 +309,9 @@ static void test_bad_probes(void **state)
 {
     (void)state;
     static const char *const bad[] = {
-        "[]", "{\"/x\":{\"tcpSocket\":{\"port\":1}}}", "{\"/app-health/a/livez\":{}}",
+        "[]",
+        "{\"/x\":{\"tcpSocket\":{\"port\":1}}}",
+        "{\"/app-health/a/livez\":{}}",
         "{\"/app-health/a/livez\":{\"tcpSocket\":{\"port\":\"http\"}}}",
         "{\"/app-health/a/livez\":{\"tcpSocket\":{\"port\":1},\"grpc\":{\"port\":1}}}",
         "{\"/app-health/a/b/livez\":{\"tcpSocket\":{\"port\":1}}}",
@@ -303,7 +319,9 @@ static void test_bad_probes(void **state)
     for (size_t i = 0; i < LT_ARRAY_LEN(bad); i++) {
         struct px_probes *probes = NULL;
         struct lt_err err = {0};
-        assert_int_equal(px_probes_new(loop, lt_str_of(bad[i]), LT_STR("127.0.0.1"), 15020, &probes, &err), LT_E_BAD);
+        assert_int_equal(
+            px_probes_new(loop, lt_str_of(bad[i]), LT_STR("127.0.0.1"), 15020, &probes, &err),
+            LT_E_BAD);
         assert_non_null(strstr(err.text, "ISTIO_KUBE_APP_PROBERS"));
     }
 }
@@ -329,9 +347,14 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_judges_ca_answers), cmocka_unit_test(test_rotation), cmocka_unit_test(test_secrets),
-        cmocka_unit_test(test_file_secrets_follow_their_files), cmocka_unit_test(test_envoy_stats),
-        cmocka_unit_test(test_status_port), cmocka_unit_test(test_probe_relay), cmocka_unit_test(test_bad_probes),
+        cmocka_unit_test(test_judges_ca_answers),
+        cmocka_unit_test(test_rotation),
+        cmocka_unit_test(test_secrets),
+        cmocka_unit_test(test_file_secrets_follow_their_files),
+        cmocka_unit_test(test_envoy_stats),
+        cmocka_unit_test(test_status_port),
+        cmocka_unit_test(test_probe_relay),
+        cmocka_unit_test(test_bad_probes),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -15,13 +15,15 @@ enum { NOW_S = 1700000000 };
 static struct lt_arena *arena;
 static struct lt_key *rsa, *ec, *other;
 
-static lt_str token_of(const struct lt_key *key, lt_sig_alg alg, int64_t expires_s, const char *audience)
+static lt_str token_of(const struct lt_key *key, lt_sig_alg alg, int64_t expires_s,
+                       const char *audience)
 {
     struct lt_doc payload = lt_doc_of_object(), audiences = lt_doc_of_array();
     lt_doc_push(arena, &audiences, lt_doc_of_str(LT_STR("something")));
     lt_doc_push(arena, &audiences, lt_doc_of_str(lt_str_of(audience)));
     lt_doc_set(arena, &payload, LT_STR("iss"), lt_doc_of_str(LT_STR("https://lateen.local")));
-    lt_doc_set(arena, &payload, LT_STR("sub"), lt_doc_of_str(LT_STR("system:serviceaccount:shop:frontend")));
+    lt_doc_set(arena, &payload, LT_STR("sub"),
+               lt_doc_of_str(LT_STR("system:serviceaccount:shop:frontend")));
     lt_doc_set(arena, &payload, LT_STR("aud"), audiences);
     lt_doc_set(arena, &payload, LT_STR("exp"), lt_doc_of_int(expires_s));
     lt_doc_set(arena, &payload, LT_STR("nbf"), lt_doc_of_int(NOW_S));
@@ -34,8 +36,11 @@ static lt_rc judge(lt_str token, const struct lt_jwks *jwks, int64_t now_s, stru
 {
     static const lt_str audiences[] = {LT_STR("istio-ca")};
     struct lt_jwt jwt;
-    struct lt_jwt_rule rule = {.issuer = LT_STR("https://lateen.local"), .audiences = audiences, .audience_count = 1,
-                               .jwks = jwks, .requires_expiry = true};
+    struct lt_jwt_rule rule = {.issuer = LT_STR("https://lateen.local"),
+                               .audiences = audiences,
+                               .audience_count = 1,
+                               .jwks = jwks,
+                               .requires_expiry = true};
     LT_TRY(lt_jwt_parse(arena, token, &jwt, err));
     return lt_jwt_verify(&jwt, &rule, now_s, err);
 }
@@ -88,9 +93,12 @@ static void test_refusals(void **state)
     lt_str good = token_of(ec, LT_SIG_ES256, NOW_S + 100, "istio-ca");
     refused(good, jwks, NOW_S + 100, "Jwt is expired");
     refused(good, jwks, NOW_S - 1, "Jwt not yet valid");
-    refused(token_of(ec, LT_SIG_ES256, NOW_S + 100, "else"), jwks, NOW_S, "Audiences in Jwt are not allowed");
-    refused(token_of(other, LT_SIG_ES256, NOW_S + 100, "istio-ca"), jwks, NOW_S, "Jwt verification fails");
-    refused(token_of(rsa, LT_SIG_RS256, NOW_S + 100, "istio-ca"), jwks, NOW_S, "Jwt verification fails");
+    refused(token_of(ec, LT_SIG_ES256, NOW_S + 100, "else"), jwks, NOW_S,
+            "Audiences in Jwt are not allowed");
+    refused(token_of(other, LT_SIG_ES256, NOW_S + 100, "istio-ca"), jwks, NOW_S,
+            "Jwt verification fails");
+    refused(token_of(rsa, LT_SIG_RS256, NOW_S + 100, "istio-ca"), jwks, NOW_S,
+            "Jwt verification fails");
     char *forged = lt_arena_strz(arena, good);
     char *payload = strchr(forged, '.') + 10;
     *payload = *payload == 'A' ? 'B' : 'A';
@@ -100,7 +108,8 @@ static void test_refusals(void **state)
 
 static lt_str raw_token(const char *header, const char *payload)
 {
-    lt_str head = lt_base64_encode(arena, lt_str_of(header)), body = lt_base64_encode(arena, lt_str_of(payload));
+    lt_str head = lt_base64_encode(arena, lt_str_of(header)),
+           body = lt_base64_encode(arena, lt_str_of(payload));
     while (head.ptr[head.len - 1] == '=')
         head.len--;
     while (body.ptr[body.len - 1] == '=')
@@ -125,8 +134,9 @@ static void test_broken_tokens(void **state)
     refused(raw_token("{\"alg\":\"ES256\"}", "{\"exp\":\"soon\"}"), jwks, NOW_S, "claim exp");
     refused(raw_token("{\"alg\":\"ES256\"}", "{\"exp\":1e300}"), jwks, NOW_S, "claim exp");
     refused(raw_token("{\"alg\":\"ES256\"}", "{\"aud\":[1]}"), jwks, NOW_S, "claim aud");
-    refused(raw_token("{\"alg\":\"ES256\"}", "{\"iss\":\"https://lateen.local\",\"aud\":\"istio-ca\"}"), jwks, NOW_S,
-            "Jwt has no expiry");
+    refused(
+        raw_token("{\"alg\":\"ES256\"}", "{\"iss\":\"https://lateen.local\",\"aud\":\"istio-ca\"}"),
+        jwks, NOW_S, "Jwt has no expiry");
     refused(raw_token("{\"alg\":\"ES256\",\"alg\":\"none\"}", "{}"), jwks, NOW_S, "Jwt header");
     char *deep = lt_arena_strz(arena, lt_arena_printf(arena, "{\"a\":%0*d}", 200, 1));
     for (size_t i = 5; i < 100; i++)
@@ -140,17 +150,25 @@ static void test_key_sets(void **state)
     (void)state;
     struct lt_jwks *jwks = NULL;
     struct lt_err err = {0};
-    assert_int_equal(lt_jwks_parse(LT_STR("{\"keys\":[{\"kty\":\"oct\",\"k\":\"c2VjcmV0\"}]}"), &jwks, &err), LT_E_BAD);
+    assert_int_equal(
+        lt_jwks_parse(LT_STR("{\"keys\":[{\"kty\":\"oct\",\"k\":\"c2VjcmV0\"}]}"), &jwks, &err),
+        LT_E_BAD);
     assert_int_equal(lt_jwks_parse(LT_STR("{}"), &jwks, &err), LT_E_BAD);
     assert_int_equal(lt_jwks_parse(LT_STR("nonsense"), &jwks, &err), LT_E_BAD);
     assert_null(jwks);
-    /* a key for encryption is no key for signatures; an unknown one beside a good one does no harm */
+    /*
+     * a key for encryption is no key for signatures; an unknown one beside a good one does no harm
+     */
     lt_str good = lt_jwks_text(arena, ec, LT_SIG_ES256);
     lt_str inner = lt_str_slice(good, strlen("{\"keys\":["), good.len - 2);
-    jwks = jwks_of(lt_arena_printf(arena, "{\"keys\":[{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"AA\"},%.*s,"
-                                   "{\"kty\":\"RSA\",\"use\":\"enc\",\"n\":\"AA\",\"e\":\"AQAB\"}]}", LT_STR_ARG(inner)));
+    jwks = jwks_of(
+        lt_arena_printf(arena,
+                        "{\"keys\":[{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"AA\"},%.*s,"
+                        "{\"kty\":\"RSA\",\"use\":\"enc\",\"n\":\"AA\",\"e\":\"AQAB\"}]}",
+                        LT_STR_ARG(inner)));
     assert_int_equal(lt_jwks_count(jwks), 1);
-    assert_int_equal(judge(token_of(ec, LT_SIG_ES256, NOW_S + 1, "istio-ca"), jwks, NOW_S, &err), LT_OK);
+    assert_int_equal(judge(token_of(ec, LT_SIG_ES256, NOW_S + 1, "istio-ca"), jwks, NOW_S, &err),
+                     LT_OK);
     lt_jwks_free(&jwks);
 }
 
