@@ -286,9 +286,7 @@ static void set_defaults(struct lt_tls_ctx *ctx, bool allow_resumption)
 lt_rc lt_tls_ctx_new(const struct lt_tls_opts *opts, struct lt_tls_ctx **ret_ctx,
                      struct lt_err *err)
 {
-    /* what a host's openssl.cnf says must not change what a mesh accepts */
-    if (OPENSSL_init_ssl(OPENSSL_INIT_NO_LOAD_CONFIG, NULL) != 1)
-        return fail_openssl(err, "OpenSSL");
+    x509_init_openssl();
     ERR_clear_error();
     struct lt_tls_ctx *ctx = lt_new(struct lt_tls_ctx);
     atomic_init(&ctx->refs, 1);

@@ -27,8 +27,8 @@ struct lt_transport {
     const struct lt_transport_ops *ops;
     struct lt_tls *tls; /* owned; NULL when plain */
     int fd;             /* owned; -1 when there is none */
-    bool
-        wants_write; /* after LT_AGAIN from handshake or read: TLS waits for EPOLLOUT, not EPOLLIN */
+    /* after LT_AGAIN from handshake or read: TLS waits for EPOLLOUT, not EPOLLIN */
+    bool wants_write;
     bool wants_read;  /* after LT_AGAIN from writev: TLS waits for EPOLLIN, not EPOLLOUT */
     bool has_pending; /* decrypted bytes wait inside: read again without waiting for the socket */
 };

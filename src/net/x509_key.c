@@ -25,6 +25,7 @@ struct lt_key *x509_key_wrap(EVP_PKEY *pkey)
 
 struct lt_key *lt_key_new(lt_key_kind kind)
 {
+    x509_init_openssl();
     EVP_PKEY *pkey = kind == LT_KEY_RSA_2048 ? EVP_RSA_gen(2048) : EVP_EC_gen("P-256");
     LT_ASSERT(pkey != NULL); /* the kernel's randomness does not run dry */
     return x509_key_wrap(pkey);
@@ -101,6 +102,7 @@ static EVP_PKEY *from_params(const char *type, OSSL_PARAM_BLD *build)
 
 lt_rc lt_key_from_rsa(lt_str n, lt_str e, struct lt_key **ret_key, struct lt_err *err)
 {
+    x509_init_openssl();
     if (n.len == 0 || n.len > RSA_BITS_MAX / 8 + 1 || e.len == 0 || e.len > 8)
         return lt_err_set(err, LT_E_BAD, "RSA key: n or e has a size that no key has");
     BIGNUM *modulus = BN_bin2bn((const unsigned char *)n.ptr, (int)n.len, NULL);
@@ -122,6 +124,7 @@ lt_rc lt_key_from_rsa(lt_str n, lt_str e, struct lt_key **ret_key, struct lt_err
 
 lt_rc lt_key_from_p256(lt_str x, lt_str y, struct lt_key **ret_key, struct lt_err *err)
 {
+    x509_init_openssl();
     if (x.len != P256_BYTES || y.len != P256_BYTES) /* RFC 7518 6.2.1.2: full length, always */
         return lt_err_set(err, LT_E_BAD, "EC key: x and y have 32 bytes on P-256");
     unsigned char point[1 + 2 * P256_BYTES] = {POINT_CONVERSION_UNCOMPRESSED};
@@ -213,6 +216,7 @@ bool lt_key_eq(const struct lt_key *a, const struct lt_key *b)
 
 void lt_sha256(lt_str data, unsigned char out[LT_SHA256_BYTES])
 {
+    x509_init_openssl();
     LT_ASSERT(EVP_Digest(data.ptr, data.len, out, NULL, EVP_sha256(), NULL) == 1);
 }
 

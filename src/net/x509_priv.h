@@ -13,6 +13,12 @@ struct lt_key {
     EVP_PKEY *pkey; /* owned */
 };
 
+/*
+ * Before the first use of OpenSSL, wherever that is: what a host's openssl.cnf says must not change
+ * what a mesh accepts. Cheap when done already.
+ */
+void x509_init_openssl(void);
+
 struct lt_key *x509_key_wrap(EVP_PKEY *pkey);
 
 /* A BIO that reads the text; the text is borrowed. NULL when it is longer than LT_X509_PEM_MAX. */

@@ -5,10 +5,17 @@
 #include <ctype.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
+#include <openssl/ssl.h>
 
 #include "net/x509_priv.h"
 
 _Static_assert(X509_IP_TEXT_MAX >= INET6_ADDRSTRLEN, "room for any address");
+
+void x509_init_openssl(void)
+{
+    int is_ready = OPENSSL_init_ssl(OPENSSL_INIT_NO_LOAD_CONFIG, NULL);
+    LT_ASSERT(is_ready == 1);
+}
 
 int x509_refuse_password(char *buf LT_UNUSED, int size LT_UNUSED, int is_write LT_UNUSED,
                          void *ctx LT_UNUSED)
@@ -18,6 +25,7 @@ int x509_refuse_password(char *buf LT_UNUSED, int size LT_UNUSED, int is_write L
 
 BIO *x509_open_pem(lt_str pem)
 {
+    x509_init_openssl();
     if (pem.len > LT_X509_PEM_MAX)
         return NULL;
     BIO *bio = BIO_new_mem_buf(pem.ptr == NULL ? "" : pem.ptr, (int)pem.len);
