@@ -78,6 +78,10 @@ static void on_ready(struct lt_io *io, uint32_t events LT_UNUSED)
     struct lookup *lookup = resolve->lookup;
     lt_resolve_fn *on_done = resolve->on_done;
     void *ctx = resolve->ctx;
+    /* what the thread wrote before it wrote here is ours from here on */
+    uint64_t count;
+    ssize_t ignored = read(lookup->event_fd, &count, sizeof(count));
+    (void)ignored;
     lt_loop_io_del(resolve->loop, io);
     free(resolve);
     bool is_missing = lookup->error == EAI_NONAME || lookup->error == EAI_NODATA ||
