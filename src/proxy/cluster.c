@@ -56,7 +56,7 @@ static struct px_host *make_host(struct px_cluster *cluster, const struct lt_add
     host->weight = 1;
     host->health = PX_HEALTH_HEALTHY;
     host->name = lt_str_dupz(lt_addr_format(addr, text));
-    host->workload = lt_strdup("");
+    host->workload = "";
     host->refs = 1;
     host->is_listed = true;
     lt_list_init(&host->idle);
@@ -107,7 +107,6 @@ void px_host_drop(struct px_host **host)
         return;
     LT_ASSERT(lt_list_is_empty(&dropped->idle));
     free(dropped->name);
-    free(dropped->workload);
     px_bury(dropped->cluster->worker, dropped);
 }
 
@@ -132,14 +131,6 @@ static struct px_host *find_same(struct lt_vec *hosts, const struct lt_addr *add
     return NULL;
 }
 
-static void set_workload(struct px_host *host, lt_str workload)
-{
-    if (lt_str_eqz(workload, host->workload))
-        return;
-    free(host->workload);
-    host->workload = lt_str_dupz(workload);
-}
-
 /* An endpoint that is still there keeps its connections and counters. */
 static void rebuild_hosts(struct px_cluster *cluster)
 {
@@ -159,7 +150,7 @@ static void rebuild_hosts(struct px_cluster *cluster)
         host->weight = endpoint->weight;
         host->health = endpoint->health;
         host->priority = endpoint->priority;
-        set_workload(host, endpoint->workload);
+        host->workload = px_intern(cluster->worker, endpoint->workload);
         cluster->has_weights |= host->weight != 1;
         lt_vec_push(&cluster->hosts, host);
     }
@@ -215,6 +206,7 @@ struct px_cluster *px_cluster_get(struct px_worker *worker, lt_str name)
     cluster = lt_new(struct px_cluster);
     cluster->worker = worker;
     cluster->name = lt_str_dupz(name);
+    cluster->label = px_intern(worker, name);
     lt_list_init(&cluster->waiting);
     lt_list_init(&cluster->wake_link);
     /* alt_stat_name ends with ';' in Istio's configurations, so that names with dots can be told apart */

@@ -8,6 +8,15 @@
 #include "http/url.h"
 #include "proxy/request.h"
 
+enum { EDITS_BYTES = 32 * 1024, EDITS_COUNT = 64 };
+
+/* What the proxy adds comes on top of what a peer may send: a head at its limit is still forwarded. */
+static void make_room(struct lt_headers *headers)
+{
+    headers->bytes_max += EDITS_BYTES;
+    headers->count_max += EDITS_COUNT;
+}
+
 /* --- header edits of the configuration --- */
 
 static lt_rc edit_value(struct px_request *request, const struct px_header_edit *edit, lt_str *ret_value)
@@ -237,6 +246,7 @@ lt_rc px_request_edit(struct px_request *request)
 {
     const struct px_hcm_conf *hcm = request->hcm;
     struct lt_headers *headers = &request->head.headers;
+    make_room(headers);
     LT_TRY(lt_h1_strip_hop_by_hop(headers, request->head.wants_upgrade));
     if (!hcm->proxy_100_continue)
         lt_headers_remove(headers, LT_H_EXPECT);
@@ -305,15 +315,20 @@ static void read_response_peer(struct px_request *request, struct lt_headers *he
     if (!request->hcm->has_peer_metadata)
         return;
     bool had = false;
-    const struct px_peer *peer = px_telemetry_read_peer(request->worker->telemetry, headers, &had);
-    if (!request->hcm->is_inbound)
+    struct px_peer *peer = px_telemetry_read_peer(request->worker->telemetry, headers, &had);
+    if (!request->hcm->is_inbound) {
+        px_peer_drop(&request->peer);
         request->peer = peer;
+    } else {
+        px_peer_drop(&peer);
+    }
 }
 
 lt_rc px_response_edit(struct px_request *request)
 {
     struct lt_headers *headers = &request->rhead.headers;
     bool is_upgrade = request->rhead.status == 101;
+    make_room(headers);
     LT_TRY(lt_h1_strip_hop_by_hop(headers, is_upgrade));
     read_response_peer(request, headers);
     if (request->hcm->is_inbound && request->peer_asked)

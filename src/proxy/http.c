@@ -11,7 +11,9 @@ enum { REQUESTS_PER_TURN = 64 };
 
 void px_http_start(struct px_conn *conn)
 {
-    lt_h1_parser_init(&conn->parser, false, NULL);
+    conn->limits = lt_h1_limits_default;
+    conn->limits.head_bytes_max = conn->chain->hcm->max_request_headers_kb * 1024;
+    lt_h1_parser_init(&conn->parser, false, &conn->limits);
     px_conn_set_deadline(conn, conn->chain->hcm->idle_timeout_ms);
     px_http_run(conn);
 }
@@ -49,7 +51,7 @@ static lt_rc read_head(struct px_conn *conn)
             return LT_AGAIN;
         rc = px_input_read(conn->worker, &conn->in, &conn->transport, &conn->can_read);
         if (rc == LT_E_LIMIT)
-            rc = px_input_grow(conn->worker, &conn->in, PX_RQ_HEADS_MAX);
+            rc = px_input_grow(conn->worker, &conn->in, conn->limits.head_bytes_max + PX_BLOCK_BYTES);
         if (rc == LT_AGAIN)
             return LT_AGAIN;
         if (rc != LT_OK)

@@ -110,6 +110,15 @@ void px_request_log_facts(struct px_request *request, struct px_log_facts *facts
         facts->upstream_local = lt_addr_format(&local, text[3]);
 }
 
+/* The two names of routes that Istio's labels know; all others are "". */
+static const char *known_route_name(const struct px_route *route)
+{
+    static const char block_all[] = "block_all", allow_any[] = "allow_any";
+    if (route == NULL || route->name.len != sizeof(block_all) - 1)
+        return "";
+    return lt_str_eqz(route->name, block_all) ? block_all : lt_str_eqz(route->name, allow_any) ? allow_any : "";
+}
+
 static struct px_report make_report(const struct px_request *request)
 {
     const struct px_conn *conn = request->conn;
@@ -123,18 +132,18 @@ static struct px_report make_report(const struct px_request *request)
         .code = request->code,
         .flags = request->flags,
         .peer = request->peer,
-        .workload = request->host != NULL ? px_intern(request->worker, lt_str_of(request->host->workload)) : "",
+        .workload = request->host != NULL ? request->host->workload : "",
         .peer_principal = is_inbound ? conn->principal : request->peer_principal,
         .local_principal = (is_inbound && conn->transport.tls != NULL) ||
                                    (!is_inbound && request->host != NULL && request->host->tls != NULL)
                                ? request->worker->own_principal
                                : "",
         .host_header = cluster != NULL && cluster->service_host.len > 0 ? "" : px_intern(request->worker, request->head.authority),
-        .cluster = request->cluster != NULL ? px_intern(request->worker, lt_str_of(request->cluster->name)) : "",
+        .cluster = request->cluster != NULL ? request->cluster->label : "",
         .service_host = cluster != NULL ? cluster->service_host : LT_STR_NULL,
         .service_name = cluster != NULL ? cluster->service_name : LT_STR_NULL,
         .service_namespace = cluster != NULL ? cluster->service_namespace : LT_STR_NULL,
-        .route_name = request->route != NULL && request->route->name.len > 0 ? px_intern(request->worker, request->route->name) : "",
+        .route_name = known_route_name(request->route),
     };
 }
 

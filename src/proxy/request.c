@@ -52,9 +52,10 @@ struct px_request *px_request_new(struct px_conn *conn)
     lt_timer_init(&request->timer, on_route_timeout);
     lt_timer_init(&request->try_timer, on_try_timer);
     request->up_out = up_out;
+    request->up_out.bytes_max = conn->limits.head_bytes_max + 2 * PX_RQ_HEADS_MAX;
     request->down_out = down_out;
     lt_buf_init(&request->replay, PX_REPLAY_MAX);
-    lt_h1_head_init(&request->head, arena, NULL);
+    lt_h1_head_init(&request->head, arena, &conn->limits);
     return request;
 }
 
@@ -108,6 +109,7 @@ void px_request_free(struct px_request *request)
     forget_hosts(request);
     lt_loop_timer_cancel(worker->loop, &request->timer);
     px_cluster_drop(&request->cluster);
+    px_peer_drop(&request->peer);
     px_pin_drop(&request->pin);
     lt_buf_clear(&request->up_out, BUFFER_KEPT);
     lt_buf_clear(&request->down_out, BUFFER_KEPT);
@@ -317,6 +319,12 @@ static void read_facts(struct px_request *request)
         request->peer = px_telemetry_read_peer(request->worker->telemetry, &request->head.headers, &request->peer_asked);
 }
 
+static void not_spoken(struct px_request *request)
+{
+    px_request_reply(request, 503, PX_FLAG_UPSTREAM_PROTOCOL, "http2_upstream_not_supported",
+                     LT_STR("the upstream cluster wants HTTP/2, which this proxy does not speak yet"), "text/plain");
+}
+
 static void cluster_not_found(struct px_request *request)
 {
     px_request_reply(request, request->route->cluster_not_found_code, PX_FLAG_NO_CLUSTER, "cluster_not_found", LT_STR_NULL, NULL);
@@ -335,6 +343,10 @@ void px_request_start(struct px_request *request)
         return;
     }
     request->cluster = px_cluster_take(cluster);
+    if (cluster->conf->protocol == PX_UPSTREAM_H2) {
+        not_spoken(request);
+        return;
+    }
     if (px_request_edit(request) != LT_OK) {
         px_request_reply(request, 431, 0, "http1.headers_too_large", LT_STR_NULL, NULL);
         return;

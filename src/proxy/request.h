@@ -78,14 +78,14 @@ struct px_request {
     const char *details;
     const char *peer_principal;
     char failure[96];          /* transport failure reason */
-    const struct px_peer *peer;
+    struct px_peer *peer;      /* counted */
     bool peer_asked;           /* the client sent its metadata: it gets ours */
     bool is_grpc;
     bool is_overloaded;        /* the reply says x-envoy-overloaded */
     lt_str location;           /* of a redirect */
 
     /* tries */
-    uint32_t attempts;
+    uint32_t attempts, interim_count;
     struct px_host *tried[PX_RQ_HOSTS_MAX]; /* counted */
     uint32_t tried_count;
     bool counts_retry, counts_pending, counts_active;

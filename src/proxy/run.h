@@ -81,7 +81,7 @@ struct px_host {
     px_health health;
     uint32_t priority;
     const struct px_tls_conf *tls; /* of the cluster's conf; NULL: plain */
-    char *workload;                /* owned; endpoint metadata istio.workload, or "" */
+    const char *workload;          /* interned; endpoint metadata istio.workload, or "" */
     char *name;                    /* owned; "10.0.0.1:80" */
     uint32_t rq_active, cx_active;
     uint64_t rq_total, rq_success, rq_error, cx_total, cx_connect_fail, rq_timeout;
@@ -101,6 +101,7 @@ typedef enum {
 struct px_cluster {
     struct px_worker *worker;
     char *name;                        /* owned; also the key in worker->clusters */
+    const char *label;                 /* interned; the name, for reports */
     const struct px_cluster_conf *conf; /* of the worker's current snapshot */
     const struct px_endpoints_conf *endpoints;
     struct lt_vec hosts;               /* of px_host, counted */
@@ -216,6 +217,7 @@ struct px_conn {
     const char *principal;             /* interned; the verified peer's URI SAN, "" when there is none */
     const char *requested_server_name; /* interned; SNI */
     struct lt_h1_parser parser;
+    struct lt_h1_limits limits;        /* of request heads; max_request_headers_kb */
     struct px_request *request;        /* HTTP: the one in hand; owned */
     struct px_tcp *tcp;                /* TCP: owned */
     uint64_t id;

@@ -25,6 +25,7 @@ struct px_peer {
     lt_str id; /* all slices in the arena */
     lt_str workload, namespace, cluster, app, version, canonical_service, canonical_revision, identity;
     struct lt_arena *arena;
+    uint32_t refs; /* the map, slots that name it, requests */
 };
 
 struct slot {
@@ -36,7 +37,7 @@ struct slot {
 
 struct px_telemetry {
     const struct px_node_facts *node; /* borrowed */
-    struct lt_map peers;              /* id -> struct px_peer, owned */
+    struct lt_map peers;              /* id -> struct px_peer, counted */
     struct slot *slots;               /* owned; made on first use */
     struct lt_metric_family *requests, *duration, *request_bytes, *response_bytes;
     struct lt_metric_family *opened, *closed, *sent, *received;
@@ -101,10 +102,36 @@ struct px_telemetry *px_telemetry_new(struct lt_metric_set *set, const struct px
     return telemetry;
 }
 
-static void free_peer(struct px_peer *peer)
+static struct px_peer *peer_take(struct px_peer *peer)
 {
-    struct lt_arena *arena = peer->arena;
+    peer->refs++;
+    return peer;
+}
+
+void px_peer_drop(struct px_peer **peer)
+{
+    struct px_peer *dropped = *peer;
+    *peer = NULL;
+    if (dropped == NULL || --dropped->refs > 0)
+        return;
+    struct lt_arena *arena = dropped->arena; /* it holds the peer, too */
     lt_arena_free(&arena);
+}
+
+static void clear_slot(struct slot *slot)
+{
+    px_peer_drop(&slot->report.peer);
+    slot->is_used = false;
+}
+
+/* Who still reports one of them holds it. */
+static void forget_peers(struct px_telemetry *telemetry, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct px_peer *peer = telemetry->peers.entries[0].value;
+        lt_map_remove(&telemetry->peers, peer->id);
+        px_peer_drop(&peer);
+    }
 }
 
 void px_telemetry_free(struct px_telemetry **pointer)
@@ -113,8 +140,9 @@ void px_telemetry_free(struct px_telemetry **pointer)
     *pointer = NULL;
     if (telemetry == NULL)
         return;
-    for (size_t i = 0; i < telemetry->peers.count; i++)
-        free_peer(telemetry->peers.entries[i].value);
+    for (size_t i = 0; telemetry->slots != NULL && i < CACHE_SLOTS; i++)
+        clear_slot(&telemetry->slots[i]);
+    forget_peers(telemetry, telemetry->peers.count);
     lt_map_fini(&telemetry->peers);
     free(telemetry->slots);
     free(telemetry);
@@ -153,13 +181,14 @@ static lt_rc decode(struct lt_arena *scratch, lt_str base64, struct px_peer *pee
     return LT_OK;
 }
 
-static const struct px_peer *learn(struct px_telemetry *telemetry, lt_str id, lt_str base64)
+static struct px_peer *learn(struct px_telemetry *telemetry, lt_str id, lt_str base64)
 {
-    if (telemetry->peers.count >= PEERS_MAX || base64.len > METADATA_MAX)
+    if (base64.len > METADATA_MAX)
         return NULL;
     struct lt_arena *arena = lt_arena_new(512, 0), *scratch = lt_arena_new(4096, 0);
     struct px_peer *peer = lt_arena_make(arena, struct px_peer);
     peer->arena = arena;
+    peer->refs = 1;
     peer->id = lt_arena_str(arena, id);
     lt_rc rc = decode(scratch, base64, peer);
     lt_arena_free(&scratch);
@@ -167,23 +196,25 @@ static const struct px_peer *learn(struct px_telemetry *telemetry, lt_str id, lt
         lt_arena_free(&arena);
         return NULL;
     }
+    if (telemetry->peers.count >= PEERS_MAX)
+        forget_peers(telemetry, PEERS_MAX / 4);
     lt_map_put(&telemetry->peers, peer->id, peer);
     return peer;
 }
 
-const struct px_peer *px_telemetry_read_peer(struct px_telemetry *telemetry, struct lt_headers *headers, bool *ret_had)
+struct px_peer *px_telemetry_read_peer(struct px_telemetry *telemetry, struct lt_headers *headers, bool *ret_had)
 {
     lt_str id = lt_headers_value(headers, LT_H_X_ENVOY_PEER_METADATA_ID);
     lt_str base64 = lt_headers_value(headers, LT_H_X_ENVOY_PEER_METADATA);
     *ret_had = id.ptr != NULL || base64.ptr != NULL;
     if (!*ret_had)
         return NULL;
-    const struct px_peer *peer = id.len > 0 ? lt_map_find(&telemetry->peers, id) : NULL;
+    struct px_peer *peer = id.len > 0 ? lt_map_find(&telemetry->peers, id) : NULL;
     if (peer == NULL && id.len > 0 && base64.len > 0)
         peer = learn(telemetry, id, base64);
     lt_headers_remove(headers, LT_H_X_ENVOY_PEER_METADATA_ID);
     lt_headers_remove(headers, LT_H_X_ENVOY_PEER_METADATA);
-    return peer;
+    return peer != NULL ? peer_take(peer) : NULL;
 }
 
 void px_telemetry_add_own(const struct px_telemetry *telemetry, struct lt_headers *headers)
@@ -381,8 +412,11 @@ static struct slot *find_slot(struct px_telemetry *telemetry, const struct px_re
     struct label_text text;
     lt_str values[LABELS_MAX];
     fill_labels(telemetry, report, report->is_grpc ? "grpc" : "http", &text, values);
+    clear_slot(slot);
     slot->is_used = true;
     slot->report = *report;
+    if (report->peer != NULL)
+        peer_take(report->peer);
     slot->requests = lt_metric_counter(telemetry->requests, values);
     slot->duration = lt_metric_histogram(telemetry->duration, values);
     slot->request_bytes = lt_metric_histogram(telemetry->request_bytes, values);

@@ -20,16 +20,17 @@ struct px_node_facts {
 };
 
 struct px_telemetry;
-struct px_peer; /* decoded metadata of a peer; lives as long as the telemetry */
+struct px_peer; /* decoded metadata of a peer, counted */
 
 struct px_telemetry *px_telemetry_new(struct lt_metric_set *set, const struct px_node_facts *node);
 void px_telemetry_free(struct px_telemetry **telemetry);
 
 /*
- * Takes the peer's two headers out of a message and returns whom they describe; NULL when they are not there or not
- * readable. *ret_had: they were there.
+ * Takes the peer's two headers out of a message and returns whom they describe, for px_peer_drop later; NULL when they are not
+ * there or not readable. *ret_had: they were there.
  */
-const struct px_peer *px_telemetry_read_peer(struct px_telemetry *telemetry, struct lt_headers *headers, bool *ret_had);
+struct px_peer *px_telemetry_read_peer(struct px_telemetry *telemetry, struct lt_headers *headers, bool *ret_had);
+void px_peer_drop(struct px_peer **peer);
 /* Adds our own two headers. */
 void px_telemetry_add_own(const struct px_telemetry *telemetry, struct lt_headers *headers);
 
@@ -41,7 +42,7 @@ struct px_report {
     bool has_host_fallback;
     uint32_t code;               /* 0: none */
     uint32_t flags;
-    const struct px_peer *peer;  /* NULL: unknown */
+    struct px_peer *peer;        /* borrowed; NULL: unknown */
     const char *workload;        /* endpoint metadata of the upstream host, or "" */
     const char *peer_principal;  /* "" unknown */
     const char *local_principal; /* "" unknown */
