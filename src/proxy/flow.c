@@ -165,11 +165,17 @@ static lt_rc flush_down(struct px_request *request)
     return LT_OK;
 }
 
+enum { INTERIM_MAX = 16 };
+
+/* 100 and 103 go on to whoever can read them; a host that sends them without end is broken off. */
 static lt_rc forward_interim(struct px_request *request)
 {
+    if (++request->interim_count > INTERIM_MAX)
+        return LT_E_BAD;
     struct lt_h1_framing framing = {.body = LT_H1_BODY_NONE, .lower_case = true};
-    lt_rc rc = LT_OK;
-    if (request->hcm->proxy_100_continue || request->rhead.status != 100)
+    bool is_wanted = request->head.minor == 1 && (request->hcm->proxy_100_continue || request->rhead.status != 100);
+    lt_rc rc = lt_h1_strip_hop_by_hop(&request->rhead.headers, false);
+    if (rc == LT_OK && is_wanted)
         rc = lt_h1_write_response(&request->down_out, request->rhead.status, LT_STR_NULL, 1, &request->rhead.headers, &framing);
     request->up->in.floor = 0;
     request->rhead_begun = false;
@@ -194,6 +200,9 @@ static lt_rc take_head(struct px_request *request)
     struct px_upstream *up = request->up;
     if (head->status < 200 && head->status != 101)
         return forward_interim(request);
+    /* a tunnel that nobody asked for would carry the client's next requests past every policy */
+    if (head->status == 101 && !request->head.wants_upgrade)
+        return LT_E_BAD;
     request->has_rhead = true;
     request->code = head->status;
     request->up_keeps_alive = head->keep_alive;

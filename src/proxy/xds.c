@@ -35,6 +35,7 @@ struct px_xds {
     unsigned failures;
     bool has_update[PX_RESOURCE_KINDS];
     bool is_connected;
+    bool is_gone;                  /* freed by its owner; the memory waits for the stream's on_closed */
     struct lt_counter *success[PX_RESOURCE_KINDS], *rejected[PX_RESOURCE_KINDS];
     struct lt_gauge *connected_state;
 };
@@ -263,6 +264,8 @@ static void on_message(struct lt_grpc_call *call, lt_str message)
     struct px_xds *xds = lt_grpc_call_user(call);
     const struct lt_ads_update *update = NULL;
     struct lt_err err = {0};
+    if (xds->is_gone)
+        return;
     lt_rc rc = lt_ads_client_feed(xds->client, message, &update, &err);
     if (rc == LT_E_BAD || rc == LT_E_LIMIT) {
         lt_log_error(&xds->opts.env->log, "xds: unreadable response, the stream ends: %s", err.text);
@@ -285,6 +288,10 @@ static void on_message(struct lt_grpc_call *call, lt_str message)
 static void on_closed(struct lt_grpc_call *call, lt_grpc_code code, lt_str message, bool is_unprocessed LT_UNUSED)
 {
     struct px_xds *xds = lt_grpc_call_user(call);
+    if (xds->is_gone) {
+        free(xds);
+        return;
+    }
     if (xds->call != call)
         return;
     xds->call = NULL;
@@ -369,7 +376,12 @@ void px_xds_free(struct px_xds **pointer)
         free_pending(pending);
     }
     lt_ads_client_free(&xds->client);
-    free(xds);
+    if (xds->call == NULL) {
+        free(xds);
+        return;
+    }
+    xds->is_gone = true;
+    lt_grpc_call_cancel(xds->call);
 }
 
 bool px_xds_has_config(const struct px_xds *xds)

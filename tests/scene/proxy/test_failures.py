@@ -208,3 +208,33 @@ def test_downstream_disconnect_ends_the_upstream_request(run_proxy):
     connection.close()
     client.wait_until(lambda: ended, what="the upstream connection's end")
     server.close()
+
+
+@pytest.mark.lateen_only  # Envoy 1.40 lets it through
+def test_a_tunnel_that_nobody_asked_for_is_502(run_proxy):
+    def switch(connection):
+        connection.recv(4096)
+        connection.sendall(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
+        connection.recv(4096)
+
+    server = TcpBackend(switch)
+    proxy = serve(run_proxy, [cluster("a", server.port)])
+    assert client.get(proxy.port).status == 502
+    server.close()
+
+
+def test_interim_responses_without_end(run_proxy):
+    def hints(connection):
+        connection.recv(4096)
+        for _ in range(100000):
+            connection.sendall(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+
+    server = TcpBackend(hints)
+    proxy = serve(run_proxy, [cluster("a", server.port)], {"timeout": "3s"})
+    with client.Connection(proxy.port) as connection:
+        connection.request()
+        response = connection.response()
+        while response is not None and response.status == 103:
+            response = connection.response()
+        assert response is None or response.status in (502, 503, 504)
+    server.close()

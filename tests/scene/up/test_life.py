@@ -70,6 +70,7 @@ apiVersion: batch/v1
 kind: Job
 metadata: {{name: {name}}}
 spec:
+  backoffLimit: 0
   template:
     spec:
       restartPolicy: Never
@@ -81,6 +82,23 @@ spec:
     found = mesh.workloads()
     assert [(found[name][0]["state"], found[name][0]["exitCode"]) for name in ("good", "bad")] == [("Ended", 0), ("Ended", 7)]
     assert mesh.logs("bad") == "working\n"
+
+
+def test_failed_job_is_tried_again(mesh):
+    mesh.write("a.yaml", """
+apiVersion: batch/v1
+kind: Job
+metadata: {name: third-time}
+spec:
+  backoffLimit: 2
+  template:
+    spec:
+      restartPolicy: Never
+      containers: [{name: main, image: x, command: [sh, -c, "echo again; exit 5"]}]
+""")
+    mesh.up()
+    assert mesh.output().count("exit code 5") == 3
+    assert [pod["exitCode"] for pod in mesh.workloads()["third-time"]] == [5]
 
 
 def test_init_containers_then_restarts(mesh):
