@@ -92,6 +92,8 @@ static int cmp_endpoints(const void *a, const void *b)
     const struct lt_endpoint *x = *(const struct lt_endpoint *const *)a, *y = *(const struct lt_endpoint *const *)b;
     int order = cmp_localities(locality_of(x), locality_of(y));
     if (order == 0)
+        order = (int)x->ip.len - (int)y->ip.len; /* 10.0.0.9 before 10.0.0.10 */
+    if (order == 0)
         order = lt_str_cmp(x->ip, y->ip);
     return order != 0 ? order : (int)x->port - (int)y->port;
 }

@@ -125,8 +125,7 @@ static Xds__TransportSocket *mesh_client(struct cp_translation *t, const struct 
     if (tls != NULL && tls->sni.len > 0)
         context->sni = cp_z(t, tls->sni);
     else
-        context->sni = cp_zf(t, "outbound_.%u_.%.*s_.%.*s", port->number, LT_STR_ARG(subset.len > 0 ? subset : LT_STR("_")),
-                             LT_STR_ARG(service->host));
+        context->sni = cp_zf(t, "outbound_.%u_.%.*s_.%.*s", port->number, LT_STR_ARG(subset), LT_STR_ARG(service->host));
     return cp_transport_socket(t, context);
 }
 
