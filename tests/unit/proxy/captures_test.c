@@ -98,7 +98,8 @@ static void compile_directory(const char *path, struct tally *tally)
     const struct dirent *entry;
     while (dir != NULL && (entry = readdir(dir)) != NULL) {
         char file[PATH_BYTES];
-        snprintf(file, sizeof(file), "%s/%s", path, entry->d_name);
+        int len = snprintf(file, sizeof(file), "%s/%s", path, entry->d_name);
+        assert_true(len > 0 && (size_t)len < sizeof(file));
         for (size_t i = 0; i < LT_ARRAY_LEN(files); i++) {
             if (strncmp(entry->d_name, files[i].prefix, 3) == 0 && lt_str_ends(lt_str_of(entry->d_name), LT_STR(".json")))
                 compile_file(file, files[i].kind, tally);
