@@ -3,6 +3,8 @@
  */
 #include "control/node.h"
 
+#include "base/vec.h"
+
 #include "wire/any.h"
 #include "wire/json.h"
 #include "wire/struct.h"
@@ -72,7 +74,7 @@ static struct lt_kvs read_labels(struct lt_arena *arena, const Pb__Struct *metad
         labels.items[labels.count++] = (struct lt_kv){lt_arena_str(arena, lt_str_of(entry->key)),
                                                       lt_arena_str(arena, lt_str_of(entry->value->string_value))};
     }
-    qsort(labels.items, labels.count, sizeof(*labels.items), cmp_kv);
+    lt_sort(labels.items, labels.count, sizeof(*labels.items), cmp_kv);
     return labels;
 }
 

@@ -482,7 +482,7 @@ const struct cp_inbound_port *cp_inbound_ports(struct cp_translation *t, size_t 
                 ports[count++] = (struct cp_inbound_port){number, service->ports[p].protocol, service, &service->ports[p]};
         }
     }
-    qsort(ports, count, sizeof(*ports), cmp_inbound);
+    lt_sort(ports, count, sizeof(*ports), cmp_inbound);
     *ret_count = count;
     return ports;
 }

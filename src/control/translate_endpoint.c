@@ -116,7 +116,7 @@ static void gather(struct cp_translation *t, struct assigning *a)
         if (belongs(a, &a->port->endpoints[i]))
             a->endpoints[a->count++] = &a->port->endpoints[i];
     }
-    qsort(a->endpoints, a->count, sizeof(*a->endpoints), cmp_endpoints);
+    lt_sort(a->endpoints, a->count, sizeof(*a->endpoints), cmp_endpoints);
 }
 
 static Xds__LocalityLbEndpoints *make_group(struct cp_translation *t, const struct lt_locality *at)

@@ -123,7 +123,7 @@ static struct servers merge_gateways(struct cp_translation *t)
     const struct server **order = lt_arena_make_n(t->arena, const struct server *, list.count + 1);
     for (size_t i = 0; i < list.count; i++)
         order[i] = &list.items[i];
-    qsort(order, list.count, sizeof(*order), cmp_servers);
+    lt_sort(order, list.count, sizeof(*order), cmp_servers);
     struct servers sorted = {lt_arena_make_n(t->arena, struct server, list.count + 1), list.count};
     for (size_t i = 0; i < list.count; i++)
         sorted.items[i] = *order[i];
@@ -266,7 +266,7 @@ static void emit_route_config(struct cp_translation *t, const struct servers *li
         port = s->port;
     }
     lt_map_fini(&f.vhosts);
-    qsort(f.config->virtual_hosts, f.config->n_virtual_hosts, sizeof(void *), cmp_vhosts);
+    lt_sort(f.config->virtual_hosts, f.config->n_virtual_hosts, sizeof(void *), cmp_vhosts);
     if (f.config->n_virtual_hosts == 0) {
         Xds__VirtualHost *hole = CP_NEW(t, Xds__VirtualHost, xds__virtual_host);
         hole->name = cp_zf(t, "blackhole:%u", port);
@@ -333,7 +333,7 @@ static Xds__FilterChainMatch *server_names(struct cp_translation *t, const struc
             return NULL;
         CP_PUSH(t, match->server_names, match->n_server_names, cp_z(t, host));
     }
-    qsort(match->server_names, match->n_server_names, sizeof(char *), cmp_names);
+    lt_sort(match->server_names, match->n_server_names, sizeof(char *), cmp_names);
     return match;
 }
 

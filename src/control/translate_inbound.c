@@ -232,7 +232,7 @@ static size_t list_ports(struct cp_translation *t, struct inbound *ret_ports)
         if (!is_listed(ret_ports, count, named[i]))
             ret_ports[count++] = describe_passthrough(t, named[i]);
     }
-    qsort(ret_ports, count, sizeof(*ret_ports), cmp_inbound);
+    lt_sort(ret_ports, count, sizeof(*ret_ports), cmp_inbound);
     return count;
 }
 
@@ -294,7 +294,7 @@ static void add_inspector(struct cp_translation *t, Xds__Listener *listener, Xds
             off[off_count++] = ports[i].number;
     }
     off[off_count++] = CP_PORT_INBOUND;
-    qsort(off, off_count, sizeof(*off), cmp_ports);
+    lt_sort(off, off_count, sizeof(*off), cmp_ports);
     filter->filter_disabled = any_of(t, off, off_count);
     if (is_needed_at_all)
         CP_PUSH(t, listener->listener_filters, listener->n_listener_filters, filter);

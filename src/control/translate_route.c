@@ -383,7 +383,7 @@ static void emit_port(struct cp_translation *t, uint16_t port)
         if (cp_is_bound(t, routes, LT_STR("mesh")) && routes->spec->http.count > 0)
             add_foreign_hosts(&f, routes);
     }
-    qsort(f.config->virtual_hosts, f.config->n_virtual_hosts, sizeof(void *), cmp_vhosts);
+    lt_sort(f.config->virtual_hosts, f.config->n_virtual_hosts, sizeof(void *), cmp_vhosts);
     CP_PUSH(t, f.config->virtual_hosts, f.config->n_virtual_hosts, catch_all(&f));
     cp_emit(t, lt_str_of(f.config->name), f.config);
     lt_map_fini(&f.domains);

@@ -285,7 +285,7 @@ static void refresh(struct lt_manifests *m)
     size_t count = m->files.count;
     struct lt_map_entry *files = lt_malloc(count * sizeof(*files) + 1);
     memcpy(files, m->files.entries, count * sizeof(*files));
-    qsort(files, count, sizeof(*files), cmp_files);
+    lt_sort(files, count, sizeof(*files), cmp_files);
     for (size_t i = 0; i < count; i++) {
         const struct file *file = files[i].value;
         for (size_t j = 0; j < file->notes.vec.count; j++)
@@ -294,7 +294,7 @@ static void refresh(struct lt_manifests *m)
             lt_vec_push(&m->in_force, file->objects.items[j]);
     }
     free(files);
-    qsort(m->in_force.items, m->in_force.count, sizeof(void *), cmp_objects_and_files);
+    lt_sort(m->in_force.items, m->in_force.count, sizeof(void *), cmp_objects_and_files);
     drop_twins(m);
     m->is_stale = false;
 }

@@ -30,7 +30,7 @@ const struct lt_object **lt_model_pick(struct lt_model_builder *b, lt_kind_id ki
     }
     for (size_t i = 0; i < held; i++)
         picked[(*ret_count)++] = in->held->services[i];
-    qsort(picked, *ret_count, sizeof(*picked), cmp_age);
+    lt_sort(picked, *ret_count, sizeof(*picked), cmp_age);
     return picked;
 }
 
@@ -314,7 +314,7 @@ static void collect_identities(struct lt_model_builder *b, struct lt_service *se
                 all[max++] = service->ports[p].endpoints[i].workload->identity;
         }
     }
-    qsort(all, max, sizeof(*all), cmp_strs);
+    lt_sort(all, max, sizeof(*all), cmp_strs);
     for (size_t i = 0; i < max; i++) {
         if (kept == 0 || !lt_str_eq(all[kept - 1], all[i]))
             all[kept++] = all[i];
@@ -326,7 +326,7 @@ static void freeze_endpoints(struct lt_model_builder *b, struct lt_service *serv
 {
     for (size_t p = 0; p < service->port_count; p++) {
         struct lt_vec *from = &g->ports[p];
-        qsort(from->items, from->count, sizeof(void *), cmp_endpoints);
+        lt_sort(from->items, from->count, sizeof(void *), cmp_endpoints);
         struct lt_endpoint *to = lt_arena_make_n(b->model->arena, struct lt_endpoint, from->count + 1);
         for (size_t i = 0; i < from->count; i++)
             to[i] = *(const struct lt_endpoint *)from->items[i];
@@ -427,7 +427,7 @@ static void build_services(struct lt_model_builder *b)
     struct lt_model *m = b->model;
     size_t slice_count = 0;
     const struct lt_object **slices = lt_model_pick(b, LT_KIND_ENDPOINT_SLICE, &slice_count);
-    qsort(slices, slice_count, sizeof(*slices), cmp_slices);
+    lt_sort(slices, slice_count, sizeof(*slices), cmp_slices);
     const struct lt_object **objects = lt_model_pick(b, LT_KIND_SERVICE, &m->service_count);
     struct lt_service *services = lt_arena_make_n(m->arena, struct lt_service, m->service_count + 1);
     m->services = services;

@@ -132,7 +132,7 @@ void lt_model_build_rules(struct lt_model_builder *b)
     }
     for (size_t i = 0; i < held; i++)
         add_held_subset(b, &list, &b->input->held->subsets[i]);
-    qsort(list.items, list.count, sizeof(*list.items), cmp_rules);
+    lt_sort(list.items, list.count, sizeof(*list.items), cmp_rules);
     m->rules = list.items;
     m->rule_count = list.count;
 }
