@@ -13,7 +13,8 @@ enum { LIST_MAX = 256 };
 
 /* --- reading --- */
 
-static lt_rc read_ports(struct lt_arena *arena, const char *name, lt_str value, struct ctl_ports *ret, struct lt_err *err)
+static lt_rc read_ports(struct lt_arena *arena, const char *name, lt_str value,
+                        struct ctl_ports *ret, struct lt_err *err)
 {
     if (lt_str_eqz(lt_str_trim(value), "*")) {
         *ret = (struct ctl_ports){.is_all = true};
@@ -28,7 +29,8 @@ static lt_rc read_ports(struct lt_arena *arena, const char *name, lt_str value, 
         if (item.len == 0)
             continue;
         if (lt_str_to_u64(item, &port) != LT_OK || port == 0 || port > UINT16_MAX)
-            return lt_err_set(err, LT_E_BAD, "annotation %s: \"%.*s\" is no port", name, LT_STR_ARG(item));
+            return lt_err_set(err, LT_E_BAD, "annotation %s: \"%.*s\" is no port", name,
+                              LT_STR_ARG(item));
         if (count == LIST_MAX)
             return lt_err_set(err, LT_E_LIMIT, "annotation %s: more than %d ports", name, LIST_MAX);
         ports[count++] = (uint16_t)port;
@@ -43,7 +45,8 @@ static lt_rc read_cidr(lt_str text, struct ctl_cidr *ret)
     ptrdiff_t slash = lt_str_find_char(text, '/');
     lt_str host = slash < 0 ? text : lt_str_slice(text, 0, (size_t)slash);
     uint64_t bits = 32;
-    if (slash >= 0 && (lt_str_to_u64(lt_str_from(text, (size_t)slash + 1), &bits) != LT_OK || bits > 32))
+    if (slash >= 0 &&
+        (lt_str_to_u64(lt_str_from(text, (size_t)slash + 1), &bits) != LT_OK || bits > 32))
         return LT_E_BAD;
     struct in_addr in;
     if (host.len >= sizeof(ip))
@@ -56,8 +59,8 @@ static lt_rc read_cidr(lt_str text, struct ctl_cidr *ret)
     return LT_OK;
 }
 
-static lt_rc read_cidrs(struct lt_arena *arena, const char *name, lt_str value, bool may_be_all, struct ctl_cidrs *ret,
-                        struct lt_err *err)
+static lt_rc read_cidrs(struct lt_arena *arena, const char *name, lt_str value, bool may_be_all,
+                        struct ctl_cidrs *ret, struct lt_err *err)
 {
     if (may_be_all && lt_str_eqz(lt_str_trim(value), "*")) {
         *ret = (struct ctl_cidrs){.is_all = true};
@@ -71,9 +74,11 @@ static lt_rc read_cidrs(struct lt_arena *arena, const char *name, lt_str value, 
         if (item.len == 0)
             continue;
         if (count == LIST_MAX)
-            return lt_err_set(err, LT_E_LIMIT, "annotation %s: more than %d ranges", name, LIST_MAX);
+            return lt_err_set(err, LT_E_LIMIT, "annotation %s: more than %d ranges", name,
+                              LIST_MAX);
         if (read_cidr(item, &cidrs[count++]) != LT_OK)
-            return lt_err_set(err, LT_E_BAD, "annotation %s: \"%.*s\" is no IPv4 range", name, LT_STR_ARG(item));
+            return lt_err_set(err, LT_E_BAD, "annotation %s: \"%.*s\" is no IPv4 range", name,
+                              LT_STR_ARG(item));
     }
     *ret = (struct ctl_cidrs){.items = cidrs, .count = count};
     return LT_OK;
@@ -84,13 +89,15 @@ static lt_rc check_interfaces(const char *name, lt_str value, struct lt_err *err
     for (lt_str rest = value, item; lt_str_split(&rest, ',', &item);) {
         item = lt_str_trim(item);
         if (item.len >= IFNAMSIZ)
-            return lt_err_set(err, LT_E_BAD, "annotation %s: \"%.*s\" is no interface name", name, LT_STR_ARG(item));
+            return lt_err_set(err, LT_E_BAD, "annotation %s: \"%.*s\" is no interface name", name,
+                              LT_STR_ARG(item));
         for (size_t i = 0; i < item.len; i++) {
             char c = item.ptr[i];
-            bool is_plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
-                            c == '_' || c == '.';
+            bool is_plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                            (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.';
             if (!is_plain)
-                return lt_err_set(err, LT_E_BAD, "annotation %s: \"%.*s\" is no interface name", name, LT_STR_ARG(item));
+                return lt_err_set(err, LT_E_BAD, "annotation %s: \"%.*s\" is no interface name",
+                                  name, LT_STR_ARG(item));
         }
     }
     return LT_OK;
@@ -105,16 +112,21 @@ static lt_rc read_mode(lt_str value, struct ctl_capture *capture, struct lt_err 
         return LT_OK;
     if (lt_str_eqz(value, "TPROXY"))
         return lt_err_set(err, LT_E_UNSUPPORTED,
-                          "annotation sidecar.istio.io/interceptionMode: TPROXY is not done by lateen up yet; REDIRECT and NONE are");
-    return lt_err_set(err, LT_E_BAD, "annotation sidecar.istio.io/interceptionMode: \"%.*s\" is none of REDIRECT, TPROXY, NONE",
-                      LT_STR_ARG(value));
+                          "annotation sidecar.istio.io/interceptionMode: TPROXY is not done yet; "
+                          "REDIRECT and NONE are");
+    return lt_err_set(
+        err, LT_E_BAD,
+        "annotation sidecar.istio.io/interceptionMode: \"%.*s\" is none of REDIRECT, TPROXY, NONE",
+        LT_STR_ARG(value));
 }
 
 lt_rc ctl_capture_read(struct lt_arena *arena, ctl_annotation_fn *annotation, const void *ctx,
                        struct ctl_capture *ret_capture, struct lt_err *err)
 {
-    struct ctl_capture c = {
-        .inbound.is_all = true, .outbound.is_all = true, .uid = CTL_PROXY_UID, .gid = CTL_PROXY_UID};
+    struct ctl_capture c = {.inbound.is_all = true,
+                            .outbound.is_all = true,
+                            .uid = CTL_PROXY_UID,
+                            .gid = CTL_PROXY_UID};
     const struct {
         const char *name;
         struct ctl_ports *ports;
@@ -132,10 +144,12 @@ lt_rc ctl_capture_read(struct lt_arena *arena, ctl_annotation_fn *annotation, co
     }
     lt_str include = annotation(ctx, ANNOTATION("includeOutboundIPRanges"));
     if (include.ptr != NULL)
-        LT_TRY(read_cidrs(arena, ANNOTATION("includeOutboundIPRanges"), include, true, &c.outbound, err));
+        LT_TRY(read_cidrs(arena, ANNOTATION("includeOutboundIPRanges"), include, true, &c.outbound,
+                          err));
     lt_str exclude = annotation(ctx, ANNOTATION("excludeOutboundIPRanges"));
     if (exclude.ptr != NULL)
-        LT_TRY(read_cidrs(arena, ANNOTATION("excludeOutboundIPRanges"), exclude, false, &c.outbound_excluded, err));
+        LT_TRY(read_cidrs(arena, ANNOTATION("excludeOutboundIPRanges"), exclude, false,
+                          &c.outbound_excluded, err));
     lt_str interfaces = annotation(ctx, ANNOTATION("excludeInterfaces"));
     if (interfaces.ptr != NULL) {
         LT_TRY(check_interfaces(ANNOTATION("excludeInterfaces"), interfaces, err));
@@ -151,11 +165,12 @@ lt_rc ctl_capture_read(struct lt_arena *arena, ctl_annotation_fn *annotation, co
 
 static lt_rc write_ip(struct lt_buf *out, struct ctl_cidr cidr)
 {
-    return lt_buf_printf(out, "%u.%u.%u.%u/%u", cidr.ip >> 24, (cidr.ip >> 16) & 255, (cidr.ip >> 8) & 255, cidr.ip & 255,
-                         cidr.bits);
+    return lt_buf_printf(out, "%u.%u.%u.%u/%u", cidr.ip >> 24, (cidr.ip >> 16) & 255,
+                         (cidr.ip >> 8) & 255, cidr.ip & 255, cidr.bits);
 }
 
-static lt_rc write_interfaces(const struct ctl_capture *c, const char *direction, struct lt_buf *out)
+static lt_rc write_interfaces(const struct ctl_capture *c, const char *direction,
+                              struct lt_buf *out)
 {
     for (lt_str rest = c->interfaces_excluded, item; lt_str_split(&rest, ',', &item);) {
         item = lt_str_trim(item);
@@ -189,11 +204,15 @@ static lt_rc write_inbound(const struct ctl_capture *c, struct lt_buf *out)
     return lt_buf_printf(out, "  }\n");
 }
 
-/* The proxy's own traffic: to the workload's address over loopback it is inbound, elsewhere it goes out as it is. */
+/*
+ * The proxy's own traffic: to the workload's address over loopback it is inbound, elsewhere it goes
+ * out as it is.
+ */
 static lt_rc write_owner(const char *key, uint32_t id, struct lt_buf *out)
 {
-    RULE("oifname \"lo\" ip daddr != 127.0.0.1 tcp dport != %d meta %s %u counter jump istio-in-redirect\n", CTL_PORT_HBONE,
-         key, id);
+    RULE("oifname \"lo\" ip daddr != 127.0.0.1 tcp dport != %d meta %s %u counter jump "
+         "istio-in-redirect\n",
+         CTL_PORT_HBONE, key, id);
     RULE("oifname \"lo\" meta %s != %u counter return\n", key, id);
     RULE("meta %s %u counter return\n", key, id);
     return LT_OK;
@@ -205,7 +224,8 @@ static lt_rc write_outbound(const struct ctl_capture *c, struct lt_buf *out)
     RULE("meta l4proto tcp counter redirect to :%d\n", CTL_PORT_OUTBOUND);
     LT_TRY(lt_buf_printf(out, "  }\n  chain istio-output {\n"));
     for (size_t i = 0; i < c->outbound_ports_excluded.count; i++)
-        RULE("meta l4proto { tcp, udp } th dport %u counter return\n", c->outbound_ports_excluded.items[i]);
+        RULE("meta l4proto { tcp, udp } th dport %u counter return\n",
+             c->outbound_ports_excluded.items[i]);
     /* the proxy calls its own application from this address (InboundPassthroughCluster, probes) */
     RULE("oifname \"lo\" ip saddr 127.0.0.6 counter return\n");
     LT_TRY(write_owner("skuid", c->uid, out));
@@ -237,7 +257,8 @@ lt_rc ctl_capture_write(const struct ctl_capture *capture, struct lt_buf *out)
     if (capture->is_off)
         return LT_OK;
     /* made, emptied and filled in one transaction */
-    LT_TRY(lt_buf_printf(out, "table inet istio-proxy-nat\nflush table inet istio-proxy-nat\ntable inet istio-proxy-nat {\n"));
+    LT_TRY(lt_buf_printf(out, "table inet istio-proxy-nat\nflush table inet istio-proxy-nat\n"
+                              "table inet istio-proxy-nat {\n"));
     LT_TRY(write_inbound(capture, out));
     LT_TRY(write_outbound(capture, out));
     return lt_buf_printf(out, "}\n");

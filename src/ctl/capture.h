@@ -1,8 +1,10 @@
 /*
- * ctl/capture.h - which traffic of a workload goes through its sidecar: Istio's annotations to an nftables ruleset.
- * The rules, their order and the names of tables and chains are those of istio-iptables --native-nftables in REDIRECT mode.
- * No I/O here; nft.h applies the text in the workload's network namespace.
- * Trust: annotations are a user's; nothing of them reaches the text but numbers and addresses that were parsed.
+ * ctl/capture.h - which traffic of a workload goes through its sidecar: Istio's annotations to an
+ * nftables ruleset. The rules, their order and the names of tables and chains are those of
+ * istio-iptables --native-nftables in REDIRECT mode. No I/O here; nft.h applies the text in the
+ * workload's network namespace.
+ * Trust: annotations are a user's; nothing of them reaches the text but numbers and addresses that
+ * were parsed.
  */
 #ifndef LT_CTL_CAPTURE_H
 #define LT_CTL_CAPTURE_H
@@ -41,10 +43,10 @@ struct ctl_cidr {
 };
 
 struct ctl_capture {
-    bool is_off;                /* interceptionMode NONE */
-    struct ctl_ports inbound;   /* traffic.sidecar.istio.io/includeInboundPorts, "*" */
+    bool is_off;              /* interceptionMode NONE */
+    struct ctl_ports inbound; /* traffic.sidecar.istio.io/includeInboundPorts, "*" */
     struct ctl_ports inbound_excluded;
-    struct ctl_cidrs outbound;  /* .../includeOutboundIPRanges, "*" */
+    struct ctl_cidrs outbound; /* .../includeOutboundIPRanges, "*" */
     struct ctl_cidrs outbound_excluded;
     struct ctl_ports outbound_ports; /* captured whatever the address */
     struct ctl_ports outbound_ports_excluded;
@@ -56,8 +58,9 @@ struct ctl_capture {
 typedef lt_str ctl_annotation_fn(const void *ctx, const char *name);
 
 /* LT_E_BAD names the annotation and what is wrong with it. Lists live in arena. */
-LT_MUST lt_rc ctl_capture_read(struct lt_arena *arena, ctl_annotation_fn *annotation, const void *ctx,
-                               struct ctl_capture *ret_capture, struct lt_err *err);
+LT_MUST lt_rc ctl_capture_read(struct lt_arena *arena, ctl_annotation_fn *annotation,
+                               const void *ctx, struct ctl_capture *ret_capture,
+                               struct lt_err *err);
 /* The ruleset; empty when capture is off. */
 LT_MUST lt_rc ctl_capture_write(const struct ctl_capture *capture, struct lt_buf *out);
 

@@ -57,7 +57,8 @@ static void on_output(struct lt_io *io, uint32_t events LT_UNUSED)
     }
 }
 
-lt_rc ctl_clog_open(struct ctl_clog *log, struct lt_loop *loop, const char *path, int *ret_write_fd, struct lt_err *err)
+lt_rc ctl_clog_open(struct ctl_clog *log, struct lt_loop *loop, const char *path, int *ret_write_fd,
+                    struct lt_err *err)
 {
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) < 0)

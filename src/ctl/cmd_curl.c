@@ -1,5 +1,6 @@
 /*
- * ctl/cmd_curl.c - `lateen curl FROM URL`: an HTTP request as a workload makes it, captured and all.
+ * ctl/cmd_curl.c - `lateen curl FROM URL`: an HTTP request as a workload makes it, captured and
+ * all.
  */
 #include <netdb.h>
 #include <stdio.h>
@@ -8,12 +9,19 @@
 #include "ctl/enter.h"
 #include "http/client.h"
 
-enum { HEADERS_MAX = 64, BODY_BYTES_MAX = 64 << 20, TIMEOUT_S = 30, EXIT_RESOLVE = 6, EXIT_CONNECT = 7, EXIT_STATUS = 22 };
+enum {
+    HEADERS_MAX = 64,
+    BODY_BYTES_MAX = 64 << 20,
+    TIMEOUT_S = 30,
+    EXIT_RESOLVE = 6,
+    EXIT_CONNECT = 7,
+    EXIT_STATUS = 22
+};
 
 struct ask {
     const struct lt_env *env;
     const char *url;
-    char host[256];   /* to be resolved */
+    char host[256]; /* to be resolved */
     char authority[270];
     char port[8];
     const char *target;
@@ -56,7 +64,8 @@ static bool split_url(struct ask *ask)
     lt_str host = colon < 0 ? authority : lt_str_slice(authority, 0, (size_t)colon);
     lt_str port = colon < 0 ? LT_STR("80") : lt_str_from(authority, (size_t)colon + 1);
     uint64_t number;
-    if (host.len == 0 || host.len >= sizeof(ask->host) || lt_str_to_u64(port, &number) != LT_OK || number > UINT16_MAX)
+    if (host.len == 0 || host.len >= sizeof(ask->host) || lt_str_to_u64(port, &number) != LT_OK ||
+        number > UINT16_MAX)
         return false;
     snprintf(ask->host, sizeof(ask->host), "%.*s", LT_STR_ARG(host));
     snprintf(ask->authority, sizeof(ask->authority), "%.*s", LT_STR_ARG(authority));
@@ -69,7 +78,8 @@ static void print_answer(const struct ask *ask, const struct lt_call_result *res
     if (ask->with_head || ask->head_only) {
         printf("HTTP/1.1 %u\r\n", result->status);
         for (uint32_t i = 0; i < result->headers->count; i++)
-            printf("%.*s: %.*s\r\n", LT_STR_ARG(result->headers->items[i].name), LT_STR_ARG(result->headers->items[i].value));
+            printf("%.*s: %.*s\r\n", LT_STR_ARG(result->headers->items[i].name),
+                   LT_STR_ARG(result->headers->items[i].value));
         printf("\r\n");
     }
     if (!ask->head_only)
@@ -113,7 +123,10 @@ static int curl_child(const struct ctl_inside *inside LT_UNUSED, void *ctx)
 {
     struct ask *ask = ctx;
     struct lt_call_opts opts = {
-        .method = lt_str_of(ask->method != NULL ? ask->method : ask->head_only ? "HEAD" : ask->data != NULL ? "POST" : "GET"),
+        .method = lt_str_of(ask->method != NULL ? ask->method
+                            : ask->head_only    ? "HEAD"
+                            : ask->data != NULL ? "POST"
+                                                : "GET"),
         .target = lt_str_of(ask->target),
         .host = lt_str_of(ask->authority),
         .headers = ask->headers,
@@ -123,7 +136,8 @@ static int curl_child(const struct ctl_inside *inside LT_UNUSED, void *ctx)
         .body_bytes_max = BODY_BYTES_MAX,
     };
     double seconds;
-    if (ask->max_time != NULL && lt_str_to_double(lt_str_of(ask->max_time), &seconds) == LT_OK && seconds > 0 && seconds < 86400)
+    if (ask->max_time != NULL && lt_str_to_double(lt_str_of(ask->max_time), &seconds) == LT_OK &&
+        seconds > 0 && seconds < 86400)
         opts.timeout_ms = (uint32_t)(seconds * 1000);
     if (!resolve(ask, &opts.addr))
         return EXIT_RESOLVE;
@@ -156,10 +170,13 @@ static int run_curl(int argc, char **argv, const struct lt_env *env)
     if (!ctl_options_parse(&ctl_cmd_curl, &argc, argv, options, LT_ARRAY_LEN(options), &code))
         return code;
     if (argc != 3)
-        return ctl_fail_usage(&ctl_cmd_curl, argc < 2 ? "from which workload?" : argc < 3 ? "which URL?" : "one URL, please");
+        return ctl_fail_usage(&ctl_cmd_curl, argc < 2   ? "from which workload?"
+                                             : argc < 3 ? "which URL?"
+                                                        : "one URL, please");
     ask.url = argv[2];
     if (ask.has_too_many)
-        return ctl_fail_usage(&ctl_cmd_curl, "a header is \"name: value\", and there are at most %d", HEADERS_MAX);
+        return ctl_fail_usage(&ctl_cmd_curl,
+                              "a header is \"name: value\", and there are at most %d", HEADERS_MAX);
     if (!split_url(&ask))
         return ctl_fail_usage(&ctl_cmd_curl, "\"%s\": expected http://HOST[:PORT][/PATH]", ask.url);
     struct lt_arena *arena = lt_arena_new(0, 0);
@@ -175,16 +192,18 @@ const struct ctl_command ctl_cmd_curl = {
     .name = "curl",
     .arguments = "FROM URL",
     .summary = "send a request from inside a workload",
-    .help = "FROM is a workload as for `lateen exec`; its sidecar captures the request as it would the application's own.\n\n"
-            "  -H, --header 'NAME: VALUE'   may be given several times\n"
-            "  -X, --request METHOD\n"
-            "  -d, --data TEXT              a body; makes it a POST\n"
-            "  -i, --include                show the answer's head too\n"
-            "  -I, --head                   ask for the head only\n"
-            "  -f, --fail                   exit with 22 when the status is 400 or more\n"
-            "  -s, --silent                 no messages\n"
-            "      --max-time SECONDS       30 by default\n"
-            "  -c, --container NAME         from another container than the first\n"
-            "  -m, --mesh DIR               which mesh, when several run\n",
+    .help =
+        "FROM is a workload as for `lateen exec`; its sidecar captures the request as it would\n"
+        "the application's own.\n\n"
+        "  -H, --header 'NAME: VALUE'   may be given several times\n"
+        "  -X, --request METHOD\n"
+        "  -d, --data TEXT              a body; makes it a POST\n"
+        "  -i, --include                show the answer's head too\n"
+        "  -I, --head                   ask for the head only\n"
+        "  -f, --fail                   exit with 22 when the status is 400 or more\n"
+        "  -s, --silent                 no messages\n"
+        "      --max-time SECONDS       30 by default\n"
+        "  -c, --container NAME         from another container than the first\n"
+        "  -m, --mesh DIR               which mesh, when several run\n",
     .run = run_curl,
 };

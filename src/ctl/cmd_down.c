@@ -19,7 +19,8 @@ static int end_mesh(const struct ctl_state *state, const struct lt_env *env)
     lt_arena_free(&arena);
     while (rc == LT_OK && ctl_state_is_running(state)) {
         if (lt_env_mono_ns(env) > deadline)
-            rc = lt_err_set(&err, LT_E_TIMEOUT, "the mesh of %s has not ended after %d s", state->dir, WAIT_S);
+            rc = lt_err_set(&err, LT_E_TIMEOUT, "the mesh of %s has not ended after %d s",
+                            state->dir, WAIT_S);
         usleep(POLL_US);
     }
     return rc == LT_OK ? CTL_EXIT_OK : ctl_fail(&err);
@@ -35,7 +36,8 @@ static int run_down(int argc, char **argv, const struct lt_env *env)
     if (argc > 2)
         return ctl_fail_usage(&ctl_cmd_down, "one directory, please");
     if (argc == 1)
-        return ctl_state_find_running(NULL, &state, &err) == LT_OK ? end_mesh(&state, env) : ctl_fail(&err);
+        return ctl_state_find_running(NULL, &state, &err) == LT_OK ? end_mesh(&state, env)
+                                                                   : ctl_fail(&err);
     if (ctl_state_find(argv[1], &state, &err) != LT_OK)
         return ctl_fail(&err);
     if (ctl_state_is_running(&state))

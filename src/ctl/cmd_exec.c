@@ -1,5 +1,6 @@
 /*
- * ctl/cmd_exec.c - `lateen exec WORKLOAD -- CMD`: a command inside a workload's container, with its environment, as its user.
+ * ctl/cmd_exec.c - `lateen exec WORKLOAD -- CMD`: a command inside a workload's container, with its
+ * environment, as its user.
  */
 #include <errno.h>
 #include <limits.h>
@@ -46,7 +47,8 @@ static int run_exec(int argc, char **argv, const struct lt_env *env LT_UNUSED)
     if (!ctl_options_parse(&ctl_cmd_exec, &argc, argv, options, LT_ARRAY_LEN(options), &code))
         return code;
     if (argc < 3)
-        return ctl_fail_usage(&ctl_cmd_exec, argc < 2 ? "in which workload?" : "which command? It stands behind \"--\"");
+        return ctl_fail_usage(&ctl_cmd_exec, argc < 2 ? "in which workload?"
+                                                      : "which command? It stands behind \"--\"");
     struct lt_arena *arena = lt_arena_new(0, 0);
     lt_rc rc = ctl_state_find_running(mesh, &state, &err);
     if (rc == LT_OK)
@@ -60,10 +62,12 @@ const struct ctl_command ctl_cmd_exec = {
     .name = "exec",
     .arguments = "[-c CONTAINER] WORKLOAD -- COMMAND [ARGS]",
     .summary = "run a command inside a workload",
-    .help = "  -c, --container NAME   another container than the first; the sidecar is istio-proxy\n"
-            "  -m, --mesh DIR         which mesh, when several run\n\n"
-            "WORKLOAD is a Deployment, Job or Pod by name, or one of their Pods; NAMESPACE/NAME where a name is not enough.\n"
-            "    lateen exec reviews-v1 -- curl -s http://ratings:9080/\n"
-            "    lateen exec -c istio-proxy reviews-v1 -- pilot-agent request GET clusters\n",
+    .help =
+        "  -c, --container NAME   another container than the first; the sidecar is istio-proxy\n"
+        "  -m, --mesh DIR         which mesh, when several run\n\n"
+        "WORKLOAD is a Deployment, Job or Pod by name, or one of their Pods; NAMESPACE/NAME where\n"
+        "a name is not enough.\n"
+        "    lateen exec reviews-v1 -- curl -s http://ratings:9080/\n"
+        "    lateen exec -c istio-proxy reviews-v1 -- pilot-agent request GET clusters\n",
     .run = run_exec,
 };

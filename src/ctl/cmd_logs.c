@@ -68,8 +68,8 @@ static lt_rc show(const struct ctl_state *state, const char *path, bool follows,
     return LT_OK;
 }
 
-static lt_rc ask_path(const struct ctl_state *state, const char *workload, const char *container, struct lt_arena *arena,
-                      const char **ret_path, struct lt_err *err)
+static lt_rc ask_path(const struct ctl_state *state, const char *workload, const char *container,
+                      struct lt_arena *arena, const char **ret_path, struct lt_err *err)
 {
     struct lt_buf request;
     struct lt_json_writer w;
@@ -120,8 +120,10 @@ const struct ctl_command ctl_cmd_logs = {
     .name = "logs",
     .arguments = "[-f] [-c CONTAINER] WORKLOAD",
     .summary = "show what a workload has written",
-    .help = "  -f, --follow           go on until the mesh ends\n"
-            "  -c, --container NAME   another container than the first; the sidecar is istio-proxy, lateend itself is workload istiod\n"
-            "  -m, --mesh DIR         which mesh, when several run\n",
+    .help =
+        "  -f, --follow           go on until the mesh ends\n"
+        "  -c, --container NAME   another container than the first; the sidecar is istio-proxy,\n"
+        "                         lateend itself is workload istiod\n"
+        "  -m, --mesh DIR         which mesh, when several run\n",
     .run = run_logs,
 };

@@ -1,5 +1,6 @@
 /*
- * ctl/cmd_standin.c - `lateen standin`: what `lateen up` starts for a container whose program is not here. Not for people.
+ * ctl/cmd_standin.c - `lateen standin`: what `lateen up` starts for a container whose program is
+ * not here. Not for people.
  */
 #include <stdio.h>
 
@@ -18,7 +19,8 @@ static void add_port(const char *text, void *ctx)
 {
     struct ports *ports = ctx;
     uint64_t port;
-    if (ports->count == PORTS_MAX || lt_str_to_u64(lt_str_of(text), &port) != LT_OK || port == 0 || port > UINT16_MAX)
+    if (ports->count == PORTS_MAX || lt_str_to_u64(lt_str_of(text), &port) != LT_OK || port == 0 ||
+        port > UINT16_MAX)
         ports->is_bad = true;
     else
         ports->items[ports->count++] = (uint16_t)port;
@@ -33,13 +35,16 @@ static const char *env_or_empty(const char *name)
 static int run_standin(int argc, char **argv, const struct lt_env *env)
 {
     struct ports ports = {0};
-    const struct ctl_option options[] = {{.name = "port", .letter = 'p', .on_value = add_port, .ctx = &ports}};
+    const struct ctl_option options[] = {
+        {.name = "port", .letter = 'p', .on_value = add_port, .ctx = &ports}};
     struct lt_err err = {0};
     int code;
     if (!ctl_options_parse(&ctl_cmd_standin, &argc, argv, options, LT_ARRAY_LEN(options), &code))
         return code;
     if (ports.is_bad)
-        return ctl_fail_usage(&ctl_cmd_standin, "--port expects a number from 1 to 65535, at most %d times", PORTS_MAX);
+        return ctl_fail_usage(&ctl_cmd_standin,
+                              "--port expects a number from 1 to 65535, at most %d times",
+                              PORTS_MAX);
     const struct ctl_standin_opts opts = {
         .ports = ports.items,
         .port_count = ports.count,

@@ -1,7 +1,8 @@
 /*
  * ctl/cmd_up.c - `lateen up DIR`: the supervisor.
- * It stays in the host's namespaces, makes the mesh's, hands host ports in, and waits. All that runs in the mesh hangs on one process
- * (node.h), which the kernel kills when this one dies, whatever the reason.
+ * It stays in the host's namespaces, makes the mesh's, hands host ports in, and waits. All that
+ * runs in the mesh hangs on one process (node.h), which the kernel kills when this one dies,
+ * whatever the reason.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -41,7 +42,8 @@ static bool wait_for_map(int fd)
     return len == 1;
 }
 
-_Noreturn static void node_main(const struct lt_env *env, const struct ctl_state *state, int broker_fd)
+_Noreturn static void node_main(const struct lt_env *env, const struct ctl_state *state,
+                                int broker_fd)
 {
     struct lt_err err = {0};
     prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -63,7 +65,8 @@ _Noreturn static void node_main(const struct lt_env *env, const struct ctl_state
 
 /* --- the supervisor's --- */
 
-static lt_rc start_node(struct supervisor *s, const struct lt_env *env, const struct ctl_state *state, struct lt_err *err)
+static lt_rc start_node(struct supervisor *s, const struct lt_env *env,
+                        const struct ctl_state *state, struct lt_err *err)
 {
     int ends[2];
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
@@ -99,8 +102,9 @@ static void on_signal(struct supervisor *s)
 /* Until the node has ended; its exit code. */
 static int supervise(struct supervisor *s)
 {
-    struct pollfd fds[] = {
-        {.fd = s->node_pidfd, .events = POLLIN}, {.fd = s->signal_fd, .events = POLLIN}, {.fd = s->broker_fd, .events = POLLIN}};
+    struct pollfd fds[] = {{.fd = s->node_pidfd, .events = POLLIN},
+                           {.fd = s->signal_fd, .events = POLLIN},
+                           {.fd = s->broker_fd, .events = POLLIN}};
     for (;;) {
         if (poll(fds, LT_ARRAY_LEN(fds), -1) < 0)
             continue;
@@ -151,10 +155,11 @@ const struct ctl_command ctl_cmd_up = {
     .name = "up",
     .arguments = "DIR",
     .summary = "bring up the mesh that the manifests of a directory describe",
-    .help = "Reads all *.yaml, *.yml and *.json of DIR and below, runs each replica as a workload with a network and an address of its own,\n"
-            "its sidecar and its containers, and follows the files as they change. Nothing is left when it ends: Ctrl-C, `lateen down`,\n"
-            "or kill -9.\n\n"
-            "A container's command runs if that program exists on this machine; otherwise a stand-in answers on its ports with JSON that\n"
-            "says what it saw. `lateen workloads` tells which is which.\n",
+    .help =
+        "Reads all *.yaml, *.yml and *.json of DIR and below, runs each replica as a workload with\n"
+        "a network and an address of its own, its sidecar and its containers, and follows the\n"
+        "files as they change. Nothing is left when it ends: Ctrl-C, `lateen down`, or kill -9.\n\n"
+        "A container's command runs if that program exists on this machine; otherwise a stand-in\n"
+        "answers on its ports with JSON that says what it saw; `lateen workloads` tells which.\n",
     .run = run_up,
 };

@@ -12,9 +12,11 @@ enum { POLL_US = 100000, WAIT_DEFAULT_S = 60 };
 
 /* --- asking --- */
 
-static lt_rc ask(const struct ctl_state *state, struct lt_arena *arena, const struct lt_doc **ret_answer, struct lt_err *err)
+static lt_rc ask(const struct ctl_state *state, struct lt_arena *arena,
+                 const struct lt_doc **ret_answer, struct lt_err *err)
 {
-    return ctl_control_ask(state, LT_STR("{\"command\":\"workloads\"}"), arena, ret_answer, NULL, err);
+    return ctl_control_ask(state, LT_STR("{\"command\":\"workloads\"}"), arena, ret_answer, NULL,
+                           err);
 }
 
 static bool is_true(const struct lt_doc *object, const char *key)
@@ -43,8 +45,9 @@ static bool is_settled(const struct lt_doc *answer)
         return false;
     for (size_t i = 0; i < list->count; i++) {
         const struct lt_doc *pod = &list->items[i];
-        bool has_ended = lt_str_eqz(text(pod, "state"), "Ended");
-        if (!is_true(pod, "isWanted") || (!is_true(pod, "isReady") && !has_ended))
+        bool has_ended = lt_str_eqz(text(pod, "state"), "Ended") && !is_true(pod, "willRetry");
+        bool is_job = lt_str_eqz(text(pod, "kind"), "Job");
+        if (!is_true(pod, "isWanted") || (!has_ended && (is_job || !is_true(pod, "isReady"))))
             return false;
     }
     return true;
@@ -66,7 +69,8 @@ static void format_state(const struct lt_doc *pod, char *out, size_t size)
 {
     lt_str state = text(pod, "state");
     if (lt_str_eqz(state, "Ended"))
-        snprintf(out, size, "exit code %lld", (long long)number(pod, "exitCode"));
+        snprintf(out, size, "exit code %lld%s", (long long)number(pod, "exitCode"),
+                 is_true(pod, "willRetry") ? ", will retry" : "");
     else if (lt_str_eqz(state, "Running"))
         snprintf(out, size, "%s", is_true(pod, "isReady") ? "ready" : "not ready");
     else
@@ -106,23 +110,27 @@ static void print_remarks(const struct lt_doc *pod)
     if (reason.len > 0)
         printf("  %.*s/%.*s: %.*s\n", LT_STR_ARG(ns), LT_STR_ARG(name), LT_STR_ARG(reason));
     if (!is_true(pod, "hasProxy") && !is_true(pod, "isControl"))
-        printf("  %.*s/%.*s has no sidecar: %.*s\n", LT_STR_ARG(ns), LT_STR_ARG(name), LT_STR_ARG(text(pod, "why")));
+        printf("  %.*s/%.*s has no sidecar: %.*s\n", LT_STR_ARG(ns), LT_STR_ARG(name),
+               LT_STR_ARG(text(pod, "why")));
     if (number(pod, "hostPort") != 0)
-        printf("  %.*s/%.*s is reached by http://localhost:%lld (through a TCP relay: it sees the relay's address)\n", LT_STR_ARG(ns),
-               LT_STR_ARG(name), (long long)number(pod, "hostPort"));
+        printf("  %.*s/%.*s is reached by http://localhost:%lld (through a TCP relay: it sees the "
+               "relay's address)\n",
+               LT_STR_ARG(ns), LT_STR_ARG(name), (long long)number(pod, "hostPort"));
     for (size_t i = 0; lt_doc_is(list, LT_DOC_ARRAY) && i < list->count; i++) {
         const struct lt_doc *c = &list->items[i];
         lt_str why = text(c, "reason");
         if (why.len > 0 || number(c, "restarts") > 0)
-            printf("  %.*s/%.*s: container %.*s: %lld restarts, last exit code %lld%s%.*s\n", LT_STR_ARG(ns), LT_STR_ARG(name),
-                   LT_STR_ARG(text(c, "name")), (long long)number(c, "restarts"), (long long)number(c, "exitCode"),
+            printf("  %.*s/%.*s: container %.*s: %lld restarts, last exit code %lld%s%.*s\n",
+                   LT_STR_ARG(ns), LT_STR_ARG(name), LT_STR_ARG(text(c, "name")),
+                   (long long)number(c, "restarts"), (long long)number(c, "exitCode"),
                    why.len > 0 ? ": " : "", LT_STR_ARG(why));
     }
 }
 
 static int compare_pods(const void *a, const void *b)
 {
-    const struct lt_doc *left = *(const struct lt_doc *const *)a, *right = *(const struct lt_doc *const *)b;
+    const struct lt_doc *left = *(const struct lt_doc *const *)a,
+                        *right = *(const struct lt_doc *const *)b;
     int by_ns = lt_str_cmp(text(left, "namespace"), text(right, "namespace"));
     return by_ns != 0 ? by_ns : lt_str_cmp(text(left, "name"), text(right, "name"));
 }
@@ -135,15 +143,17 @@ static void print_table(const struct lt_doc *answer, struct lt_arena *arena)
     for (size_t i = 0; i < count; i++)
         pods[i] = &list->items[i];
     qsort(pods, count, sizeof(*pods), compare_pods);
-    printf("%-14s %-36s %-15s %-12s %-9s %-44s %s\n", "NAMESPACE", "POD", "ADDRESS", "STATE", "SIDECAR", "IDENTITY", "RUNS");
+    printf("%-16s %-36s %-15s %-12s %-9s %-52s %s\n", "NAMESPACE", "POD", "ADDRESS", "STATE",
+           "SIDECAR", "IDENTITY", "RUNS");
     for (size_t i = 0; i < count; i++) {
         char state[64], runs[160], memory[32];
         format_state(pods[i], state, sizeof(state));
         format_runs(pods[i], runs, sizeof(runs));
         format_memory(pods[i], memory, sizeof(memory));
         lt_str identity = text(pods[i], "identity");
-        printf("%-14.*s %-36.*s %-15.*s %-12s %-9s %-44.*s %s\n", LT_STR_ARG(text(pods[i], "namespace")),
-               LT_STR_ARG(text(pods[i], "name")), LT_STR_ARG(text(pods[i], "address")), state, memory,
+        printf("%-16.*s %-36.*s %-15.*s %-12s %-9s %-52.*s %s\n",
+               LT_STR_ARG(text(pods[i], "namespace")), LT_STR_ARG(text(pods[i], "name")),
+               LT_STR_ARG(text(pods[i], "address")), state, memory,
                LT_STR_ARG(identity.len > 0 ? identity : LT_STR("-")), runs);
     }
     for (size_t i = 0; i < count; i++)
@@ -165,8 +175,9 @@ static lt_rc print_json(const struct lt_doc *answer)
 
 /* --- the command --- */
 
-static lt_rc ask_settled(const struct ctl_state *state, const struct lt_env *env, uint64_t wait_s, struct lt_arena *arena,
-                         const struct lt_doc **ret_answer, struct lt_err *err)
+static lt_rc ask_settled(const struct ctl_state *state, const struct lt_env *env, uint64_t wait_s,
+                         struct lt_arena *arena, const struct lt_doc **ret_answer,
+                         struct lt_err *err)
 {
     uint64_t deadline = lt_env_mono_ns(env) + wait_s * LT_NS_PER_S;
     for (;;) {
@@ -175,8 +186,10 @@ static lt_rc ask_settled(const struct ctl_state *state, const struct lt_env *env
         if (is_settled(*ret_answer))
             return LT_OK;
         if (lt_env_mono_ns(env) > deadline)
-            return lt_err_set(err, LT_E_TIMEOUT, "not all workloads are ready after %llu s; `lateen workloads` says which",
-                              (unsigned long long)wait_s);
+            return lt_err_set(
+                err, LT_E_TIMEOUT,
+                "not all workloads are ready after %llu s; `lateen workloads` says which",
+                (unsigned long long)wait_s);
         usleep(POLL_US);
     }
 }
@@ -205,7 +218,8 @@ static int run_workloads(int argc, char **argv, const struct lt_env *env)
     struct lt_arena *arena = lt_arena_new(65536, 0);
     lt_rc rc = ctl_state_find_running(mesh, &state, &err);
     if (rc == LT_OK)
-        rc = waits ? ask_settled(&state, env, wait_s, arena, &answer, &err) : ask(&state, arena, &answer, &err);
+        rc = waits ? ask_settled(&state, env, wait_s, arena, &answer, &err)
+                   : ask(&state, arena, &answer, &err);
     if (rc == LT_OK && as_json)
         rc = print_json(answer);
     else if (rc == LT_OK)
@@ -218,7 +232,7 @@ const struct ctl_command ctl_cmd_workloads = {
     .name = "workloads",
     .arguments = "[--wait] [--json]",
     .summary = "list the workloads of a mesh: address, state, sidecar, what runs",
-    .help = "  -w, --wait        wait until all are ready (or have ended, for Jobs)\n"
+    .help = "  -w, --wait        wait until all are ready, and Jobs have ended\n"
             "      --timeout S   how long; 60 by default\n"
             "  -j, --json        for programs\n"
             "  -m, --mesh DIR    which mesh, when several run\n",

@@ -11,8 +11,8 @@ enum { OPTIONS_MAX = 24, LONG_BASE = 256 };
 
 static void print_help(const struct ctl_command *command)
 {
-    printf("usage: lateen %s %s\n\n%s.\n%s%s", command->name, command->arguments, command->summary, command->help[0] != '\0' ? "\n" : "",
-           command->help);
+    printf("usage: lateen %s %s\n\n%s.\n%s%s", command->name, command->arguments, command->summary,
+           command->help[0] != '\0' ? "\n" : "", command->help);
 }
 
 int ctl_fail(const struct lt_err *err)
@@ -28,7 +28,8 @@ int ctl_fail_usage(const struct ctl_command *command, const char *fmt, ...)
     va_start(args, fmt);
     vfprintf(stderr, fmt, args);
     va_end(args);
-    fprintf(stderr, "\nusage: lateen %s %s\n`lateen %s --help` says more.\n", command->name, command->arguments, command->name);
+    fprintf(stderr, "\nusage: lateen %s %s\n`lateen %s --help` says more.\n", command->name,
+            command->arguments, command->name);
     return CTL_EXIT_USAGE;
 }
 
@@ -50,7 +51,8 @@ static void take(const struct ctl_option *option, const char *value)
         *option->value = value;
 }
 
-static const struct ctl_option *find_option(const struct ctl_option *options, size_t count, int found)
+static const struct ctl_option *find_option(const struct ctl_option *options, size_t count,
+                                            int found)
 {
     for (size_t i = 0; i < count; i++) {
         if (found == LONG_BASE + (int)i || (options[i].letter != 0 && found == options[i].letter))
@@ -59,7 +61,8 @@ static const struct ctl_option *find_option(const struct ctl_option *options, si
     return NULL;
 }
 
-static int refuse(const struct ctl_command *command, int found, char **argv, const struct ctl_option *options, size_t count)
+static int refuse(const struct ctl_command *command, int found, char **argv,
+                  const struct ctl_option *options, size_t count)
 {
     const char *word = argv[optind - 1];
     int rc = found == ':' ? ctl_fail_usage(command, "option %s needs a value", word)
@@ -68,8 +71,8 @@ static int refuse(const struct ctl_command *command, int found, char **argv, con
     return rc;
 }
 
-bool ctl_options_parse(const struct ctl_command *command, int *argc, char **argv, const struct ctl_option *options, size_t count,
-                       int *ret_exit)
+bool ctl_options_parse(const struct ctl_command *command, int *argc, char **argv,
+                       const struct ctl_option *options, size_t count, int *ret_exit)
 {
     struct option longs[OPTIONS_MAX + 2] = {0};
     char shorts[2 * OPTIONS_MAX + 4] = ":h";
@@ -77,7 +80,8 @@ bool ctl_options_parse(const struct ctl_command *command, int *argc, char **argv
     LT_ASSERT(count <= OPTIONS_MAX);
     for (size_t i = 0; i < count; i++) {
         bool has_value = options[i].value != NULL || options[i].on_value != NULL;
-        longs[i] = (struct option){options[i].name, has_value ? required_argument : no_argument, NULL, LONG_BASE + (int)i};
+        longs[i] = (struct option){options[i].name, has_value ? required_argument : no_argument,
+                                   NULL, LONG_BASE + (int)i};
         if (options[i].letter != 0) {
             shorts[at++] = options[i].letter;
             if (has_value)

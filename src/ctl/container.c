@@ -1,8 +1,8 @@
 /*
  * ctl/container.c - from a spec to a running program.
  *
- *     node ── clone(PID, mount, IPC, UTS) ── init of the container: enters the network, builds the root, forks
- *                                             └─ the program: drops all privileges, execve
+ *     node ── clone(PID, mount, IPC, UTS) ── the container's init: enters the network, builds the root
+ *                                              └─ fork ── the program: drops all privileges, execve
  *
  * Start at: ctl_container_start(), init_main().
  */
@@ -62,7 +62,8 @@ _Noreturn static void program_main(const struct ctl_container_spec *spec, int st
     sigprocmask(SIG_SETMASK, &none, NULL);
     signal(SIGPIPE, SIG_DFL);
     setsid();
-    if (arrange_fds(spec, start_fd, &err) != LT_OK || ctl_proc_drop(spec->uid, spec->gid, &err) != LT_OK)
+    if (arrange_fds(spec, start_fd, &err) != LT_OK ||
+        ctl_proc_drop(spec->uid, spec->gid, &err) != LT_OK)
         fail(start_fd, &err);
     const char *dir = spec->working_dir != NULL ? spec->working_dir : "/";
     if (chdir(dir) < 0) {
@@ -103,7 +104,8 @@ _Noreturn static void reap(void)
 static lt_rc enter(const struct ctl_container_spec *spec, struct lt_err *err)
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    prctl(PR_SET_DUMPABLE, 0); /* the node's memory is in here, with its signing key: nothing for the program to read */
+    /* the node's memory is in here, with its signing key: nothing for the program to read */
+    prctl(PR_SET_DUMPABLE, 0);
     if (setns(spec->netns_fd, CLONE_NEWNET) < 0)
         return lt_err_errno(err, "entering the workload's network");
     if (sethostname(spec->hostname, strlen(spec->hostname)) < 0)
@@ -140,7 +142,8 @@ _Noreturn static void init_main(const struct ctl_container_spec *spec, int start
     reap();
 }
 
-lt_rc ctl_container_start(const struct ctl_container_spec *spec, struct ctl_container *ret, struct lt_err *err)
+lt_rc ctl_container_start(const struct ctl_container_spec *spec, struct ctl_container *ret,
+                          struct lt_err *err)
 {
     int pipe_fds[2];
     if (pipe2(pipe_fds, O_CLOEXEC) < 0)

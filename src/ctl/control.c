@@ -70,7 +70,8 @@ static lt_rc send_out(struct conn *conn)
 {
     while (lt_buf_len(&conn->out) > 0) {
         lt_str rest = lt_buf_str(&conn->out);
-        if (conn->out_fd >= 0) { /* one byte carries it, which a stream socket takes whole or not at all */
+        if (conn->out_fd >=
+            0) { /* one byte carries it, which a stream socket takes whole or not at all */
             if (ctl_fd_send(conn->io.fd, lt_str_slice(rest, 0, 1), conn->out_fd) != LT_OK)
                 return errno == EAGAIN ? LT_AGAIN : LT_E_IO;
             close(conn->out_fd);
@@ -110,7 +111,10 @@ static void on_conn(struct lt_io *io, uint32_t events LT_UNUSED)
         lt_loop_io_set(conn->control->loop, io, conn->has_answer ? EPOLLOUT : EPOLLIN);
 }
 
-/* Inside its user namespace the node is uid 0, and so is the caller: they are the same user outside. */
+/*
+ * Inside its user namespace the node is uid 0, and so is the caller: they are the same user
+ * outside.
+ */
 static bool is_ours(int fd)
 {
     struct ucred peer;
@@ -217,8 +221,8 @@ static lt_rc exchange(int sock, lt_str request, struct lt_buf *out, int *ret_fd,
     return rc == LT_EOF ? LT_OK : lt_err_set(err, rc, "the mesh broke off its answer");
 }
 
-lt_rc ctl_control_ask(const struct ctl_state *state, lt_str request, struct lt_arena *arena, const struct lt_doc **ret_answer,
-                      int *ret_fd, struct lt_err *err)
+lt_rc ctl_control_ask(const struct ctl_state *state, lt_str request, struct lt_arena *arena,
+                      const struct lt_doc **ret_answer, int *ret_fd, struct lt_err *err)
 {
     struct lt_buf out;
     int sock, fd = -1;

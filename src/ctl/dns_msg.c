@@ -52,7 +52,10 @@ static uint8_t lower(uint8_t c)
     return c >= 'A' && c <= 'Z' ? (uint8_t)(c | 0x20) : c;
 }
 
-/* The name of a question: no compression there (nothing it could point at). Dots inside labels make it unknown, not wrong. */
+/*
+ * The name of a question: no compression there (nothing it could point at). Dots inside labels make
+ * it unknown, not wrong.
+ */
 static lt_rc read_name(const uint8_t *bytes, size_t len, size_t *at, struct query *q)
 {
     size_t out = 0;
@@ -74,13 +77,19 @@ static lt_rc read_name(const uint8_t *bytes, size_t len, size_t *at, struct quer
     return LT_OK;
 }
 
-/* An OPT record is the one thing looked for behind the question; anything unexpected there is passed over. */
-static void read_edns(const uint8_t *bytes, size_t len, size_t at, unsigned records, struct query *q)
+/*
+ * An OPT record is the one thing looked for behind the question; anything unexpected there is
+ * passed over.
+ */
+static void read_edns(const uint8_t *bytes, size_t len, size_t at, unsigned records,
+                      struct query *q)
 {
-    if (records == 0 || at + RECORD_OPT > len || bytes[at] != 0 || get16(bytes + at + 1) != TYPE_OPT)
+    if (records == 0 || at + RECORD_OPT > len || bytes[at] != 0 ||
+        get16(bytes + at + 1) != TYPE_OPT)
         return;
     q->has_edns = true;
-    q->udp_max = LT_MIN(LT_MAX((size_t)get16(bytes + at + 3), (size_t)UDP_PLAIN_MAX), (size_t)CTL_DNS_UDP_MAX);
+    q->udp_max = LT_MIN(LT_MAX((size_t)get16(bytes + at + 3), (size_t)UDP_PLAIN_MAX),
+                        (size_t)CTL_DNS_UDP_MAX);
 }
 
 static lt_rc read_query(const uint8_t *bytes, size_t len, struct query *q)
@@ -130,8 +139,8 @@ static void add_edns(struct answer *a)
     a->len += RECORD_OPT;
 }
 
-static void write_header(struct answer *a, const struct query *q, uint16_t flags, unsigned questions, unsigned answers,
-                         unsigned additional)
+static void write_header(struct answer *a, const struct query *q, uint16_t flags,
+                         unsigned questions, unsigned answers, unsigned additional)
 {
     put16(a->out, q->id);
     put16(a->out + 2, (uint16_t)(QR | (q->flags & (OPCODE | RD)) | RA | flags));
@@ -141,7 +150,8 @@ static void write_header(struct answer *a, const struct query *q, uint16_t flags
     put16(a->out + 10, (uint16_t)additional);
 }
 
-static void write_answer(struct answer *a, lt_str query, const struct query *q, ctl_dns_lookup_fn *lookup, void *ctx)
+static void write_answer(struct answer *a, lt_str query, const struct query *q,
+                         ctl_dns_lookup_fn *lookup, void *ctx)
 {
     uint32_t addrs[CTL_DNS_ADDRS_MAX];
     size_t count = 0;
@@ -150,7 +160,8 @@ static void write_answer(struct answer *a, lt_str query, const struct query *q, 
     a->len = q->question_end;
     size_t edns = q->has_edns ? RECORD_OPT : 0;
     a->max -= edns;
-    bool exists = q->class == CLASS_IN && lookup(ctx, lt_str_make(q->name, q->name_len), addrs, &count);
+    bool exists = q->class == CLASS_IN &&
+                  lookup(ctx, lt_str_make(q->name, q->name_len), addrs, &count);
     uint16_t flags = (uint16_t)(AA | (exists ? 0 : RCODE_NXDOMAIN));
     if (exists && (q->type == TYPE_A || q->type == TYPE_ANY)) {
         while (written < count && add_address(a, addrs[written]))
@@ -164,7 +175,8 @@ static void write_answer(struct answer *a, lt_str query, const struct query *q, 
     write_header(a, q, flags, 1, written, q->has_edns ? 1 : 0);
 }
 
-void ctl_dns_answer(lt_str query, bool is_udp, ctl_dns_lookup_fn *lookup, void *ctx, void *out, size_t out_max, size_t *ret_len)
+void ctl_dns_answer(lt_str query, bool is_udp, ctl_dns_lookup_fn *lookup, void *ctx, void *out,
+                    size_t out_max, size_t *ret_len)
 {
     const uint8_t *bytes = (const uint8_t *)query.ptr;
     struct answer a = {.out = out, .len = HEADER, .max = out_max};

@@ -45,9 +45,11 @@ static void on_datagrams(struct lt_io *io, uint32_t events LT_UNUSED)
         if (len < 0)
             return;
         size_t answer_len;
-        ctl_dns_answer(lt_str_make(query, (size_t)len), true, server->lookup, server->ctx, answer, sizeof(answer), &answer_len);
+        ctl_dns_answer(lt_str_make(query, (size_t)len), true, server->lookup, server->ctx, answer,
+                       sizeof(answer), &answer_len);
         if (answer_len > 0)
-            sendto(io->fd, answer, answer_len, MSG_DONTWAIT, &peer.sa, peer.len); /* lost ones are asked again */
+            sendto(io->fd, answer, answer_len, MSG_DONTWAIT, &peer.sa,
+                   peer.len); /* lost ones are asked again */
     }
 }
 
@@ -71,7 +73,8 @@ static void on_conn_timeout(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
 static lt_rc send_answer(struct conn *conn)
 {
     while (conn->out_sent < conn->out_len) {
-        ssize_t put = send(conn->io.fd, conn->out + conn->out_sent, conn->out_len - conn->out_sent, MSG_NOSIGNAL);
+        ssize_t put = send(conn->io.fd, conn->out + conn->out_sent, conn->out_len - conn->out_sent,
+                           MSG_NOSIGNAL);
         if (put < 0)
             return errno == EAGAIN ? LT_AGAIN : LT_E_IO;
         conn->out_sent += (size_t)put;
@@ -80,7 +83,9 @@ static lt_rc send_answer(struct conn *conn)
     return LT_OK;
 }
 
-/* Answers the first query that is complete (RFC 1035 section 4.2.2); LT_AGAIN when there is none. */
+/*
+ * Answers the first query that is complete (RFC 1035 section 4.2.2); LT_AGAIN when there is none.
+ */
 static lt_rc take_query(struct conn *conn)
 {
     if (conn->in_len < 2)
@@ -90,8 +95,8 @@ static lt_rc take_query(struct conn *conn)
         return LT_E_LIMIT;
     if (conn->in_len < 2 + len)
         return LT_AGAIN;
-    ctl_dns_answer(lt_str_make(conn->in + 2, len), false, conn->server->lookup, conn->server->ctx, conn->out + 2,
-                   CTL_DNS_TCP_MAX, &answer_len);
+    ctl_dns_answer(lt_str_make(conn->in + 2, len), false, conn->server->lookup, conn->server->ctx,
+                   conn->out + 2, CTL_DNS_TCP_MAX, &answer_len);
     if (answer_len == 0)
         return LT_E_BAD;
     memmove(conn->in, conn->in + 2 + len, conn->in_len - 2 - len);
@@ -111,7 +116,8 @@ static lt_rc serve(struct conn *conn)
             continue;
         if (rc != LT_AGAIN)
             return rc;
-        ssize_t got = recv(conn->io.fd, conn->in + conn->in_len, sizeof(conn->in) - conn->in_len, 0);
+        ssize_t got = recv(conn->io.fd, conn->in + conn->in_len, sizeof(conn->in) - conn->in_len,
+                           0);
         if (got == 0)
             return LT_EOF;
         if (got < 0)
@@ -151,8 +157,9 @@ static void on_connections(struct lt_io *io, uint32_t events LT_UNUSED)
     }
 }
 
-lt_rc ctl_dns_server_new(struct lt_loop *loop, const struct lt_addr *addr, ctl_dns_lookup_fn *lookup, void *ctx,
-                         struct ctl_dns_server **ret_server, struct lt_err *err)
+lt_rc ctl_dns_server_new(struct lt_loop *loop, const struct lt_addr *addr,
+                         ctl_dns_lookup_fn *lookup, void *ctx, struct ctl_dns_server **ret_server,
+                         struct lt_err *err)
 {
     struct ctl_dns_server *server = lt_new(struct ctl_dns_server);
     *server = (struct ctl_dns_server){.loop = loop, .lookup = lookup, .ctx = ctx};

@@ -13,7 +13,8 @@
 struct ctl_dns_server;
 
 /* Binds addr in the namespace that the caller is in. */
-LT_MUST lt_rc ctl_dns_server_new(struct lt_loop *loop, const struct lt_addr *addr, ctl_dns_lookup_fn *lookup, void *ctx,
+LT_MUST lt_rc ctl_dns_server_new(struct lt_loop *loop, const struct lt_addr *addr,
+                                 ctl_dns_lookup_fn *lookup, void *ctx,
                                  struct ctl_dns_server **ret_server, struct lt_err *err);
 void ctl_dns_server_free(struct ctl_dns_server **server);
 

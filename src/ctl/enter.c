@@ -25,12 +25,14 @@ static lt_str write_request(struct lt_arena *arena, lt_str workload, lt_str cont
     lt_json_kv_str(&w, "workload", workload);
     lt_json_kv_str(&w, "container", container);
     lt_json_object_close(&w);
-    lt_str text = lt_json_writer_finish(&w) == LT_OK ? lt_arena_str(arena, lt_buf_str(&buf)) : LT_STR("{}");
+    lt_str text = lt_json_writer_finish(&w) == LT_OK ? lt_arena_str(arena, lt_buf_str(&buf))
+                                                     : LT_STR("{}");
     lt_buf_fini(&buf);
     return text;
 }
 
-static void read_inside(const struct lt_doc *answer, struct lt_arena *arena, struct ctl_inside *inside)
+static void read_inside(const struct lt_doc *answer, struct lt_arena *arena,
+                        struct ctl_inside *inside)
 {
     const struct lt_doc *env = lt_doc_findz(answer, "env");
     int64_t uid = 0, gid = 0;
@@ -45,27 +47,31 @@ static void read_inside(const struct lt_doc *answer, struct lt_arena *arena, str
     };
     for (size_t i = 0; i < count; i++)
         inside->env[i] = lt_arena_strz(arena, lt_doc_string(&env->items[i]));
-    const char *term = getenv("TERM"); /* the caller's terminal is what an interactive program will draw on */
+    const char *term = getenv(
+        "TERM"); /* the caller's terminal is what an interactive program will draw on */
     if (term != NULL)
         inside->env[count] = lt_arena_strz(arena, lt_arena_printf(arena, "TERM=%s", term));
 }
 
-lt_rc ctl_enter(const struct ctl_state *state, lt_str workload, lt_str container, struct lt_arena *arena,
-                struct ctl_inside *ret_inside, struct lt_err *err)
+lt_rc ctl_enter(const struct ctl_state *state, lt_str workload, lt_str container,
+                struct lt_arena *arena, struct ctl_inside *ret_inside, struct lt_err *err)
 {
     const struct lt_doc *answer;
     int fd;
-    LT_TRY(ctl_control_ask(state, write_request(arena, workload, container), arena, &answer, &fd, err));
+    LT_TRY(ctl_control_ask(state, write_request(arena, workload, container), arena, &answer, &fd,
+                           err));
     if (fd < 0)
         return lt_err_set(err, LT_E_IO, "the mesh sent no process to enter");
     read_inside(answer, arena, ret_inside);
-    int rc = setns(fd, CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS);
+    int rc = setns(fd, CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWPID | CLONE_NEWIPC |
+                           CLONE_NEWUTS);
     lt_rc result = rc < 0 ? lt_err_errno(err, "entering %.*s", LT_STR_ARG(workload)) : LT_OK;
     close(fd);
     return result;
 }
 
-int ctl_enter_run(const struct ctl_inside *inside, int (*child)(const struct ctl_inside *inside, void *ctx), void *ctx)
+int ctl_enter_run(const struct ctl_inside *inside,
+                  int (*child)(const struct ctl_inside *inside, void *ctx), void *ctx)
 {
     struct lt_err err = {0};
     int status;
@@ -83,7 +89,8 @@ int ctl_enter_run(const struct ctl_inside *inside, int (*child)(const struct ctl
     }
     if (pid < 0)
         return 126;
-    signal(SIGINT, SIG_IGN); /* the terminal tells the child as well; we wait for what it makes of it */
+    signal(SIGINT,
+           SIG_IGN); /* the terminal tells the child as well; we wait for what it makes of it */
     signal(SIGQUIT, SIG_IGN);
     while (waitpid(pid, &status, 0) < 0) {
         if (errno != EINTR)

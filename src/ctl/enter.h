@@ -1,5 +1,6 @@
 /*
- * ctl/enter.h - into a running container, from another command: its namespaces, then its user, without its privileges growing.
+ * ctl/enter.h - into a running container, from another command: its namespaces, then its user,
+ * without its privileges growing.
  */
 #ifndef LT_CTL_ENTER_H
 #define LT_CTL_ENTER_H
@@ -17,15 +18,17 @@ struct ctl_inside {
 };
 
 /*
- * Steps into the namespaces of the workload's container (empty: its first); only children are in its PID namespace. LT_E_BAD: what the mesh
- * says. There is no way back.
+ * Steps into the namespaces of the workload's container (empty: its first); only children are in
+ * its PID namespace. LT_E_BAD: what the mesh says. There is no way back.
  */
-LT_MUST lt_rc ctl_enter(const struct ctl_state *state, lt_str workload, lt_str container, struct lt_arena *arena,
-                        struct ctl_inside *ret_inside, struct lt_err *err);
+LT_MUST lt_rc ctl_enter(const struct ctl_state *state, lt_str workload, lt_str container,
+                        struct lt_arena *arena, struct ctl_inside *ret_inside, struct lt_err *err);
 
 /*
- * Runs `child` in a new process inside, as the container's user in its working directory. Its exit code (128 + signal), like a shell's.
+ * Runs `child` in a new process inside, as the container's user in its working directory. Its exit
+ * code (128 + signal), like a shell's.
  */
-int ctl_enter_run(const struct ctl_inside *inside, int (*child)(const struct ctl_inside *inside, void *ctx), void *ctx);
+int ctl_enter_run(const struct ctl_inside *inside,
+                  int (*child)(const struct ctl_inside *inside, void *ctx), void *ctx);
 
 #endif

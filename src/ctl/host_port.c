@@ -31,13 +31,15 @@ static unsigned long find_listener(const char *table, uint16_t port)
     unsigned long found = 0;
     if (ctl_file_read(table, TABLE_BYTES_MAX, &text, &len, NULL) != LT_OK)
         return 0;
-    for (lt_str rest = lt_str_make(text, len), line; found == 0 && lt_str_split(&rest, '\n', &line);) {
+    for (lt_str rest = lt_str_make(text, len), line;
+         found == 0 && lt_str_split(&rest, '\n', &line);) {
         unsigned at, state;
         unsigned long inode;
         char row[512];
         snprintf(row, sizeof(row), "%.*s", LT_STR_ARG(line));
-        if (sscanf(row, " %*d: %*[0-9A-Fa-f]:%x %*s %x %*s %*s %*s %*d %*d %lu", &at, &state, &inode) == 3 && at == port &&
-            state == STATE_LISTEN)
+        if (sscanf(row, " %*d: %*[0-9A-Fa-f]:%x %*s %x %*s %*s %*s %*d %*d %lu", &at, &state,
+                   &inode) == 3 &&
+            at == port && state == STATE_LISTEN)
             found = inode;
     }
     free(text);
@@ -67,7 +69,8 @@ static void describe_holder(uint16_t port, char *out, size_t size)
         inode = find_listener("/proc/net/tcp6", port);
     char link[64];
     snprintf(link, sizeof(link), "socket:[%lu]", inode);
-    snprintf(out, size, "a process that you may not see; `sudo ss -ltnp sport = %u` names it", port);
+    snprintf(out, size, "a process that you may not see; `sudo ss -ltnp sport = %u` names it",
+             port);
     DIR *dir = inode == 0 ? NULL : opendir("/proc");
     if (dir == NULL)
         return;
@@ -78,7 +81,8 @@ static void describe_holder(uint16_t port, char *out, size_t size)
             continue;
         snprintf(path, sizeof(path), "/proc/%s/comm", entry->d_name);
         if (ctl_file_read(path, 64, &name, &len, NULL) == LT_OK)
-            snprintf(out, size, "%.*s (pid %.10s)", (int)LT_MIN(strcspn(name, "\n"), (size_t)64), name, entry->d_name);
+            snprintf(out, size, "%.*s (pid %.10s)", (int)LT_MIN(strcspn(name, "\n"), (size_t)64),
+                     name, entry->d_name);
         free(name);
         break;
     }
@@ -101,7 +105,8 @@ lt_rc ctl_host_port_listen(uint16_t port, int *ret_fd, struct lt_err *err)
     if (errno == EADDRINUSE) {
         char holder[256];
         describe_holder(port, holder, sizeof(holder));
-        rc = lt_err_set(err, LT_E_EXISTS, "nodePort %u is taken on this machine by %s", port, holder);
+        rc = lt_err_set(err, LT_E_EXISTS, "nodePort %u is taken on this machine by %s", port,
+                        holder);
     } else {
         rc = lt_err_errno(err, "nodePort %u", port);
     }
@@ -111,7 +116,10 @@ lt_rc ctl_host_port_listen(uint16_t port, int *ret_fd, struct lt_err *err)
 
 /* --- the two ends --- */
 
-/* Request: the port, two bytes. Reply: one byte (an lt_rc), then text when it isn't LT_OK, else the descriptor. */
+/*
+ * Request: the port, two bytes. Reply: one byte (an lt_rc), then text when it isn't LT_OK, else the
+ * descriptor.
+ */
 
 lt_rc ctl_host_port_serve(int sock)
 {

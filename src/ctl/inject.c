@@ -3,13 +3,16 @@
  */
 #include "ctl/inject.h"
 
-static const char *const never_namespaces[] = {"kube-system", "kube-public", "kube-node-lease", "local-path-storage"};
+static const char *const never_namespaces[] = {"kube-system", "kube-public", "kube-node-lease",
+                                               "local-path-storage"};
 
 typedef enum { SAYS_NOTHING, SAYS_YES, SAYS_NO } said;
 
 static said read_word(lt_str value)
 {
-    return lt_str_eqz(value, "true") ? SAYS_YES : lt_str_eqz(value, "false") ? SAYS_NO : SAYS_NOTHING;
+    return lt_str_eqz(value, "true")    ? SAYS_YES
+           : lt_str_eqz(value, "false") ? SAYS_NO
+                                        : SAYS_NOTHING;
 }
 
 static lt_str find(const struct lt_kvs *kvs, const char *key)
@@ -34,7 +37,9 @@ static bool is_selected(const struct ctl_inject_input *input, said label, const 
 {
     lt_str injection = find(input->ns_labels, "istio-injection");
     if (injection.ptr != NULL) {
-        *ret_why = lt_str_eqz(injection, "enabled") ? "namespace label istio-injection" : "namespace label istio-injection is not \"enabled\"";
+        *ret_why = lt_str_eqz(injection, "enabled")
+                       ? "namespace label istio-injection"
+                       : "namespace label istio-injection is not \"enabled\"";
         return lt_str_eqz(injection, "enabled");
     }
     if (find(input->ns_labels, "istio.io/rev").ptr != NULL) {
@@ -45,7 +50,8 @@ static bool is_selected(const struct ctl_inject_input *input, said label, const 
         *ret_why = "label istio.io/rev";
         return true;
     }
-    *ret_why = label == SAYS_YES ? "label sidecar.istio.io/inject" : "its namespace has no label istio-injection: enabled";
+    *ret_why = label == SAYS_YES ? "label sidecar.istio.io/inject"
+                                 : "its namespace has no label istio-injection: enabled";
     return label == SAYS_YES;
 }
 

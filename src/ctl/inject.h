@@ -1,6 +1,7 @@
 /*
- * ctl/inject.h - does a Pod get a sidecar: the webhook's selectors and the server's decision, in one function.
- * A mesh on one machine has one control plane: it answers for every revision and tag that a label names.
+ * ctl/inject.h - does a Pod get a sidecar: the webhook's selectors and the server's decision, in
+ * one function. A mesh on one machine has one control plane: it answers for every revision and tag
+ * that a label names.
  */
 #ifndef LT_CTL_INJECT_H
 #define LT_CTL_INJECT_H

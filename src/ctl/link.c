@@ -28,7 +28,8 @@ static int talk(struct nlmsghdr *request)
     if (mnl_socket_bind(sock, 0, MNL_SOCKET_AUTOPID) == 0 &&
         mnl_socket_sendto(sock, request, request->nlmsg_len) > 0) {
         ssize_t len = mnl_socket_recvfrom(sock, answer, sizeof(answer));
-        rc = len < 0 ? -1 : mnl_cb_run(answer, (size_t)len, 1, mnl_socket_get_portid(sock), NULL, NULL);
+        rc = len < 0 ? -1
+                     : mnl_cb_run(answer, (size_t)len, 1, mnl_socket_get_portid(sock), NULL, NULL);
     }
     int saved = errno;
     mnl_socket_close(sock);
@@ -100,8 +101,8 @@ lt_rc ctl_link_add_address(const char *name, uint32_t ip, unsigned prefix_bits, 
     return talk(header) < 0 ? lt_err_errno(err, "adding an address to %s", name) : LT_OK;
 }
 
-lt_rc ctl_link_add_route(const char *name, uint32_t dst, unsigned prefix_bits, uint32_t gateway, uint32_t source,
-                         struct lt_err *err)
+lt_rc ctl_link_add_route(const char *name, uint32_t dst, unsigned prefix_bits, uint32_t gateway,
+                         uint32_t source, struct lt_err *err)
 {
     char room[MESSAGE_BYTES];
     struct nlmsghdr *header = begin(room, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE);

@@ -41,7 +41,9 @@ lt_rc ctl_netns_enter(int fd, int *ret_back_fd, struct lt_err *err)
 
 void ctl_netns_leave(int *back_fd)
 {
-    /* our own namespace cannot be refused; going on in the wrong one would be worse than stopping */
+    /*
+     * our own namespace cannot be refused; going on in the wrong one would be worse than stopping
+     */
     LT_ASSERT(setns(*back_fd, CLONE_NEWNET) == 0);
     close(*back_fd);
     *back_fd = -1;

@@ -11,8 +11,9 @@
 LT_MUST lt_rc ctl_netns_new(int *ret_fd, struct lt_err *err);
 
 /*
- * Steps inside and back. What is opened in between (sockets) belongs to the namespace for good; that is how the node
- * talks to a workload over its loopback. Never nested; only for a process with one thread.
+ * Steps inside and back. What is opened in between (sockets) belongs to the namespace for good;
+ * that is how the node talks to a workload over its loopback. Never nested; only for a process with
+ * one thread.
  */
 LT_MUST lt_rc ctl_netns_enter(int fd, int *ret_back_fd, struct lt_err *err);
 void ctl_netns_leave(int *back_fd);

@@ -1,6 +1,7 @@
 /*
- * ctl/nft.h - rulesets of the namespace that the caller is in, by libnftables: one text, one transaction.
- * Who writes the texts: capture.h (traffic capture of a workload), cluster_ip.h (the node).
+ * ctl/nft.h - rulesets of the namespace that the caller is in, by libnftables: one text, one
+ * transaction. Who writes the texts: capture.h (traffic capture of a workload), cluster_ip.h (the
+ * node).
  */
 #ifndef LT_CTL_NFT_H
 #define LT_CTL_NFT_H

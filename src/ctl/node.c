@@ -49,11 +49,16 @@ static lt_rc set_up_mounts(struct lt_err *err)
     if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
         return lt_err_errno(err, "making mounts private");
     if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0)
-        return lt_err_errno(err, "mounting /proc (a container that hides parts of its own /proc does not allow it)");
+        return lt_err_errno(
+            err,
+            "mounting /proc (a container that hides parts of its own /proc does not allow it)");
     return LT_OK;
 }
 
-/* Containers have no capabilities; a user namespace of their own would give them some over new things in it. */
+/*
+ * Containers have no capabilities; a user namespace of their own would give them some over new
+ * things in it.
+ */
 static lt_rc forbid_user_namespaces(struct lt_err *err)
 {
     return ctl_sysctl_set("user.max_user_namespaces", "0", err);
@@ -77,7 +82,10 @@ static bool find_beside(const char *path, const char *name, char out[PATH_MAX])
     return len < PATH_MAX && access(out, X_OK) == 0;
 }
 
-/* Beside the name that lateen was called by (which may be a link, as in build/), else beside the file itself. */
+/*
+ * Beside the name that lateen was called by (which may be a link, as in build/), else beside the
+ * file itself.
+ */
 static lt_rc find_own_program(const char *name, char out[PATH_MAX], struct lt_err *err)
 {
     char self[PATH_MAX];
@@ -98,7 +106,8 @@ static lt_rc bind_program(const char *dir, const char *name, struct lt_err *err)
     if (snprintf(path, sizeof(path), "%s/%s", dir, name) >= (int)sizeof(path))
         return lt_err_set(err, LT_E_LIMIT, "%s: path too long", dir);
     LT_TRY(ctl_file_write(path, LT_STR(""), 0755, err));
-    return mount(source, path, NULL, MS_BIND, NULL) < 0 ? lt_err_errno(err, "binding %s", source) : LT_OK;
+    return mount(source, path, NULL, MS_BIND, NULL) < 0 ? lt_err_errno(err, "binding %s", source)
+                                                        : LT_OK;
 }
 
 /* Our programs, and Istio's names for them, in one directory that every container has. */
@@ -111,7 +120,8 @@ static lt_rc set_up_programs(const struct ctl_state *state, struct lt_err *err)
     for (size_t i = 0; i < LT_ARRAY_LEN(programs); i++)
         LT_TRY(bind_program(dir, programs[i], err));
     for (size_t i = 0; i < LT_ARRAY_LEN(names); i++) {
-        if (snprintf(path, sizeof(path), "%s/%s", dir, names[i]) >= (int)sizeof(path) || symlink("lateen-proxy", path) < 0)
+        if (snprintf(path, sizeof(path), "%s/%s", dir, names[i]) >= (int)sizeof(path) ||
+            symlink("lateen-proxy", path) < 0)
             return lt_err_errno(err, "%s", path);
     }
     return LT_OK;
@@ -189,7 +199,10 @@ int ctl_node_main(const struct lt_env *env, const struct ctl_node_opts *opts)
         ctl_node_say(node, "lateen: %s", err.text);
         node->exit_code = 1;
     }
-    /* the kernel ends every process in here with this one; what is left to do is to answer who waits */
+    /*
+     * the kernel ends every process in here with this one; what is left to do is to answer who
+     * waits
+     */
     ctl_control_free(&node->control);
     return node->exit_code;
 }

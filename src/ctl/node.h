@@ -1,7 +1,8 @@
 /*
- * ctl/node.h - the first process of a mesh: PID 1 of its PID namespace, at home in the node's network namespace.
- * It reads the manifests, runs the Pods, answers DNS, keeps cluster IPs and nodePorts, and talks to the other commands. When it
- * ends, the kernel ends everything else in here.
+ * ctl/node.h - the first process of a mesh: PID 1 of its PID namespace, at home in the node's
+ * network namespace. It reads the manifests, runs the Pods, answers DNS, keeps cluster IPs and
+ * nodePorts, and talks to the other commands. When it ends, the kernel ends everything else in
+ * here.
  */
 #ifndef LT_CTL_NODE_H
 #define LT_CTL_NODE_H

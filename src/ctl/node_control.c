@@ -1,7 +1,8 @@
 /*
  * ctl/node_control.c - requests of the other commands.
  *   {"command": "workloads"}                       what runs
- *   {"command": "enter", "workload": W, "container": C}   a descriptor of its process, and how to be like it
+ *   {"command": "enter", "workload": W, "container": C} a descriptor of its process, and how to be
+ *   like it
  *   {"command": "logs", "workload": W, "container": C}    where its log is
  *   {"command": "down"}                            the end
  * Start at: on_request().
@@ -32,7 +33,8 @@ static pid_t program_pid(const struct ctl_run *run)
     uint64_t pid = 0;
     if (!run->is_up)
         return 0;
-    snprintf(path, sizeof(path), "/proc/%d/task/%d/children", run->container.pid, run->container.pid);
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/children", run->container.pid,
+             run->container.pid);
     if (ctl_file_read(path, 4096, &text, &len, NULL) == LT_OK) {
         lt_str rest = lt_str_make(text, len), first;
         if (lt_str_split(&rest, ' ', &first) && lt_str_to_u64(first, &pid) != LT_OK)
@@ -112,8 +114,9 @@ static const struct ctl_pod *find_asked(struct request *r)
         if (!is_named(pod->plan, name))
             continue;
         if (best != NULL && strcmp(best->plan->ns, pod->plan->ns) != 0) {
-            answer_error(r, "\"%.*s\" is in several namespaces: say %s/%.*s or %s/%.*s", LT_STR_ARG(name), best->plan->ns,
-                         LT_STR_ARG(name), pod->plan->ns, LT_STR_ARG(name));
+            answer_error(r, "\"%.*s\" is in several namespaces: say %s/%.*s or %s/%.*s",
+                         LT_STR_ARG(name), best->plan->ns, LT_STR_ARG(name), pod->plan->ns,
+                         LT_STR_ARG(name));
             return NULL;
         }
         if (best == NULL || rank(pod) > rank(best))
@@ -129,7 +132,8 @@ static const struct ctl_run *find_asked_run(struct request *r, const struct ctl_
     lt_str name = lt_doc_string(lt_doc_findz(r->doc, "container"));
     const struct ctl_run *run = ctl_pod_find_run(pod, name);
     if (run == NULL)
-        answer_error(r, "%s/%s has no container \"%.*s\"", pod->plan->ns, pod->plan->name, LT_STR_ARG(name));
+        answer_error(r, "%s/%s has no container \"%.*s\"", pod->plan->ns, pod->plan->name,
+                     LT_STR_ARG(name));
     return run;
 }
 
@@ -140,9 +144,10 @@ static void write_container(struct request *r, const struct ctl_run *run)
     struct lt_json_writer *w = &r->w;
     lt_json_object_open(w);
     lt_json_kv_str(w, "name", lt_str_of(run->plan->name));
-    lt_json_kv_str(w, "role", lt_str_of(run->plan->role == CTL_ROLE_INIT    ? "init"
-                                        : run->plan->role == CTL_ROLE_PROXY ? "proxy"
-                                                                            : "app"));
+    lt_json_kv_str(w, "role",
+                   lt_str_of(run->plan->role == CTL_ROLE_INIT    ? "init"
+                             : run->plan->role == CTL_ROLE_PROXY ? "proxy"
+                                                                 : "app"));
     lt_json_kv_bool(w, "isUp", run->is_up);
     lt_json_kv_bool(w, "isStandIn", run->plan->is_standin);
     lt_json_kv_str(w, "wanted", lt_str_of(run->plan->wanted));
@@ -165,7 +170,8 @@ static void write_pod(struct request *r, const struct ctl_pod *pod)
     lt_json_kv_str(w, "kind", lt_str_of(plan->kind));
     lt_json_kv_str(w, "serviceAccount", lt_str_of(plan->service_account));
     lt_json_key(w, LT_STR("address"));
-    lt_json_strf(w, "%u.%u.%u.%u", pod->ip >> 24, (pod->ip >> 16) & 255, (pod->ip >> 8) & 255, pod->ip & 255);
+    lt_json_strf(w, "%u.%u.%u.%u", pod->ip >> 24, (pod->ip >> 16) & 255, (pod->ip >> 8) & 255,
+                 pod->ip & 255);
     lt_json_kv_str(w, "state", lt_str_of(ctl_pod_state_name(pod->state)));
     lt_json_kv_bool(w, "isReady", pod->is_ready);
     lt_json_kv_bool(w, "isWanted", pod->is_wanted);
@@ -173,6 +179,8 @@ static void write_pod(struct request *r, const struct ctl_pod *pod)
     lt_json_kv_bool(w, "isGateway", plan->is_gateway);
     lt_json_kv_bool(w, "hasProxy", plan->has_proxy);
     lt_json_kv_str(w, "why", lt_str_of(plan->why));
+    lt_json_kv_str(w, "identity", lt_str_of(pod->proved));
+    lt_json_kv_bool(w, "willRetry", ctl_node_will_retry(pod));
     lt_json_kv_int(w, "exitCode", pod->exit_code);
     lt_json_kv_str(w, "reason", lt_str_of(pod->reason));
     lt_json_kv_uint(w, "hostPort", ctl_node_host_port(r->node, plan));
@@ -202,16 +210,20 @@ static void answer_enter(struct request *r)
     if (run == NULL)
         return;
     pid_t pid = program_pid(run);
-    /* of the program, not of its init: it was executed in here, so its owner outside may enter it */
+    /*
+     * of the program, not of its init: it was executed in here, so its owner outside may enter it
+     */
     int fd = pid == 0 ? -1 : (int)syscall(SYS_pidfd_open, pid, 0);
     if (fd < 0) {
-        answer_error(r, "%s/%s: container %s does not run", pod->plan->ns, pod->plan->name, run->plan->name);
+        answer_error(r, "%s/%s: container %s does not run", pod->plan->ns, pod->plan->name,
+                     run->plan->name);
         return;
     }
     *r->ret_fd = fd;
     lt_json_kv_uint(&r->w, "uid", run->plan->uid);
     lt_json_kv_uint(&r->w, "gid", run->plan->gid);
-    lt_json_kv_str(&r->w, "workingDir", lt_str_of(run->plan->working_dir != NULL ? run->plan->working_dir : "/"));
+    lt_json_kv_str(&r->w, "workingDir",
+                   lt_str_of(run->plan->working_dir != NULL ? run->plan->working_dir : "/"));
     lt_json_key(&r->w, LT_STR("env"));
     lt_json_array_open(&r->w);
     for (const char *const *env = run->plan->env; *env != NULL; env++)
@@ -226,7 +238,8 @@ static void answer_logs(struct request *r)
     if (run == NULL)
         return;
     lt_json_key(&r->w, LT_STR("path"));
-    lt_json_strf(&r->w, "%s/logs/%s.%s/%s.log", r->node->state->path, pod->plan->name, pod->plan->ns, run->plan->name);
+    lt_json_strf(&r->w, "%s/logs/%s.%s/%s.log", r->node->state->path, pod->plan->name,
+                 pod->plan->ns, run->plan->name);
 }
 
 static void answer_down(struct request *r)
@@ -256,7 +269,9 @@ static void on_request(const struct lt_doc *doc, struct lt_buf *answer, int *ret
     if (i < LT_ARRAY_LEN(requests))
         requests[i].answer(&r);
     else
-        answer_error(&r, "this mesh was started by another version of lateen: it does not know \"%.*s\"", LT_STR_ARG(command));
+        answer_error(
+            &r, "this mesh was started by another version of lateen: it does not know \"%.*s\"",
+            LT_STR_ARG(command));
     lt_json_object_close(&r.w);
     if (lt_json_writer_finish(&r.w) != LT_OK)
         lt_buf_clear(answer, 0); /* what does not fit is better told as broken off than as half */
@@ -265,5 +280,6 @@ static void on_request(const struct lt_doc *doc, struct lt_buf *answer, int *ret
 lt_rc ctl_node_control_init(struct ctl_node *node, struct lt_err *err)
 {
     char path[PATH_MAX];
-    return ctl_control_new(node->loop, ctl_state_path(node->state, "ctl.sock", path), on_request, node, &node->control, err);
+    return ctl_control_new(node->loop, ctl_state_path(node->state, "ctl.sock", path), on_request,
+                           node, &node->control, err);
 }

@@ -19,12 +19,12 @@ enum {
 
 struct host_port {
     struct ctl_node *node;
-    uint16_t port;         /* of the host */
-    char *ns;              /* owned, of the service */
-    char *service;         /* owned */
+    uint16_t port; /* of the host */
+    char *ns;      /* owned, of the service */
+    char *service; /* owned */
     uint16_t service_port;
     struct ctl_relay *relay;
-    size_t turn;           /* for round robin */
+    size_t turn; /* for round robin */
     bool is_wanted;
 };
 
@@ -34,10 +34,12 @@ static bool takes_traffic(const struct ctl_service_plan *service, const struct c
 {
     if (pod->state == CTL_POD_ENDED || !ctl_plan_selects(service, pod->plan))
         return false;
-    return pod->is_ready || (lt_opt_or(service->spec->publish_not_ready, 0) != 0 && !ctl_pod_is_stopping(pod));
+    return pod->is_ready ||
+           (lt_opt_or(service->spec->publish_not_ready, 0) != 0 && !ctl_pod_is_stopping(pod));
 }
 
-static const struct ctl_service_plan *find_service(const struct ctl_node *node, lt_str ns, lt_str name)
+static const struct ctl_service_plan *find_service(const struct ctl_node *node, lt_str ns,
+                                                   lt_str name)
 {
     for (size_t i = 0; node->plan != NULL && i < node->plan->service_count; i++) {
         const struct ctl_service_plan *service = &node->plan->services[i];
@@ -48,17 +50,19 @@ static const struct ctl_service_plan *find_service(const struct ctl_node *node, 
 }
 
 /* Pods of a headless service; hostname empty: all of them. */
-static void list_pods(const struct ctl_node *node, const struct ctl_service_plan *service, lt_str hostname, uint32_t *addrs,
-                      size_t *ret_count)
+static void list_pods(const struct ctl_node *node, const struct ctl_service_plan *service,
+                      lt_str hostname, uint32_t *addrs, size_t *ret_count)
 {
     for (size_t i = 0; i < node->pods.count && *ret_count < CTL_DNS_ADDRS_MAX; i++) {
         const struct ctl_pod *pod = ctl_node_pod(node, i);
-        if (takes_traffic(service, pod) && (hostname.len == 0 || lt_str_eqz(hostname, pod->plan->hostname)))
+        if (takes_traffic(service, pod) &&
+            (hostname.len == 0 || lt_str_eqz(hostname, pod->plan->hostname)))
             addrs[(*ret_count)++] = pod->ip;
     }
 }
 
-static bool look_up(const struct ctl_node *node, lt_str name, unsigned depth, uint32_t *addrs, size_t *ret_count)
+static bool look_up(const struct ctl_node *node, lt_str name, unsigned depth, uint32_t *addrs,
+                    size_t *ret_count)
 {
     static const lt_str suffix = {".svc." CTL_DOMAIN, sizeof(".svc." CTL_DOMAIN) - 1};
     if (!lt_str_ends(name, suffix))
@@ -77,7 +81,8 @@ static bool look_up(const struct ctl_node *node, lt_str name, unsigned depth, ui
     if (service == NULL)
         return false;
     if (service->spec->external_name.len > 0)
-        return depth < EXTERNAL_NAMES_MAX && look_up(node, service->spec->external_name, depth + 1, addrs, ret_count);
+        return depth < EXTERNAL_NAMES_MAX &&
+               look_up(node, service->spec->external_name, depth + 1, addrs, ret_count);
     if (hostname.len > 0 || service->ip == 0) {
         list_pods(node, service, hostname, addrs, ret_count);
         return hostname.len == 0 || *ret_count > 0;
@@ -94,8 +99,9 @@ static bool on_lookup(void *ctx, lt_str name, uint32_t *addrs, size_t *ret_count
 
 /* --- cluster IPs --- */
 
-static void fill_forward(const struct ctl_node *node, const struct ctl_service_plan *service, const struct lt_service_port *port,
-                         struct lt_arena *arena, struct ctl_forward *ret)
+static void fill_forward(const struct ctl_node *node, const struct ctl_service_plan *service,
+                         const struct lt_service_port *port, struct lt_arena *arena,
+                         struct ctl_forward *ret)
 {
     struct ctl_target *targets = lt_arena_make_n(arena, struct ctl_target, node->pods.count + 1);
     size_t count = 0;
@@ -124,8 +130,10 @@ static lt_rc write_rules(const struct ctl_node *node, struct lt_buf *out)
     for (size_t i = 0; i < node->plan->service_count; i++) {
         const struct ctl_service_plan *service = &node->plan->services[i];
         for (size_t k = 0; service->ip != 0 && k < service->spec->ports.count; k++) {
-            if (lt_opt_or(service->spec->ports.items[k].protocol, LT_PROTOCOL_TCP) != LT_PROTOCOL_SCTP)
-                fill_forward(node, service, &service->spec->ports.items[k], arena, &forwards[count++]);
+            if (lt_opt_or(service->spec->ports.items[k].protocol, LT_PROTOCOL_TCP) !=
+                LT_PROTOCOL_SCTP)
+                fill_forward(node, service, &service->spec->ports.items[k], arena,
+                             &forwards[count++]);
         }
     }
     uint32_t *ips = lt_arena_make_n(arena, uint32_t, node->pods.count + 1);
@@ -163,8 +171,9 @@ static void on_publish(struct lt_task *task)
         return;
     if (apply_rules(node, &err) != LT_OK)
         ctl_node_say(node, "lateen: cluster IPs: %s", err.text);
-    if (ctl_publish(ctl_state_path(node->state, "live/cluster.yaml", path), (struct ctl_pod *const *)node->pods.items,
-                    node->pods.count, node->plan->services, node->plan->service_count, &err) != LT_OK)
+    if (ctl_publish(ctl_state_path(node->state, "live/cluster.yaml", path),
+                    (struct ctl_pod *const *)node->pods.items, node->pods.count,
+                    node->plan->services, node->plan->service_count, &err) != LT_OK)
         ctl_node_say(node, "lateen: %s", err.text);
 }
 
@@ -175,7 +184,8 @@ void ctl_node_net_touch(struct ctl_node *node)
 
 /* --- nodePorts --- */
 
-static const struct lt_service_port *find_service_port(const struct ctl_service_plan *service, uint16_t number)
+static const struct lt_service_port *find_service_port(const struct ctl_service_plan *service,
+                                                       uint16_t number)
 {
     for (size_t i = 0; service != NULL && i < service->spec->ports.count; i++) {
         if (service->spec->ports.items[i].port.value == number)
@@ -189,7 +199,8 @@ static bool pick_target(void *ctx, struct lt_addr *ret_addr)
 {
     struct host_port *host_port = ctx;
     const struct ctl_node *node = host_port->node;
-    const struct ctl_service_plan *service = find_service(node, lt_str_of(host_port->ns), lt_str_of(host_port->service));
+    const struct ctl_service_plan *service = find_service(node, lt_str_of(host_port->ns),
+                                                          lt_str_of(host_port->service));
     const struct lt_service_port *port = find_service_port(service, host_port->service_port);
     for (size_t i = 0; port != NULL && i < node->pods.count; i++) {
         const struct ctl_pod *pod = ctl_node_pod(node, host_port->turn++ % node->pods.count);
@@ -222,14 +233,14 @@ static struct host_port *find_host_port(const struct ctl_node *node, uint16_t po
     return NULL;
 }
 
-static lt_rc want_host_port(struct ctl_node *node, const struct ctl_service_plan *service, const struct lt_service_port *port,
-                            struct lt_err *err)
+static lt_rc want_host_port(struct ctl_node *node, const struct ctl_service_plan *service,
+                            const struct lt_service_port *port, struct lt_err *err)
 {
     uint16_t number = (uint16_t)port->node_port.value;
     struct host_port *host_port = find_host_port(node, number);
     if (host_port != NULL && host_port->is_wanted)
-        return lt_err_set(err, LT_E_EXISTS, "nodePort %u is named by Service %s/%s and by %s/%s", number, host_port->ns,
-                          host_port->service, service->ns, service->name);
+        return lt_err_set(err, LT_E_EXISTS, "nodePort %u is named by Service %s/%s and by %s/%s",
+                          number, host_port->ns, host_port->service, service->ns, service->name);
     if (host_port == NULL) {
         int fd;
         lt_rc rc = ctl_host_port_ask(node->supervisor.fd, number, &fd, err);
@@ -262,7 +273,8 @@ lt_rc ctl_node_net_plan(struct ctl_node *node, struct lt_err *err)
                 rc = want_host_port(node, service, port, err);
         }
     }
-    for (size_t i = node->host_ports.count; i-- > 0;) { /* backwards: removal moves the last one into the gap */
+    for (size_t i = node->host_ports.count;
+         i-- > 0;) { /* backwards: removal moves the last one into the gap */
         struct host_port *host_port = node->host_ports.items[i];
         if (host_port->is_wanted)
             continue;
@@ -276,8 +288,8 @@ uint16_t ctl_node_host_port(const struct ctl_node *node, const struct ctl_pod_pl
 {
     for (size_t i = 0; i < node->host_ports.count; i++) {
         const struct host_port *host_port = node->host_ports.items[i];
-        const struct ctl_service_plan *service =
-            find_service(node, lt_str_of(host_port->ns), lt_str_of(host_port->service));
+        const struct ctl_service_plan *service = find_service(node, lt_str_of(host_port->ns),
+                                                              lt_str_of(host_port->service));
         if (service != NULL && ctl_plan_selects(service, pod))
             return host_port->port;
     }
@@ -287,7 +299,8 @@ uint16_t ctl_node_host_port(const struct ctl_node *node, const struct ctl_pod_pl
 lt_rc ctl_node_net_init(struct ctl_node *node, struct lt_err *err)
 {
     struct lt_addr addr = {.len = sizeof(addr.v4)};
-    addr.v4 = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(53), .sin_addr.s_addr = htonl(CTL_DNS_IP)};
+    addr.v4 = (struct sockaddr_in){
+        .sin_family = AF_INET, .sin_port = htons(53), .sin_addr.s_addr = htonl(CTL_DNS_IP)};
     lt_task_init(&node->publish, on_publish);
     lt_vec_init(&node->host_ports);
     return ctl_dns_server_new(node->loop, &addr, on_lookup, node, &node->dns, err);

@@ -1,7 +1,7 @@
 /*
  * ctl/node_pods.c - which Pods run: from manifests to a plan, and from what runs towards the plan.
- * A changed Deployment gets its new Pods first; the old ones go when all new ones are ready. Everything is decided anew in advance(),
- * from what is there, whenever something has changed.
+ * A changed Deployment gets its new Pods first; the old ones go when all new ones are ready.
+ * Everything is decided anew in advance(), from what is there, whenever something has changed.
  * Start at: ctl_node_reconcile(), advance().
  */
 #include <stdio.h>
@@ -11,11 +11,15 @@
 #include "ctl/node_priv.h"
 #include "ctl/proc.h"
 
-enum { END_GRACE_S = 3 /* for applications when the whole mesh ends */ };
+enum {
+    END_GRACE_S = 3, /* for applications when the whole mesh ends */
+    PORT_ANY = 80,   /* a sidecar captures every port */
+};
 
 #define CONTAINER_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 static void advance(struct ctl_node *node);
+static void on_identity(struct ctl_identity *identity, lt_str uri);
 
 /* --- the world, for the plan --- */
 
@@ -35,6 +39,38 @@ static uint32_t cluster_ip(const char *ns, const char *name, lt_str wanted, void
     return ctl_pool_get(&node->cluster_ips, ns, name, ip);
 }
 
+/*
+ * A failed Pod of a Job is replaced after a while that doubles, until its backoffLimit is used up.
+ */
+static bool will_retry(const struct ctl_pod *pod)
+{
+    return strcmp(pod->plan->kind, "Job") == 0 && pod->state == CTL_POD_ENDED &&
+           pod->exit_code != 0 && pod->plan->attempt + 1 < pod->plan->attempts_max;
+}
+
+static uint64_t retry_at_ns(const struct ctl_pod *pod)
+{
+    return pod->ended_ns + (LT_NS_PER_S << LT_MIN(pod->plan->attempt, 6u));
+}
+
+static unsigned job_attempt(const char *ns, const char *name, void *ctx)
+{
+    const struct ctl_node *node = ctx;
+    for (size_t i = 0; i < node->pods.count; i++) {
+        const struct ctl_pod *pod = ctl_node_pod(node, i);
+        if (pod->is_wanted && strcmp(pod->plan->kind, "Job") == 0 &&
+            strcmp(pod->plan->workload, name) == 0 && strcmp(pod->plan->ns, ns) == 0)
+            return pod->plan->attempt +
+                   (will_retry(pod) && retry_at_ns(pod) <= lt_loop_now_ns(node->loop));
+    }
+    return 0;
+}
+
+bool ctl_node_will_retry(const struct ctl_pod *pod)
+{
+    return pod->is_wanted && will_retry(pod);
+}
+
 static bool has_program(const char *name, void *ctx LT_UNUSED)
 {
     char path[PATH_MAX];
@@ -48,7 +84,8 @@ static lt_rc write_token(struct ctl_node *node, const struct ctl_pod_plan *plan,
     char name[3 * CTL_NAME_MAX], path[PATH_MAX];
     struct lt_arena *arena = lt_arena_new(8192, 0);
     int64_t now_s = lt_env_wall_ns(node->env) / (int64_t)LT_NS_PER_S;
-    lt_str token = ctl_tokens_sign(node->tokens, arena, plan->ns, plan->service_account, plan->name, now_s);
+    lt_str token = ctl_tokens_sign(node->tokens, arena, plan->ns, plan->service_account, plan->name,
+                                   now_s);
     snprintf(name, sizeof(name), "tokens/%.63s.%.63s", plan->name, plan->ns);
     lt_rc rc = ctl_mkdirs(ctl_state_path(node->state, name, path), 0755, err);
     snprintf(name, sizeof(name), "tokens/%.63s.%.63s/istio-token", plan->name, plan->ns);
@@ -64,7 +101,8 @@ static void on_refresh_tokens(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
     for (size_t i = 0; i < node->pods.count; i++) {
         const struct ctl_pod *pod = ctl_node_pod(node, i);
         struct lt_err err = {0};
-        if (pod->plan->has_proxy && pod->state != CTL_POD_ENDED && write_token(node, pod->plan, &err) != LT_OK)
+        if (pod->plan->has_proxy && pod->state != CTL_POD_ENDED &&
+            write_token(node, pod->plan, &err) != LT_OK)
             ctl_node_say(node, "lateen: %s/%s: %s", pod->plan->ns, pod->plan->name, err.text);
     }
     lt_loop_timer_set(node->loop, timer, CTL_TOKEN_LIFE_S / 2 * LT_NS_PER_S);
@@ -89,6 +127,7 @@ static void start_pod(struct ctl_node *node, struct ctl_pod_plan *plan)
         return;
     }
     pod->is_wanted = true;
+    ctl_identity_init(&pod->identity, node->loop, on_identity);
     lt_vec_push(&node->pods, pod);
     ctl_node_net_touch(node);
 }
@@ -108,7 +147,8 @@ static void start_waiting(struct ctl_node *node)
     size_t kept = 0;
     for (size_t i = 0; i < node->waiting.count; i++) {
         struct ctl_pod_plan *plan = node->waiting.items[i];
-        bool can_start = (!plan->has_proxy || node->has_root) && find_pod(node, plan->ns, plan->name) == NULL;
+        bool can_start = (!plan->has_proxy || node->has_root) &&
+                         find_pod(node, plan->ns, plan->name) == NULL;
         if (can_start)
             start_pod(node, plan);
         else
@@ -121,7 +161,8 @@ static void start_waiting(struct ctl_node *node)
 
 static bool is_same_workload(const struct ctl_pod_plan *a, const struct ctl_pod_plan *b)
 {
-    return strcmp(a->workload, b->workload) == 0 && strcmp(a->ns, b->ns) == 0 && strcmp(a->kind, b->kind) == 0;
+    return strcmp(a->workload, b->workload) == 0 && strcmp(a->ns, b->ns) == 0 &&
+           strcmp(a->kind, b->kind) == 0;
 }
 
 /* True while there is a successor that is not ready yet. */
@@ -143,12 +184,14 @@ static bool must_stay(const struct ctl_node *node, const struct ctl_pod *pod)
 
 static void retire_unwanted(struct ctl_node *node)
 {
-    for (size_t i = node->pods.count; i-- > 0;) { /* backwards: removal moves the last one into the gap */
+    for (size_t i = node->pods.count;
+         i-- > 0;) { /* backwards: removal moves the last one into the gap */
         struct ctl_pod *pod = ctl_node_pod(node, i);
         if (pod->is_wanted)
             continue;
         if (pod->state == CTL_POD_ENDED) {
             lt_vec_swap_remove(&node->pods, i);
+            ctl_identity_cancel(&pod->identity);
             ctl_pod_free(&pod);
             ctl_node_net_touch(node);
         } else if (!must_stay(node, pod)) {
@@ -168,9 +211,13 @@ static void take_root(struct ctl_node *node)
     const struct ctl_pod *control = find_pod(node, CTL_SYSTEM_NS, "istiod");
     if (node->has_root || control == NULL || !control->is_ready)
         return;
-    lt_rc rc = ctl_file_read(ctl_state_path(node->state, "istiod/ca-cert.pem", path), 1 << 20, &text, &len, &err);
+    lt_rc rc = ctl_file_read(ctl_state_path(node->state, "istiod/ca-cert.pem", path), 1 << 20,
+                             &text, &len, &err);
     if (rc == LT_OK)
-        rc = ctl_file_replace(ctl_state_path(node->state, "root/root-cert.pem", path), lt_str_make(text, len), 0644, &err);
+        rc = ctl_file_replace(ctl_state_path(node->state, "root/root-cert.pem", path),
+                              lt_str_make(text, len), 0644, &err);
+    if (rc == LT_OK)
+        rc = ctl_identity_trust(lt_str_make(text, len), &node->trust, &err);
     free(text);
     if (rc != LT_OK)
         ctl_node_say(node, "lateen: the mesh's root certificate: %s", err.text);
@@ -192,8 +239,10 @@ static void tell_pod(struct ctl_node *node, struct ctl_pod *pod)
     for (size_t i = 0; i < pod->run_count; i++) {
         const struct ctl_run *run = &pod->runs[i];
         if (!run->is_up && run->restarts == 1 && lt_timer_is_set(&run->restart))
-            ctl_node_say(node, "  failed %s/%s: container %s: %s (exit code %d); `lateen logs` has more", plan->ns, plan->name,
-                         run->plan->name, run->reason[0] != '\0' ? run->reason : "ended", run->exit_code);
+            ctl_node_say(node,
+                         "  failed %s/%s: container %s: %s (exit code %d); `lateen logs` has more",
+                         plan->ns, plan->name, run->plan->name,
+                         run->reason[0] != '\0' ? run->reason : "ended", run->exit_code);
     }
 }
 
@@ -202,7 +251,7 @@ static void tell_all_ready(struct ctl_node *node)
     size_t workloads = 0;
     for (size_t i = 0; i < node->pods.count; i++) {
         const struct ctl_pod *pod = ctl_node_pod(node, i);
-        if (pod->is_wanted && !pod->is_ready && pod->state != CTL_POD_ENDED)
+        if (pod->is_wanted && !pod->is_ready && (pod->state != CTL_POD_ENDED || will_retry(pod)))
             return;
         workloads += !pod->plan->is_control;
     }
@@ -210,10 +259,12 @@ static void tell_all_ready(struct ctl_node *node)
         return;
     node->was_all_ready = true;
     double seconds = (double)(lt_loop_now_ns(node->loop) - node->started_ns) / (double)LT_NS_PER_S;
-    ctl_node_say(node, "lateen: the mesh is up, %zu workloads after %.1f s; Ctrl-C ends it", workloads, seconds);
+    ctl_node_say(node, "lateen: the mesh is up, %zu workloads after %.1f s; Ctrl-C ends it",
+                 workloads, seconds);
 }
 
-static void tell_notes(struct ctl_node *node, const struct lt_notes *notes, const struct lt_notes *more)
+static void tell_notes(struct ctl_node *node, const struct lt_notes *notes,
+                       const struct lt_notes *more)
 {
     const struct lt_notes *both[] = {notes, more};
     char line[2048];
@@ -243,11 +294,46 @@ static void advance(struct ctl_node *node)
     tell_all_ready(node);
 }
 
+static void on_retry(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
+{
+    ctl_node_reconcile(LT_CONTAINER_OF(timer, struct ctl_node, retry));
+}
+
+static void schedule_retry(struct ctl_node *node, struct ctl_pod *pod)
+{
+    uint64_t now = lt_loop_now_ns(node->loop);
+    pod->ended_ns = now;
+    if (!ctl_node_will_retry(pod))
+        return;
+    uint64_t at = retry_at_ns(pod);
+    if (!lt_timer_is_set(&node->retry) || node->retry.at_ns > at)
+        lt_loop_timer_set(node->loop, &node->retry, at - now);
+}
+
+static void on_identity(struct ctl_identity *identity, lt_str uri)
+{
+    struct ctl_pod *pod = LT_CONTAINER_OF(identity, struct ctl_pod, identity);
+    snprintf(pod->proved, sizeof(pod->proved), "%.*s", LT_STR_ARG(uri));
+}
+
+/* A gateway takes no calls of the mesh's: its certificate shows only where it calls. */
+static void prove_identity(struct ctl_node *node, struct ctl_pod *pod)
+{
+    const struct ctl_pod_plan *plan = pod->plan;
+    if (pod->is_ready && plan->capture != NULL && pod->proved[0] == '\0' && node->trust != NULL &&
+        !pod->identity.is_running)
+        ctl_identity_start(&pod->identity, node->trust, pod->ip,
+                           plan->port != 0 ? plan->port : PORT_ANY);
+}
+
 static void on_pod_change(struct ctl_pod *pod, void *ctx)
 {
     struct ctl_node *node = ctx;
     if (node->is_ending)
         return;
+    prove_identity(node, pod);
+    if (pod->state == CTL_POD_ENDED && pod->ended_ns == 0)
+        schedule_retry(node, pod);
     tell_pod(node, pod);
     ctl_node_net_touch(node);
     advance(node); /* may free the pod */
@@ -292,6 +378,7 @@ static struct ctl_plan *make_plan(struct ctl_node *node)
         .ctx = node,
         .pod_ip = pod_ip,
         .cluster_ip = cluster_ip,
+        .job_attempt = job_attempt,
         .has_program = has_program,
         .state_path = node->state->path,
         .manifests = node->state->dir,
@@ -364,17 +451,21 @@ void ctl_node_pods_end(struct ctl_node *node)
 
 lt_rc ctl_node_pods_init(struct ctl_node *node, struct lt_err *err)
 {
-    node->host = (struct ctl_pod_host){
-        .loop = node->loop, .state_path = node->state->path, .ctx = node, .on_change = on_pod_change};
+    node->host = (struct ctl_pod_host){.loop = node->loop,
+                                       .state_path = node->state->path,
+                                       .ctx = node,
+                                       .on_change = on_pod_change};
     node->tokens = ctl_tokens_new();
     node->jwt_rule = ctl_tokens_rule(node->tokens, node->arena);
     node->manifests = lt_manifests_new();
     node->started_ns = lt_loop_now_ns(node->loop);
     ctl_pool_init(&node->pod_ips, CTL_POD_RANGE);
     ctl_pool_init(&node->cluster_ips, CTL_SERVICE_RANGE);
+    lt_timer_init(&node->retry, on_retry);
     lt_timer_init(&node->refresh_tokens, on_refresh_tokens);
     lt_loop_timer_set(node->loop, &node->refresh_tokens, CTL_TOKEN_LIFE_S / 2 * LT_NS_PER_S);
-    LT_TRY(ctl_watch_new(node->loop, node->state->dir, on_manifests_change, node, &node->watch, err));
+    LT_TRY(
+        ctl_watch_new(node->loop, node->state->dir, on_manifests_change, node, &node->watch, err));
     ctl_node_reconcile(node);
     return node->is_ending ? lt_err_set(err, LT_E_BAD, "the mesh was not started") : LT_OK;
 }

@@ -1,6 +1,6 @@
 /*
- * ctl/node_priv.h - shared by node.c (set-up and end), node_pods.c (which Pods run), node_net.c (names, cluster IPs, nodePorts) and
- * node_control.c (the other commands' requests).
+ * ctl/node_priv.h - shared by node.c (set-up and end), node_pods.c (which Pods run), node_net.c
+ * (names, cluster IPs, nodePorts) and node_control.c (the other commands' requests).
  */
 #ifndef LT_CTL_NODE_PRIV_H
 #define LT_CTL_NODE_PRIV_H
@@ -16,10 +16,10 @@
 #include "model/load.h"
 
 enum {
-    CTL_NODE_IP = 0x0af40001,     /* 10.244.0.1 */
-    CTL_DNS_IP = 0x0a60000a,      /* 10.96.0.10, as in most clusters */
-    CTL_GATEWAY_IP = 0xa9fe0101,  /* 169.254.1.1: the next hop of every workload */
-    CTL_POD_RANGE = 0x0af40000,   /* 10.244.0.0/16 */
+    CTL_NODE_IP = 0x0af40001,       /* 10.244.0.1 */
+    CTL_DNS_IP = 0x0a60000a,        /* 10.96.0.10, as in most clusters */
+    CTL_GATEWAY_IP = 0xa9fe0101,    /* 169.254.1.1: the next hop of every workload */
+    CTL_POD_RANGE = 0x0af40000,     /* 10.244.0.0/16 */
     CTL_SERVICE_RANGE = 0x0a600000, /* 10.96.0.0/16 */
 };
 
@@ -34,26 +34,28 @@ struct ctl_node {
     struct ctl_watch *watch;
     struct ctl_control *control;
     struct ctl_dns_server *dns;
-    struct lt_arena *arena;        /* for the node's life */
+    struct lt_arena *arena; /* for the node's life */
     const char *jwt_rule;
 
     /* node_pods.c */
     struct lt_manifests *manifests;
-    struct ctl_plan *plan;         /* Pods taken out, Services kept */
-    struct lt_vec pods;            /* struct ctl_pod *, owned */
-    struct lt_vec waiting;         /* struct ctl_pod_plan *, owned: to start once lateend is ready, or once their predecessor has gone */
+    struct ctl_plan *plan; /* Pods taken out, Services kept */
+    struct lt_vec pods;    /* struct ctl_pod *, owned */
+    struct lt_vec waiting; /* struct ctl_pod_plan *, owned: for lateend, or a predecessor's end */
     struct ctl_pool pod_ips;
     struct ctl_pool cluster_ips;
-    unsigned links;                /* names of interfaces so far */
+    unsigned links; /* names of interfaces so far */
     struct lt_timer refresh_tokens;
-    uint64_t notes_hash;           /* of what was told last */
+    struct lt_timer retry;    /* of Jobs that have failed */
+    struct lt_tls_ctx *trust; /* in the mesh's root; NULL until has_root */
+    uint64_t notes_hash;      /* of what was told last */
     uint64_t started_ns;
     bool was_all_ready;
-    bool has_root;                 /* lateend is ready and its root certificate was copied */
+    bool has_root; /* lateend is ready and its root certificate was copied */
 
     /* node_net.c */
-    uint64_t rules_hash;           /* of the ruleset in force */
-    struct lt_vec host_ports;      /* struct host_port *, owned */
+    uint64_t rules_hash;      /* of the ruleset in force */
+    struct lt_vec host_ports; /* struct host_port *, owned */
     struct lt_task publish;
     bool is_ending;
     int exit_code;
@@ -65,6 +67,9 @@ lt_rc ctl_node_pods_init(struct ctl_node *node, struct lt_err *err);
 void ctl_node_pods_end(struct ctl_node *node);
 /* Reads the manifests again and goes towards what they say. */
 void ctl_node_reconcile(struct ctl_node *node);
+
+/* A Job's Pod that has failed, and gets a successor. */
+bool ctl_node_will_retry(const struct ctl_pod *pod);
 
 static inline struct ctl_pod *ctl_node_pod(const struct ctl_node *node, size_t i)
 {

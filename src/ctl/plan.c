@@ -10,7 +10,10 @@
 #include "wire/json.h"
 #include "wire/yaml.h"
 
-enum { PROXY_CONFIG_BYTES_MAX = 64 * 1024 };
+enum {
+    PROXY_CONFIG_BYTES_MAX = 64 * 1024,
+    BACKOFF_LIMIT_DEFAULT = 6, /* Kubernetes' */
+};
 
 /* --- small tools --- */
 
@@ -100,7 +103,8 @@ static void add_deployment(struct ctl_plan *plan, struct ctl_pod_source *source,
     if (replicas > CTL_REPLICAS_MAX) {
         char name[LT_OBJECT_NAME_MAX];
         struct lt_note where = lt_object_note(object, LT_NOTE_WARNING, name);
-        lt_notes_addf(source->notes, &where, "replicas: %lld is more than %d, which is what runs on one machine",
+        lt_notes_addf(source->notes, &where,
+                      "replicas: %lld is more than %d, which is what runs on one machine",
                       (long long)replicas, CTL_REPLICAS_MAX);
         replicas = CTL_REPLICAS_MAX;
     }
@@ -116,6 +120,7 @@ static void add_job(struct ctl_plan *plan, struct ctl_pod_source *source, size_t
     source->kind = "Job";
     source->meta = spec->pod->meta;
     source->spec = spec->pod->spec;
+    source->attempts_max = (unsigned)lt_opt_or(spec->backoff_limit, BACKOFF_LIMIT_DEFAULT) + 1;
     add_pod(plan, source, cap);
 }
 
@@ -124,22 +129,18 @@ static void add_pods(struct ctl_plan *plan, struct ctl_pod_source *source, size_
     for (size_t i = 0; i < source->object_count; i++) {
         source->object = source->objects[i];
         source->index = 0;
+        source->attempts_max = 1;
         source->ns_labels = find_namespace_labels(source, source->object->key.ns);
         switch ((int)source->object->key.kind) {
-        case LT_KIND_DEPLOYMENT:
-            add_deployment(plan, source, cap);
-            break;
-        case LT_KIND_JOB:
-            add_job(plan, source, cap);
-            break;
+        case LT_KIND_DEPLOYMENT: add_deployment(plan, source, cap); break;
+        case LT_KIND_JOB: add_job(plan, source, cap); break;
         case LT_KIND_POD:
             source->kind = "Pod";
             source->meta = source->object->meta;
             source->spec = source->object->pod->spec;
             add_pod(plan, source, cap);
             break;
-        default:
-            break;
+        default: break;
         }
     }
 }
@@ -148,19 +149,22 @@ static void add_pods(struct ctl_plan *plan, struct ctl_pod_source *source, size_
 
 static bool has_cluster_ip(const struct lt_service_spec *spec)
 {
-    return lt_opt_or(spec->type, LT_SERVICE_CLUSTER_IP) != LT_SERVICE_EXTERNAL_NAME && !lt_str_eqz(spec->cluster_ip, "None");
+    return lt_opt_or(spec->type, LT_SERVICE_CLUSTER_IP) != LT_SERVICE_EXTERNAL_NAME &&
+           !lt_str_eqz(spec->cluster_ip, "None");
 }
 
 static void add_services(struct ctl_plan *plan, const struct ctl_pod_source *source)
 {
     const struct ctl_plan_world *world = source->world;
-    plan->services = lt_arena_make_n(plan->arena, struct ctl_service_plan, source->object_count + 1);
+    plan->services = lt_arena_make_n(plan->arena, struct ctl_service_plan,
+                                     source->object_count + 1);
     plan->services[plan->service_count++] = ctl_plan_control_service(plan->arena, world);
     for (size_t i = 0; i < source->object_count; i++) {
         const struct lt_object *object = source->objects[i];
         if (object->key.kind != LT_KIND_SERVICE)
             continue;
-        const char *ns = lt_arena_strz(plan->arena, object->key.ns), *name = lt_arena_strz(plan->arena, object->key.name);
+        const char *ns = lt_arena_strz(plan->arena, object->key.ns),
+                   *name = lt_arena_strz(plan->arena, object->key.name);
         if (strcmp(ns, CTL_SYSTEM_NS) == 0 && strcmp(name, "istiod") == 0)
             continue; /* lateend's own */
         const struct lt_service_spec *spec = object->service->spec;
@@ -169,12 +173,16 @@ static void add_services(struct ctl_plan *plan, const struct ctl_pod_source *sou
             .ns = ns,
             .name = name,
             .spec = spec,
-            .ip = has_cluster_ip(spec) ? world->cluster_ip(ns, name, spec->cluster_ip, world->ctx) : 0,
+            .ip = has_cluster_ip(spec) ? world->cluster_ip(ns, name, spec->cluster_ip, world->ctx)
+                                       : 0,
         };
     }
 }
 
-/* What the injector writes into PROXY_CONFIG: defaultConfig of the mesh config, which is in ConfigMap istio. "{}" without one. */
+/*
+ * What the injector writes into PROXY_CONFIG: defaultConfig of the mesh config, which is in
+ * ConfigMap istio. "{}" without one.
+ */
 static const char *find_proxy_config(const struct ctl_pod_source *source, struct lt_arena *arena)
 {
     for (size_t i = 0; i < source->object_count; i++) {
@@ -186,23 +194,27 @@ static const char *find_proxy_config(const struct ctl_pod_source *source, struct
             !lt_str_eqz(object->key.name, "istio"))
             continue;
         lt_str text = lt_kvs_find(&object->config_map->data, LT_STR("mesh"));
-        if (lt_yaml_parse(arena, lt_yaml_whole(text), NULL, &mesh, NULL) != LT_OK || lt_doc_findz(mesh, "defaultConfig") == NULL)
+        if (lt_yaml_parse(arena, lt_yaml_whole(text), NULL, &mesh, NULL) != LT_OK ||
+            lt_doc_findz(mesh, "defaultConfig") == NULL)
             return "{}"; /* what is wrong with it is lateend's to say */
         lt_buf_init(&out, PROXY_CONFIG_BYTES_MAX);
         lt_json_writer_init(&w, &out, 0);
         lt_json_doc(&w, lt_doc_findz(mesh, "defaultConfig"));
-        const char *json = lt_json_writer_finish(&w) == LT_OK ? lt_arena_strz(arena, lt_buf_str(&out)) : "{}";
+        const char *json = lt_json_writer_finish(&w) == LT_OK
+                               ? lt_arena_strz(arena, lt_buf_str(&out))
+                               : "{}";
         lt_buf_fini(&out);
         return json;
     }
     return "{}";
 }
 
-struct ctl_plan *ctl_plan_make(const struct lt_object *const *objects, size_t count, const struct ctl_plan_world *world,
-                               struct lt_notes *notes)
+struct ctl_plan *ctl_plan_make(const struct lt_object *const *objects, size_t count,
+                               const struct ctl_plan_world *world, struct lt_notes *notes)
 {
     struct ctl_plan *plan = lt_new(struct ctl_plan);
-    struct ctl_pod_source source = {.world = world, .objects = objects, .object_count = count, .notes = notes};
+    struct ctl_pod_source source = {
+        .world = world, .objects = objects, .object_count = count, .notes = notes};
     size_t cap = 8;
     plan->arena = lt_arena_new(0, 0);
     plan->pods = lt_calloc(cap, sizeof(struct ctl_pod_plan *));
@@ -250,12 +262,14 @@ bool ctl_plan_selects(const struct ctl_service_plan *service, const struct ctl_p
            lt_kvs_contain(&pod->labels, &service->spec->selector);
 }
 
-static uint16_t find_named_port(const struct lt_container *items, size_t count, lt_str name, int64_t protocol)
+static uint16_t find_named_port(const struct lt_container *items, size_t count, lt_str name,
+                                int64_t protocol)
 {
     for (size_t i = 0; i < count; i++) {
         for (size_t k = 0; k < items[i].ports.count; k++) {
             const struct lt_container_port *port = &items[i].ports.items[k];
-            if (lt_str_eq(port->name, name) && lt_opt_or(port->protocol, LT_PROTOCOL_TCP) == protocol)
+            if (lt_str_eq(port->name, name) &&
+                lt_opt_or(port->protocol, LT_PROTOCOL_TCP) == protocol)
                 return (uint16_t)port->container_port.value;
         }
     }
@@ -270,6 +284,6 @@ uint16_t ctl_plan_target_port(const struct lt_service_port *port, const struct c
         return (uint16_t)port->port.value;
     if (pod->spec == NULL)
         return 0;
-    return find_named_port(pod->spec->containers.items, pod->spec->containers.count, port->target_port.name,
-                           lt_opt_or(port->protocol, LT_PROTOCOL_TCP));
+    return find_named_port(pod->spec->containers.items, pod->spec->containers.count,
+                           port->target_port.name, lt_opt_or(port->protocol, LT_PROTOCOL_TCP));
 }

@@ -10,7 +10,8 @@
 #include "ctl/plan_priv.h"
 
 enum {
-    PREFIX_MAX = 46,      /* of a Pod's name that is the workload's: with hash and suffix it stays a DNS label */
+    PREFIX_MAX =
+        46, /* of a Pod's name that is the workload's: with hash and suffix it stays a DNS label */
     HASH_LEN = 9,
     SUFFIX_LEN = 5,
     GRACE_DEFAULT_S = 30, /* Kubernetes' */
@@ -66,7 +67,8 @@ static uint64_t hash_container(const struct lt_container *c, uint64_t h)
     }
     for (size_t i = 0; i < c->ports.count; i++) {
         const struct lt_container_port *port = &c->ports.items[i];
-        const int64_t numbers[] = {port->container_port.value, lt_opt_or(port->protocol, LT_PROTOCOL_TCP)};
+        const int64_t numbers[] = {port->container_port.value,
+                                   lt_opt_or(port->protocol, LT_PROTOCOL_TCP)};
         h = lt_hash64(numbers, sizeof(numbers), hash_str(port->name, h));
     }
     return h;
@@ -76,7 +78,8 @@ static uint64_t hash_container(const struct lt_container *c, uint64_t h)
 static uint64_t hash_source(const struct ctl_pod_source *source, const struct ctl_pod_plan *pod)
 {
     const struct lt_pod_spec *spec = source->spec;
-    uint64_t h = hash_kvs(&pod->annotations, hash_kvs(&pod->labels, pod->has_proxy + 2 * pod->is_gateway));
+    uint64_t h = hash_kvs(&pod->annotations,
+                          hash_kvs(&pod->labels, pod->has_proxy + 2 * pod->is_gateway));
     if (pod->has_proxy)
         h = hash_text(source->proxy_config, h);
     h = hash_text(pod->service_account, hash_text(pod->capture != NULL ? pod->capture : "", h));
@@ -110,7 +113,8 @@ static void add_label(struct ctl_pod_plan *pod, const char *key, const char *val
     qsort(items, pod->labels.count, sizeof(*items), compare_kv);
 }
 
-static const char *first_label(const struct ctl_pod_plan *pod, const char *const *keys, const char *otherwise)
+static const char *first_label(const struct ctl_pod_plan *pod, const char *const *keys,
+                               const char *otherwise)
 {
     for (; *keys != NULL; keys++) {
         lt_str value = lt_kvs_find(&pod->labels, lt_str_of(*keys));
@@ -123,8 +127,10 @@ static const char *first_label(const struct ctl_pod_plan *pod, const char *const
 /* What the injector's webhook adds. */
 static void add_injected_labels(struct ctl_pod_plan *pod)
 {
-    static const char *const names[] = {"service.istio.io/canonical-name", "app.kubernetes.io/name", "app", NULL};
-    static const char *const revisions[] = {"service.istio.io/canonical-revision", "app.kubernetes.io/version", "version", NULL};
+    static const char *const names[] = {"service.istio.io/canonical-name", "app.kubernetes.io/name",
+                                        "app", NULL};
+    static const char *const revisions[] = {"service.istio.io/canonical-revision",
+                                            "app.kubernetes.io/version", "version", NULL};
     add_label(pod, "service.istio.io/canonical-name", first_label(pod, names, pod->workload));
     add_label(pod, "service.istio.io/canonical-revision", first_label(pod, revisions, "latest"));
     if (!pod->is_gateway)
@@ -143,7 +149,10 @@ static const char *find_env(const struct ctl_strings *env, lt_str name)
     return NULL;
 }
 
-/* $(NAME) of what was set before; $$(NAME) is the text $(NAME); an unknown one stays as it is (Kubernetes' rules). */
+/*
+ * $(NAME) of what was set before; $$(NAME) is the text $(NAME); an unknown one stays as it is
+ * (Kubernetes' rules).
+ */
 static const char *expand(struct lt_arena *arena, lt_str text, const struct ctl_strings *env)
 {
     struct lt_buf out;
@@ -180,7 +189,8 @@ static lt_str subscript(lt_str path, const char *field)
     return lt_str_slice(path, head.len + 2, path.len - 2);
 }
 
-static const char *field_value(const struct ctl_pod_plan *pod, const struct ctl_plan_world *world, lt_str path)
+static const char *field_value(const struct ctl_pod_plan *pod, const struct ctl_plan_world *world,
+                               lt_str path)
 {
     const struct {
         const char *path;
@@ -205,19 +215,21 @@ static const char *field_value(const struct ctl_pod_plan *pod, const struct ctl_
     return lt_arena_strz(pod->arena, label.ptr != NULL ? label : annotation);
 }
 
-static lt_str find_config_value(const struct ctl_pod_source *source, const struct lt_key_selector *selector)
+static lt_str find_config_value(const struct ctl_pod_source *source,
+                                const struct lt_key_selector *selector)
 {
     for (size_t i = 0; i < source->object_count; i++) {
         const struct lt_object *object = source->objects[i];
-        if (object->key.kind == LT_KIND_CONFIG_MAP && lt_str_eq(object->key.ns, source->object->key.ns) &&
+        if (object->key.kind == LT_KIND_CONFIG_MAP &&
+            lt_str_eq(object->key.ns, source->object->key.ns) &&
             lt_str_eq(object->key.name, selector->name))
             return lt_kvs_find(&object->config_map->data, selector->key);
     }
     return LT_STR_NULL;
 }
 
-static void add_var(struct ctl_strings *env, const struct ctl_pod_source *source, const struct ctl_pod_plan *pod,
-                    const struct lt_env_var *var)
+static void add_var(struct ctl_strings *env, const struct ctl_pod_source *source,
+                    const struct ctl_pod_plan *pod, const struct lt_env_var *var)
 {
     const char *value = NULL;
     if (var->value_from == NULL) {
@@ -248,18 +260,30 @@ void ctl_mounts_add(struct ctl_mounts *mounts, struct ctl_mount mount)
     mounts->items[mounts->count++] = mount;
 }
 
-void ctl_mounts_add_common(struct ctl_mounts *mounts, const struct ctl_pod_plan *pod, const struct ctl_plan_world *world)
+void ctl_mounts_add_common(struct ctl_mounts *mounts, const struct ctl_pod_plan *pod,
+                           const struct ctl_plan_world *world)
 {
     struct lt_arena *a = pod->arena;
-    const char *resolv = ctl_text(a, "nameserver %s\nsearch %s.svc." CTL_DOMAIN " svc." CTL_DOMAIN " " CTL_DOMAIN "\noptions ndots:5\n",
+    const char *resolv = ctl_text(a,
+                                  "nameserver %s\nsearch %s.svc." CTL_DOMAIN " svc." CTL_DOMAIN
+                                  " " CTL_DOMAIN "\noptions ndots:5\n",
                                   ctl_ip_text(a, world->dns_ip), pod->ns);
-    const char *hosts = ctl_text(a, "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n%s\t%s\n",
-                                 ctl_ip_text(a, pod->ip), pod->hostname);
+    const char *hosts = ctl_text(
+        a, "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n%s\t%s\n",
+        ctl_ip_text(a, pod->ip), pod->hostname);
     const char *hostname = ctl_text(a, "%s\n", pod->hostname);
-    ctl_mounts_add(mounts, (struct ctl_mount){.kind = CTL_MOUNT_FILE, .target = "/etc/resolv.conf", .text = lt_str_of(resolv)});
-    ctl_mounts_add(mounts, (struct ctl_mount){.kind = CTL_MOUNT_FILE, .target = "/etc/hosts", .text = lt_str_of(hosts)});
-    ctl_mounts_add(mounts, (struct ctl_mount){.kind = CTL_MOUNT_FILE, .target = "/etc/hostname", .text = lt_str_of(hostname)});
-    ctl_mounts_add(mounts, (struct ctl_mount){.kind = CTL_MOUNT_BIND, .target = CTL_BIN_DIR, .is_read_only = true,
+    ctl_mounts_add(mounts, (struct ctl_mount){.kind = CTL_MOUNT_FILE,
+                                              .target = "/etc/resolv.conf",
+                                              .text = lt_str_of(resolv)});
+    ctl_mounts_add(mounts, (struct ctl_mount){.kind = CTL_MOUNT_FILE,
+                                              .target = "/etc/hosts",
+                                              .text = lt_str_of(hosts)});
+    ctl_mounts_add(mounts, (struct ctl_mount){.kind = CTL_MOUNT_FILE,
+                                              .target = "/etc/hostname",
+                                              .text = lt_str_of(hostname)});
+    ctl_mounts_add(mounts, (struct ctl_mount){.kind = CTL_MOUNT_BIND,
+                                              .target = CTL_BIN_DIR,
+                                              .is_read_only = true,
                                               .source = ctl_text(a, "%s/bin", world->state_path)});
 }
 
@@ -280,19 +304,23 @@ static void add_standin_args(struct ctl_strings *argv, const struct lt_container
     ctl_strings_add(argv, "standin");
     for (size_t i = 0; i < c->ports.count; i++) {
         if (lt_opt_or(c->ports.items[i].protocol, LT_PROTOCOL_TCP) == LT_PROTOCOL_TCP)
-            ctl_strings_addf(argv, "--port=%lld", (long long)c->ports.items[i].container_port.value);
+            ctl_strings_addf(argv, "--port=%lld",
+                             (long long)c->ports.items[i].container_port.value);
     }
 }
 
 /* command and args, if that program is here; else the stand-in. */
-static void fill_argv(struct ctl_container_plan *plan, const struct ctl_pod_source *source, const struct ctl_pod_plan *pod,
-                      const struct lt_container *c, const struct ctl_strings *env)
+static void fill_argv(struct ctl_container_plan *plan, const struct ctl_pod_source *source,
+                      const struct ctl_pod_plan *pod, const struct lt_container *c,
+                      const struct ctl_strings *env)
 {
     struct ctl_strings argv = {.arena = pod->arena};
     for (size_t i = 0; i < c->command.count; i++)
         ctl_strings_add(&argv, expand(pod->arena, c->command.items[i], env));
-    bool has_program = argv.count > 0 && source->world->has_program(argv.items[0], source->world->ctx);
-    plan->wanted = argv.count > 0 ? argv.items[0] : ctl_text(pod->arena, "image %.*s", LT_STR_ARG(c->image));
+    bool has_program = argv.count > 0 &&
+                       source->world->has_program(argv.items[0], source->world->ctx);
+    plan->wanted = argv.count > 0 ? argv.items[0]
+                                  : ctl_text(pod->arena, "image %.*s", LT_STR_ARG(c->image));
     plan->is_standin = !has_program;
     if (!has_program) {
         argv.count = 0;
@@ -309,10 +337,12 @@ static ctl_restart restart_of(const struct ctl_pod_source *source, ctl_role role
     int64_t policy = lt_opt_or(source->spec->restart_policy, LT_RESTART_ALWAYS);
     if (policy == LT_RESTART_NEVER)
         return CTL_RESTART_NEVER;
-    return policy == LT_RESTART_ALWAYS && role != CTL_ROLE_INIT ? CTL_RESTART_ALWAYS : CTL_RESTART_ON_FAILURE;
+    return policy == LT_RESTART_ALWAYS && role != CTL_ROLE_INIT ? CTL_RESTART_ALWAYS
+                                                                : CTL_RESTART_ON_FAILURE;
 }
 
-static struct ctl_container_plan plan_container(const struct ctl_pod_source *source, struct ctl_pod_plan *pod,
+static struct ctl_container_plan plan_container(const struct ctl_pod_source *source,
+                                                struct ctl_pod_plan *pod,
                                                 const struct lt_container *c, ctl_role role)
 {
     struct lt_arena *a = pod->arena;
@@ -327,7 +357,8 @@ static struct ctl_container_plan plan_container(const struct ctl_pod_source *sou
         .uid = CTL_APP_UID,
         .gid = CTL_APP_UID,
     };
-    ctl_strings_add(&env, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:" CTL_BIN_DIR);
+    ctl_strings_add(
+        &env, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:" CTL_BIN_DIR);
     ctl_strings_addf(&env, "HOSTNAME=%s", pod->hostname);
     ctl_strings_add(&env, "HOME=/tmp");
     ctl_strings_addf(&env, "LATEEN_POD=%s", pod->name);
@@ -350,8 +381,9 @@ static void plan_containers(const struct ctl_pod_source *source, struct ctl_pod_
 {
     const struct lt_pod_spec *spec = source->spec;
     size_t count = 0;
-    struct ctl_container_plan *list =
-        lt_arena_make_n(pod->arena, struct ctl_container_plan, spec->init_containers.count + spec->containers.count + 1);
+    struct ctl_container_plan *list = lt_arena_make_n(pod->arena, struct ctl_container_plan,
+                                                      spec->init_containers.count +
+                                                          spec->containers.count + 1);
     for (size_t i = 0; !pod->is_gateway && i < spec->init_containers.count; i++)
         list[count++] = plan_container(source, pod, &spec->init_containers.items[i], CTL_ROLE_INIT);
     if (pod->has_proxy)
@@ -360,6 +392,8 @@ static void plan_containers(const struct ctl_pod_source *source, struct ctl_pod_
         list[count++] = plan_container(source, pod, &spec->containers.items[i], CTL_ROLE_APP);
     pod->containers = list;
     pod->container_count = count;
+    for (size_t i = 0; i < count && pod->port == 0; i++)
+        pod->port = list[i].role == CTL_ROLE_APP ? list[i].ready_port : 0;
 }
 
 /* --- the Pod --- */
@@ -382,7 +416,8 @@ static lt_rc plan_capture(struct ctl_pod_plan *pod, struct lt_err *err)
     return rc;
 }
 
-static lt_rc plan_injection(const struct ctl_pod_source *source, struct ctl_pod_plan *pod, struct lt_err *err)
+static lt_rc plan_injection(const struct ctl_pod_source *source, struct ctl_pod_plan *pod,
+                            struct lt_err *err)
 {
     const struct ctl_inject_input input = {
         .ns = lt_str_of(pod->ns),
@@ -407,12 +442,15 @@ static void name_pod(const struct ctl_pod_source *source, struct ctl_pod_plan *p
         pod->name = pod->workload;
     } else {
         encode(pod->hash, hash, HASH_LEN);
-        encode(lt_hash64(&source->index, sizeof(source->index), pod->hash), suffix, SUFFIX_LEN);
+        unsigned which = source->index + pod->attempt;
+        encode(lt_hash64(&which, sizeof(which), pod->hash), suffix, SUFFIX_LEN);
         pod->name = ctl_text(pod->arena, "%.*s-%s-%s", PREFIX_MAX, pod->workload, hash, suffix);
         if (strcmp(pod->kind, "Deployment") == 0)
             add_label(pod, "pod-template-hash", lt_arena_strz(pod->arena, lt_str_of(hash)));
     }
-    pod->hostname = source->spec->hostname.len > 0 ? lt_arena_strz(pod->arena, source->spec->hostname) : pod->name;
+    pod->hostname = source->spec->hostname.len > 0
+                        ? lt_arena_strz(pod->arena, source->spec->hostname)
+                        : pod->name;
 }
 
 struct ctl_pod_plan *ctl_plan_pod(const struct ctl_pod_source *source)
@@ -422,7 +460,8 @@ struct ctl_pod_plan *ctl_plan_pod(const struct ctl_pod_source *source)
     struct lt_arena *arena = lt_arena_new(16384, 0);
     struct ctl_pod_plan *pod = lt_arena_make(arena, struct ctl_pod_plan);
     struct lt_err err = {0};
-    lt_str account = spec->service_account_name.len > 0 ? spec->service_account_name : spec->service_account;
+    lt_str account = spec->service_account_name.len > 0 ? spec->service_account_name
+                                                        : spec->service_account;
     *pod = (struct ctl_pod_plan){
         .arena = arena,
         .object = lt_object_ref(source->object),
@@ -434,7 +473,10 @@ struct ctl_pod_plan *ctl_plan_pod(const struct ctl_pod_source *source)
         .labels = source->meta != NULL ? source->meta->labels : none,
         .annotations = source->meta != NULL ? source->meta->annotations : none,
         .grace_s = (unsigned)lt_opt_or(spec->termination_grace_s, GRACE_DEFAULT_S),
+        .attempts_max = source->attempts_max,
     };
+    if (strcmp(pod->kind, "Job") == 0)
+        pod->attempt = source->world->job_attempt(pod->ns, pod->workload, source->world->ctx);
     pod->name = pod->hostname = "";
     lt_rc rc = plan_injection(source, pod, &err);
     if (rc == LT_OK) {

@@ -1,6 +1,6 @@
 /*
- * ctl/plan_priv.h - shared by plan.c (objects to a plan), plan_pod.c (one Pod and its application) and plan_proxy.c (its sidecar, and
- * lateend's own Pod).
+ * ctl/plan_priv.h - shared by plan.c (objects to a plan), plan_pod.c (one Pod and its application)
+ * and plan_proxy.c (its sidecar, and lateend's own Pod).
  */
 #ifndef LT_CTL_PLAN_PRIV_H
 #define LT_CTL_PLAN_PRIV_H
@@ -10,13 +10,14 @@
 /* What a Pod is made from. */
 struct ctl_pod_source {
     const struct lt_object *object;
-    const struct lt_meta *meta;        /* labels and annotations of the Pod (of a template: no name) */
+    const struct lt_meta *meta; /* labels and annotations of the Pod (of a template: no name) */
     const struct lt_pod_spec *spec;
     const char *kind;
-    const struct lt_kvs *ns_labels;    /* NULL: no such Namespace */
-    unsigned index;                    /* of the replica */
+    const struct lt_kvs *ns_labels; /* NULL: no such Namespace */
+    unsigned index;                 /* of the replica */
+    unsigned attempts_max;          /* of a Job */
     const struct ctl_plan_world *world;
-    const char *proxy_config;          /* the mesh's defaultConfig as JSON */
+    const char *proxy_config;               /* the mesh's defaultConfig as JSON */
     const struct lt_object *const *objects; /* for ConfigMaps */
     size_t object_count;
     struct lt_notes *notes;
@@ -41,7 +42,8 @@ struct ctl_mounts {
 
 void ctl_mounts_add(struct ctl_mounts *mounts, struct ctl_mount mount);
 /* resolv.conf, hosts and the directory of our programs: what every container has. */
-void ctl_mounts_add_common(struct ctl_mounts *mounts, const struct ctl_pod_plan *pod, const struct ctl_plan_world *world);
+void ctl_mounts_add_common(struct ctl_mounts *mounts, const struct ctl_pod_plan *pod,
+                           const struct ctl_plan_world *world);
 struct ctl_mounts ctl_mounts_make(struct lt_arena *arena);
 
 const char *ctl_ip_text(struct lt_arena *arena, uint32_t ip);
@@ -51,9 +53,12 @@ const char *ctl_text(struct lt_arena *arena, const char *fmt, ...) LT_PRINTF(2, 
 struct ctl_pod_plan *ctl_plan_pod(const struct ctl_pod_source *source);
 
 /* The sidecar of `pod`, or the gateway that it is. proxy_config: JSON. */
-struct ctl_container_plan ctl_plan_proxy(struct ctl_pod_plan *pod, const struct ctl_plan_world *world, const char *proxy_config);
+struct ctl_container_plan ctl_plan_proxy(struct ctl_pod_plan *pod,
+                                         const struct ctl_plan_world *world,
+                                         const char *proxy_config);
 /* lateend, as a Pod of namespace istio-system, and its Service. */
 struct ctl_pod_plan *ctl_plan_control_pod(const struct ctl_plan_world *world);
-struct ctl_service_plan ctl_plan_control_service(struct lt_arena *arena, const struct ctl_plan_world *world);
+struct ctl_service_plan ctl_plan_control_service(struct lt_arena *arena,
+                                                 const struct ctl_plan_world *world);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * ctl/plan_proxy.c - the containers of lateen itself: a Pod's sidecar or gateway as Istio's injector writes it, and lateend's Pod.
- * Start at: ctl_plan_proxy().
+ * ctl/plan_proxy.c - the containers of lateen itself: a Pod's sidecar or gateway as Istio's
+ * injector writes it, and lateend's Pod. Start at: ctl_plan_proxy().
  */
 #include <stdio.h>
 
@@ -29,12 +29,15 @@ static const char *pod_ports_json(const struct ctl_pod_plan *pod)
                 lt_json_kv_str(&w, "name", port->name);
             lt_json_kv_int(&w, "containerPort", port->container_port.value);
             lt_json_kv_str(&w, "protocol",
-                           lt_str_of(lt_enum_name(lt_ip_protocol_enum, lt_opt_or(port->protocol, LT_PROTOCOL_TCP))));
+                           lt_str_of(lt_enum_name(lt_ip_protocol_enum,
+                                                  lt_opt_or(port->protocol, LT_PROTOCOL_TCP))));
             lt_json_object_close(&w);
         }
     }
     lt_json_array_close(&w);
-    const char *text = lt_json_writer_finish(&w) == LT_OK ? lt_arena_strz(pod->arena, lt_buf_str(&buf)) : "[]";
+    const char *text = lt_json_writer_finish(&w) == LT_OK
+                           ? lt_arena_strz(pod->arena, lt_buf_str(&buf))
+                           : "[]";
     lt_buf_fini(&buf);
     return text;
 }
@@ -43,7 +46,8 @@ static const char *container_names(const struct ctl_pod_plan *pod)
 {
     const char *names = "";
     for (size_t i = 0; i < pod->spec->containers.count; i++)
-        names = ctl_text(pod->arena, "%s%s%.*s", names, i > 0 ? "," : "", LT_STR_ARG(pod->spec->containers.items[i].name));
+        names = ctl_text(pod->arena, "%s%s%.*s", names, i > 0 ? "," : "",
+                         LT_STR_ARG(pod->spec->containers.items[i].name));
     return names;
 }
 
@@ -51,17 +55,20 @@ static const char *owner(const struct ctl_pod_plan *pod)
 {
     static const struct {
         const char *kind, *version, *plural;
-    } kinds[] = {{"Deployment", "apps/v1", "deployments"}, {"Job", "batch/v1", "jobs"}, {"Pod", "v1", "pods"}};
+    } kinds[] = {{"Deployment", "apps/v1", "deployments"},
+                 {"Job", "batch/v1", "jobs"},
+                 {"Pod", "v1", "pods"}};
     for (size_t i = 0; i < LT_ARRAY_LEN(kinds); i++) {
         if (strcmp(pod->kind, kinds[i].kind) == 0)
-            return ctl_text(pod->arena, "kubernetes://apis/%s/namespaces/%s/%s/%s", kinds[i].version, pod->ns, kinds[i].plural,
-                            pod->workload);
+            return ctl_text(pod->arena, "kubernetes://apis/%s/namespaces/%s/%s/%s",
+                            kinds[i].version, pod->ns, kinds[i].plural, pod->workload);
     }
     LT_UNREACHABLE();
 }
 
 /* In the injector's order (injection template, container istio-proxy). */
-static const char *const *proxy_env(const struct ctl_pod_plan *pod, const struct ctl_plan_world *world, const char *proxy_config)
+static const char *const *proxy_env(const struct ctl_pod_plan *pod,
+                                    const struct ctl_plan_world *world, const char *proxy_config)
 {
     struct ctl_strings env = {.arena = pod->arena};
     ctl_strings_add(&env, "PATH=" CTL_BIN_DIR ":/usr/local/bin:/usr/bin:/bin");
@@ -80,7 +87,8 @@ static const char *const *proxy_env(const struct ctl_pod_plan *pod, const struct
     ctl_strings_add(&env, "ISTIO_META_CLUSTER_ID=Kubernetes");
     ctl_strings_add(&env, "ISTIO_META_NODE_NAME=lateen");
     if (!pod->is_gateway)
-        ctl_strings_addf(&env, "ISTIO_META_INTERCEPTION_MODE=%s", pod->capture != NULL ? "REDIRECT" : "NONE");
+        ctl_strings_addf(&env, "ISTIO_META_INTERCEPTION_MODE=%s",
+                         pod->capture != NULL ? "REDIRECT" : "NONE");
     ctl_strings_addf(&env, "ISTIO_META_WORKLOAD_NAME=%s", pod->workload);
     ctl_strings_addf(&env, "ISTIO_META_OWNER=%s", owner(pod));
     ctl_strings_add(&env, "ISTIO_META_MESH_ID=" CTL_DOMAIN);
@@ -112,7 +120,8 @@ static lt_str downward(struct lt_arena *arena, const struct lt_kvs *kvs)
     return text;
 }
 
-static void add_proxy_mounts(struct ctl_mounts *mounts, const struct ctl_pod_plan *pod, const struct ctl_plan_world *world)
+static void add_proxy_mounts(struct ctl_mounts *mounts, const struct ctl_pod_plan *pod,
+                             const struct ctl_plan_world *world)
 {
     static const char *const writable[] = {
         "/etc/istio/proxy",
@@ -123,19 +132,31 @@ static void add_proxy_mounts(struct ctl_mounts *mounts, const struct ctl_pod_pla
     };
     struct lt_arena *a = pod->arena;
     for (size_t i = 0; i < LT_ARRAY_LEN(writable); i++)
-        ctl_mounts_add(mounts, (struct ctl_mount){.kind = CTL_MOUNT_TMPFS, .target = writable[i], .uid = CTL_PROXY_UID,
+        ctl_mounts_add(mounts, (struct ctl_mount){.kind = CTL_MOUNT_TMPFS,
+                                                  .target = writable[i],
+                                                  .uid = CTL_PROXY_UID,
                                                   .gid = CTL_PROXY_UID});
-    ctl_mounts_add(mounts, (struct ctl_mount){.kind = CTL_MOUNT_FILE, .target = "/etc/istio/pod/labels",
+    ctl_mounts_add(mounts, (struct ctl_mount){.kind = CTL_MOUNT_FILE,
+                                              .target = "/etc/istio/pod/labels",
                                               .text = downward(a, &pod->labels)});
-    ctl_mounts_add(mounts, (struct ctl_mount){.kind = CTL_MOUNT_FILE, .target = "/etc/istio/pod/annotations",
+    ctl_mounts_add(mounts, (struct ctl_mount){.kind = CTL_MOUNT_FILE,
+                                              .target = "/etc/istio/pod/annotations",
                                               .text = downward(a, &pod->annotations)});
-    ctl_mounts_add(mounts, (struct ctl_mount){.kind = CTL_MOUNT_BIND, .target = "/var/run/secrets/tokens", .is_read_only = true,
-                                              .source = ctl_text(a, "%s/tokens/%s.%s", world->state_path, pod->name, pod->ns)});
-    ctl_mounts_add(mounts, (struct ctl_mount){.kind = CTL_MOUNT_BIND, .target = "/var/run/secrets/istio", .is_read_only = true,
+    ctl_mounts_add(mounts,
+                   (struct ctl_mount){.kind = CTL_MOUNT_BIND,
+                                      .target = "/var/run/secrets/tokens",
+                                      .is_read_only = true,
+                                      .source = ctl_text(a, "%s/tokens/%s.%s", world->state_path,
+                                                         pod->name, pod->ns)});
+    ctl_mounts_add(mounts, (struct ctl_mount){.kind = CTL_MOUNT_BIND,
+                                              .target = "/var/run/secrets/istio",
+                                              .is_read_only = true,
                                               .source = ctl_text(a, "%s/root", world->state_path)});
 }
 
-struct ctl_container_plan ctl_plan_proxy(struct ctl_pod_plan *pod, const struct ctl_plan_world *world, const char *proxy_config)
+struct ctl_container_plan ctl_plan_proxy(struct ctl_pod_plan *pod,
+                                         const struct ctl_plan_world *world,
+                                         const char *proxy_config)
 {
     struct ctl_strings argv = {.arena = pod->arena};
     struct ctl_mounts mounts = ctl_mounts_make(pod->arena);
@@ -170,7 +191,10 @@ struct ctl_container_plan ctl_plan_proxy(struct ctl_pod_plan *pod, const struct 
 
 /* --- lateend --- */
 
-/* Of two files with one object the first by name wins: what is, by "up", before what the user wrote. */
+/*
+ * Of two files with one object the first by name wins: what is, by "up", before what the user
+ * wrote.
+ */
 #define LIVE_DIR "/.lateen/live"
 
 static const char *const *control_argv(struct lt_arena *arena, const struct ctl_plan_world *world)
@@ -188,7 +212,8 @@ static const char *const *control_argv(struct lt_arena *arena, const struct ctl_
     return ctl_strings_finish(&argv);
 }
 
-static const char *const *control_env(const struct ctl_pod_plan *pod, const struct ctl_plan_world *world)
+static const char *const *control_env(const struct ctl_pod_plan *pod,
+                                      const struct ctl_plan_world *world)
 {
     struct ctl_strings env = {.arena = pod->arena};
     ctl_strings_add(&env, "PATH=" CTL_BIN_DIR ":/usr/local/bin:/usr/bin:/bin");
@@ -203,8 +228,12 @@ static const char *const *control_env(const struct ctl_pod_plan *pod, const stru
     return ctl_strings_finish(&env);
 }
 
-/* It runs as whoever called `lateen up`, without capabilities: the manifests may be readable by nobody else. */
-static struct ctl_container_plan control_container(const struct ctl_pod_plan *pod, const struct ctl_plan_world *world)
+/*
+ * It runs as whoever called `lateen up`, without capabilities: the manifests may be readable by
+ * nobody else.
+ */
+static struct ctl_container_plan control_container(const struct ctl_pod_plan *pod,
+                                                   const struct ctl_plan_world *world)
 {
     struct lt_arena *a = pod->arena;
     struct ctl_mounts mounts = ctl_mounts_make(a);
@@ -218,7 +247,9 @@ static struct ctl_container_plan control_container(const struct ctl_pod_plan *po
         {"/var/lib/lateen", ctl_text(a, "%s/istiod", world->state_path), false},
     };
     for (size_t i = 0; i < LT_ARRAY_LEN(binds); i++)
-        ctl_mounts_add(&mounts, (struct ctl_mount){.kind = CTL_MOUNT_BIND, .target = binds[i].target, .source = binds[i].source,
+        ctl_mounts_add(&mounts, (struct ctl_mount){.kind = CTL_MOUNT_BIND,
+                                                   .target = binds[i].target,
+                                                   .source = binds[i].source,
                                                    .is_read_only = binds[i].is_read_only});
     return (struct ctl_container_plan){
         .name = "discovery",
@@ -261,15 +292,19 @@ struct ctl_pod_plan *ctl_plan_control_pod(const struct ctl_plan_world *world)
     return pod;
 }
 
-struct ctl_service_plan ctl_plan_control_service(struct lt_arena *arena, const struct ctl_plan_world *world)
+struct ctl_service_plan ctl_plan_control_service(struct lt_arena *arena,
+                                                 const struct ctl_plan_world *world)
 {
     static const struct {
         const char *name;
         uint16_t port, target;
-    } ports[] = {{"grpc-xds", 15010, 15010}, {"https-dns", 15012, 15012}, {"https-webhook", 443, 15017},
+    } ports[] = {{"grpc-xds", 15010, 15010},
+                 {"https-dns", 15012, 15012},
+                 {"https-webhook", 443, 15017},
                  {"http-monitoring", 15014, 15014}};
     struct lt_service_spec *spec = lt_arena_make(arena, struct lt_service_spec);
-    struct lt_service_port *items = lt_arena_make_n(arena, struct lt_service_port, LT_ARRAY_LEN(ports));
+    struct lt_service_port *items = lt_arena_make_n(arena, struct lt_service_port,
+                                                    LT_ARRAY_LEN(ports));
     struct lt_kv *label = lt_arena_make(arena, struct lt_kv);
     *label = (struct lt_kv){LT_STR("app"), LT_STR("istiod")};
     for (size_t i = 0; i < LT_ARRAY_LEN(ports); i++) {

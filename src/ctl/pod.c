@@ -1,7 +1,7 @@
 /*
  * ctl/pod.c - the life of a Pod.
- * Every step that must wait returns; step() is called again when something has happened (a container started or ended, a probe
- * answered, a timer) and goes on from the state it finds.
+ * Every step that must wait returns; step() is called again when something has happened (a
+ * container started or ended, a probe answered, a timer) and goes on from the state it finds.
  * Start at: ctl_pod_new(), step().
  */
 #include "ctl/pod.h"
@@ -18,16 +18,16 @@
 #include "ctl/proc.h"
 
 enum {
-    GATEWAY_IP = 0xa9fe0101,  /* 169.254.1.1: on no network, reached over the one link there is */
-    PROBE_FAST_MS = 50,       /* until ready */
-    PROBE_SLOW_MS = 1000,     /* afterwards */
+    GATEWAY_IP = 0xa9fe0101, /* 169.254.1.1: on no network, reached over the one link there is */
+    PROBE_FAST_MS = 50,      /* until ready */
+    PROBE_SLOW_MS = 1000,    /* afterwards */
     PROBE_TIMEOUT_MS = 1000,
     PORT_PATIENCE_S = 10,
     RESTART_FIRST_MS = 500,
     RESTART_MOST_MS = 60000,
-    RESTART_CALM_S = 60,      /* a run this long starts the counting anew */
-    DRAIN_MS = 1500,          /* for everybody to learn that it goes */
-    PROXY_GRACE_S = 10,       /* its own drain is 5 s (terminationDrainDuration) */
+    RESTART_CALM_S = 60, /* a run this long starts the counting anew */
+    DRAIN_MS = 1500,     /* for everybody to learn that it goes */
+    PROXY_GRACE_S = 10,  /* its own drain is 5 s (terminationDrainDuration) */
 };
 
 static const char *const state_names[] = {"Init",     "Starting", "Starting", "Running",
@@ -104,7 +104,8 @@ static bool wants_restart(const struct ctl_run *run)
 {
     if (ctl_pod_is_stopping(run->pod))
         return false;
-    return run->plan->restart == CTL_RESTART_ALWAYS || (run->plan->restart == CTL_RESTART_ON_FAILURE && run->exit_code != 0);
+    return run->plan->restart == CTL_RESTART_ALWAYS ||
+           (run->plan->restart == CTL_RESTART_ON_FAILURE && run->exit_code != 0);
 }
 
 static void schedule_restart(struct ctl_run *run)
@@ -112,7 +113,8 @@ static void schedule_restart(struct ctl_run *run)
     struct lt_loop *loop = run->pod->host->loop;
     if (lt_loop_now_ns(loop) - run->started_ns > RESTART_CALM_S * LT_NS_PER_S)
         run->restarts = 0;
-    uint64_t delay_ms = LT_MIN((uint64_t)RESTART_FIRST_MS << LT_MIN(run->restarts, 10u), (uint64_t)RESTART_MOST_MS);
+    uint64_t delay_ms = LT_MIN((uint64_t)RESTART_FIRST_MS << LT_MIN(run->restarts, 10u),
+                               (uint64_t)RESTART_MOST_MS);
     run->restarts++;
     lt_loop_timer_set(loop, &run->restart, delay_ms * LT_NS_PER_MS);
 }
@@ -157,10 +159,12 @@ static void on_exit_ready(struct lt_io *io, uint32_t events LT_UNUSED)
         lt_loop_io_del(run->pod->host->loop, &run->start_io);
         run->start_io.fd = -1;
         if (ctl_container_started(&run->container, &err) != LT_OK)
-            snprintf(run->reason, sizeof(run->reason), "%.*s", (int)sizeof(run->reason) - 1, err.text);
+            snprintf(run->reason, sizeof(run->reason), "%.*s", (int)sizeof(run->reason) - 1,
+                     err.text);
     }
     if (run->reason[0] != '\0')
-        ctl_clog_say(&run->log, "lateen: container %s did not start: %s", run->plan->name, run->reason);
+        ctl_clog_say(&run->log, "lateen: container %s did not start: %s", run->plan->name,
+                     run->reason);
     close_run(run);
     on_run_end(run);
 }
@@ -180,7 +184,8 @@ static void on_start_ready(struct lt_io *io, uint32_t events LT_UNUSED)
     step(run->pod);
 }
 
-static const char *state_file(const struct ctl_pod *pod, char out[PATH_MAX], const char *fmt, const char *name)
+static const char *state_file(const struct ctl_pod *pod, char out[PATH_MAX], const char *fmt,
+                              const char *name)
 {
     char tail[PATH_MAX / 2];
     snprintf(tail, sizeof(tail), fmt, name);
@@ -220,7 +225,8 @@ static void start_run(struct ctl_run *run)
     run->has_started = false;
     snprintf(name, sizeof(name), "%s.%s/%s.log", pod->plan->name, pod->plan->ns, run->plan->name);
     ctl_clog_close(&run->log);
-    lt_rc rc = ctl_clog_open(&run->log, pod->host->loop, state_file(pod, path, "logs/%s", name), &log_fd, &err);
+    lt_rc rc = ctl_clog_open(&run->log, pod->host->loop, state_file(pod, path, "logs/%s", name),
+                             &log_fd, &err);
     if (rc == LT_OK)
         rc = start_container(run, log_fd, &err);
     if (log_fd >= 0)
@@ -245,7 +251,8 @@ static void on_restart(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
         start_run(run);
 }
 
-static void init_run(struct ctl_run *run, struct ctl_pod *pod, const struct ctl_container_plan *plan)
+static void init_run(struct ctl_run *run, struct ctl_pod *pod,
+                     const struct ctl_container_plan *plan)
 {
     *run = (struct ctl_run){.plan = plan, .pod = pod, .container = {.pidfd = -1, .start_fd = -1}};
     lt_io_init(&run->exit_io, on_exit_ready);
@@ -255,7 +262,10 @@ static void init_run(struct ctl_run *run, struct ctl_pod *pod, const struct ctl_
 
 /* --- readiness --- */
 
-/* The first container whose readiness takes a probe, the proxy before the application; NULL: running is enough. */
+/*
+ * The first container whose readiness takes a probe, the proxy before the application; NULL:
+ * running is enough.
+ */
 static const struct ctl_container_plan *find_probed(const struct ctl_pod *pod, ctl_role role)
 {
     for (size_t i = 0; i < pod->run_count; i++) {
@@ -285,8 +295,8 @@ static void start_probe(struct ctl_pod *pod)
 {
     const struct ctl_container_plan *plan = probed_now(pod);
     if (plan != NULL && !pod->probe.is_running)
-        ctl_probe_start(&pod->probe, pod->netns_fd, plan->ready_port, plan->ready == CTL_READY_HTTP ? plan->ready_path : NULL,
-                        PROBE_TIMEOUT_MS);
+        ctl_probe_start(&pod->probe, pod->netns_fd, plan->ready_port,
+                        plan->ready == CTL_READY_HTTP ? plan->ready_path : NULL, PROBE_TIMEOUT_MS);
 }
 
 static void on_probed(struct ctl_probe *probe, bool is_good)
@@ -294,8 +304,8 @@ static void on_probed(struct ctl_probe *probe, bool is_good)
     struct ctl_pod *pod = LT_CONTAINER_OF(probe, struct ctl_pod, probe);
     struct lt_loop *loop = pod->host->loop;
     const struct ctl_container_plan *plan = probed_now(pod);
-    bool is_forgiven = plan != NULL && plan->ready == CTL_READY_PORT && pod->state == CTL_POD_RUNNING &&
-                       lt_loop_now_ns(loop) >= pod->ready_by_ns;
+    bool is_forgiven = plan != NULL && plan->ready == CTL_READY_PORT &&
+                       pod->state == CTL_POD_RUNNING && lt_loop_now_ns(loop) >= pod->ready_by_ns;
     if (pod->state == CTL_POD_PROXY && is_good && all_started(pod, CTL_ROLE_PROXY)) {
         set_state(pod, CTL_POD_APP);
         step(pod);
@@ -303,7 +313,8 @@ static void on_probed(struct ctl_probe *probe, bool is_good)
     }
     if (pod->state == CTL_POD_RUNNING)
         set_ready(pod, (is_good || is_forgiven) && all_started(pod, CTL_ROLE_APP));
-    lt_loop_timer_set(loop, &pod->tick, (pod->is_ready ? PROBE_SLOW_MS : PROBE_FAST_MS) * LT_NS_PER_MS);
+    lt_loop_timer_set(loop, &pod->tick,
+                      (pod->is_ready ? PROBE_SLOW_MS : PROBE_FAST_MS) * LT_NS_PER_MS);
 }
 
 /* --- the states --- */
@@ -337,7 +348,8 @@ static void step_init(struct ctl_pod *pod)
         }
         if (run->exit_code != 0) {
             struct lt_err err;
-            (void)lt_err_set(&err, LT_E_BAD, "init container %s ended with %d", run->plan->name, run->exit_code);
+            (void)lt_err_set(&err, LT_E_BAD, "init container %s ended with %d", run->plan->name,
+                             run->exit_code);
             pod->exit_code = run->exit_code;
             give_up(pod, &err);
             return;
@@ -422,20 +434,11 @@ static void step(struct ctl_pod *pod)
     do {
         before = pod->state;
         switch (pod->state) {
-        case CTL_POD_INIT:
-            step_init(pod);
-            break;
-        case CTL_POD_PROXY:
-            start_probe(pod);
-            break;
-        case CTL_POD_APP:
-            step_app(pod);
-            break;
-        case CTL_POD_RUNNING:
-            step_running(pod);
-            break;
-        case CTL_POD_DRAINING:
-            break;
+        case CTL_POD_INIT: step_init(pod); break;
+        case CTL_POD_PROXY: start_probe(pod); break;
+        case CTL_POD_APP: step_app(pod); break;
+        case CTL_POD_RUNNING: step_running(pod); break;
+        case CTL_POD_DRAINING: break;
         case CTL_POD_STOPPING_APP:
             if (has_all_ended(pod, CTL_ROLE_APP) && has_all_ended(pod, CTL_ROLE_INIT))
                 begin_stopping_proxy(pod);
@@ -446,8 +449,7 @@ static void step(struct ctl_pod *pod)
                 set_state(pod, CTL_POD_ENDED);
             }
             break;
-        case CTL_POD_ENDED:
-            break;
+        case CTL_POD_ENDED: break;
         }
     } while (pod->state != before);
 }
@@ -460,18 +462,10 @@ static void on_tick(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
         begin_stopping_app(pod);
         step(pod);
         break;
-    case CTL_POD_STOPPING_APP:
-        signal_role(pod, CTL_ROLE_APP, SIGKILL);
-        break;
-    case CTL_POD_STOPPING_PROXY:
-        signal_role(pod, CTL_ROLE_PROXY, SIGKILL);
-        break;
-    case CTL_POD_INIT:
-        step(pod);
-        break;
-    default:
-        start_probe(pod);
-        break;
+    case CTL_POD_STOPPING_APP: signal_role(pod, CTL_ROLE_APP, SIGKILL); break;
+    case CTL_POD_STOPPING_PROXY: signal_role(pod, CTL_ROLE_PROXY, SIGKILL); break;
+    case CTL_POD_INIT: step(pod); break;
+    default: start_probe(pod); break;
     }
 }
 
@@ -486,7 +480,8 @@ void ctl_pod_stop(struct ctl_pod *pod, bool at_once)
     set_ready(pod, false);
     set_state(pod, CTL_POD_DRAINING);
     /* who was never ready has no callers to wait for */
-    lt_loop_timer_set(pod->host->loop, &pod->tick, (was_ready && !at_once ? DRAIN_MS : 0) * LT_NS_PER_MS);
+    lt_loop_timer_set(pod->host->loop, &pod->tick,
+                      (was_ready && !at_once ? DRAIN_MS : 0) * LT_NS_PER_MS);
 }
 
 /* --- beginning and end --- */
@@ -498,11 +493,12 @@ static lt_rc make_dirs(const struct ctl_pod *pod, struct lt_err *err)
     return ctl_mkdirs(state_file(pod, path, "logs/%s", name), 0700, err);
 }
 
-lt_rc ctl_pod_new(const struct ctl_pod_host *host, struct ctl_pod_plan *plan, uint32_t ip, const char *link,
-                  struct ctl_pod **ret_pod, struct lt_err *err)
+lt_rc ctl_pod_new(const struct ctl_pod_host *host, struct ctl_pod_plan *plan, uint32_t ip,
+                  const char *link, struct ctl_pod **ret_pod, struct lt_err *err)
 {
     struct ctl_pod *pod = lt_new(struct ctl_pod);
-    *pod = (struct ctl_pod){.host = host, .plan = plan, .ip = ip, .netns_fd = -1, .run_count = plan->container_count};
+    *pod = (struct ctl_pod){
+        .host = host, .plan = plan, .ip = ip, .netns_fd = -1, .run_count = plan->container_count};
     snprintf(pod->link, sizeof(pod->link), "%s", link);
     pod->runs = lt_calloc(plan->container_count, sizeof(*pod->runs));
     for (size_t i = 0; i < plan->container_count; i++)

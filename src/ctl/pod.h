@@ -1,21 +1,26 @@
 /*
  * ctl/pod.h - a workload: one Pod from its plan to its end.
  *
- *     INIT ──> PROXY ──> APP ──> RUNNING ──> DRAINING ──> STOPPING_APP ──> STOPPING_PROXY ──> ENDED
- *      init     capture    containers          no new       TERM, then       TERM, then
- *      containers, set,    start               requests     KILL             KILL
- *      one by one sidecar
- *                ready
+ *     INIT            init containers, one by one
+ *     PROXY           capture is set up, the sidecar starts; until it is ready
+ *     APP             the application's containers start
+ *     RUNNING
+ *     DRAINING        no new requests come
+ *     STOPPING_APP    TERM, after the grace KILL
+ *     STOPPING_PROXY  the same for the sidecar
+ *     ENDED
  *
- * The application starts after its sidecar is ready; the sidecar leaves after the application. When all containers of a Pod that
- * is not restarted have ended (a Job), it goes from RUNNING to STOPPING_PROXY by itself.
- * Not here: which Pods there should be (plan.h), who replaces whom (node.h).
+ * The application starts after its sidecar is ready; the sidecar leaves after the application. When
+ * all containers of a Pod that is not restarted have ended (a Job), it goes from RUNNING to
+ * STOPPING_PROXY by itself. Not here: which Pods there should be (plan.h), who replaces whom
+ * (node.h).
  */
 #ifndef LT_CTL_POD_H
 #define LT_CTL_POD_H
 
 #include "ctl/clog.h"
 #include "ctl/container.h"
+#include "ctl/identity.h"
 #include "ctl/plan.h"
 #include "ctl/probe.h"
 
@@ -37,9 +42,12 @@ struct ctl_pod;
 /* What a pod needs from the node it runs on. */
 struct ctl_pod_host {
     struct lt_loop *loop;
-    const char *state_path;    /* of ctl_state */
-    void *ctx;                 /* for the calls below */
-    /* Something about the pod changed: its state, or whether it is ready. Not called from inside a call into the pod. */
+    const char *state_path; /* of ctl_state */
+    void *ctx;              /* for the calls below */
+    /*
+     * Something about the pod changed: its state, or whether it is ready. Not called from inside a
+     * call into the pod.
+     */
     void (*on_change)(struct ctl_pod *pod, void *ctx);
 };
 
@@ -53,11 +61,11 @@ struct ctl_run {
     struct ctl_clog log;
     unsigned restarts;
     uint64_t started_ns;
-    bool is_up;         /* has a process */
-    bool has_started;   /* its program runs */
-    bool has_ended;     /* for good */
-    int exit_code;      /* of the last run */
-    char reason[160];   /* why it does not run; "" */
+    bool is_up;       /* has a process */
+    bool has_started; /* its program runs */
+    bool has_ended;   /* for good */
+    int exit_code;    /* of the last run */
+    char reason[160]; /* why it does not run; "" */
 };
 
 struct ctl_pod {
@@ -65,31 +73,37 @@ struct ctl_pod {
     struct ctl_pod_plan *plan;       /* owned */
     ctl_pod_state state;
     uint32_t ip;
-    char link[16];                   /* the node's end of its veth pair */
+    char link[16]; /* the node's end of its veth pair */
     int netns_fd;
-    struct ctl_run *runs;            /* owned: init containers, then the proxy (if any), then the application's */
+    struct ctl_run
+        *runs; /* owned: init containers, then the proxy (if any), then the application's */
     size_t run_count;
-    size_t init_at;                  /* the init container that runs */
+    size_t init_at; /* the init container that runs */
     struct ctl_probe probe;
-    struct lt_timer tick;            /* next probe, end of a grace */
+    struct lt_timer tick; /* next probe, end of a grace */
     struct lt_task changed;
-    uint64_t ready_by_ns;            /* a port that does not open is forgiven then */
-    bool is_ready;                   /* takes traffic */
-    bool has_failed;                 /* could not be set up; see reason */
-    int exit_code;                   /* of the first container that failed, once ENDED */
+    uint64_t ready_by_ns; /* a port that does not open is forgiven then */
+    bool is_ready;        /* takes traffic */
+    bool has_failed;      /* could not be set up; see reason */
+    int exit_code;        /* of the first container that failed, once ENDED */
     char reason[256];
     /* the node's own notes */
-    bool is_wanted;                  /* the manifests still say so */
+    struct ctl_identity identity;
+    char proved[320]; /* who its sidecar's certificate says it is; "" while that is not known */
+    uint64_t ended_ns;
+    bool is_wanted; /* the manifests still say so */
     bool was_told_ready;
 };
 
 /*
- * Takes the plan. ip is the workload's; link names its interface at the node. Sets up the network at once and the rest as the loop
- * turns. LT_OK, or the plan is freed.
+ * Takes the plan. ip is the workload's; link names its interface at the node. Sets up the network
+ * at once and the rest as the loop turns. LT_OK, or the plan is freed.
  */
-LT_MUST lt_rc ctl_pod_new(const struct ctl_pod_host *host, struct ctl_pod_plan *plan, uint32_t ip, const char *link,
-                          struct ctl_pod **ret_pod, struct lt_err *err);
-/* Begins to end; nothing when it does already. at_once: without giving callers time to learn of it. */
+LT_MUST lt_rc ctl_pod_new(const struct ctl_pod_host *host, struct ctl_pod_plan *plan, uint32_t ip,
+                          const char *link, struct ctl_pod **ret_pod, struct lt_err *err);
+/*
+ * Begins to end; nothing when it does already. at_once: without giving callers time to learn of it.
+ */
 void ctl_pod_stop(struct ctl_pod *pod, bool at_once);
 /* Ended, or the whole mesh ends: what still runs is killed. */
 void ctl_pod_free(struct ctl_pod **pod);

@@ -34,7 +34,7 @@ static void set_used(struct ctl_pool *pool, uint32_t at, bool is_taken)
     if (is_taken)
         pool->used[at / 8] |= (uint8_t)(1u << (at % 8));
     else
-        pool->used[at / 8] &= (uint8_t)~(1u << (at % 8));
+        pool->used[at / 8] &= (uint8_t) ~(1u << (at % 8));
 }
 
 /* 0: all taken. The last address of the range would look like a broadcast: left out. */
@@ -83,7 +83,8 @@ void ctl_pool_begin(struct ctl_pool *pool)
 
 void ctl_pool_sweep(struct ctl_pool *pool)
 {
-    for (size_t i = pool->names.count; i-- > 0;) { /* backwards: removal moves the last one into the gap */
+    for (size_t i = pool->names.count;
+         i-- > 0;) { /* backwards: removal moves the last one into the gap */
         struct entry *entry = pool->names.entries[i].value;
         if (entry->is_in_use)
             continue;

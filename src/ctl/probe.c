@@ -30,8 +30,10 @@ static void finish(struct ctl_probe *probe, bool is_good)
 static void ask(struct ctl_probe *probe)
 {
     char request[256];
-    int len = snprintf(request, sizeof(request), "GET %s HTTP/1.1\r\nHost: localhost\r\nUser-Agent: lateen-probe\r\n"
-                       "Connection: close\r\n\r\n", probe->path);
+    int len = snprintf(request, sizeof(request),
+                       "GET %s HTTP/1.1\r\nHost: localhost\r\nUser-Agent: lateen-probe\r\n"
+                       "Connection: close\r\n\r\n",
+                       probe->path);
     LT_ASSERT(len > 0 && (size_t)len < sizeof(request));
     if (send(probe->io.fd, request, (size_t)len, MSG_NOSIGNAL) != len) {
         finish(probe, false);
@@ -82,7 +84,8 @@ void ctl_probe_init(struct ctl_probe *probe, struct lt_loop *loop, ctl_probe_fn 
     lt_timer_init(&probe->timer, on_timeout);
 }
 
-void ctl_probe_start(struct ctl_probe *probe, int netns_fd, uint16_t port, const char *path, unsigned timeout_ms)
+void ctl_probe_start(struct ctl_probe *probe, int netns_fd, uint16_t port, const char *path,
+                     unsigned timeout_ms)
 {
     struct lt_addr addr;
     int back;
@@ -93,7 +96,8 @@ void ctl_probe_start(struct ctl_probe *probe, int netns_fd, uint16_t port, const
     probe->is_asked = false;
     probe->len = 0;
     lt_loop_timer_set(probe->loop, &probe->timer, timeout_ms * LT_NS_PER_MS);
-    if (lt_addr_parse(LT_STR("127.0.0.1"), port, &addr) != LT_OK || ctl_netns_enter(netns_fd, &back, NULL) != LT_OK)
+    if (lt_addr_parse(LT_STR("127.0.0.1"), port, &addr) != LT_OK ||
+        ctl_netns_enter(netns_fd, &back, NULL) != LT_OK)
         return; /* the timer says so */
     lt_rc rc = lt_sock_connect(&addr, NULL, &probe->io.fd);
     ctl_netns_leave(&back);

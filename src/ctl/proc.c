@@ -76,7 +76,8 @@ lt_rc ctl_fd_send(int sock, lt_str bytes, int fd)
         msg.msg_control = control.room;
         msg.msg_controllen = sizeof(control.room);
         struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
-        *cmsg = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int))};
+        *cmsg = (struct cmsghdr){
+            .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int))};
         memcpy(CMSG_DATA(cmsg), &fd, sizeof(fd));
     }
     ssize_t sent;
@@ -93,8 +94,10 @@ lt_rc ctl_fd_receive(int sock, void *to, size_t room, size_t *ret_len, int *ret_
         struct cmsghdr align;
         char room[CMSG_SPACE(sizeof(int))];
     } control = {0};
-    struct msghdr msg = {
-        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.room, .msg_controllen = sizeof(control.room)};
+    struct msghdr msg = {.msg_iov = &iov,
+                         .msg_iovlen = 1,
+                         .msg_control = control.room,
+                         .msg_controllen = sizeof(control.room)};
     ssize_t len;
     do
         len = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC);
@@ -109,7 +112,8 @@ lt_rc ctl_fd_receive(int sock, void *to, size_t room, size_t *ret_len, int *ret_
     return len == 0 ? LT_EOF : LT_OK;
 }
 
-lt_rc ctl_file_read(const char *path, size_t bytes_max, char **ret_text, size_t *ret_len, struct lt_err *err)
+lt_rc ctl_file_read(const char *path, size_t bytes_max, char **ret_text, size_t *ret_len,
+                    struct lt_err *err)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
@@ -200,7 +204,8 @@ lt_rc ctl_mkdirs(const char *path, mode_t mode, struct lt_err *err)
     return LT_OK;
 }
 
-static int remove_one(const char *path, const struct stat *stat LT_UNUSED, int type LT_UNUSED, struct FTW *ftw LT_UNUSED)
+static int remove_one(const char *path, const struct stat *stat LT_UNUSED, int type LT_UNUSED,
+                      struct FTW *ftw LT_UNUSED)
 {
     remove(path);
     return 0;

@@ -82,7 +82,8 @@ static void write_container(struct lt_json_writer *w, const struct lt_container 
         if (port->name.len > 0)
             lt_json_kv_str(w, "name", port->name);
         lt_json_kv_int(w, "containerPort", port->container_port.value);
-        write_text(w, "protocol", lt_enum_name(lt_ip_protocol_enum, lt_opt_or(port->protocol, LT_PROTOCOL_TCP)));
+        write_text(w, "protocol",
+                   lt_enum_name(lt_ip_protocol_enum, lt_opt_or(port->protocol, LT_PROTOCOL_TCP)));
         lt_json_object_close(w);
     }
     lt_json_array_close(w);
@@ -147,7 +148,8 @@ static void write_service_port(struct lt_json_writer *w, const struct lt_service
         lt_json_kv_str(w, "name", port->name);
     if (port->app_protocol.len > 0)
         lt_json_kv_str(w, "appProtocol", port->app_protocol);
-    write_text(w, "protocol", lt_enum_name(lt_ip_protocol_enum, lt_opt_or(port->protocol, LT_PROTOCOL_TCP)));
+    write_text(w, "protocol",
+               lt_enum_name(lt_ip_protocol_enum, lt_opt_or(port->protocol, LT_PROTOCOL_TCP)));
     lt_json_kv_int(w, "port", port->port.value);
     if (port->target_port.number != 0)
         lt_json_kv_int(w, "targetPort", port->target_port.number);
@@ -171,7 +173,8 @@ static void write_service(struct lt_json_writer *w, const struct ctl_service_pla
         lt_json_kv_str(w, "creationTimestamp", service->object->meta->creation_timestamp);
     lt_json_object_close(w);
     open_object(w, "spec");
-    write_text(w, "type", lt_enum_name(lt_service_type_enum, lt_opt_or(spec->type, LT_SERVICE_CLUSTER_IP)));
+    write_text(w, "type",
+               lt_enum_name(lt_service_type_enum, lt_opt_or(spec->type, LT_SERVICE_CLUSTER_IP)));
     if (service->ip != 0) {
         lt_json_key(w, LT_STR("clusterIP"));
         write_ip(w, service->ip);
@@ -191,9 +194,13 @@ static void write_service(struct lt_json_writer *w, const struct ctl_service_pla
     lt_json_object_close(w);
 }
 
-/* --- EndpointSlices: one for each Pod of a Service, as named target ports may differ from Pod to Pod --- */
+/*
+ * --- EndpointSlices: one for each Pod of a Service, as named target ports may differ from Pod to
+ * Pod ---
+ */
 
-static void write_slice_ports(struct lt_json_writer *w, const struct ctl_service_plan *service, const struct ctl_pod *pod)
+static void write_slice_ports(struct lt_json_writer *w, const struct ctl_service_plan *service,
+                              const struct ctl_pod *pod)
 {
     open_array(w, "ports");
     for (size_t i = 0; i < service->spec->ports.count; i++) {
@@ -203,14 +210,16 @@ static void write_slice_ports(struct lt_json_writer *w, const struct ctl_service
             continue;
         lt_json_object_open(w);
         lt_json_kv_str(w, "name", port->name);
-        write_text(w, "protocol", lt_enum_name(lt_ip_protocol_enum, lt_opt_or(port->protocol, LT_PROTOCOL_TCP)));
+        write_text(w, "protocol",
+                   lt_enum_name(lt_ip_protocol_enum, lt_opt_or(port->protocol, LT_PROTOCOL_TCP)));
         lt_json_kv_int(w, "port", target);
         lt_json_object_close(w);
     }
     lt_json_array_close(w);
 }
 
-static void write_slice_endpoint(struct lt_json_writer *w, const struct ctl_service_plan *service, const struct ctl_pod *pod)
+static void write_slice_endpoint(struct lt_json_writer *w, const struct ctl_service_plan *service,
+                                 const struct ctl_pod *pod)
 {
     bool is_ready = pod->is_ready || lt_opt_or(service->spec->publish_not_ready, 0) != 0;
     open_array(w, "endpoints");
@@ -233,7 +242,8 @@ static void write_slice_endpoint(struct lt_json_writer *w, const struct ctl_serv
     lt_json_array_close(w);
 }
 
-static void write_slice(struct lt_json_writer *w, const struct ctl_service_plan *service, const struct ctl_pod *pod)
+static void write_slice(struct lt_json_writer *w, const struct ctl_service_plan *service,
+                        const struct ctl_pod *pod)
 {
     write_kind(w, "discovery.k8s.io/v1", "EndpointSlice");
     open_object(w, "metadata");
@@ -259,7 +269,8 @@ static void write_pod_doc(struct lt_json_writer *w, const void *pod, const void 
     write_pod(w, pod);
 }
 
-static void write_service_doc(struct lt_json_writer *w, const void *service, const void *none LT_UNUSED)
+static void write_service_doc(struct lt_json_writer *w, const void *service,
+                              const void *none LT_UNUSED)
 {
     write_service(w, service);
 }
@@ -269,7 +280,8 @@ static void write_slice_doc(struct lt_json_writer *w, const void *service, const
     write_slice(w, service, pod);
 }
 
-static lt_rc add_document(struct lt_buf *out, write_fn *write, const void *first, const void *second)
+static lt_rc add_document(struct lt_buf *out, write_fn *write, const void *first,
+                          const void *second)
 {
     struct lt_json_writer w;
     LT_TRY(lt_buf_printf(out, "---\n"));
@@ -279,8 +291,8 @@ static lt_rc add_document(struct lt_buf *out, write_fn *write, const void *first
     return lt_buf_printf(out, "\n");
 }
 
-static lt_rc write_all(struct lt_buf *out, struct ctl_pod *const *pods, size_t pod_count, const struct ctl_service_plan *services,
-                       size_t service_count)
+static lt_rc write_all(struct lt_buf *out, struct ctl_pod *const *pods, size_t pod_count,
+                       const struct ctl_service_plan *services, size_t service_count)
 {
     for (size_t i = 0; i < pod_count; i++) {
         if (!pods[i]->plan->is_control)
@@ -298,8 +310,8 @@ static lt_rc write_all(struct lt_buf *out, struct ctl_pod *const *pods, size_t p
     return LT_OK;
 }
 
-lt_rc ctl_publish(const char *path, struct ctl_pod *const *pods, size_t pod_count, const struct ctl_service_plan *services,
-                  size_t service_count, struct lt_err *err)
+lt_rc ctl_publish(const char *path, struct ctl_pod *const *pods, size_t pod_count,
+                  const struct ctl_service_plan *services, size_t service_count, struct lt_err *err)
 {
     struct lt_buf out;
     lt_buf_init(&out, BYTES_MAX);

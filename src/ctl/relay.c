@@ -1,5 +1,6 @@
 /*
- * ctl/relay.c - pairs of sockets; each direction has one buffer, and its reader waits while that is full.
+ * ctl/relay.c - pairs of sockets; each direction has one buffer, and its reader waits while that is
+ * full.
  */
 #include "ctl/relay.h"
 
@@ -13,9 +14,9 @@ enum { PAIRS_MAX = 4096, BUFFER_BYTES = 16384, ACCEPTS_A_TURN = 64 };
 struct side {
     struct lt_io io;
     struct pair *pair;
-    bool has_read_end;   /* no more bytes come from here */
-    bool has_shut;       /* FIN was sent to here */
-    size_t len, at;      /* bytes read from the other side, for this one: data[at, len) */
+    bool has_read_end; /* no more bytes come from here */
+    bool has_shut;     /* FIN was sent to here */
+    size_t len, at;    /* bytes read from the other side, for this one: data[at, len) */
     char data[BUFFER_BYTES];
 };
 
@@ -93,7 +94,8 @@ static void on_side(struct lt_io *io, uint32_t events LT_UNUSED)
         }
         pair->is_connected = true;
     }
-    if (pump(client, server) != LT_OK || pump(server, client) != LT_OK || (client->has_shut && server->has_shut)) {
+    if (pump(client, server) != LT_OK || pump(server, client) != LT_OK ||
+        (client->has_shut && server->has_shut)) {
         close_pair(pair);
         return;
     }
@@ -113,7 +115,8 @@ static void start_pair(struct ctl_relay *relay, int client_fd)
 {
     struct lt_addr addr;
     int server_fd;
-    if (relay->count == PAIRS_MAX || !relay->pick(relay->ctx, &addr) || lt_sock_connect(&addr, NULL, &server_fd) != LT_OK) {
+    if (relay->count == PAIRS_MAX || !relay->pick(relay->ctx, &addr) ||
+        lt_sock_connect(&addr, NULL, &server_fd) != LT_OK) {
         lt_sock_set_linger_reset(client_fd);
         close(client_fd);
         return;
@@ -136,7 +139,8 @@ static void on_connections(struct lt_io *io, uint32_t events LT_UNUSED)
         start_pair(relay, fd);
 }
 
-struct ctl_relay *ctl_relay_new(struct lt_loop *loop, int listen_fd, ctl_relay_pick_fn *pick, void *ctx)
+struct ctl_relay *ctl_relay_new(struct lt_loop *loop, int listen_fd, ctl_relay_pick_fn *pick,
+                                void *ctx)
 {
     struct ctl_relay *relay = lt_new(struct ctl_relay);
     *relay = (struct ctl_relay){.loop = loop, .pick = pick, .ctx = ctx};

@@ -1,9 +1,10 @@
 /*
  * ctl/rootfs.c - building a container's root.
  *
- * A directory of the host where something must be put that the host does not have is *mirrored*: a tmpfs with a bind of each of
- * the host's entries, where more can be made. "/" always is. (An overlay would be one mount instead of many, but the kernel refuses
- * one over a directory with mounts in it that our user namespace may not lift, as /etc in a Docker container.)
+ * A directory of the host where something must be put that the host does not have is *mirrored*: a
+ * tmpfs with a bind of each of the host's entries, where more can be made. "/" always is. (An
+ * overlay would be one mount instead of many, but the kernel refuses one over a directory with
+ * mounts in it that our user namespace may not lift, as /etc in a Docker container.)
  *
  *   <stage>           mirror of "/"; with /proc, /sys, /dev, /run, /tmp of its own
  *   <stage>/etc ...   mirrors, wherever the target of a mount is missing or is replaced
@@ -27,7 +28,7 @@ struct stage {
     const char *root;
     const struct ctl_mount *mounts;
     size_t count;
-    char (*targets)[PATH_MAX]; /* owned; of each mount, without the host's symlinks */
+    char (*targets)[PATH_MAX];           /* owned; of each mount, without the host's symlinks */
     const char *mirrors[CTL_MOUNTS_MAX]; /* owned; directories to mirror besides "/" */
     size_t mirror_count;
     struct lt_err *err;
@@ -43,8 +44,8 @@ static lt_rc join(const struct stage *stage, const char *path, char out[PATH_MAX
     return LT_OK;
 }
 
-static lt_rc mount_at(const struct stage *stage, const char *source, const char *path, const char *type,
-                      unsigned long flags, const char *options)
+static lt_rc mount_at(const struct stage *stage, const char *source, const char *path,
+                      const char *type, unsigned long flags, const char *options)
 {
     char at[PATH_MAX];
     LT_TRY(join(stage, path, at));
@@ -58,7 +59,8 @@ static lt_rc set_read_only(const struct stage *stage, const char *path, bool is_
     char at[PATH_MAX];
     LT_TRY(join(stage, path, at));
     struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID};
-    if (syscall(SYS_mount_setattr, AT_FDCWD, at, is_recursive ? AT_RECURSIVE : 0, &attr, sizeof(attr)) < 0)
+    if (syscall(SYS_mount_setattr, AT_FDCWD, at, is_recursive ? AT_RECURSIVE : 0, &attr,
+                sizeof(attr)) < 0)
         return lt_err_errno(stage->err, "making %s read-only", path);
     return LT_OK;
 }
@@ -115,13 +117,17 @@ static bool is_inside_own(const char *target)
     return lt_str_find_char(rest, '/') < 0;
 }
 
-/* Stands where a mount will put something else than a mount over it: a file's text, or anything in a link's place. */
+/*
+ * Stands where a mount will put something else than a mount over it: a file's text, or anything in
+ * a link's place.
+ */
 static bool is_replaced(const struct stage *stage, const char *path)
 {
     struct stat st;
     for (size_t i = 0; i < stage->count; i++) {
         if (strcmp(stage->targets[i], path) == 0)
-            return stage->mounts[i].kind == CTL_MOUNT_FILE || lstat(path, &st) < 0 || S_ISLNK(st.st_mode);
+            return stage->mounts[i].kind == CTL_MOUNT_FILE || lstat(path, &st) < 0 ||
+                   S_ISLNK(st.st_mode);
     }
     return false;
 }
@@ -162,10 +168,12 @@ static lt_rc mirror(const struct stage *stage, const char *dir)
 
 static lt_rc make_dev(const struct stage *stage)
 {
-    static const char *const nodes[] = {"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"};
+    static const char *const nodes[] = {"/dev/null",   "/dev/zero",    "/dev/full",
+                                        "/dev/random", "/dev/urandom", "/dev/tty"};
     static const char *const links[][2] = {
-        {"/dev/fd", "/proc/self/fd"},        {"/dev/stdin", "/proc/self/fd/0"}, {"/dev/stdout", "/proc/self/fd/1"},
-        {"/dev/stderr", "/proc/self/fd/2"}, {"/dev/ptmx", "pts/ptmx"},
+        {"/dev/fd", "/proc/self/fd"},       {"/dev/stdin", "/proc/self/fd/0"},
+        {"/dev/stdout", "/proc/self/fd/1"}, {"/dev/stderr", "/proc/self/fd/2"},
+        {"/dev/ptmx", "pts/ptmx"},
     };
     LT_TRY(mount_at(stage, "tmpfs", "/dev", "tmpfs", MS_NOSUID, "mode=755,size=1m"));
     for (size_t i = 0; i < LT_ARRAY_LEN(nodes); i++) {
@@ -179,9 +187,11 @@ static lt_rc make_dev(const struct stage *stage)
             return lt_err_errno(stage->err, "%s", links[i][0]);
     }
     LT_TRY(make_dir(stage, "/dev/pts"));
-    LT_TRY(mount_at(stage, "devpts", "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620"));
+    LT_TRY(mount_at(stage, "devpts", "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC,
+                    "newinstance,ptmxmode=0666,mode=620"));
     LT_TRY(make_dir(stage, "/dev/shm"));
-    return mount_at(stage, "tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777,size=64m");
+    return mount_at(stage, "tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV,
+                    "mode=1777,size=64m");
 }
 
 static lt_rc make_own_dirs(const struct stage *stage)
@@ -197,7 +207,8 @@ static lt_rc make_own_dirs(const struct stage *stage)
 static lt_rc mount_own(const struct stage *stage)
 {
     LT_TRY(mount_at(stage, "proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL));
-    LT_TRY(mount_at(stage, "sysfs", "/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY, NULL));
+    LT_TRY(mount_at(stage, "sysfs", "/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY,
+                    NULL));
     LT_TRY(mount_at(stage, "tmpfs", "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=16m"));
     LT_TRY(mount_at(stage, "tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777,size=50%"));
     return make_dev(stage);
@@ -228,15 +239,21 @@ static void find_existing(const char *target, size_t *ret_len)
 static lt_rc check_target(const struct stage *stage, const char *target)
 {
     lt_str path = lt_str_of(target), part;
-    bool is_good = path.len > 1 && path.len < PATH_MAX / 2 && path.ptr[0] == '/' && path.ptr[path.len - 1] != '/';
+    bool is_good = path.len > 1 && path.len < PATH_MAX / 2 && path.ptr[0] == '/' &&
+                   path.ptr[path.len - 1] != '/';
     for (lt_str rest = lt_str_from(path, 1); is_good && lt_str_split(&rest, '/', &part);)
         is_good = part.len > 0 && !lt_str_eqz(part, ".") && !lt_str_eqz(part, "..");
     if (!is_good)
-        return lt_err_set(stage->err, LT_E_BAD, "mount path \"%s\": expected an absolute path without \".\" and \"..\"", target);
+        return lt_err_set(stage->err, LT_E_BAD,
+                          "mount path \"%s\": expected an absolute path without \".\" and \"..\"",
+                          target);
     return LT_OK;
 }
 
-/* /var/run/x becomes /run/x where the one is a link to the other: a link would lead out of the stage. */
+/*
+ * /var/run/x becomes /run/x where the one is a link to the other: a link would lead out of the
+ * stage.
+ */
 static lt_rc resolve_target(const struct stage *stage, const char *target, char out[PATH_MAX])
 {
     char prefix[PATH_MAX], real[PATH_MAX];
@@ -287,12 +304,16 @@ static lt_rc plan(struct stage *stage)
     return LT_OK;
 }
 
-/* What a mount needs to stand on: its directories, and itself if it isn't there; a file with its text. */
+/*
+ * What a mount needs to stand on: its directories, and itself if it isn't there; a file with its
+ * text.
+ */
 static lt_rc make_target(const struct stage *stage, const struct ctl_mount *m, const char *target)
 {
     char at[PATH_MAX];
     struct stat st;
-    bool is_file = m->kind == CTL_MOUNT_FILE || (m->kind == CTL_MOUNT_BIND && stat(m->source, &st) == 0 && !S_ISDIR(st.st_mode));
+    bool is_file = m->kind == CTL_MOUNT_FILE ||
+                   (m->kind == CTL_MOUNT_BIND && stat(m->source, &st) == 0 && !S_ISDIR(st.st_mode));
     LT_TRY(join(stage, target, at));
     if (m->kind != CTL_MOUNT_FILE && stat(at, &st) == 0)
         return LT_OK;
@@ -309,8 +330,7 @@ static lt_rc mount_one(const struct stage *stage, const struct ctl_mount *m, con
 {
     char options[96];
     switch (m->kind) {
-    case CTL_MOUNT_FILE:
-        return LT_OK; /* written already */
+    case CTL_MOUNT_FILE: return LT_OK; /* written already */
     case CTL_MOUNT_TMPFS:
         snprintf(options, sizeof(options), "mode=755,uid=%u,gid=%u,size=64m", m->uid, m->gid);
         return mount_at(stage, "tmpfs", target, "tmpfs", MS_NOSUID | MS_NODEV, options);
@@ -330,7 +350,8 @@ static lt_rc build(struct stage *stage)
         LT_TRY(mirror(stage, stage->mirrors[i]));
     LT_TRY(make_own_dirs(stage));
     for (size_t i = 0; i < stage->count; i++) {
-        if (!is_inside_own(stage->targets[i]) || lt_str_find_char(lt_str_of(stage->targets[i] + 1), '/') < 0)
+        if (!is_inside_own(stage->targets[i]) ||
+            lt_str_find_char(lt_str_of(stage->targets[i] + 1), '/') < 0)
             LT_TRY(make_target(stage, &stage->mounts[i], stage->targets[i]));
     }
     LT_TRY(set_read_only(stage, "", true));
@@ -343,7 +364,9 @@ static lt_rc build(struct stage *stage)
     return set_read_only(stage, "/run", false);
 }
 
-/* pivot_root(".", "."): the old root ends up on top of the new one and is let go (pivot_root(2)). */
+/*
+ * pivot_root(".", "."): the old root ends up on top of the new one and is let go (pivot_root(2)).
+ */
 static lt_rc pivot(const struct stage *stage)
 {
     if (chdir(stage->root) < 0 || syscall(SYS_pivot_root, ".", ".") < 0)
@@ -353,13 +376,16 @@ static lt_rc pivot(const struct stage *stage)
     return LT_OK;
 }
 
-lt_rc ctl_rootfs_enter(const char *stage_dir, const struct ctl_mount *mounts, size_t count, struct lt_err *err)
+lt_rc ctl_rootfs_enter(const char *stage_dir, const struct ctl_mount *mounts, size_t count,
+                       struct lt_err *err)
 {
     LT_ASSERT(count <= CTL_MOUNTS_MAX);
     struct stage stage = {.root = stage_dir, .mounts = mounts, .count = count, .err = err};
     stage.targets = lt_calloc(CTL_MOUNTS_MAX, PATH_MAX);
     umask(022);
-    lt_rc rc = mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ? lt_err_errno(err, "making mounts private") : build(&stage);
+    lt_rc rc = mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0
+                   ? lt_err_errno(err, "making mounts private")
+                   : build(&stage);
     if (rc == LT_OK)
         rc = pivot(&stage);
     for (size_t i = 0; i < stage.mirror_count; i++)

@@ -1,8 +1,9 @@
 /*
  * ctl/rootfs.h - what a container sees as its file system.
- * The host's, read-only, with /proc, /sys, /dev, /run and /tmp of its own, and what its pod mounts into it. Paths that the
- * host does not have are made in a copy of their directory (rootfs.c), so nothing is ever written to the host.
- * Runs in the container's first process, inside its new mount, PID and network namespaces.
+ * The host's, read-only, with /proc, /sys, /dev, /run and /tmp of its own, and what its pod mounts
+ * into it. Paths that the host does not have are made in a copy of their directory (rootfs.c), so
+ * nothing is ever written to the host. Runs in the container's first process, inside its new mount,
+ * PID and network namespaces.
  */
 #ifndef LT_CTL_ROOTFS_H
 #define LT_CTL_ROOTFS_H
@@ -30,9 +31,11 @@ struct ctl_mount {
 enum { CTL_MOUNTS_MAX = 64 };
 
 /*
- * Builds it on the empty directory `stage` and makes it the root of the caller's mount namespace; the working directory is "/"
- * then. Mounts are made in the order given. LT_E_BAD for a target that cannot be.
+ * Builds it on the empty directory `stage` and makes it the root of the caller's mount namespace;
+ * the working directory is "/" then. Mounts are made in the order given. LT_E_BAD for a target that
+ * cannot be.
  */
-LT_MUST lt_rc ctl_rootfs_enter(const char *stage, const struct ctl_mount *mounts, size_t count, struct lt_err *err);
+LT_MUST lt_rc ctl_rootfs_enter(const char *stage, const struct ctl_mount *mounts, size_t count,
+                               struct lt_err *err);
 
 #endif

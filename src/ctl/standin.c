@@ -30,8 +30,10 @@ enum {
 
 /* What a well-behaved application passes on: tracing, and who the end user is. */
 static const char *const passed_on[] = {
-    "x-request-id", "x-b3-traceid", "x-b3-spanid", "x-b3-parentspanid", "x-b3-sampled", "x-b3-flags", "b3", "traceparent",
-    "tracestate",   "end-user",     "cookie",      "authorization",     "user-agent",
+    "x-request-id", "x-b3-traceid", "x-b3-spanid", "x-b3-parentspanid",
+    "x-b3-sampled", "x-b3-flags",   "b3",          "traceparent",
+    "tracestate",   "end-user",     "cookie",      "authorization",
+    "user-agent",
 };
 
 struct name {
@@ -99,7 +101,8 @@ static void write_headers(struct lt_json_writer *w, const struct lt_headers *hea
     lt_json_object_close(w);
 }
 
-static void write_call(struct lt_json_writer *w, struct lt_arena *arena, const struct made_call *call)
+static void write_call(struct lt_json_writer *w, struct lt_arena *arena,
+                       const struct made_call *call)
 {
     const struct lt_doc *doc = NULL;
     lt_json_object_open(w);
@@ -160,7 +163,8 @@ static void reply(struct answer *answer)
 
 /* --- calling on --- */
 
-static void on_called(struct lt_call *call LT_UNUSED, const struct lt_call_result *result, void *ctx)
+static void on_called(struct lt_call *call LT_UNUSED, const struct lt_call_result *result,
+                      void *ctx)
 {
     struct made_call *made = ctx;
     struct answer *answer = made->answer;
@@ -173,7 +177,10 @@ static void on_called(struct lt_call *call LT_UNUSED, const struct lt_call_resul
         reply(answer);
 }
 
-/* Blocking, but the resolver is the node itself, a memory access away; answers are kept as long as they are good for. */
+/*
+ * Blocking, but the resolver is the node itself, a memory access away; answers are kept as long as
+ * they are good for.
+ */
 static bool resolve(struct standin *s, const char *host, uint16_t port, struct lt_addr *ret_addr)
 {
     const struct addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM};
@@ -200,7 +207,8 @@ static bool resolve(struct standin *s, const char *host, uint16_t port, struct l
 }
 
 /* "http://host[:port][/path?query]" into the call's options; an error text, or NULL. */
-static const char *read_url(struct standin *s, struct lt_arena *arena, lt_str url, struct lt_call_opts *opts)
+static const char *read_url(struct standin *s, struct lt_arena *arena, lt_str url,
+                            struct lt_call_opts *opts)
 {
     uint64_t port = 80;
     if (!lt_str_starts(url, LT_STR("http://")))
@@ -210,20 +218,24 @@ static const char *read_url(struct standin *s, struct lt_arena *arena, lt_str ur
     lt_str authority = slash < 0 ? rest : lt_str_slice(rest, 0, (size_t)slash);
     ptrdiff_t colon = lt_str_rfind_char(authority, ':');
     lt_str host = colon < 0 ? authority : lt_str_slice(authority, 0, (size_t)colon);
-    if (colon >= 0 && (lt_str_to_u64(lt_str_from(authority, (size_t)colon + 1), &port) != LT_OK || port > UINT16_MAX))
+    if (colon >= 0 && (lt_str_to_u64(lt_str_from(authority, (size_t)colon + 1), &port) != LT_OK ||
+                       port > UINT16_MAX))
         return "the port is no number";
     if (host.len == 0 || host.len > 253)
         return "no host";
     opts->host = authority;
     opts->target = slash < 0 ? LT_STR("/") : lt_str_from(rest, (size_t)slash);
-    return resolve(s, lt_arena_strz(arena, host), (uint16_t)port, &opts->addr) ? NULL : "the name is not known";
+    return resolve(s, lt_arena_strz(arena, host), (uint16_t)port, &opts->addr)
+               ? NULL
+               : "the name is not known";
 }
 
 static void start_call(struct answer *answer, struct made_call *made)
 {
     struct lt_exchange *x = answer->exchange;
     struct lt_call_header headers[LT_ARRAY_LEN(passed_on)];
-    struct lt_call_opts opts = {.timeout_ms = CALL_TIMEOUT_MS, .body_bytes_max = CALL_BODY_BYTES_MAX, .headers = headers};
+    struct lt_call_opts opts = {
+        .timeout_ms = CALL_TIMEOUT_MS, .body_bytes_max = CALL_BODY_BYTES_MAX, .headers = headers};
     for (size_t i = 0; i < LT_ARRAY_LEN(passed_on); i++) {
         lt_str value = lt_headers_value_of(&x->headers, lt_str_of(passed_on[i]));
         if (value.ptr != NULL)
@@ -266,7 +278,8 @@ static void find_calls(struct answer *answer)
 static bool read_tail(lt_str path, const char *prefix, uint64_t *ret_value)
 {
     lt_str head = lt_str_of(prefix);
-    return lt_str_starts(path, head) && lt_str_to_u64(lt_str_from(path, head.len), ret_value) == LT_OK;
+    return lt_str_starts(path, head) &&
+           lt_str_to_u64(lt_str_from(path, head.len), ret_value) == LT_OK;
 }
 
 static void on_delayed(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
@@ -286,7 +299,8 @@ static void on_request(struct lt_exchange *exchange, void *ctx)
         answer->status = (unsigned)value;
     if (read_tail(exchange->path, "/delay/", &value)) {
         lt_timer_init(&answer->delay, on_delayed);
-        lt_loop_timer_set(standin->loop, &answer->delay, LT_MIN(value, (uint64_t)DELAY_MS_MAX) * LT_NS_PER_MS);
+        lt_loop_timer_set(standin->loop, &answer->delay,
+                          LT_MIN(value, (uint64_t)DELAY_MS_MAX) * LT_NS_PER_MS);
         return;
     }
     find_calls(answer);
@@ -311,7 +325,8 @@ static void on_signal(struct lt_io *io, uint32_t events LT_UNUSED)
     if (read(io->fd, &info, sizeof(info)) != (ssize_t)sizeof(info))
         return;
     lt_server_drain(s->server);
-    lt_loop_timer_set(s->loop, &s->drained, lt_server_connections(s->server) == 0 ? 0 : DRAIN_MS * LT_NS_PER_MS);
+    lt_loop_timer_set(s->loop, &s->drained,
+                      lt_server_connections(s->server) == 0 ? 0 : DRAIN_MS * LT_NS_PER_MS);
 }
 
 static void watch_signals(struct standin *s)
@@ -339,11 +354,13 @@ static lt_rc listen_all(struct standin *s, struct lt_err *err)
     return LT_OK;
 }
 
-lt_rc ctl_standin_run(const struct lt_env *env, const struct ctl_standin_opts *opts, struct lt_err *err)
+lt_rc ctl_standin_run(const struct lt_env *env, const struct ctl_standin_opts *opts,
+                      struct lt_err *err)
 {
     struct standin *s = lt_new(struct standin);
-    const struct lt_server_opts server_opts = {
-        .server_name = "lateen-standin", .body_bytes_max = 8 << 20, .connections_max = CONNECTIONS_MAX};
+    const struct lt_server_opts server_opts = {.server_name = "lateen-standin",
+                                               .body_bytes_max = 8 << 20,
+                                               .connections_max = CONNECTIONS_MAX};
     *s = (struct standin){.env = env, .opts = opts, .loop = lt_loop_new(env)};
     watch_signals(s);
     s->server = lt_server_new(s->loop, &server_opts, on_request, s);

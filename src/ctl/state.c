@@ -13,7 +13,10 @@
 
 #include "ctl/proc.h"
 
-/* Directories that containers get a /run or /tmp of their own over, so that no workload sees a state directory. */
+/*
+ * Directories that containers get a /run or /tmp of their own over, so that no workload sees a
+ * state directory.
+ */
 static lt_rc find_base(char out[PATH_MAX], struct lt_err *err)
 {
     const char *runtime = getenv("XDG_RUNTIME_DIR");
@@ -26,8 +29,10 @@ static lt_rc find_base(char out[PATH_MAX], struct lt_err *err)
         snprintf(out, PATH_MAX, "/tmp/lateen-%u", geteuid());
     LT_TRY(ctl_mkdirs(out, 0700, err));
     /* in /tmp somebody else could have been first */
-    if (lstat(out, &st) < 0 || !S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 077) != 0)
-        return lt_err_set(err, LT_E_DENIED, "%s: expected a directory of yours with mode 0700", out);
+    if (lstat(out, &st) < 0 || !S_ISDIR(st.st_mode) || st.st_uid != geteuid() ||
+        (st.st_mode & 077) != 0)
+        return lt_err_set(err, LT_E_DENIED, "%s: expected a directory of yours with mode 0700",
+                          out);
     return LT_OK;
 }
 
@@ -45,8 +50,8 @@ static lt_rc locate(const char *manifests, struct ctl_state *state, struct lt_er
     if (realpath(manifests, real) == NULL)
         return lt_err_errno(err, "%s", manifests);
     uint64_t id = lt_hash64(real, strlen(real), 0);
-    if (snprintf(state->path, sizeof(state->path), "%s/%012llx", base, (unsigned long long)(id >> 16)) >=
-            (int)sizeof(state->path) ||
+    if (snprintf(state->path, sizeof(state->path), "%s/%012llx", base,
+                 (unsigned long long)(id >> 16)) >= (int)sizeof(state->path) ||
         snprintf(state->dir, sizeof(state->dir), "%s", real) >= (int)sizeof(state->dir))
         return lt_err_set(err, LT_E_LIMIT, "%s: path too long", real);
     return LT_OK;
@@ -71,7 +76,8 @@ lt_rc ctl_state_claim(const char *manifests, struct ctl_state *ret_state, struct
         return lt_err_errno(err, "%s.lock", state.path);
     if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
         close(fd);
-        return lt_err_set(err, LT_E_EXISTS, "a mesh of %s runs already; `lateen down %s` ends it", state.dir, state.dir);
+        return lt_err_set(err, LT_E_EXISTS, "a mesh of %s runs already; `lateen down %s` ends it",
+                          state.dir, state.dir);
     }
     ctl_remove_tree(state.path);
     lt_rc rc = LT_OK;
@@ -136,15 +142,18 @@ static void list_running(struct running *running)
     DIR *dir = opendir(base);
     if (dir == NULL)
         return;
-    for (struct dirent *entry; running->count < LT_ARRAY_LEN(running->states) && (entry = readdir(dir)) != NULL;) {
+    for (struct dirent *entry;
+         running->count < LT_ARRAY_LEN(running->states) && (entry = readdir(dir)) != NULL;) {
         struct ctl_state *state = &running->states[running->count];
         char path[PATH_MAX], *text = NULL;
         size_t len;
         if (entry->d_name[0] == '.' || strchr(entry->d_name, '.') != NULL)
             continue;
         *state = (struct ctl_state){.lock_fd = -1};
-        if (snprintf(state->path, sizeof(state->path), "%s/%s", base, entry->d_name) >= (int)sizeof(state->path) ||
-            ctl_file_read(ctl_state_path(state, "dir", path), sizeof(state->dir) - 1, &text, &len, NULL) != LT_OK)
+        if (snprintf(state->path, sizeof(state->path), "%s/%s", base, entry->d_name) >=
+                (int)sizeof(state->path) ||
+            ctl_file_read(ctl_state_path(state, "dir", path), sizeof(state->dir) - 1, &text, &len,
+                          NULL) != LT_OK)
             continue;
         snprintf(state->dir, sizeof(state->dir), "%s", text);
         free(text);
@@ -186,7 +195,8 @@ lt_rc ctl_state_find_running(const char *manifests, struct ctl_state *ret_state,
     list_running(running);
     if (running->count == 1)
         found = &running->states[0];
-    for (size_t i = 0; found == NULL && getcwd(here, sizeof(here)) != NULL && i < running->count; i++) {
+    for (size_t i = 0; found == NULL && getcwd(here, sizeof(here)) != NULL && i < running->count;
+         i++) {
         if (is_at_or_below(here, running->states[i].dir))
             found = &running->states[i];
     }

@@ -2,7 +2,8 @@
  * ctl/state.h - where a mesh keeps its files while it runs, and how the other commands find it.
  *
  *     <base>/<id>.lock        held (flock) by `lateen up` while the mesh runs
- *     <base>/<id>/            base: /run/lateen, or $XDG_RUNTIME_DIR/lateen; id: a hash of the manifests' directory
+ *     <base>/<id>/ base: /run/lateen, or $XDG_RUNTIME_DIR/lateen; id: a hash of the manifests'
+ *     directory
  *         dir                the manifests' directory
  *         ctl.sock           the control socket (control.h)
  *         logs/<workload>/<container>.log
@@ -27,18 +28,24 @@ struct ctl_state {
 /* path of the file `name` of the state directory; returns out. */
 const char *ctl_state_path(const struct ctl_state *state, const char *name, char out[PATH_MAX]);
 
-/* For `up`: takes the lock, clears what an earlier mesh left, makes the directories. LT_E_EXISTS: it runs already. */
-LT_MUST lt_rc ctl_state_claim(const char *manifests, struct ctl_state *ret_state, struct lt_err *err);
+/*
+ * For `up`: takes the lock, clears what an earlier mesh left, makes the directories. LT_E_EXISTS:
+ * it runs already.
+ */
+LT_MUST lt_rc ctl_state_claim(const char *manifests, struct ctl_state *ret_state,
+                              struct lt_err *err);
 /* Removes all of it and lets the lock go. */
 void ctl_state_release(struct ctl_state *state);
 
 /* Finds the mesh of `manifests`; running or not. LT_E_NOT_FOUND. */
-LT_MUST lt_rc ctl_state_find(const char *manifests, struct ctl_state *ret_state, struct lt_err *err);
+LT_MUST lt_rc ctl_state_find(const char *manifests, struct ctl_state *ret_state,
+                             struct lt_err *err);
 /*
- * The running mesh that a command means: that of `manifests`; NULL: that of the working directory or one above it, else the only
- * one. The error lists what runs.
+ * The running mesh that a command means: that of `manifests`; NULL: that of the working directory
+ * or one above it, else the only one. The error lists what runs.
  */
-LT_MUST lt_rc ctl_state_find_running(const char *manifests, struct ctl_state *ret_state, struct lt_err *err);
+LT_MUST lt_rc ctl_state_find_running(const char *manifests, struct ctl_state *ret_state,
+                                     struct lt_err *err);
 bool ctl_state_is_running(const struct ctl_state *state);
 
 #endif

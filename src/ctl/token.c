@@ -55,7 +55,8 @@ static lt_str finish(struct lt_arena *arena, struct lt_json_writer *w, struct lt
     return text;
 }
 
-static void write_key(struct lt_json_writer *w, const struct ctl_tokens *tokens, struct lt_arena *arena)
+static void write_key(struct lt_json_writer *w, const struct ctl_tokens *tokens,
+                      struct lt_arena *arena)
 {
     /* SubjectPublicKeyInfo of P-256 ends with the point: 04, x, y (RFC 5480 section 2.2) */
     lt_str der = lt_key_public_der(tokens->key, arena);
@@ -99,7 +100,8 @@ const char *ctl_tokens_rule(const struct ctl_tokens *tokens, struct lt_arena *ar
     return finish(arena, &w, &rule).ptr;
 }
 
-static lt_str write_claims(struct lt_arena *arena, const char *ns, const char *service_account, const char *pod, int64_t now_s)
+static lt_str write_claims(struct lt_arena *arena, const char *ns, const char *service_account,
+                           const char *pod, int64_t now_s)
 {
     struct lt_buf buf;
     struct lt_json_writer w;
@@ -132,12 +134,13 @@ static lt_str write_claims(struct lt_arena *arena, const char *ns, const char *s
     return finish(arena, &w, &buf);
 }
 
-lt_str ctl_tokens_sign(const struct ctl_tokens *tokens, struct lt_arena *arena, const char *ns, const char *service_account,
-                       const char *pod, int64_t now_s)
+lt_str ctl_tokens_sign(const struct ctl_tokens *tokens, struct lt_arena *arena, const char *ns,
+                       const char *service_account, const char *pod, int64_t now_s)
 {
     unsigned char signature[LT_SIG_MAX];
     size_t len = 0;
-    lt_str header = encode(arena, LT_STR("{\"alg\":\"ES256\",\"kid\":\"" KEY_ID "\",\"typ\":\"JWT\"}"));
+    lt_str header = encode(arena,
+                           LT_STR("{\"alg\":\"ES256\",\"kid\":\"" KEY_ID "\",\"typ\":\"JWT\"}"));
     lt_str claims = encode(arena, write_claims(arena, ns, service_account, pod, now_s));
     lt_str input = lt_arena_printf(arena, "%.*s.%.*s", LT_STR_ARG(header), LT_STR_ARG(claims));
     LT_ASSERT(lt_key_sign(tokens->key, LT_SIG_ES256, input, signature, &len) == LT_OK);

@@ -12,10 +12,13 @@
 #include "ctl/proc.h"
 
 enum {
-    IDS = 65535,                 /* 1 to 65535 */
+    IDS = 65535, /* 1 to 65535 */
     SUBID_BYTES_MAX = 1 << 20,
 };
-/* Below 2^31, so that signed ids stay positive; above what systemd, container engines and adduser hand out. */
+/*
+ * Below 2^31, so that signed ids stay positive; above what systemd, container engines and adduser
+ * hand out.
+ */
 static const uint64_t ROOT_RANGE = 0x7f000001;
 
 lt_rc ctl_subid_find(lt_str text, lt_str user, uid_t uid, uint64_t *ret_first)
@@ -25,12 +28,13 @@ lt_rc ctl_subid_find(lt_str text, lt_str user, uid_t uid, uint64_t *ret_first)
     for (lt_str rest = text, line; lt_str_split(&rest, '\n', &line);) {
         lt_str name, first, count;
         lt_str fields = lt_str_trim(line);
-        if (!lt_str_split(&fields, ':', &name) || !lt_str_split(&fields, ':', &first) || !lt_str_split(&fields, ':', &count))
+        if (!lt_str_split(&fields, ':', &name) || !lt_str_split(&fields, ':', &first) ||
+            !lt_str_split(&fields, ':', &count))
             continue;
         uint64_t from, n;
         bool is_ours = (user.len > 0 && lt_str_eq(name, user)) || lt_str_eqz(name, digits);
-        if (is_ours && lt_str_to_u64(first, &from) == LT_OK && lt_str_to_u64(count, &n) == LT_OK && n >= IDS &&
-            from < UINT32_MAX - IDS) {
+        if (is_ours && lt_str_to_u64(first, &from) == LT_OK && lt_str_to_u64(count, &n) == LT_OK &&
+            n >= IDS && from < UINT32_MAX - IDS) {
             *ret_first = from;
             return LT_OK;
         }
@@ -38,7 +42,8 @@ lt_rc ctl_subid_find(lt_str text, lt_str user, uid_t uid, uint64_t *ret_first)
     return LT_E_NOT_FOUND;
 }
 
-static lt_rc find_range(const char *path, const char *option, uint64_t *ret_first, struct lt_err *err)
+static lt_rc find_range(const char *path, const char *option, uint64_t *ret_first,
+                        struct lt_err *err)
 {
     struct passwd *account = getpwuid(getuid());
     const char *user = account != NULL ? account->pw_name : "";
@@ -52,19 +57,23 @@ static lt_rc find_range(const char *path, const char *option, uint64_t *ret_firs
         return LT_OK;
     return lt_err_set(err, LT_E_NOT_FOUND,
                       "%s has no line with %d ids for you; this adds one:\n"
-                      "    sudo usermod %s 100000-165535 %s", path, IDS, option, user[0] != '\0' ? user : "<user>");
+                      "    sudo usermod %s 100000-165535 %s",
+                      path, IDS, option, user[0] != '\0' ? user : "<user>");
 }
 
-static lt_rc write_map(pid_t pid, const char *file, uint32_t own, uint64_t first, struct lt_err *err)
+static lt_rc write_map(pid_t pid, const char *file, uint32_t own, uint64_t first,
+                       struct lt_err *err)
 {
     char path[64], text[96];
     snprintf(path, sizeof(path), "/proc/%d/%s", pid, file);
-    int len = snprintf(text, sizeof(text), "0 %u 1\n1 %llu %d\n", own, (unsigned long long)first, IDS);
+    int len = snprintf(text, sizeof(text), "0 %u 1\n1 %llu %d\n", own, (unsigned long long)first,
+                       IDS);
     return ctl_file_write(path, lt_str_make(text, (size_t)len), 0644, err);
 }
 
 /* newuidmap and newgidmap are setuid root and check /etc/subuid themselves. */
-static lt_rc run_mapper(const char *program, pid_t pid, uint32_t own, uint64_t first, struct lt_err *err)
+static lt_rc run_mapper(const char *program, pid_t pid, uint32_t own, uint64_t first,
+                        struct lt_err *err)
 {
     char target[16], outside[16], range[24], count[16];
     snprintf(target, sizeof(target), "%d", pid);
@@ -80,10 +89,12 @@ static lt_rc run_mapper(const char *program, pid_t pid, uint32_t own, uint64_t f
     if (child < 0 || waitpid(child, &status, 0) < 0)
         return lt_err_errno(err, "%s", program);
     if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
-        return lt_err_set(err, LT_E_NOT_FOUND, "%s is missing; this installs it:\n    sudo apt-get install uidmap", program);
+        return lt_err_set(err, LT_E_NOT_FOUND,
+                          "%s is missing; this installs it:\n    sudo apt-get install uidmap",
+                          program);
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-        return lt_err_set(err, LT_E_DENIED, "%s refused to map %llu and the %d ids behind it", program,
-                          (unsigned long long)first, IDS);
+        return lt_err_set(err, LT_E_DENIED, "%s refused to map %llu and the %d ids behind it",
+                          program, (unsigned long long)first, IDS);
     return LT_OK;
 }
 
@@ -118,18 +129,24 @@ lt_rc ctl_userns_check(struct lt_err *err)
     } switches[] = {
         {"/proc/sys/user/max_user_namespaces", "sysctl -w user.max_user_namespaces=10000"},
         {"/proc/sys/user/max_net_namespaces", "sysctl -w user.max_net_namespaces=10000"},
-        {"/proc/sys/kernel/unprivileged_userns_clone", "sysctl -w kernel.unprivileged_userns_clone=1"},
+        {"/proc/sys/kernel/unprivileged_userns_clone",
+         "sysctl -w kernel.unprivileged_userns_clone=1"},
     };
     for (size_t i = 0; i < LT_ARRAY_LEN(switches); i++) {
         uint64_t value;
         bool is_for_users_only = i == 2;
-        if (read_number(switches[i].path, &value) != LT_OK || value > 0 || (is_for_users_only && geteuid() == 0))
+        if (read_number(switches[i].path, &value) != LT_OK || value > 0 ||
+            (is_for_users_only && geteuid() == 0))
             continue;
-        return lt_err_set(err, LT_E_UNSUPPORTED, "this machine does not allow new namespaces (%s is 0); this allows them:\n"
-                          "    sudo %s", switches[i].path, switches[i].fix);
+        return lt_err_set(
+            err, LT_E_UNSUPPORTED,
+            "this machine does not allow new namespaces (%s is 0); this allows them:\n"
+            "    sudo %s",
+            switches[i].path, switches[i].fix);
     }
     if (access("/proc/self/ns/user", F_OK) < 0)
-        return lt_err_set(err, LT_E_UNSUPPORTED, "this kernel has no user namespaces (CONFIG_USER_NS)");
+        return lt_err_set(err, LT_E_UNSUPPORTED,
+                          "this kernel has no user namespaces (CONFIG_USER_NS)");
     if (geteuid() != 0) {
         uint64_t first;
         LT_TRY(find_range("/etc/subuid", "--add-subuids", &first, err));

@@ -1,7 +1,7 @@
 /*
  * ctl/watch.c - inotify over a tree.
- * After each burst all directories are watched again (adding a watched one again changes nothing), which finds new ones
- * without keeping account of names.
+ * After each burst all directories are watched again (adding a watched one again changes nothing),
+ * which finds new ones without keeping account of names.
  */
 #include "ctl/watch.h"
 
@@ -19,8 +19,8 @@ enum {
     LATEST_MS = 1000, /* a tree that never rests is read all the same */
 };
 
-static const uint32_t EVENTS = IN_CLOSE_WRITE | IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE_SELF |
-                               IN_MOVE_SELF | IN_ATTRIB | IN_ONLYDIR;
+static const uint32_t EVENTS = IN_CLOSE_WRITE | IN_CREATE | IN_DELETE | IN_MOVED_FROM |
+                               IN_MOVED_TO | IN_DELETE_SELF | IN_MOVE_SELF | IN_ATTRIB | IN_ONLYDIR;
 
 struct ctl_watch {
     struct lt_loop *loop; /* borrowed */

@@ -1,6 +1,7 @@
 /*
  * tests/fuzz/dns.c - ctl_dns_answer: any query, over UDP and TCP.
- * An answer is at least a header, has the query's id, is marked as an answer, and fits where it should.
+ * An answer is at least a header, has the query's id, is marked as an answer, and fits where it
+ * should.
  */
 #include <stdint.h>
 
@@ -25,7 +26,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (int is_udp = 0; is_udp < 2; is_udp++) {
         size_t room = is_udp ? CTL_DNS_UDP_MAX : sizeof(out), len;
         ctl_dns_answer(lt_str_make(data, size), is_udp != 0, look_up, NULL, out, room, &len);
-        LT_ASSERT(len == 0 || (len >= 12 && len <= room && memcmp(out, data, 2) == 0 && (out[2] & 0x80) != 0));
+        LT_ASSERT(len == 0 ||
+                  (len >= 12 && len <= room && memcmp(out, data, 2) == 0 && (out[2] & 0x80) != 0));
     }
     return 0;
 }

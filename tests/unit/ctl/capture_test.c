@@ -1,5 +1,6 @@
 /*
- * tests/unit/ctl/capture_test.c - annotations to rules: defaults, lists, and that nothing unparsed gets into the ruleset.
+ * tests/unit/ctl/capture_test.c - annotations to rules: defaults, lists, and that nothing unparsed
+ * gets into the ruleset.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -60,15 +61,26 @@ static void defaults_are_istios(void **state)
     const char *const order[] = {
         "table inet istio-proxy-nat\nflush table inet istio-proxy-nat\n",
         "redirect to :15006",
-        "tcp dport 15008 counter return", "tcp dport 15090", "tcp dport 15021", "tcp dport 15020", "jump istio-in-redirect",
-        "hook prerouting priority -100", "jump istio-inbound",
+        "tcp dport 15008 counter return",
+        "tcp dport 15090",
+        "tcp dport 15021",
+        "tcp dport 15020",
+        "jump istio-in-redirect",
+        "hook prerouting priority -100",
+        "jump istio-inbound",
         "redirect to :15001",
         "oifname \"lo\" ip saddr 127.0.0.6 counter return",
         "oifname \"lo\" ip daddr != 127.0.0.1 tcp dport != 15008 meta skuid 1337 counter jump istio-in-redirect",
-        "oifname \"lo\" meta skuid != 1337 counter return", "meta skuid 1337 counter return",
-        "meta skgid 1337 counter jump istio-in-redirect", "oifname \"lo\" meta skgid != 1337", "meta skgid 1337 counter return",
-        "ip daddr 127.0.0.1 counter return", "    counter jump istio-redirect\n",
-        "hook output priority -100", "counter jump istio-output", NULL,
+        "oifname \"lo\" meta skuid != 1337 counter return",
+        "meta skuid 1337 counter return",
+        "meta skgid 1337 counter jump istio-in-redirect",
+        "oifname \"lo\" meta skgid != 1337",
+        "meta skgid 1337 counter return",
+        "ip daddr 127.0.0.1 counter return",
+        "    counter jump istio-redirect\n",
+        "hook output priority -100",
+        "counter jump istio-output",
+        NULL,
     };
     assert_order(rules(arena, none, &err), order);
     lt_arena_free(&arena);
@@ -79,15 +91,26 @@ static void lists_are_obeyed(void **state)
     (void)state;
     struct lt_arena *arena = lt_arena_new(0, 0);
     struct lt_err err;
-    const struct pair annotations[] = {
-        {IN "excludeInboundPorts", "81, 82"}, {IN "excludeOutboundPorts", "3306"}, {IN "includeOutboundIPRanges", "10.0.0.0/8,1.2.3.4"},
-        {IN "excludeOutboundIPRanges", "10.1.0.0/16"}, {IN "includeOutboundPorts", "9999"}, {IN "excludeInterfaces", "eth1"}, {NULL, NULL}};
+    const struct pair annotations[] = {{IN "excludeInboundPorts", "81, 82"},
+                                       {IN "excludeOutboundPorts", "3306"},
+                                       {IN "includeOutboundIPRanges", "10.0.0.0/8,1.2.3.4"},
+                                       {IN "excludeOutboundIPRanges", "10.1.0.0/16"},
+                                       {IN "includeOutboundPorts", "9999"},
+                                       {IN "excludeInterfaces", "eth1"},
+                                       {NULL, NULL}};
     const char *text = rules(arena, annotations, &err);
-    const char *const order[] = {
-        "tcp dport 15020 counter return", "tcp dport 81 counter return", "tcp dport 82 counter return", "jump istio-in-redirect",
-        "iifname \"eth1\" counter return", "meta l4proto { tcp, udp } th dport 3306 counter return", "ip daddr 10.1.0.0/16 counter return",
-        "tcp dport 9999 counter jump istio-redirect", "ip daddr 10.0.0.0/8 counter jump istio-redirect",
-        "ip daddr 1.2.3.4/32 counter jump istio-redirect", "oifname \"eth1\" counter return", NULL};
+    const char *const order[] = {"tcp dport 15020 counter return",
+                                 "tcp dport 81 counter return",
+                                 "tcp dport 82 counter return",
+                                 "jump istio-in-redirect",
+                                 "iifname \"eth1\" counter return",
+                                 "meta l4proto { tcp, udp } th dport 3306 counter return",
+                                 "ip daddr 10.1.0.0/16 counter return",
+                                 "tcp dport 9999 counter jump istio-redirect",
+                                 "ip daddr 10.0.0.0/8 counter jump istio-redirect",
+                                 "ip daddr 1.2.3.4/32 counter jump istio-redirect",
+                                 "oifname \"eth1\" counter return",
+                                 NULL};
     assert_order(text, order);
     assert_null(strstr(text, "\n    counter jump istio-redirect"));
     lt_arena_free(&arena);
@@ -149,7 +172,8 @@ static void bad_values_are_named(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(defaults_are_istios), cmocka_unit_test(lists_are_obeyed), cmocka_unit_test(only_listed_inbound_ports),
-        cmocka_unit_test(modes), cmocka_unit_test(bad_values_are_named)};
+        cmocka_unit_test(defaults_are_istios), cmocka_unit_test(lists_are_obeyed),
+        cmocka_unit_test(only_listed_inbound_ports), cmocka_unit_test(modes),
+        cmocka_unit_test(bad_values_are_named)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

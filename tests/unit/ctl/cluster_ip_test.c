@@ -53,6 +53,7 @@ static void too_long_is_told(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(forwards), cmocka_unit_test(too_long_is_told)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(forwards),
+                                       cmocka_unit_test(too_long_is_told)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
 /*
- * tests/unit/ctl/dns_msg_test.c - answers byte by byte, and what a stranger may send instead of a query.
+ * tests/unit/ctl/dns_msg_test.c - answers byte by byte, and what a stranger may send instead of a
+ * query.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -36,7 +37,8 @@ static size_t ask(const char *bytes, size_t len, bool is_udp)
 {
     size_t answered;
     memset(out, 0xee, sizeof(out));
-    ctl_dns_answer(lt_str_make(bytes, len), is_udp, look_up, NULL, out, is_udp ? CTL_DNS_UDP_MAX : sizeof(out), &answered);
+    ctl_dns_answer(lt_str_make(bytes, len), is_udp, look_up, NULL, out,
+                   is_udp ? CTL_DNS_UDP_MAX : sizeof(out), &answered);
     return answered;
 }
 #define ASK(bytes) ask(bytes, sizeof(bytes) - 1, true)
@@ -44,8 +46,9 @@ static size_t ask(const char *bytes, size_t len, bool is_udp)
 static void an_address(void **state)
 {
     (void)state;
-    static const char expected[] = "\x12\x34\x85\x80\x00\x01\x00\x01\x00\x00\x00\x00" ONE A_IN
-                                   "\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x05\x00\x04\x0a\x00\x00\x01";
+    static const char expected[] =
+        "\x12\x34\x85\x80\x00\x01\x00\x01\x00\x00\x00\x00" ONE A_IN
+        "\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x05\x00\x04\x0a\x00\x00\x01";
     assert_int_equal(ASK(HEAD ONE A_IN), sizeof(expected) - 1);
     assert_memory_equal(out, expected, sizeof(expected) - 1);
     assert_string_equal(asked, "one.x");
@@ -86,7 +89,8 @@ static void many_are_cut_over_udp(void **state)
 static void edns_sizes(void **state)
 {
     (void)state;
-    static const char query[] = "\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x01" MANY A_IN "\x00\x00\x29\xff\xff\x00\x00\x00\x00\x00\x00";
+    static const char query[] = "\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x01" MANY A_IN
+                                "\x00\x00\x29\xff\xff\x00\x00\x00\x00\x00\x00";
     size_t len = ask(query, sizeof(query) - 1, true);
     assert_true(len > 512 && len <= CTL_DNS_UDP_MAX);
     assert_int_equal(out[11], 1);
@@ -98,7 +102,8 @@ static void no_answer_is_due(void **state)
     (void)state;
     assert_int_equal(ASK(""), 0);
     assert_int_equal(ASK("\x12\x34\x01\x00\x00\x01"), 0);
-    assert_int_equal(ASK("\x12\x34\x81\x00\x00\x01\x00\x00\x00\x00\x00\x00" ONE A_IN), 0); /* an answer: never answered, or two would talk for ever */
+    assert_int_equal(ASK("\x12\x34\x81\x00\x00\x01\x00\x00\x00\x00\x00\x00" ONE A_IN),
+                     0); /* an answer: never answered, or two would talk for ever */
 }
 
 static void broken_ones(void **state)
@@ -125,8 +130,9 @@ static void broken_ones(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(an_address), cmocka_unit_test(no_record_of_that_type), cmocka_unit_test(unknown_names),
-        cmocka_unit_test(many_are_cut_over_udp), cmocka_unit_test(edns_sizes), cmocka_unit_test(no_answer_is_due),
+        cmocka_unit_test(an_address),    cmocka_unit_test(no_record_of_that_type),
+        cmocka_unit_test(unknown_names), cmocka_unit_test(many_are_cut_over_udp),
+        cmocka_unit_test(edns_sizes),    cmocka_unit_test(no_answer_is_due),
         cmocka_unit_test(broken_ones)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

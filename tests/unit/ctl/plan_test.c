@@ -27,17 +27,30 @@ static uint32_t cluster_ip(const char *ns, const char *name, lt_str wanted, void
     return wanted.len > 0 ? 1 : 2;
 }
 
+static unsigned job_attempt(const char *ns, const char *name, void *ctx)
+{
+    (void)ns, (void)name, (void)ctx;
+    return 0;
+}
+
 static bool has_program(const char *name, void *ctx)
 {
     (void)ctx;
     return strcmp(name, "sleep") == 0;
 }
 
-static const struct ctl_plan_world world = {
-    .pod_ip = pod_ip, .cluster_ip = cluster_ip, .has_program = has_program, .state_path = "/run/lateen/x", .manifests = "/m",
-    .jwt_rule = "{}", .dns_ip = 0x0a60000a, .node_ip = 0x0af40001};
+static const struct ctl_plan_world world = {.pod_ip = pod_ip,
+                                            .cluster_ip = cluster_ip,
+                                            .job_attempt = job_attempt,
+                                            .has_program = has_program,
+                                            .state_path = "/run/lateen/x",
+                                            .manifests = "/m",
+                                            .jwt_rule = "{}",
+                                            .dns_ip = 0x0a60000a,
+                                            .node_ip = 0x0af40001};
 
-static struct ctl_plan *plan_of(const char *text, struct lt_manifests **ret_manifests, struct lt_notes *notes)
+static struct ctl_plan *plan_of(const char *text, struct lt_manifests **ret_manifests,
+                                struct lt_notes *notes)
 {
     size_t count;
     const struct lt_notes *wrong;
@@ -59,7 +72,8 @@ static const char *env(const struct ctl_container_plan *container, const char *n
     return NULL;
 }
 
-#define SHOP "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {istio-injection: enabled}}\n---\n"
+#define SHOP \
+    "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {istio-injection: enabled}}\n---\n"
 #define WEB(replicas, extra) \
     "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web, namespace: shop}\nspec:\n" \
     "  replicas: " replicas "\n  selector: {matchLabels: {app: web}}\n  template:\n" \
@@ -81,15 +95,19 @@ static void a_sidecar_and_its_application(void **state)
     assert_string_equal(pod->service_account, "seller");
     assert_string_not_equal(pod->name, plan->pods[2]->name);
     assert_int_equal(pod->hash, plan->pods[2]->hash);
-    assert_true(lt_str_eqz(lt_kvs_find(&pod->labels, LT_STR("security.istio.io/tlsMode")), "istio"));
-    assert_true(lt_str_eqz(lt_kvs_find(&pod->labels, LT_STR("service.istio.io/canonical-revision")), "v2"));
+    assert_true(
+        lt_str_eqz(lt_kvs_find(&pod->labels, LT_STR("security.istio.io/tlsMode")), "istio"));
+    assert_true(
+        lt_str_eqz(lt_kvs_find(&pod->labels, LT_STR("service.istio.io/canonical-revision")), "v2"));
     assert_int_equal(pod->container_count, 2);
     const struct ctl_container_plan *proxy = &pod->containers[0], *app = &pod->containers[1];
     assert_int_equal(proxy->role, CTL_ROLE_PROXY);
     assert_int_equal(proxy->uid, 1337);
     assert_string_equal(env(proxy, "ISTIO_META_WORKLOAD_NAME"), "web");
-    assert_string_equal(env(proxy, "ISTIO_META_OWNER"), "kubernetes://apis/apps/v1/namespaces/shop/deployments/web");
-    assert_string_equal(env(proxy, "ISTIO_META_POD_PORTS"), "[{\"name\":\"http\",\"containerPort\":8080,\"protocol\":\"TCP\"}]");
+    assert_string_equal(env(proxy, "ISTIO_META_OWNER"),
+                        "kubernetes://apis/apps/v1/namespaces/shop/deployments/web");
+    assert_string_equal(env(proxy, "ISTIO_META_POD_PORTS"),
+                        "[{\"name\":\"http\",\"containerPort\":8080,\"protocol\":\"TCP\"}]");
     assert_string_equal(env(proxy, "POD_NAME"), pod->name);
     assert_string_equal(app->argv[1], "5");
     assert_string_equal(env(app, "M"), "5$(NUM)$(X)");
@@ -130,7 +148,8 @@ static void stand_ins_and_gateways(void **state)
         "apiVersion: v1\nkind: Pod\nmetadata: {name: p, annotations: {inject.istio.io/templates: gateway}}\n"
         "spec: {containers: [{name: istio-proxy, image: auto}]}\n---\n"
         "apiVersion: v1\nkind: Pod\nmetadata: {name: q}\nspec: {containers: [{name: c, image: i, command: [typo], "
-        "ports: [{containerPort: 81}, {containerPort: 82, protocol: UDP}]}]}\n", &manifests, &notes);
+        "ports: [{containerPort: 81}, {containerPort: 82, protocol: UDP}]}]}\n",
+        &manifests, &notes);
     assert_int_equal(plan->pod_count, 3);
     const struct ctl_pod_plan *gateway = plan->pods[1], *pod = plan->pods[2];
     assert_true(gateway->is_gateway && gateway->capture == NULL);
@@ -153,10 +172,10 @@ static void services(void **state)
     struct lt_manifests *manifests;
     struct lt_notes notes;
     struct ctl_plan *plan = plan_of(
-        WEB("1", "")
-        "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\nspec: {selector: {app: web}, ports: [{port: 80, targetPort: http}]}\n---\n"
-        "apiVersion: v1\nkind: Service\nmetadata: {name: all, namespace: shop}\nspec: {clusterIP: None, ports: [{port: 80, targetPort: nope}]}\n---\n"
-        "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: other}\nspec: {selector: {app: web}, ports: [{port: 80}]}\n",
+        WEB("1",
+            "") "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\nspec: {selector: {app: web}, ports: [{port: 80, targetPort: http}]}\n---\n"
+                "apiVersion: v1\nkind: Service\nmetadata: {name: all, namespace: shop}\nspec: {clusterIP: None, ports: [{port: 80, targetPort: nope}]}\n---\n"
+                "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: other}\nspec: {selector: {app: web}, ports: [{port: 80}]}\n",
         &manifests, &notes);
     assert_int_equal(plan->service_count, 4);
     assert_string_equal(plan->services[0].name, "istiod");
@@ -165,7 +184,10 @@ static void services(void **state)
         bool is_web = strcmp(service->name, "web") == 0, is_shop = strcmp(service->ns, "shop") == 0;
         assert_int_equal(ctl_plan_selects(service, plan->pods[1]), is_web && is_shop);
         assert_int_equal(service->ip == 0, !is_web);
-        assert_int_equal(ctl_plan_target_port(&service->spec->ports.items[0], plan->pods[1]), !is_web ? 0 : is_shop ? 8080 : 80);
+        assert_int_equal(ctl_plan_target_port(&service->spec->ports.items[0], plan->pods[1]),
+                         !is_web   ? 0
+                         : is_shop ? 8080
+                                   : 80);
     }
     ctl_plan_free(&plan);
     lt_notes_fini(&notes);
@@ -174,8 +196,9 @@ static void services(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_sidecar_and_its_application), cmocka_unit_test(names_change_with_the_template_only),
-        cmocka_unit_test(stand_ins_and_gateways), cmocka_unit_test(services)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(a_sidecar_and_its_application),
+                                       cmocka_unit_test(names_change_with_the_template_only),
+                                       cmocka_unit_test(stand_ins_and_gateways),
+                                       cmocka_unit_test(services)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

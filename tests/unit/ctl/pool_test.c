@@ -60,6 +60,7 @@ static void full(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(stable), cmocka_unit_test(swept), cmocka_unit_test(full)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(stable), cmocka_unit_test(swept),
+                                       cmocka_unit_test(full)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

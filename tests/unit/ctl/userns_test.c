@@ -14,7 +14,8 @@ static void ranges(void **state)
 {
     (void)state;
     uint64_t first = 0;
-    lt_str text = LT_STR("root:1:65536\n\nanna:100000:1000\nanna:200000:65536\n1002:300000:65535\nbroken:x:65536\n# c\nbob:4294967295:65536\n");
+    lt_str text = LT_STR(
+        "root:1:65536\n\nanna:100000:1000\nanna:200000:65536\n1002:300000:65535\nbroken:x:65536\n# c\nbob:4294967295:65536\n");
     assert_int_equal(ctl_subid_find(text, LT_STR("anna"), 1000, &first), LT_OK);
     assert_int_equal(first, 200000); /* the first one is too small */
     assert_int_equal(ctl_subid_find(text, LT_STR(""), 1002, &first), LT_OK);
