@@ -1,5 +1,6 @@
 """Servers that scenes put behind a proxy: an HTTP/1.1 one that says what it saw, and raw TCP ones."""
 import json
+import random
 import socket
 import socketserver
 import threading
@@ -160,7 +161,12 @@ class TcpBackend:
 
 
 def free_port():
-    """A port that was free a moment ago."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A port that was free a moment ago; below those that the kernel gives to clients, so that none of them takes it meanwhile."""
+    while True:
+        port = random.randrange(10000, 32000)
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
