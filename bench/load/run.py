@@ -197,7 +197,7 @@ def load(port, connections, seconds):
     requests = int(re.search(r"(\d+) requests in", out).group(1))
     errors = re.search(r"Non-2xx or 3xx responses: (\d+)", out)
     return {"requests": requests, "rps": float(re.search(r"Requests/sec:\s+([\d.]+)", out).group(1)),
-            "p50": to_ms(re.search(r"50%\s+(\S+)", out).group(1)), "p99": to_ms(re.search(r"99%\s+(\S+)", out).group(1)),
+            "p50": to_ms(re.search(r"^ +50% +(\S+)", out, re.M).group(1)), "p99": to_ms(re.search(r"^ +99% +(\S+)", out, re.M).group(1)),
             "errors": int(errors.group(1)) if errors else 0}
 
 
