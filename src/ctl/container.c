@@ -1,7 +1,7 @@
 /*
  * ctl/container.c - from a spec to a running program.
  *
- *     node ── clone(PID, mount, IPC, UTS) ── the container's init: enters the network, builds the root
+ *     node ── clone(PID, mount, IPC, UTS) ── its init: enters the network, builds the root
  *                                              └─ fork ── the program: drops all privileges, execve
  *
  * Start at: ctl_container_start(), init_main().

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "ctl/link.h"
+#include "ctl/nft.h"
 #include "ctl/node_priv.h"
 #include "ctl/proc.h"
 
@@ -127,6 +128,32 @@ static lt_rc set_up_programs(const struct ctl_state *state, struct lt_err *err)
     return LT_OK;
 }
 
+/* What every workload will need, tried once, so that a kernel without it is told in one line. */
+static lt_rc check_kernel(struct lt_err *err)
+{
+    int own = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+    if (own < 0)
+        return lt_err_errno(err, "/proc/self/ns/net");
+    lt_rc rc = ctl_link_add_veth("lt-check", "lt-peer", own, err);
+    close(own);
+    if (rc != LT_OK)
+        return lt_err_wrap(err, rc, "this kernel has no veth interfaces (module veth)");
+    ctl_link_delete("lt-check");
+    rc = ctl_nft_apply("table inet lateen-check {\n  chain output {\n"
+                       "    type nat hook output priority -100; policy accept;\n"
+                       "    meta skuid 1337 tcp dport 1 counter redirect to :2\n"
+                       "    ip daddr 127.0.0.9 tcp dport 1 dnat ip to numgen random mod 2 map "
+                       "{ 0 : 127.0.0.1 . 1, 1 : 127.0.0.1 . 2 }\n"
+                       "  }\n}\ndelete table inet lateen-check\n",
+                       err);
+    if (rc != LT_OK)
+        return lt_err_wrap(
+            err, rc,
+            "this kernel lacks nftables with NAT (modules nf_tables, nft_chain_nat, nft_redir, "
+            "nft_nat, nft_numgen)");
+    return LT_OK;
+}
+
 static lt_rc set_up(struct ctl_node *node, struct lt_err *err)
 {
     char path[PATH_MAX];
@@ -134,6 +161,7 @@ static lt_rc set_up(struct ctl_node *node, struct lt_err *err)
     LT_TRY(set_up_mounts(err));
     LT_TRY(forbid_user_namespaces(err));
     LT_TRY(set_up_network(err));
+    LT_TRY(check_kernel(err));
     LT_TRY(set_up_programs(node->state, err));
     LT_TRY(ctl_mkdirs(ctl_state_path(node->state, "root", path), 0755, err));
     LT_TRY(ctl_mkdirs(ctl_state_path(node->state, "tokens", path), 0755, err));

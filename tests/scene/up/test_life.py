@@ -8,8 +8,6 @@ import pytest
 
 from mesh_lib import deployment, service, wait_until
 
-pytestmark = pytest.mark.quick
-
 
 def processes_of(mesh):
     """Processes of the machine that hang on this mesh."""

@@ -1,11 +1,7 @@
 """Workloads with sidecars: who gets one, in which order things start and end, what is captured."""
 import threading
 
-import pytest
-
 from mesh_lib import deployment, service, wait_until
-
-pytestmark = pytest.mark.quick
 
 INJECTED = """
 apiVersion: v1

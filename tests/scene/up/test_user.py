@@ -9,8 +9,6 @@ import pytest
 
 from mesh_lib import BUILD, deployment, service, wait_until
 
-pytestmark = pytest.mark.quick
-
 UID = 12345
 AS_USER = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", "env", "-u", "XDG_RUNTIME_DIR"]
 
