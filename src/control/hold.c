@@ -6,17 +6,18 @@
  */
 #include "control/hold.h"
 
-#include "base/map.h"
+#include "model/refs.h"
 
 /* A VirtualService that is or was good, with what it stood on. */
 struct good {
+    char *key;                     /* owned */
     struct lt_object *routes;      /* counted */
     struct lt_vec definitions;     /* struct lt_object *, counted: Services and DestinationRules */
     bool is_present;               /* in this step's objects */
 };
 
 struct cp_hold {
-    struct lt_vec good;            /* struct good * */
+    struct lt_map good;            /* "VirtualService shop/web" to struct good, owned */
     struct cp_hold_entry *entries; /* owned */
     size_t entry_count;
     int64_t deadline_ns;
@@ -24,65 +25,11 @@ struct cp_hold {
     struct lt_held held;
 };
 
-/* ---- the world of one step ---- */
-
+/* The world of one step. */
 struct world {
     const struct cp_hold_input *in;
-    struct lt_arena *arena;  /* scratch */
-    struct lt_map services;  /* host to lt_object */
-    struct lt_vec rules;     /* DestinationRules */
+    struct lt_refs refs;
 };
-
-static void open_world(struct world *w, const struct cp_hold_input *in)
-{
-    *w = (struct world){.in = in, .arena = lt_arena_new(0, 0)};
-    lt_map_init(&w->services);
-    for (size_t i = 0; i < in->count; i++) {
-        const struct lt_object *o = in->objects[i];
-        if (o->key.kind == LT_KIND_SERVICE)
-            lt_map_put(&w->services, lt_host_expand(w->arena, o->key.name, o->key.ns, in->domain), (void *)o);
-        if (o->key.kind == LT_KIND_DESTINATION_RULE)
-            lt_vec_push(&w->rules, (void *)o);
-    }
-}
-
-static void close_world(struct world *w)
-{
-    lt_map_fini(&w->services);
-    lt_vec_fini(&w->rules);
-    lt_arena_free(&w->arena);
-}
-
-static bool is_mesh_host(const struct world *w, lt_str host)
-{
-    char suffix[300];
-    snprintf(suffix, sizeof(suffix), ".svc.%.*s", LT_STR_ARG(w->in->domain));
-    return lt_str_ends(host, lt_str_of(suffix)) && !lt_host_is_wildcard(host);
-}
-
-static bool defines_subset(const struct lt_object *rule, lt_str subset)
-{
-    for (size_t i = 0; i < rule->destination_rule->subsets.count; i++) {
-        if (lt_str_eq(rule->destination_rule->subsets.items[i].name, subset))
-            return true;
-    }
-    return false;
-}
-
-static bool is_rule_for(const struct world *w, const struct lt_object *rule, lt_str host)
-{
-    return lt_host_is_subset(host, lt_host_expand(w->arena, rule->destination_rule->host, rule->key.ns, w->in->domain));
-}
-
-static const struct lt_object *find_subset(const struct world *w, lt_str host, lt_str subset)
-{
-    for (size_t i = 0; i < w->rules.count; i++) {
-        const struct lt_object *rule = w->rules.items[i];
-        if (is_rule_for(w, rule, host) && defines_subset(rule, subset))
-            return rule;
-    }
-    return NULL;
-}
 
 /* ---- destinations ---- */
 
@@ -144,10 +91,10 @@ static void add_definition(struct judging *j, const struct lt_object *object)
 static void judge_destination(void *ctx, size_t http_rule, const struct lt_vs_destination *d)
 {
     struct judging *j = ctx;
-    struct world *w = j->world;
-    lt_str host = lt_host_expand(w->arena, d->host, j->routes->key.ns, w->in->domain);
-    const struct lt_object *service = lt_map_find(&w->services, host);
-    if (service == NULL && is_mesh_host(w, host)) {
+    struct lt_refs *refs = &j->world->refs;
+    lt_str host = lt_refs_host(refs, d->host, j->routes->key.ns);
+    const struct lt_object *service = lt_refs_service(refs, host);
+    if (service == NULL && lt_refs_is_mesh_host(refs, host)) {
         note_missing(j, http_rule, host, LT_STR(""));
         return;
     }
@@ -155,7 +102,7 @@ static void judge_destination(void *ctx, size_t http_rule, const struct lt_vs_de
         add_definition(j, service);
     if (d->subset.len == 0)
         return;
-    const struct lt_object *rule = find_subset(w, host, d->subset);
+    const struct lt_object *rule = lt_refs_subset(refs, host, d->subset);
     if (rule == NULL)
         note_missing(j, http_rule, host, d->subset);
     else
@@ -165,7 +112,7 @@ static void judge_destination(void *ctx, size_t http_rule, const struct lt_vs_de
 static void judge(struct world *w, const struct lt_object *routes, struct judging *ret)
 {
     *ret = (struct judging){.world = w, .routes = routes, .is_good = true};
-    ret->is_left_out = lt_arena_make_n(w->arena, bool, routes->virtual_service->http.count + 1);
+    ret->is_left_out = lt_arena_make_n(w->refs.arena, bool, routes->virtual_service->http.count + 1);
     each_destination(&(struct destinations){routes, judge_destination, ret});
 }
 
@@ -177,43 +124,39 @@ static void free_good(struct good *g)
     for (size_t i = 0; i < g->definitions.count; i++)
         lt_object_unref((struct lt_object **)&g->definitions.items[i]);
     lt_vec_fini(&g->definitions);
+    free(g->key);
     free(g);
 }
 
 static struct good *find_good(const struct cp_hold *hold, const struct lt_object_key *key)
 {
-    for (size_t i = 0; i < hold->good.count; i++) {
-        struct good *g = hold->good.items[i];
-        if (lt_object_key_eq(&g->routes->key, key))
-            return g;
-    }
-    return NULL;
+    char name[LT_OBJECT_NAME_MAX];
+    return lt_map_find(&hold->good, lt_str_of(lt_object_key_format(key, name)));
 }
 
 static void remember_good(struct cp_hold *hold, const struct judging *j)
 {
-    struct good *old = find_good(hold, &j->routes->key);
-    if (old != NULL) {
-        ptrdiff_t at = lt_vec_find(&hold->good, old);
-        lt_vec_swap_remove(&hold->good, (size_t)at);
-        free_good(old);
-    }
+    char name[LT_OBJECT_NAME_MAX];
     struct good *g = lt_new(struct good);
+    g->key = lt_strdup(lt_object_key_format(&j->routes->key, name));
     g->routes = lt_object_ref(j->routes);
     g->is_present = true;
     for (size_t i = 0; i < j->definitions.count; i++)
         lt_vec_push(&g->definitions, lt_object_ref(j->definitions.items[i]));
-    lt_vec_push(&hold->good, g);
+    struct good *old = lt_map_remove(&hold->good, lt_str_of(g->key));
+    if (old != NULL)
+        free_good(old);
+    lt_map_put(&hold->good, lt_str_of(g->key), g);
 }
 
 /* VirtualServices that are gone need nothing any more. */
 static void forget_absent(struct cp_hold *hold)
 {
     for (size_t i = hold->good.count; i > 0; i--) {
-        struct good *g = hold->good.items[i - 1];
+        struct good *g = hold->good.entries[i - 1].value;
         if (g->is_present)
             continue;
-        lt_vec_swap_remove(&hold->good, i - 1);
+        lt_map_remove(&hold->good, lt_str_of(g->key));
         free_good(g);
     }
 }
@@ -241,8 +184,8 @@ static const struct cp_hold_entry *find_entry(const struct cp_hold *hold, const 
 
 static void hold_service(struct holding *h, const struct lt_object *service)
 {
-    lt_str host = lt_host_expand(h->world->arena, service->key.name, service->key.ns, h->world->in->domain);
-    if (lt_map_find(&h->world->services, host) != NULL || lt_vec_find(&h->services, service) >= 0)
+    lt_str host = lt_refs_host(&h->world->refs, service->key.name, service->key.ns);
+    if (lt_refs_service(&h->world->refs, host) != NULL || lt_vec_find(&h->services, service) >= 0)
         return;
     lt_vec_push(&h->services, (void *)service);
 }
@@ -265,18 +208,23 @@ struct restoring {
     const struct good *good;
 };
 
+static bool is_rule_for(struct lt_refs *refs, const struct lt_object *rule, lt_str host)
+{
+    return lt_host_is_subset(host, lt_refs_host(refs, rule->destination_rule->host, rule->key.ns));
+}
+
 static void restore_destination(void *ctx, size_t http_rule, const struct lt_vs_destination *d)
 {
     struct restoring *r = ctx;
-    struct world *w = r->holding->world;
+    struct lt_refs *refs = &r->holding->world->refs;
     (void)http_rule;
-    lt_str host = lt_host_expand(w->arena, d->host, r->good->routes->key.ns, w->in->domain);
+    lt_str host = lt_refs_host(refs, d->host, r->good->routes->key.ns);
+    bool is_missing = d->subset.len > 0 && lt_refs_subset(refs, host, d->subset) == NULL;
     for (size_t i = 0; i < r->good->definitions.count; i++) {
         const struct lt_object *o = r->good->definitions.items[i];
-        if (o->key.kind == LT_KIND_SERVICE && lt_str_eq(lt_host_expand(w->arena, o->key.name, o->key.ns, w->in->domain), host))
+        if (o->key.kind == LT_KIND_SERVICE && lt_str_eq(lt_refs_host(refs, o->key.name, o->key.ns), host))
             hold_service(r->holding, o);
-        bool is_missing = d->subset.len > 0 && find_subset(w, host, d->subset) == NULL;
-        if (is_missing && o->key.kind == LT_KIND_DESTINATION_RULE && is_rule_for(w, o, host) && defines_subset(o, d->subset))
+        if (is_missing && o->key.kind == LT_KIND_DESTINATION_RULE && is_rule_for(refs, o, host) && lt_rule_defines(o, d->subset))
             hold_subset(r->holding, o, d->subset);
     }
 }
@@ -346,13 +294,13 @@ static void publish(struct holding *h)
 
 void cp_hold_step(struct cp_hold *hold, const struct cp_hold_input *input)
 {
-    struct world w;
-    open_world(&w, input);
+    struct world w = {.in = input};
+    lt_refs_init(&w.refs, input->objects, input->count, input->domain);
     struct holding h = {.hold = hold, .world = &w, .entries = lt_calloc(input->count + 1, sizeof(struct cp_hold_entry))};
     lt_arena_reset(hold->arena);
     hold->deadline_ns = INT64_MAX;
     for (size_t i = 0; i < hold->good.count; i++)
-        ((struct good *)hold->good.items[i])->is_present = false;
+        ((struct good *)hold->good.entries[i].value)->is_present = false;
     for (size_t i = 0; i < input->count; i++) {
         const struct lt_object *o = input->objects[i];
         if (o->key.kind != LT_KIND_VIRTUAL_SERVICE)
@@ -370,13 +318,14 @@ void cp_hold_step(struct cp_hold *hold, const struct cp_hold_input *input)
     }
     forget_absent(hold);
     publish(&h);
-    close_world(&w);
+    lt_refs_fini(&w.refs);
 }
 
 struct cp_hold *cp_hold_new(void)
 {
     struct cp_hold *hold = lt_new(struct cp_hold);
     hold->arena = lt_arena_new(0, 0);
+    lt_map_init(&hold->good);
     hold->deadline_ns = INT64_MAX;
     return hold;
 }
@@ -388,8 +337,8 @@ void cp_hold_free(struct cp_hold **hold)
     if (h == NULL)
         return;
     for (size_t i = 0; i < h->good.count; i++)
-        free_good(h->good.items[i]);
-    lt_vec_fini(&h->good);
+        free_good(h->good.entries[i].value);
+    lt_map_fini(&h->good);
     free_entries(h->entries, h->entry_count);
     lt_arena_free(&h->arena);
     free(h);

@@ -172,33 +172,27 @@ static int visibility(const struct cp_translation *t, const struct lt_routes *ro
     return lt_strs_contain(to, t->node->ns) ? 1 : 2;
 }
 
-static const lt_str *best_host(const struct lt_routes *routes, lt_str host)
+/* The search for the VirtualService that counts. */
+struct route_search {
+    const struct cp_translation *t;
+    const struct lt_route_host *best;
+};
+
+static void consider(void *ctx, const struct lt_route_host *match)
 {
-    const lt_str *best = NULL;
-    for (size_t i = 0; i < routes->hosts.count; i++) {
-        const lt_str *h = &routes->hosts.items[i];
-        if (lt_host_is_subset(host, *h) && (best == NULL || lt_host_specificity_cmp(*h, *best) < 0))
-            best = h;
-    }
-    return best;
+    struct route_search *s = ctx;
+    if (!cp_is_bound(s->t, match->routes, LT_STR("mesh")))
+        return;
+    int order = s->best == NULL ? -1 : lt_host_specificity_cmp(match->host, s->best->host);
+    if (order < 0 || (order == 0 && visibility(s->t, match->routes) < visibility(s->t, s->best->routes)))
+        s->best = match;
 }
 
 const struct lt_routes *cp_routes_for(const struct cp_translation *t, lt_str host)
 {
-    const struct lt_routes *best = NULL;
-    lt_str best_name = LT_STR_NULL;
-    for (size_t i = 0; i < t->model->routes_count; i++) {
-        const struct lt_routes *r = &t->model->routes[i];
-        const lt_str *name = cp_is_bound(t, r, LT_STR("mesh")) ? best_host(r, host) : NULL;
-        if (name == NULL)
-            continue;
-        int order = best == NULL ? -1 : lt_host_specificity_cmp(*name, best_name);
-        if (order < 0 || (order == 0 && visibility(t, r) < visibility(t, best))) {
-            best = r;
-            best_name = *name;
-        }
-    }
-    return best;
+    struct route_search search = {t, NULL};
+    lt_model_each_route(t->model, host, consider, &search);
+    return search.best != NULL ? search.best->routes : NULL;
 }
 
 /* ---- virtual hosts ---- */
@@ -304,6 +298,10 @@ static const struct lt_port *find_http_port(const struct cp_translation *t, cons
 
 static bool is_service_host(const struct cp_translation *t, const struct lt_routes *routes, lt_str host, uint16_t port)
 {
+    if (!lt_host_is_wildcard(host)) {
+        const struct lt_service *s = lt_model_find_service(t->model, host);
+        return s != NULL && find_http_port(t, s, port) != NULL && cp_routes_for(t, s->host) == routes;
+    }
     for (size_t i = 0; i < t->model->service_count; i++) {
         const struct lt_service *s = &t->model->services[i];
         if (find_http_port(t, s, port) != NULL && lt_host_is_subset(s->host, host) && cp_routes_for(t, s->host) == routes)

@@ -2,19 +2,16 @@
  * model/check_refs.c - what objects say about each other.
  * Only warnings: in which order objects are applied must not matter, so a reference to nothing is not a mistake yet.
  */
+#include "model/check.h"
+
 #include <stdarg.h>
 
-#include "base/map.h"
-#include "model/check.h"
 #include "model/host.h"
+#include "model/refs.h"
 
 struct checking {
-    const struct lt_object *const *objects;
-    size_t count;
-    lt_str domain;
     struct lt_notes *notes;
-    struct lt_arena *arena;   /* scratch */
-    struct lt_map hosts;      /* full host of a Service to its object */
+    struct lt_refs refs;
     struct lt_map mesh_hosts; /* host to the VirtualService that has it on the sidecars */
 };
 
@@ -35,47 +32,13 @@ static void warn(struct checking *c, const struct lt_object *object, uint32_t li
     lt_notes_add(c->notes, &note);
 }
 
-static void index_hosts(struct checking *c)
-{
-    for (size_t i = 0; i < c->count; i++) {
-        const struct lt_object *o = c->objects[i];
-        if (o->key.kind == LT_KIND_SERVICE)
-            lt_map_put(&c->hosts, lt_host_expand(c->arena, o->key.name, o->key.ns, c->domain), (void *)o);
-    }
-}
-
-/* Names that our own services would have; others may be known to somebody else (a ServiceEntry is not read yet). */
-static bool is_mesh_name(const struct checking *c, lt_str host)
-{
-    char suffix[300];
-    snprintf(suffix, sizeof(suffix), ".svc.%.*s", LT_STR_ARG(c->domain));
-    return lt_str_ends(host, lt_str_of(suffix)) && !lt_host_is_wildcard(host);
-}
-
 /* ---- VirtualService ---- */
-
-static bool has_subset(const struct checking *c, lt_str host, lt_str subset)
-{
-    for (size_t i = 0; i < c->count; i++) {
-        const struct lt_object *o = c->objects[i];
-        if (o->key.kind != LT_KIND_DESTINATION_RULE)
-            continue;
-        const struct lt_destination_rule *rule = o->destination_rule;
-        if (!lt_host_is_subset(host, lt_host_expand(c->arena, rule->host, o->key.ns, c->domain)))
-            continue;
-        for (size_t j = 0; j < rule->subsets.count; j++) {
-            if (lt_str_eq(rule->subsets.items[j].name, subset))
-                return true;
-        }
-    }
-    return false;
-}
 
 static void check_destination(struct checking *c, const struct lt_object *object, const struct lt_vs_destination *d, const char *path)
 {
-    lt_str host = lt_host_expand(c->arena, d->host, object->key.ns, c->domain);
-    const struct lt_object *service = lt_map_find(&c->hosts, host);
-    if (service == NULL && is_mesh_name(c, host)) {
+    lt_str host = lt_refs_host(&c->refs, d->host, object->key.ns);
+    const struct lt_object *service = lt_refs_service(&c->refs, host);
+    if (service == NULL && lt_refs_is_mesh_host(&c->refs, host)) {
         warn(c, object, d->line, path, "there is no Service for host %.*s", LT_STR_ARG(host));
         return;
     }
@@ -90,7 +53,7 @@ static void check_destination(struct checking *c, const struct lt_object *object
     if ((d->port == NULL || !d->port->number.is_set) && spec->ports.count > 1)
         warn(c, object, d->line, path, "host %.*s has several ports and none is named; the port of the request is used",
              LT_STR_ARG(host));
-    if (d->subset.len > 0 && !has_subset(c, host, d->subset))
+    if (d->subset.len > 0 && lt_refs_subset(&c->refs, host, d->subset) == NULL)
         warn(c, object, d->line, path, "there is no subset %.*s of host %.*s in any DestinationRule", LT_STR_ARG(d->subset),
              LT_STR_ARG(host));
 }
@@ -145,13 +108,9 @@ static void check_gateways(struct checking *c, const struct lt_object *object)
             name = lt_str_from(text, (size_t)slash + 1);
             ns = lt_str_starts(text, LT_STR("./")) ? ns : lt_str_slice(text, 0, (size_t)slash);
         }
-        bool is_there = false;
-        struct lt_object_key key = {LT_KIND_GATEWAY, ns, name};
-        for (size_t j = 0; j < c->count && !is_there; j++)
-            is_there = lt_object_key_eq(&c->objects[j]->key, &key);
         char path[64];
         snprintf(path, sizeof(path), "spec.gateways[%zu]", i);
-        if (!is_there)
+        if (lt_refs_find(&c->refs, &(struct lt_object_key){LT_KIND_GATEWAY, ns, name}) == NULL)
             warn(c, object, vs->line, path, "there is no Gateway %.*s/%.*s", LT_STR_ARG(ns), LT_STR_ARG(name));
     }
 }
@@ -163,7 +122,7 @@ static void check_mesh_hosts(struct checking *c, const struct lt_object *object)
     if (vs->gateways.count > 0 && !lt_strs_contain(&vs->gateways, LT_STR("mesh")))
         return;
     for (size_t i = 0; i < vs->hosts.count; i++) {
-        lt_str host = lt_host_expand(c->arena, vs->hosts.items[i], object->key.ns, c->domain);
+        lt_str host = lt_refs_host(&c->refs, vs->hosts.items[i], object->key.ns);
         const struct lt_object *other = lt_map_find(&c->mesh_hosts, host);
         if (other == NULL) {
             lt_map_put(&c->mesh_hosts, host, (void *)object);
@@ -178,19 +137,28 @@ static void check_mesh_hosts(struct checking *c, const struct lt_object *object)
 
 /* ---- DestinationRule ---- */
 
-static bool selects_a_pod(const struct checking *c, const struct lt_object *service, const struct lt_kvs *labels)
+static const struct lt_kvs *pod_labels(const struct lt_object *o)
 {
     static const struct lt_kvs none = {0};
-    for (size_t i = 0; i < c->count; i++) {
-        const struct lt_object *o = c->objects[i];
-        const struct lt_kvs *have = &o->meta->labels;
-        if (o->key.kind == LT_KIND_DEPLOYMENT)
-            have = o->deployment->spec->pod->meta != NULL ? &o->deployment->spec->pod->meta->labels : &none;
-        else if (o->key.kind != LT_KIND_POD)
-            continue;
-        if (lt_str_eq(o->key.ns, service->key.ns) && lt_kvs_contain(have, &service->service->spec->selector) &&
-            lt_kvs_contain(have, labels))
-            return true;
+    if (o->key.kind == LT_KIND_POD)
+        return &o->meta->labels;
+    const struct lt_pod_template *pod = o->deployment->spec->pod;
+    return pod->meta != NULL ? &pod->meta->labels : &none;
+}
+
+/* A Pod, or a Deployment that will make one. */
+static bool selects_a_pod(const struct checking *c, const struct lt_object *service, const struct lt_kvs *labels)
+{
+    static const lt_kind_id kinds[] = {LT_KIND_POD, LT_KIND_DEPLOYMENT};
+    lt_str ns = service->key.ns;
+    for (size_t k = 0; k < LT_ARRAY_LEN(kinds); k++) {
+        for (size_t i = lt_refs_begin(&c->refs, kinds[k], ns); i < c->refs.count; i++) {
+            const struct lt_object *o = c->refs.objects[i];
+            if (o->key.kind != kinds[k] || !lt_str_eq(o->key.ns, ns))
+                break;
+            if (lt_kvs_contain(pod_labels(o), &service->service->spec->selector) && lt_kvs_contain(pod_labels(o), labels))
+                return true;
+        }
     }
     return false;
 }
@@ -198,10 +166,10 @@ static bool selects_a_pod(const struct checking *c, const struct lt_object *serv
 static void check_rule(struct checking *c, const struct lt_object *object)
 {
     const struct lt_destination_rule *rule = object->destination_rule;
-    lt_str host = lt_host_expand(c->arena, rule->host, object->key.ns, c->domain);
-    const struct lt_object *service = lt_map_find(&c->hosts, host);
+    lt_str host = lt_refs_host(&c->refs, rule->host, object->key.ns);
+    const struct lt_object *service = lt_refs_service(&c->refs, host);
     if (service == NULL) {
-        if (is_mesh_name(c, host))
+        if (lt_refs_is_mesh_host(&c->refs, host))
             warn(c, object, rule->line, "spec.host", "there is no Service for host %.*s", LT_STR_ARG(host));
         return;
     }
@@ -217,10 +185,9 @@ static void check_rule(struct checking *c, const struct lt_object *object)
 
 void lt_check_references(const struct lt_object *const *objects, size_t count, lt_str domain, struct lt_notes *notes)
 {
-    struct checking c = {.objects = objects, .count = count, .domain = domain, .notes = notes, .arena = lt_arena_new(0, 0)};
-    lt_map_init(&c.hosts);
+    struct checking c = {.notes = notes};
+    lt_refs_init(&c.refs, objects, count, domain);
     lt_map_init(&c.mesh_hosts);
-    index_hosts(&c);
     for (size_t i = 0; i < count; i++) {
         if (objects[i]->key.kind == LT_KIND_DESTINATION_RULE)
             check_rule(&c, objects[i]);
@@ -231,7 +198,6 @@ void lt_check_references(const struct lt_object *const *objects, size_t count, l
         check_gateways(&c, objects[i]);
         check_mesh_hosts(&c, objects[i]);
     }
-    lt_map_fini(&c.hosts);
     lt_map_fini(&c.mesh_hosts);
-    lt_arena_free(&c.arena);
+    lt_refs_fini(&c.refs);
 }

@@ -42,6 +42,14 @@ lt_str lt_host_expand(struct lt_arena *arena, lt_str host, lt_str ns, lt_str dom
     return lt_arena_printf(arena, "%.*s.%.*s.svc.%.*s", LT_STR_ARG(host), LT_STR_ARG(ns), LT_STR_ARG(domain));
 }
 
+lt_str lt_host_lower(struct lt_arena *arena, lt_str host)
+{
+    char *copy = lt_arena_strz(arena, host);
+    for (size_t i = 0; i < host.len; i++)
+        copy[i] = (char)(copy[i] >= 'A' && copy[i] <= 'Z' ? copy[i] + 32 : copy[i]);
+    return lt_str_make(copy, host.len);
+}
+
 bool lt_is_ip(lt_str text)
 {
     char buf[INET6_ADDRSTRLEN + 1];

@@ -23,6 +23,9 @@ int lt_host_specificity_cmp(lt_str a, lt_str b);
 /* "reviews" in namespace shop is reviews.shop.svc.<domain>; what has a dot, is an IP or "*" stays. Lives in arena. */
 lt_str lt_host_expand(struct lt_arena *arena, lt_str host, lt_str ns, lt_str domain);
 
+/* A-Z to a-z; lives in arena. */
+lt_str lt_host_lower(struct lt_arena *arena, lt_str host);
+
 bool lt_is_ip(lt_str text);
 /* a-z A-Z 0-9 and '-', not at the ends, 1 to 63. */
 bool lt_is_dns_label(lt_str text);

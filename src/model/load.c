@@ -83,6 +83,8 @@ struct reading {
     struct file *file;
     struct lt_vec before;  /* borrowed objects */
     struct lt_vec after;   /* counted objects */
+    struct lt_map by_key;  /* of after; keys are text in keys */
+    struct lt_arena *keys;
     bool has_lost_one;     /* a document that doesn't even say which object it is */
 };
 
@@ -93,12 +95,26 @@ static void note_kept(struct reading *r, const struct lt_object *kept)
     lt_notes_addf(&r->file->notes, &note, "the object stays as it was before the error");
 }
 
+/* Takes over the count; the object that was there already, if there was one, is returned and nothing is taken. */
+static const struct lt_object *add_object(struct reading *r, struct lt_object *object)
+{
+    char name[LT_OBJECT_NAME_MAX];
+    lt_str key = lt_arena_str(r->keys, lt_str_of(lt_object_key_format(&object->key, name)));
+    const struct lt_object *twin = lt_map_find(&r->by_key, key);
+    if (twin != NULL)
+        return twin;
+    lt_map_put(&r->by_key, key, object);
+    lt_vec_push(&r->after, object);
+    return NULL;
+}
+
 static void keep(struct reading *r, struct lt_object *object)
 {
-    if (find_object(&r->after, &object->key) == NULL) {
-        lt_vec_push(&r->after, lt_object_ref(object));
+    struct lt_object *counted = lt_object_ref(object);
+    if (add_object(r, counted) == NULL)
         note_kept(r, object);
-    }
+    else
+        lt_object_unref(&counted);
 }
 
 static void read_object(struct reading *r, const struct lt_doc *doc)
@@ -115,15 +131,13 @@ static void read_object(struct reading *r, const struct lt_doc *doc)
         r->has_lost_one |= key.name.len == 0;
         return;
     }
-    const struct lt_object *twin = find_object(&r->after, &object->key);
+    const struct lt_object *twin = add_object(r, object);
     if (twin != NULL) {
         char name[LT_OBJECT_NAME_MAX];
         struct lt_note note = lt_object_note(object, LT_NOTE_ERROR, name);
         lt_notes_addf(&r->file->notes, &note, "duplicate of the object in line %u; this one is refused", twin->line);
         lt_object_unref(&object);
-        return;
     }
-    lt_vec_push(&r->after, object);
 }
 
 /* A document: an object, a List of them, or nothing. */
@@ -203,7 +217,8 @@ void lt_manifests_put(struct lt_manifests *manifests, lt_str name, lt_str text)
     file->hash = hash;
     manifests->is_stale = true;
     lt_notes_clear(&file->notes);
-    struct reading r = {.file = file, .before = file->objects};
+    struct reading r = {.file = file, .before = file->objects, .keys = lt_arena_new(0, 0)};
+    lt_map_init(&r.by_key);
     if (text.len > LT_MANIFEST_BYTES_MAX) {
         struct lt_err err;
         lt_err_set(&err, LT_E_LIMIT, "expected at most %d bytes, got %zu", LT_MANIFEST_BYTES_MAX, text.len);
@@ -218,6 +233,8 @@ void lt_manifests_put(struct lt_manifests *manifests, lt_str name, lt_str text)
         keep(&r, r.before.items[i]);
     file->objects = r.after;
     clear_objects(&r.before);
+    lt_map_fini(&r.by_key);
+    lt_arena_free(&r.keys);
 }
 
 void lt_manifests_remove(struct lt_manifests *manifests, lt_str name)

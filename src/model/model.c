@@ -163,6 +163,27 @@ static bool is_live(const struct lt_object *pod)
     return !lt_str_eq(status->phase, LT_STR("Failed")) && !lt_str_eq(status->phase, LT_STR("Succeeded"));
 }
 
+static int cmp_workloads(const void *a, const void *b)
+{
+    const struct lt_workload *x = a, *y = b;
+    int order = lt_str_cmp(x->ns, y->ns);
+    return order != 0 ? order : lt_str_cmp(x->name, y->name);
+}
+
+/* Where the workloads of a namespace begin. */
+static size_t find_workloads(const struct lt_model *m, lt_str ns)
+{
+    size_t low = 0, high = m->workload_count;
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+        if (lt_str_cmp(m->workloads[mid].ns, ns) < 0)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
 static void build_workloads(struct lt_model_builder *b)
 {
     struct lt_model *m = b->model;
@@ -170,10 +191,12 @@ static void build_workloads(struct lt_model_builder *b)
     const struct lt_object **pods = lt_model_pick(b, LT_KIND_POD, &count);
     struct lt_workload *workloads = lt_arena_make_n(m->arena, struct lt_workload, count + 1);
     for (size_t i = 0; i < count; i++) {
-        if (!is_live(pods[i]))
-            continue;
-        struct lt_workload *w = &workloads[m->workload_count++];
-        fill_workload(b, pods[i], w);
+        if (is_live(pods[i]))
+            fill_workload(b, pods[i], &workloads[m->workload_count++]);
+    }
+    lt_sort(workloads, m->workload_count, sizeof(*workloads), cmp_workloads);
+    for (size_t i = 0; i < m->workload_count; i++) {
+        struct lt_workload *w = &workloads[i];
         lt_map_put(m->workload_by_name, lt_arena_printf(m->arena, "%.*s/%.*s", LT_STR_ARG(w->ns), LT_STR_ARG(w->name)), w);
     }
     m->workloads = workloads;
@@ -181,8 +204,8 @@ static void build_workloads(struct lt_model_builder *b)
 
 static const struct lt_workload *find_workload_by_ip(const struct lt_model *m, lt_str ns, lt_str ip)
 {
-    for (size_t i = 0; i < m->workload_count; i++) {
-        if (lt_str_eq(m->workloads[i].ip, ip) && lt_str_eq(m->workloads[i].ns, ns))
+    for (size_t i = find_workloads(m, ns); i < m->workload_count && lt_str_eq(m->workloads[i].ns, ns); i++) {
+        if (lt_str_eq(m->workloads[i].ip, ip))
             return &m->workloads[i];
     }
     return NULL;
@@ -275,9 +298,10 @@ static uint16_t resolve_target(const struct lt_pod_spec *spec, const struct lt_p
 
 static void add_selected(struct lt_model_builder *b, const struct lt_service *service, struct gathering *g)
 {
-    for (size_t i = 0; i < b->model->workload_count; i++) {
-        const struct lt_workload *w = &b->model->workloads[i];
-        if (!lt_str_eq(w->ns, service->ns) || !lt_kvs_contain(w->labels, service->selector))
+    const struct lt_model *m = b->model;
+    for (size_t i = find_workloads(m, service->ns); i < m->workload_count && lt_str_eq(m->workloads[i].ns, service->ns); i++) {
+        const struct lt_workload *w = &m->workloads[i];
+        if (!lt_kvs_contain(w->labels, service->selector))
             continue;
         for (size_t p = 0; p < service->port_count; p++) {
             uint16_t port = resolve_target(w->pod->pod->spec, &service->ports[p].target);

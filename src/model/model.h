@@ -94,7 +94,7 @@ struct lt_subset {
 struct lt_rule {
     const struct lt_object *object;  /* the oldest */
     lt_str ns;
-    lt_str host;
+    lt_str host;                     /* lower case */
     const struct lt_kvs *selector;   /* NULL: for all clients */
     const struct lt_strs *export_to; /* empty: the mesh's default */
     const struct lt_traffic_policy *policy;
@@ -112,6 +112,12 @@ struct lt_routes {
     const bool *is_left_out;         /* by http rule; NULL: none is */
 };
 
+/* One of the hosts of a VirtualService. */
+struct lt_route_host {
+    lt_str host; /* lower case */
+    const struct lt_routes *routes;
+};
+
 struct lt_model {
     unsigned refs;
     struct lt_arena *arena;    /* owned */
@@ -124,9 +130,11 @@ struct lt_model {
     size_t workload_count;
     const struct lt_workload *workloads; /* by namespace and name */
     size_t rule_count;
-    const struct lt_rule *rules;         /* by namespace, then with selector first, then oldest first */
+    const struct lt_rule *rules;         /* by namespace and host (wildcards first), then with selector first, then oldest first */
     size_t routes_count;
     const struct lt_routes *routes;      /* oldest first */
+    size_t route_host_count;
+    const struct lt_route_host *route_hosts; /* by host (wildcards first), then as in routes */
     size_t gateway_count;
     const struct lt_object *const *gateways; /* oldest first */
     size_t peer_count;
@@ -187,6 +195,12 @@ bool lt_service_is_visible(const struct lt_model *model, const struct lt_service
 const struct lt_rule *lt_model_find_rule(const struct lt_model *model, const struct lt_service *service, lt_str ns,
                                          const struct lt_kvs *labels);
 const struct lt_subset *lt_rule_find_subset(const struct lt_rule *rule, lt_str name);
+
+/*
+ * The VirtualServices that have a host which is `host` or covers it: calls on_match for each, wildcards first. host in lower case.
+ */
+void lt_model_each_route(const struct lt_model *model, lt_str host, void (*on_match)(void *ctx, const struct lt_route_host *match),
+                         void *ctx);
 
 /*
  * What a workload accepts on a port of its own (LT_MTLS_DISABLE, PERMISSIVE or STRICT): PeerAuthentication of workload, namespace,

@@ -33,20 +33,27 @@ static const struct lt_kvs *selector_of(const struct lt_destination_rule *rule)
 
 struct rule_list {
     struct lt_rule *items;
+    size_t *previous;     /* of an item: the item before it with its host and namespace, + 1 */
     size_t count;
+    struct lt_map latest; /* "namespace/host" to the last item, + 1 */
+    struct lt_arena *arena;
 };
 
 /* A rule that this one merges into, or a new one (networking.md 3.1: equal host, namespace, selector and exportTo). */
 static struct lt_rule *get_rule(struct rule_list *list, const struct lt_rule *like)
 {
-    for (size_t i = 0; i < list->count; i++) {
-        struct lt_rule *r = &list->items[i];
-        if (lt_str_eq(r->ns, like->ns) && lt_str_case_eq(r->host, like->host) && is_same_selector(r->selector, like->selector) &&
-            is_same_set(r->export_to, like->export_to))
+    lt_str key = lt_arena_printf(list->arena, "%.*s/%.*s", LT_STR_ARG(like->ns), LT_STR_ARG(like->host));
+    size_t latest = (size_t)(uintptr_t)lt_map_find(&list->latest, key);
+    for (size_t i = latest; i > 0; i = list->previous[i - 1]) {
+        struct lt_rule *r = &list->items[i - 1];
+        if (is_same_selector(r->selector, like->selector) && is_same_set(r->export_to, like->export_to))
             return r;
     }
     list->items[list->count] = *like;
-    return &list->items[list->count++];
+    list->previous[list->count] = latest;
+    list->count++;
+    lt_map_put(&list->latest, key, (void *)(uintptr_t)list->count);
+    return &list->items[list->count - 1];
 }
 
 const struct lt_subset *lt_rule_find_subset(const struct lt_rule *rule, lt_str name)
@@ -74,7 +81,7 @@ static struct lt_rule describe_rule(struct lt_arena *arena, const struct lt_obje
     const struct lt_destination_rule *spec = object->destination_rule;
     return (struct lt_rule){.object = object,
                             .ns = object->key.ns,
-                            .host = lt_host_expand(arena, spec->host, object->key.ns, domain),
+                            .host = lt_host_lower(arena, lt_host_expand(arena, spec->host, object->key.ns, domain)),
                             .selector = selector_of(spec),
                             .export_to = &spec->export_to};
 }
@@ -107,6 +114,8 @@ static int cmp_rules(const void *a, const void *b)
 {
     const struct lt_rule *x = a, *y = b;
     int order = lt_str_cmp(x->ns, y->ns);
+    if (order == 0)
+        order = lt_str_cmp(x->host, y->host); /* '*' is before all that a name may begin with */
     if (order != 0)
         return order;
     if ((x->selector == NULL) != (y->selector == NULL))
@@ -121,7 +130,10 @@ void lt_model_build_rules(struct lt_model_builder *b)
     struct lt_model *m = b->model;
     size_t count = 0, held = b->input->held != NULL ? b->input->held->subset_count : 0;
     const struct lt_object **objects = lt_model_pick(b, LT_KIND_DESTINATION_RULE, &count);
-    struct rule_list list = {lt_arena_make_n(m->arena, struct lt_rule, count + held + 1), 0};
+    struct rule_list list = {.items = lt_arena_make_n(m->arena, struct lt_rule, count + held + 1),
+                             .previous = lt_arena_make_n(m->arena, size_t, count + held + 1),
+                             .arena = m->arena};
+    lt_map_init(&list.latest);
     for (size_t i = 0; i < count; i++)
         add_rule(b, &list, objects[i]);
     /* the rule's own subsets go with the rule's policy, whichever of the merged objects gave it */
@@ -135,25 +147,64 @@ void lt_model_build_rules(struct lt_model_builder *b)
     lt_sort(list.items, list.count, sizeof(*list.items), cmp_rules);
     m->rules = list.items;
     m->rule_count = list.count;
+    lt_map_fini(&list.latest);
 }
 
-/* One level of the search: the most specific host, then the first whose selector fits, else the youngest without one. */
+/* A search over one namespace's rules for the one that counts. */
+struct rule_search {
+    const struct lt_model *model;
+    lt_str rule_ns;
+    lt_str host;
+    lt_str ns;
+    const struct lt_kvs *labels;
+    const struct lt_rule *best;
+};
+
+/* The most specific host; of equal ones the first whose selector fits, else the youngest without one. */
+static void consider(struct rule_search *s, const struct lt_rule *r)
+{
+    if (!lt_host_is_subset(s->host, r->host))
+        return;
+    if (r->selector != NULL && (!lt_str_eq(s->ns, s->rule_ns) || s->labels == NULL || !lt_kvs_contain(s->labels, r->selector)))
+        return;
+    if (r->selector == NULL && !lt_is_exported(r->export_to, &s->model->mesh.dr_export_to, r->ns, s->ns))
+        return;
+    int order = s->best == NULL ? -1 : lt_host_specificity_cmp(r->host, s->best->host);
+    if (order < 0 || (order == 0 && s->best->selector == NULL))
+        s->best = r;
+}
+
+/* The first rule of the namespace whose host is not before `host`. */
+static size_t find_rules(const struct lt_model *m, lt_str ns, lt_str host)
+{
+    size_t low = 0, high = m->rule_count;
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+        int order = lt_str_cmp(m->rules[mid].ns, ns);
+        if (order == 0)
+            order = lt_str_cmp(m->rules[mid].host, host);
+        if (order < 0)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
 static const struct lt_rule *find_in_ns(const struct lt_model *m, lt_str rule_ns, lt_str host, lt_str ns, const struct lt_kvs *labels)
 {
-    const struct lt_rule *best = NULL;
-    for (size_t i = 0; i < m->rule_count; i++) {
-        const struct lt_rule *r = &m->rules[i];
-        if (!lt_str_eq(r->ns, rule_ns) || !lt_host_is_subset(host, r->host))
-            continue;
-        if (r->selector != NULL && (!lt_str_eq(ns, rule_ns) || labels == NULL || !lt_kvs_contain(labels, r->selector)))
-            continue;
-        if (r->selector == NULL && !lt_is_exported(r->export_to, &m->mesh.dr_export_to, r->ns, ns))
-            continue;
-        int order = best == NULL ? -1 : lt_host_specificity_cmp(r->host, best->host);
-        if (order < 0 || (order == 0 && best->selector == NULL))
-            best = r;
+    struct rule_search s = {m, rule_ns, host, ns, labels, NULL};
+    for (size_t i = find_rules(m, rule_ns, host); i < m->rule_count; i++) {
+        if (!lt_str_eq(m->rules[i].ns, rule_ns) || !lt_str_eq(m->rules[i].host, host))
+            break;
+        consider(&s, &m->rules[i]);
     }
-    return best;
+    for (size_t i = find_rules(m, rule_ns, LT_STR("*")); i < m->rule_count; i++) {
+        if (!lt_str_eq(m->rules[i].ns, rule_ns) || !lt_host_is_wildcard(m->rules[i].host))
+            break;
+        consider(&s, &m->rules[i]);
+    }
+    return s.best;
 }
 
 static bool is_private(const struct lt_rule *rule)
@@ -231,6 +282,30 @@ static bool is_void(const struct lt_routes *r)
     return true;
 }
 
+static int cmp_route_hosts(const void *a, const void *b)
+{
+    const struct lt_route_host *x = a, *y = b;
+    int order = lt_str_cmp(x->host, y->host);
+    if (order != 0)
+        return order;
+    return x->routes == y->routes ? 0 : x->routes < y->routes ? -1 : 1;
+}
+
+static void index_hosts(struct lt_model *m)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < m->routes_count; i++)
+        count += m->routes[i].hosts.count;
+    struct lt_route_host *hosts = lt_arena_make_n(m->arena, struct lt_route_host, count + 1);
+    for (size_t i = 0; i < m->routes_count; i++) {
+        const struct lt_routes *r = &m->routes[i];
+        for (size_t j = 0; j < r->hosts.count; j++)
+            hosts[m->route_host_count++] = (struct lt_route_host){lt_host_lower(m->arena, r->hosts.items[j]), r};
+    }
+    lt_sort(hosts, count, sizeof(*hosts), cmp_route_hosts);
+    m->route_hosts = hosts;
+}
+
 void lt_model_build_routes(struct lt_model_builder *b)
 {
     struct lt_model *m = b->model;
@@ -244,6 +319,28 @@ void lt_model_build_routes(struct lt_model_builder *b)
         m->routes_count += !is_void(&routes[m->routes_count]);
     }
     m->routes = routes;
+    index_hosts(m);
+}
+
+void lt_model_each_route(const struct lt_model *model, lt_str host, void (*on_match)(void *ctx, const struct lt_route_host *match),
+                         void *ctx)
+{
+    size_t i = 0, low = 0, high = model->route_host_count;
+    for (; i < model->route_host_count && lt_host_is_wildcard(model->route_hosts[i].host); i++) {
+        if (lt_host_is_subset(host, model->route_hosts[i].host))
+            on_match(ctx, &model->route_hosts[i]);
+    }
+    if (lt_host_is_wildcard(host))
+        return;
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+        if (lt_str_cmp(model->route_hosts[mid].host, host) < 0)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    for (; low < model->route_host_count && lt_str_eq(model->route_hosts[low].host, host); low++)
+        on_match(ctx, &model->route_hosts[low]);
 }
 
 /* ---- PeerAuthentication ---- */
