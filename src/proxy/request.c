@@ -10,7 +10,7 @@
 #include "proxy/route_match.h"
 
 enum {
-    REQUESTS_KEPT = 256,
+    REQUESTS_KEPT = 1024,
     ARENA_CHUNK = 4096,
     BUFFER_KEPT = 4096,
 };
@@ -30,6 +30,7 @@ struct px_request *px_request_new(struct px_conn *conn)
         request = lt_list_first(&worker->requests, struct px_request, wait_link);
         lt_list_remove(&request->wait_link);
         worker->request_count--;
+        worker->requests_spare = LT_MIN(worker->requests_spare, worker->request_count);
         arena = request->arena;
         up_out = request->up_out;
         down_out = request->down_out;
@@ -121,21 +122,34 @@ void px_request_free(struct px_request *request)
     if (worker->request_count < REQUESTS_KEPT) {
         lt_list_push_front(&worker->requests, &request->wait_link);
         worker->request_count++;
+        px_trim_later(worker);
     } else {
         free_parts(request);
         px_bury(worker, request);
     }
 }
 
-void px_http_free_requests(struct px_worker *worker)
+static void free_kept(struct px_worker *worker, uint32_t count)
 {
-    while (!lt_list_is_empty(&worker->requests)) {
-        struct px_request *request = lt_list_first(&worker->requests, struct px_request, wait_link);
+    for (; count > 0 && !lt_list_is_empty(&worker->requests); count--) {
+        struct px_request *request =
+            lt_list_first(&worker->requests, struct px_request, wait_link);
         lt_list_remove(&request->wait_link);
+        worker->request_count--;
         free_parts(request);
         free(request);
     }
-    worker->request_count = 0;
+}
+
+void px_http_trim_requests(struct px_worker *worker)
+{
+    if (worker->requests_spare > PX_REQUESTS_IDLE)
+        free_kept(worker, worker->requests_spare - PX_REQUESTS_IDLE);
+}
+
+void px_http_free_requests(struct px_worker *worker)
+{
+    free_kept(worker, worker->request_count);
 }
 
 /* --- timers --- */

@@ -246,6 +246,8 @@ void px_http_start(struct px_conn *conn);
 void px_http_run(struct px_conn *conn);
 void px_http_timeout(struct px_conn *conn);
 void px_http_free_requests(struct px_worker *worker);
+/* Frees those that nobody missed since the last time (worker->requests_spare). */
+void px_http_trim_requests(struct px_worker *worker);
 /* The connection is going: its request too. */
 void px_http_abort(struct px_conn *conn);
 /* From an upstream that served a request. */
@@ -305,6 +307,9 @@ struct px_worker {
     struct lt_vec blocks;        /* free input blocks */
     struct lt_list requests;     /* free struct px_request, by wait_link */
     uint32_t request_count;      /* in that list */
+    uint32_t requests_spare;     /* fewest of them, and of blocks, since the last trim: */
+    uint32_t blocks_spare;       /* nobody missed these */
+    struct lt_timer trim;        /* set while more is kept than an idle worker needs */
     struct lt_map interned;      /* text -> itself */
     struct lt_prng prng;
     struct lt_metric_set *metrics;
@@ -323,6 +328,9 @@ struct px_worker {
 
 /* The same text is the same pointer. Bounded: beyond the limit "overflow" is returned. */
 const char *px_intern(struct px_worker *worker, lt_str text);
+enum { PX_REQUESTS_IDLE = 4 /* objects that an idle worker keeps */ };
+/* Something went into a free list: what stays there for a second goes back to the system. */
+void px_trim_later(struct px_worker *worker);
 /* free() at the end of this turn. */
 void px_bury(struct px_worker *worker, void *memory);
 

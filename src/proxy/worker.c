@@ -4,6 +4,7 @@
  */
 #include "proxy/worker.h"
 
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -17,7 +18,9 @@
 enum {
     SERIES_MAX = 50000,
     INTERNED_MAX = 20000,
-    BLOCKS_KEPT = 64,
+    BLOCKS_KEPT = 256,
+    TRIM_MS = 1000,
+    TRIM_HEAP_BYTES = 64 * 1024,
 };
 
 /* --- pins --- */
@@ -82,20 +85,46 @@ const char *px_intern(struct px_worker *worker, lt_str text)
     return copy;
 }
 
+/* --- what is kept for the next request, and given back when nobody misses it --- */
+
+static void on_trim(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
+{
+    struct px_worker *worker = LT_CONTAINER_OF(timer, struct px_worker, trim);
+    bool has_freed = worker->blocks_spare > 0 || worker->requests_spare > PX_REQUESTS_IDLE;
+    for (; worker->blocks_spare > 0 && worker->blocks.count > 0; worker->blocks_spare--)
+        free(lt_vec_pop(&worker->blocks));
+    px_http_trim_requests(worker);
+    worker->blocks_spare = (uint32_t)worker->blocks.count;
+    worker->requests_spare = worker->request_count;
+    if (has_freed)
+        malloc_trim(TRIM_HEAP_BYTES); /* the heap keeps it otherwise */
+    px_trim_later(worker);
+}
+
+void px_trim_later(struct px_worker *worker)
+{
+    bool has_spare = worker->blocks.count > 0 || worker->request_count > PX_REQUESTS_IDLE;
+    if (has_spare && !lt_timer_is_set(&worker->trim))
+        lt_loop_timer_set(worker->loop, &worker->trim, TRIM_MS * LT_NS_PER_MS);
+}
+
 /* --- input blocks --- */
 
 static char *take_block(struct px_worker *worker)
 {
     char *block = lt_vec_pop(&worker->blocks);
+    worker->blocks_spare = LT_MIN(worker->blocks_spare, (uint32_t)worker->blocks.count);
     return block != NULL ? block : lt_malloc(PX_BLOCK_BYTES);
 }
 
 static void give_block(struct px_worker *worker, char *data, uint32_t cap)
 {
-    if (cap == PX_BLOCK_BYTES && worker->blocks.count < BLOCKS_KEPT)
-        lt_vec_push(&worker->blocks, data);
-    else
+    if (cap != PX_BLOCK_BYTES || worker->blocks.count >= BLOCKS_KEPT) {
         free(data);
+        return;
+    }
+    lt_vec_push(&worker->blocks, data);
+    px_trim_later(worker);
 }
 
 lt_rc px_input_read(struct px_worker *worker, struct px_input *in, struct lt_transport *transport, bool *can_read)
@@ -291,6 +320,7 @@ static struct px_worker *make_worker(struct px_workers *workers, unsigned index)
     lt_list_init(&worker->to_wake);
     lt_task_init(&worker->wake, px_clusters_wake);
     lt_task_init(&worker->bury, run_bury);
+    lt_timer_init(&worker->trim, on_trim);
     worker->own_principal = "";
     lt_prng_seed(&worker->prng, worker->env);
     worker->metrics = lt_metric_set_new(SERIES_MAX);
@@ -312,6 +342,7 @@ static void free_worker(struct px_worker *worker)
     px_telemetry_free(&worker->telemetry);
     lt_metric_set_free(&worker->metrics);
     lt_task_cancel(&worker->wake);
+    lt_loop_timer_cancel(worker->loop, &worker->trim);
     lt_task_cancel(&worker->bury);
     run_bury(&worker->bury);
     lt_vec_fini(&worker->graveyard);
