@@ -67,7 +67,8 @@ static lt_str pseudo(const struct px_log_facts *facts, lt_str name)
     return LT_STR_NULL;
 }
 
-static lt_str find_header(const struct px_log_facts *facts, const struct lt_headers *headers, lt_str name)
+static lt_str find_header(const struct px_log_facts *facts, const struct lt_headers *headers,
+                          lt_str name)
 {
     if (name.len > 0 && name.ptr[0] == ':')
         return pseudo(facts, name);
@@ -93,10 +94,12 @@ static void op_resp(const struct px_log_facts *facts, lt_str argument, struct lt
 
 static void op_trailer(const struct px_log_facts *facts, lt_str argument, struct lt_buf *out)
 {
-    put(out, facts->trailers == NULL ? LT_STR_NULL : lt_headers_value_of(facts->trailers, argument));
+    put(out,
+        facts->trailers == NULL ? LT_STR_NULL : lt_headers_value_of(facts->trailers, argument));
 }
 
-static void op_flags(const struct px_log_facts *facts, lt_str argument LT_UNUSED, struct lt_buf *out)
+static void op_flags(const struct px_log_facts *facts, lt_str argument LT_UNUSED,
+                     struct lt_buf *out)
 {
     char text[PX_FLAGS_TEXT_MAX];
     put(out, px_flags_format(facts->flags, text));
@@ -108,12 +111,14 @@ static void op_code(const struct px_log_facts *facts, lt_str argument LT_UNUSED,
 }
 
 #define TEXT_OP(name, expression) \
-    static void op_##name(const struct px_log_facts *facts, lt_str argument LT_UNUSED, struct lt_buf *out) \
+    static void op_##name(const struct px_log_facts *facts, lt_str argument LT_UNUSED, \
+                          struct lt_buf *out) \
     { \
         put(out, expression); \
     }
 #define NUMBER_OP(name, expression) \
-    static void op_##name(const struct px_log_facts *facts, lt_str argument LT_UNUSED, struct lt_buf *out) \
+    static void op_##name(const struct px_log_facts *facts, lt_str argument LT_UNUSED, \
+                          struct lt_buf *out) \
     { \
         put_number(out, expression); \
     }
@@ -205,7 +210,7 @@ static const struct {
 /* --- compiled formats --- */
 
 struct part {
-    lt_str literal;   /* when op is NULL */
+    lt_str literal; /* when op is NULL */
     op_fn *op;
     bool is_number;
     lt_str argument;
@@ -217,7 +222,10 @@ struct format {
     size_t count;
 };
 
-static void op_nothing(const struct px_log_facts *facts LT_UNUSED, lt_str argument LT_UNUSED, struct lt_buf *out LT_UNUSED) {}
+static void op_nothing(const struct px_log_facts *facts LT_UNUSED, lt_str argument LT_UNUSED,
+                       struct lt_buf *out LT_UNUSED)
+{
+}
 
 /* What is between two '%': NAME, NAME(argument), each with :length. */
 static struct part read_operator(lt_str text)
@@ -234,7 +242,8 @@ static struct part read_operator(lt_str text)
         lt_str_split(&rest, ':', &name);
     }
     uint64_t length = 0;
-    if (rest.len > 0 && lt_str_to_u64(rest.ptr[0] == ':' ? lt_str_from(rest, 1) : rest, &length) == LT_OK)
+    if (rest.len > 0 &&
+        lt_str_to_u64(rest.ptr[0] == ':' ? lt_str_from(rest, 1) : rest, &length) == LT_OK)
         part.length_max = (size_t)length;
     for (size_t i = 0; i < LT_ARRAY_LEN(ops); i++) {
         if (lt_str_eqz(name, ops[i].name)) {
@@ -288,7 +297,8 @@ static void compile(lt_str text, struct format *format)
     }
 }
 
-static void run_part(const struct part *part, const struct px_log_facts *facts, bool has_dash, struct lt_buf *out)
+static void run_part(const struct part *part, const struct px_log_facts *facts, bool has_dash,
+                     struct lt_buf *out)
 {
     if (part->op == NULL) {
         put(out, part->literal);
@@ -328,9 +338,9 @@ struct compiled {
 };
 
 struct px_access_logger {
-    struct lt_loop *loop;   /* borrowed */
-    struct lt_map files;    /* path -> struct log_file, owned */
-    struct lt_map formats;  /* text -> struct compiled, owned */
+    struct lt_loop *loop;  /* borrowed */
+    struct lt_map files;   /* path -> struct log_file, owned */
+    struct lt_map formats; /* text -> struct compiled, owned */
     struct lt_task flush;
 };
 
@@ -426,11 +436,11 @@ static const struct format *get_format(struct px_access_logger *logger, lt_str t
 
 /* --- lines --- */
 
-static void write_json_value(struct px_access_logger *logger, const struct lt_doc *node, const struct px_log_facts *facts,
-                             struct lt_json_writer *w);
+static void write_json_value(struct px_access_logger *logger, const struct lt_doc *node,
+                             const struct px_log_facts *facts, struct lt_json_writer *w);
 
-static void write_json_string(struct px_access_logger *logger, lt_str text, const struct px_log_facts *facts,
-                              struct lt_json_writer *w)
+static void write_json_string(struct px_access_logger *logger, lt_str text,
+                              const struct px_log_facts *facts, struct lt_json_writer *w)
 {
     const struct format *format = get_format(logger, text);
     struct lt_buf out;
@@ -449,8 +459,8 @@ static void write_json_string(struct px_access_logger *logger, lt_str text, cons
     lt_buf_fini(&out);
 }
 
-static void write_json_object(struct px_access_logger *logger, const struct lt_doc *node, const struct px_log_facts *facts,
-                              struct lt_json_writer *w)
+static void write_json_object(struct px_access_logger *logger, const struct lt_doc *node,
+                              const struct px_log_facts *facts, struct lt_json_writer *w)
 {
     lt_json_object_open(w);
     for (uint32_t i = 0; i < node->count; i++) {
@@ -460,8 +470,8 @@ static void write_json_object(struct px_access_logger *logger, const struct lt_d
     lt_json_object_close(w);
 }
 
-static void write_json_value(struct px_access_logger *logger, const struct lt_doc *node, const struct px_log_facts *facts,
-                             struct lt_json_writer *w)
+static void write_json_value(struct px_access_logger *logger, const struct lt_doc *node,
+                             const struct px_log_facts *facts, struct lt_json_writer *w)
 {
     switch (node->kind) {
     case LT_DOC_OBJECT: write_json_object(logger, node, facts, w); break;
@@ -479,8 +489,8 @@ static void write_json_value(struct px_access_logger *logger, const struct lt_do
     }
 }
 
-static void write_text(struct px_access_logger *logger, const struct px_access_log *log, const struct px_log_facts *facts,
-                       struct lt_buf *out)
+static void write_text(struct px_access_logger *logger, const struct px_access_log *log,
+                       const struct px_log_facts *facts, struct lt_buf *out)
 {
     const struct format *format = get_format(logger, log->format);
     for (size_t i = 0; format != NULL && i < format->count; i++)
@@ -489,7 +499,8 @@ static void write_text(struct px_access_logger *logger, const struct px_access_l
         put(out, LT_STR("\n"));
 }
 
-void px_access_log_write(struct px_access_logger *logger, const struct px_access_log *log, const struct px_log_facts *facts)
+void px_access_log_write(struct px_access_logger *logger, const struct px_access_log *log,
+                         const struct px_log_facts *facts)
 {
     if (log->only_no_route && (facts->flags & PX_FLAG_NO_ROUTE) == 0)
         return;

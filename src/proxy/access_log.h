@@ -7,9 +7,9 @@
 #define LT_PROXY_ACCESS_LOG_H
 
 #include "base/buf.h"
+#include "http/headers.h"
 #include "net/loop.h"
 #include "proxy/conf.h"
-#include "http/headers.h"
 
 /* What a line can tell. Empty slices show as "-". */
 struct px_log_facts {
@@ -20,11 +20,12 @@ struct px_log_facts {
     const struct lt_headers *trailers; /* NULL when there is none */
     uint32_t code;
     uint32_t flags;
-    const char *details;               /* response code details; NULL */
-    const char *termination_details;   /* NULL */
-    const char *transport_failure;     /* upstream; NULL or "" */
+    const char *details;             /* response code details; NULL */
+    const char *termination_details; /* NULL */
+    const char *transport_failure;   /* upstream; NULL or "" */
     uint64_t bytes_received, bytes_sent;
-    uint64_t duration_ns, request_ns, response_ns; /* request_ns: until the last byte of the request; response_ns: first byte of the response */
+    uint64_t duration_ns, request_ns,
+        response_ns; /* request_ns: until the last byte of the request; response_ns: first byte of the response */
     lt_str upstream_host, upstream_cluster;
     lt_str upstream_local;
     lt_str downstream_local, downstream_remote, downstream_direct_remote;
@@ -40,7 +41,8 @@ struct px_access_logger *px_access_logger_new(struct lt_loop *loop);
 /* Writes what is left. */
 void px_access_logger_free(struct px_access_logger **logger);
 
-void px_access_log_write(struct px_access_logger *logger, const struct px_access_log *log, const struct px_log_facts *facts);
+void px_access_log_write(struct px_access_logger *logger, const struct px_access_log *log,
+                         const struct px_log_facts *facts);
 
 /* One text with operators, for header edits (%PROTOCOL% and so on); appended to out. LT_E_LIMIT when it is full. */
 LT_MUST lt_rc px_format_text(lt_str format, const struct px_log_facts *facts, struct lt_buf *out);

@@ -19,7 +19,8 @@ static unsigned score_prefix(const struct px_chain *chain, const struct px_conn_
         return 1;
     unsigned best = 0;
     for (size_t i = 0; i < chain->prefix_count; i++) {
-        if (lt_addr_in_prefix(&facts->destination, &chain->prefixes[i].prefix, chain->prefixes[i].bits))
+        if (lt_addr_in_prefix(&facts->destination, &chain->prefixes[i].prefix,
+                              chain->prefixes[i].bits))
             best = LT_MAX(best, 2 + chain->prefixes[i].bits);
     }
     return best;
@@ -35,7 +36,8 @@ static unsigned score_server_name(const struct px_chain *chain, const struct px_
         lt_str name = chain->server_names[i];
         if (lt_str_eq(name, facts->server_name))
             return UINT32_MAX;
-        if (name.ptr[0] == '.' && facts->server_name.len > name.len && lt_str_ends(facts->server_name, name))
+        if (name.ptr[0] == '.' && facts->server_name.len > name.len &&
+            lt_str_ends(facts->server_name, name))
             best = LT_MAX(best, 2 + (unsigned)name.len);
     }
     return best;
@@ -62,10 +64,12 @@ static unsigned score_application(const struct px_chain *chain, const struct px_
     return 0;
 }
 
-static score_fn *const rounds[] = {score_port, score_prefix, score_server_name, score_transport, score_application};
+static score_fn *const rounds[] = {score_port, score_prefix, score_server_name, score_transport,
+                                   score_application};
 
 /* The best score of a round among the chains that reached it: their best in all rounds before. */
-static bool is_in(const struct px_chain *chain, const struct px_conn_facts *facts, const unsigned *best, size_t round)
+static bool is_in(const struct px_chain *chain, const struct px_conn_facts *facts,
+                  const unsigned *best, size_t round)
 {
     for (size_t i = 0; i < round; i++) {
         if (rounds[i](chain, facts) != best[i])
@@ -74,7 +78,8 @@ static bool is_in(const struct px_chain *chain, const struct px_conn_facts *fact
     return true;
 }
 
-const struct px_chain *px_chain_find(const struct px_listener_conf *listener, const struct px_conn_facts *facts)
+const struct px_chain *px_chain_find(const struct px_listener_conf *listener,
+                                     const struct px_conn_facts *facts)
 {
     unsigned best[LT_ARRAY_LEN(rounds)] = {0};
     const struct px_chain *found = NULL;

@@ -9,14 +9,15 @@
 #include "proxy/conf.h"
 
 struct px_conn_facts {
-    struct lt_addr destination;     /* original destination, or the local address */
-    lt_str server_name;             /* SNI in lower case; empty: none */
-    lt_str transport_protocol;      /* "raw_buffer" or "tls" */
+    struct lt_addr destination;          /* original destination, or the local address */
+    lt_str server_name;                  /* SNI in lower case; empty: none */
+    lt_str transport_protocol;           /* "raw_buffer" or "tls" */
     const lt_str *application_protocols; /* ALPN as offered, or what the HTTP inspector found */
     size_t application_protocol_count;
 };
 
 /* The default chain when none matches; NULL when there is no default either. */
-const struct px_chain *px_chain_find(const struct px_listener_conf *listener, const struct px_conn_facts *facts);
+const struct px_chain *px_chain_find(const struct px_listener_conf *listener,
+                                     const struct px_conn_facts *facts);
 
 #endif

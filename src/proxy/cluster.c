@@ -15,31 +15,42 @@ static const struct {
     const char *stat;
 } stat_names[PX_CLUSTER_STATS] = {
     [PX_STAT_CX_TOTAL] = {"envoy_cluster_upstream_cx_total", "cluster.$0.upstream_cx_total"},
-    [PX_STAT_CX_CONNECT_FAIL] = {"envoy_cluster_upstream_cx_connect_fail", "cluster.$0.upstream_cx_connect_fail"},
-    [PX_STAT_CX_CONNECT_TIMEOUT] = {"envoy_cluster_upstream_cx_connect_timeout", "cluster.$0.upstream_cx_connect_timeout"},
-    [PX_STAT_CX_OVERFLOW] = {"envoy_cluster_upstream_cx_overflow", "cluster.$0.upstream_cx_overflow"},
+    [PX_STAT_CX_CONNECT_FAIL] = {"envoy_cluster_upstream_cx_connect_fail",
+                                 "cluster.$0.upstream_cx_connect_fail"},
+    [PX_STAT_CX_CONNECT_TIMEOUT] = {"envoy_cluster_upstream_cx_connect_timeout",
+                                    "cluster.$0.upstream_cx_connect_timeout"},
+    [PX_STAT_CX_OVERFLOW] = {"envoy_cluster_upstream_cx_overflow",
+                             "cluster.$0.upstream_cx_overflow"},
     [PX_STAT_RQ_TOTAL] = {"envoy_cluster_upstream_rq_total", "cluster.$0.upstream_rq_total"},
-    [PX_STAT_RQ_COMPLETED] = {"envoy_cluster_upstream_rq_completed", "cluster.$0.upstream_rq_completed"},
+    [PX_STAT_RQ_COMPLETED] = {"envoy_cluster_upstream_rq_completed",
+                              "cluster.$0.upstream_rq_completed"},
     [PX_STAT_RQ_RETRY] = {"envoy_cluster_upstream_rq_retry", "cluster.$0.upstream_rq_retry"},
-    [PX_STAT_RQ_RETRY_SUCCESS] = {"envoy_cluster_upstream_rq_retry_success", "cluster.$0.upstream_rq_retry_success"},
+    [PX_STAT_RQ_RETRY_SUCCESS] = {"envoy_cluster_upstream_rq_retry_success",
+                                  "cluster.$0.upstream_rq_retry_success"},
     [PX_STAT_RQ_TIMEOUT] = {"envoy_cluster_upstream_rq_timeout", "cluster.$0.upstream_rq_timeout"},
-    [PX_STAT_RQ_PENDING_TOTAL] = {"envoy_cluster_upstream_rq_pending_total", "cluster.$0.upstream_rq_pending_total"},
-    [PX_STAT_RQ_PENDING_OVERFLOW] = {"envoy_cluster_upstream_rq_pending_overflow", "cluster.$0.upstream_rq_pending_overflow"},
-    [PX_STAT_RQ_PER_TRY_TIMEOUT] = {"envoy_cluster_upstream_rq_per_try_timeout", "cluster.$0.upstream_rq_per_try_timeout"},
+    [PX_STAT_RQ_PENDING_TOTAL] = {"envoy_cluster_upstream_rq_pending_total",
+                                  "cluster.$0.upstream_rq_pending_total"},
+    [PX_STAT_RQ_PENDING_OVERFLOW] = {"envoy_cluster_upstream_rq_pending_overflow",
+                                     "cluster.$0.upstream_rq_pending_overflow"},
+    [PX_STAT_RQ_PER_TRY_TIMEOUT] = {"envoy_cluster_upstream_rq_per_try_timeout",
+                                    "cluster.$0.upstream_rq_per_try_timeout"},
     [PX_STAT_CX_DESTROY] = {"envoy_cluster_upstream_cx_destroy", "cluster.$0.upstream_cx_destroy"},
-    [PX_STAT_RQ_NONE_HEALTHY] = {"envoy_cluster_upstream_cx_none_healthy", "cluster.$0.upstream_cx_none_healthy"},
+    [PX_STAT_RQ_NONE_HEALTHY] = {"envoy_cluster_upstream_cx_none_healthy",
+                                 "cluster.$0.upstream_cx_none_healthy"},
 };
 
 /* --- hosts --- */
 
-static const struct px_tls_conf *find_tls(const struct px_cluster_conf *conf, const struct px_meta_pair *meta, size_t count)
+static const struct px_tls_conf *find_tls(const struct px_cluster_conf *conf,
+                                          const struct px_meta_pair *meta, size_t count)
 {
     for (size_t i = 0; i < conf->transport_count; i++) {
         const struct px_transport_match *match = &conf->transports[i];
         size_t hit = 0;
         for (size_t j = 0; j < match->match_count; j++) {
             for (size_t k = 0; k < count; k++)
-                hit += lt_str_eq(meta[k].key, match->match[j].key) && lt_str_eq(meta[k].value, match->match[j].value);
+                hit += lt_str_eq(meta[k].key, match->match[j].key) &&
+                       lt_str_eq(meta[k].value, match->match[j].value);
         }
         if (hit == match->match_count)
             return match->tls;
@@ -145,7 +156,8 @@ static void rebuild_hosts(struct px_cluster *cluster)
         struct px_host *host = find_same(&old, &endpoint->addr);
         if (host == NULL)
             host = make_host(cluster, &endpoint->addr);
-        const struct px_tls_conf *tls = find_tls(cluster->conf, endpoint->transport_meta, endpoint->transport_meta_count);
+        const struct px_tls_conf *tls = find_tls(cluster->conf, endpoint->transport_meta,
+                                                 endpoint->transport_meta_count);
         host->tls = tls;
         host->weight = endpoint->weight;
         host->health = endpoint->health;
@@ -157,7 +169,9 @@ static void rebuild_hosts(struct px_cluster *cluster)
     for (size_t i = 0; i < old.count; i++)
         unlist_host(old.items[i]);
     lt_vec_fini(&old);
-    cluster->next = cluster->hosts.count == 0 ? 0 : lt_prng_below(&cluster->worker->prng, (uint32_t)cluster->hosts.count);
+    cluster->next = cluster->hosts.count == 0
+                        ? 0
+                        : lt_prng_below(&cluster->worker->prng, (uint32_t)cluster->hosts.count);
 }
 
 /* ORIGINAL_DST hosts keep a pointer into the conf, too. */
@@ -177,9 +191,13 @@ static void make_stats(struct px_cluster *cluster, lt_str shown)
 {
     static const lt_str label = {"cluster_name", 12};
     for (size_t i = 0; i < PX_CLUSTER_STATS; i++) {
-        const struct lt_metric_desc desc = {.name = lt_str_of(stat_names[i].name), .kind = LT_METRIC_COUNTER,
-                                            .stat = lt_str_of(stat_names[i].stat), .labels = &label, .label_count = 1};
-        cluster->stats[i] = lt_metric_counter(lt_metric_family(cluster->worker->metrics, &desc), &shown);
+        const struct lt_metric_desc desc = {.name = lt_str_of(stat_names[i].name),
+                                            .kind = LT_METRIC_COUNTER,
+                                            .stat = lt_str_of(stat_names[i].stat),
+                                            .labels = &label,
+                                            .label_count = 1};
+        cluster->stats[i] = lt_metric_counter(lt_metric_family(cluster->worker->metrics, &desc),
+                                              &shown);
     }
 }
 
@@ -237,7 +255,8 @@ void px_clusters_update(struct px_worker *worker, struct px_pin *before)
     struct lt_vec gone = {0};
     for (size_t i = 0; i < worker->clusters.count; i++) {
         struct px_cluster *cluster = worker->clusters.entries[i].value;
-        const struct px_cluster_entry *entry = px_snapshot_find_cluster(worker->pin->snapshot, lt_str_of(cluster->name));
+        const struct px_cluster_entry *entry = px_snapshot_find_cluster(worker->pin->snapshot,
+                                                                        lt_str_of(cluster->name));
         if (entry != NULL)
             follow(cluster, entry);
         else
@@ -275,7 +294,8 @@ void px_cluster_wake(struct px_cluster *cluster)
 static void wake_waiting(struct px_cluster *cluster)
 {
     px_cluster_take(cluster);
-    for (uint32_t chances = cluster->pending; chances > 0 && !lt_list_is_empty(&cluster->waiting); chances--)
+    for (uint32_t chances = cluster->pending; chances > 0 && !lt_list_is_empty(&cluster->waiting);
+         chances--)
         px_http_wake_first(cluster);
     px_cluster_drop(&cluster);
 }
@@ -301,7 +321,8 @@ void px_clusters_wake(struct lt_task *task)
 
 static bool is_good(const struct px_host *host)
 {
-    return host->health == PX_HEALTH_HEALTHY || host->health == PX_HEALTH_UNKNOWN || host->health == PX_HEALTH_DEGRADED;
+    return host->health == PX_HEALTH_HEALTHY || host->health == PX_HEALTH_UNKNOWN ||
+           host->health == PX_HEALTH_DEGRADED;
 }
 
 static bool is_avoided(const struct px_host *host, struct px_host *const *avoid, size_t count)
@@ -316,7 +337,7 @@ static bool is_avoided(const struct px_host *host, struct px_host *const *avoid,
 struct choice {
     uint32_t priority; /* the lowest with a good host */
     uint32_t good, total;
-    bool is_panic;     /* too few good ones: all are used */
+    bool is_panic; /* too few good ones: all are used */
 };
 
 static struct choice choose_level(const struct px_cluster *cluster)
@@ -336,7 +357,8 @@ static struct choice choose_level(const struct px_cluster *cluster)
         choice.total++;
         choice.good += is_good(host) ? 1 : 0;
     }
-    choice.is_panic = choice.total > 0 && choice.good * 100 < cluster->conf->panic_threshold_percent * choice.total;
+    choice.is_panic = choice.total > 0 &&
+                      choice.good * 100 < cluster->conf->panic_threshold_percent * choice.total;
     return choice;
 }
 
@@ -393,7 +415,8 @@ static struct px_host *pick_least_request(struct px_cluster *cluster, const stru
 {
     struct px_host *best = NULL;
     for (uint32_t i = 0; i < cluster->conf->least_request_choices; i++) {
-        struct px_host *host = cluster->has_weights ? pick_weighted(cluster, choice) : pick_random(cluster, choice);
+        struct px_host *host = cluster->has_weights ? pick_weighted(cluster, choice)
+                                                    : pick_random(cluster, choice);
         if (best == NULL || (host != NULL && host->rq_active < best->rq_active))
             best = host;
     }
@@ -405,8 +428,10 @@ static struct px_host *pick_once(struct px_cluster *cluster, const struct choice
     switch (cluster->conf->lb) {
     case PX_LB_LEAST_REQUEST: return pick_least_request(cluster, choice);
     case PX_LB_ROUND_ROBIN:
-        return cluster->has_weights ? pick_weighted(cluster, choice) : pick_round_robin(cluster, choice);
-    default: return cluster->has_weights ? pick_weighted(cluster, choice) : pick_random(cluster, choice);
+        return cluster->has_weights ? pick_weighted(cluster, choice)
+                                    : pick_round_robin(cluster, choice);
+    default:
+        return cluster->has_weights ? pick_weighted(cluster, choice) : pick_random(cluster, choice);
     }
 }
 

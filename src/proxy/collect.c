@@ -46,21 +46,26 @@ static void open_answer(struct lt_letter *letter, void *receiver LT_UNUSED)
 static struct px_host_status *find_status(struct question *question, lt_str cluster, lt_str address)
 {
     for (size_t i = 0; i < question->host_count; i++) {
-        if (lt_str_eq(question->hosts[i].address, address) && lt_str_eq(question->hosts[i].cluster, cluster))
+        if (lt_str_eq(question->hosts[i].address, address) &&
+            lt_str_eq(question->hosts[i].cluster, cluster))
             return &question->hosts[i];
     }
     if (question->host_count == question->host_cap) {
         question->host_cap = question->host_cap == 0 ? 64 : question->host_cap * 2;
-        question->hosts = lt_realloc(question->hosts, question->host_cap * sizeof(*question->hosts));
+        question->hosts = lt_realloc(question->hosts,
+                                     question->host_cap * sizeof(*question->hosts));
     }
     struct px_host_status *status = &question->hosts[question->host_count++];
-    *status = (struct px_host_status){.cluster = {lt_str_dupz(cluster), cluster.len}, .address = {lt_str_dupz(address), address.len}};
+    *status = (struct px_host_status){.cluster = {lt_str_dupz(cluster), cluster.len},
+                                      .address = {lt_str_dupz(address), address.len}};
     return status;
 }
 
-static void add_host(struct question *question, const struct px_cluster *cluster, const struct px_host *host)
+static void add_host(struct question *question, const struct px_cluster *cluster,
+                     const struct px_host *host)
 {
-    struct px_host_status *status = find_status(question, lt_str_of(cluster->name), lt_str_of(host->name));
+    struct px_host_status *status = find_status(question, lt_str_of(cluster->name),
+                                                lt_str_of(host->name));
     status->cx_active += host->cx_active;
     status->cx_total += host->cx_total;
     status->cx_connect_fail += host->cx_connect_fail;

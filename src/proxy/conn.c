@@ -18,8 +18,8 @@
 #include "proxy/workers_priv.h"
 
 enum {
-    PEEK_MAX = 16 * 1024,       /* of a ClientHello */
-    LINGER_MS = 1000,           /* Envoy's delayed_close_timeout */
+    PEEK_MAX = 16 * 1024, /* of a ClientHello */
+    LINGER_MS = 1000,     /* Envoy's delayed_close_timeout */
     APPLICATION_PROTOCOLS_MAX = 16,
 };
 
@@ -101,7 +101,8 @@ static void on_timer(struct lt_timer *timer, uint64_t now_ns)
 static void count_connections(struct px_worker *worker, int by)
 {
     worker->conn_count += (uint32_t)by;
-    atomic_store_explicit(&worker->owner->threads[worker->index].connections, worker->conn_count, memory_order_relaxed);
+    atomic_store_explicit(&worker->owner->threads[worker->index].connections, worker->conn_count,
+                          memory_order_relaxed);
 }
 
 void px_conn_close(struct px_conn *conn)
@@ -169,13 +170,17 @@ static bool is_off(const struct px_port_range *ranges, size_t count, uint16_t po
 static bool wants_tls_inspector(const struct px_conn *conn)
 {
     const struct px_listener_conf *conf = conn->listener;
-    return conf->has_tls_inspector && !is_off(conf->tls_inspector_off, conf->tls_inspector_off_count, lt_addr_port(&conn->local));
+    return conf->has_tls_inspector &&
+           !is_off(conf->tls_inspector_off, conf->tls_inspector_off_count,
+                   lt_addr_port(&conn->local));
 }
 
 static bool wants_http_inspector(const struct px_conn *conn)
 {
     const struct px_listener_conf *conf = conn->listener;
-    return conf->has_http_inspector && !is_off(conf->http_inspector_off, conf->http_inspector_off_count, lt_addr_port(&conn->local));
+    return conf->has_http_inspector &&
+           !is_off(conf->http_inspector_off, conf->http_inspector_off_count,
+                   lt_addr_port(&conn->local));
 }
 
 /*
@@ -263,7 +268,8 @@ static void handshake(struct px_conn *conn)
         px_conn_close(conn);
         return;
     }
-    if (conn->chain->tls->require_client_certificate && !lt_tls_has_verified_peer(&conn->transport)) {
+    if (conn->chain->tls->require_client_certificate &&
+        !lt_tls_has_verified_peer(&conn->transport)) {
         px_conn_close(conn); /* the context demands one, too; twice is not too often */
         return;
     }
@@ -288,7 +294,8 @@ static void start_tls(struct px_conn *conn)
         return;
     }
     conn->state = PX_CONN_HANDSHAKE;
-    px_conn_set_deadline(conn, conn->chain->transport_timeout_ms != 0 ? conn->chain->transport_timeout_ms : 15000);
+    px_conn_set_deadline(
+        conn, conn->chain->transport_timeout_ms != 0 ? conn->chain->transport_timeout_ms : 15000);
     handshake(conn);
 }
 
@@ -352,7 +359,8 @@ static void run_inspect(struct px_conn *conn)
 /* --- accept --- */
 
 /* The listener that a connection belongs to; its own when nobody has the original destination. */
-static const struct px_listener_conf *find_listener(struct px_worker *worker, const struct px_listener_conf *accepted,
+static const struct px_listener_conf *find_listener(struct px_worker *worker,
+                                                    const struct px_listener_conf *accepted,
                                                     const struct lt_addr *destination)
 {
     if (!accepted->use_original_dst)
@@ -361,7 +369,8 @@ static const struct px_listener_conf *find_listener(struct px_worker *worker, co
     return target != NULL && !target->conf->use_original_dst ? target->conf : accepted;
 }
 
-static lt_rc find_destination(const struct px_listener_conf *accepted, int fd, struct lt_addr *ret_addr)
+static lt_rc find_destination(const struct px_listener_conf *accepted, int fd,
+                              struct lt_addr *ret_addr)
 {
     bool is_redirected = accepted->use_original_dst || accepted->has_original_dst_filter;
     if (is_redirected && lt_sock_original_dst(fd, ret_addr) == LT_OK)

@@ -19,7 +19,8 @@ static void make_room(struct lt_headers *headers)
 
 /* --- header edits of the configuration --- */
 
-static lt_rc edit_value(struct px_request *request, const struct px_header_edit *edit, lt_str *ret_value)
+static lt_rc edit_value(struct px_request *request, const struct px_header_edit *edit,
+                        lt_str *ret_value)
 {
     *ret_value = edit->value;
     if (!edit->has_operators)
@@ -36,7 +37,8 @@ static lt_rc edit_value(struct px_request *request, const struct px_header_edit 
     return rc;
 }
 
-static lt_rc apply_edit(struct px_request *request, struct lt_headers *headers, const struct px_header_edit *edit)
+static lt_rc apply_edit(struct px_request *request, struct lt_headers *headers,
+                        const struct px_header_edit *edit)
 {
     lt_str value;
     LT_TRY(edit_value(request, edit, &value));
@@ -47,12 +49,14 @@ static lt_rc apply_edit(struct px_request *request, struct lt_headers *headers, 
     case PX_APPEND: return lt_headers_add(headers, edit->name, value);
     case PX_ADD_IF_ABSENT: return is_there ? LT_OK : lt_headers_add(headers, edit->name, value);
     case PX_OVERWRITE_OR_ADD: return lt_headers_set(headers, edit->name, value);
-    case PX_OVERWRITE_IF_EXISTS: return is_there ? lt_headers_set(headers, edit->name, value) : LT_OK;
+    case PX_OVERWRITE_IF_EXISTS:
+        return is_there ? lt_headers_set(headers, edit->name, value) : LT_OK;
     }
     return LT_OK;
 }
 
-static lt_rc apply_edits(struct px_request *request, struct lt_headers *headers, const struct px_header_edits *edits)
+static lt_rc apply_edits(struct px_request *request, struct lt_headers *headers,
+                         const struct px_header_edits *edits)
 {
     for (size_t i = 0; i < edits->remove_count; i++)
         lt_headers_remove_name(headers, edits->remove[i]);
@@ -88,18 +92,29 @@ static lt_str make_request_id(struct px_request *request)
  * internal_address_config), so that they go from every request ...
  */
 static const lt_header_id steering[] = {
-    LT_H_X_ENVOY_INTERNAL, LT_H_X_ENVOY_RETRY_ON, LT_H_X_ENVOY_RETRY_GRPC_ON, LT_H_X_ENVOY_MAX_RETRIES,
-    LT_H_X_ENVOY_UPSTREAM_ALT_STAT_NAME, LT_H_X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS, LT_H_X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS,
-    LT_H_X_ENVOY_UPSTREAM_RQ_TIMEOUT_ALT_RESPONSE, LT_H_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, LT_H_X_ENVOY_HEDGE_ON_PER_TRY_TIMEOUT,
+    LT_H_X_ENVOY_INTERNAL,
+    LT_H_X_ENVOY_RETRY_ON,
+    LT_H_X_ENVOY_RETRY_GRPC_ON,
+    LT_H_X_ENVOY_MAX_RETRIES,
+    LT_H_X_ENVOY_UPSTREAM_ALT_STAT_NAME,
+    LT_H_X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS,
+    LT_H_X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS,
+    LT_H_X_ENVOY_UPSTREAM_RQ_TIMEOUT_ALT_RESPONSE,
+    LT_H_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS,
+    LT_H_X_ENVOY_HEDGE_ON_PER_TRY_TIMEOUT,
 };
 static const lt_str steering_rare[] = {
-    {"x-envoy-retriable-status-codes", 30}, {"x-envoy-retriable-header-names", 30}, {"x-envoy-force-trace", 19},
-    {"x-envoy-ip-tags", 15}, {"x-envoy-original-url", 20},
+    {"x-envoy-retriable-status-codes", 30},
+    {"x-envoy-retriable-header-names", 30},
+    {"x-envoy-force-trace", 19},
+    {"x-envoy-ip-tags", 15},
+    {"x-envoy-original-url", 20},
 };
 /* ... and these from those that come from outside the mesh. */
 static const lt_header_id edge_only[] = {
-    LT_H_X_ENVOY_DECORATOR_OPERATION, LT_H_X_ENVOY_DOWNSTREAM_SERVICE_CLUSTER, LT_H_X_ENVOY_DOWNSTREAM_SERVICE_NODE,
-    LT_H_X_ENVOY_ORIGINAL_PATH, LT_H_X_ENVOY_ORIGINAL_HOST,
+    LT_H_X_ENVOY_DECORATOR_OPERATION,     LT_H_X_ENVOY_DOWNSTREAM_SERVICE_CLUSTER,
+    LT_H_X_ENVOY_DOWNSTREAM_SERVICE_NODE, LT_H_X_ENVOY_ORIGINAL_PATH,
+    LT_H_X_ENVOY_ORIGINAL_HOST,
 };
 
 static bool is_rare_envoy_header(const struct lt_header *header)
@@ -139,11 +154,13 @@ static lt_rc forward_address(struct px_request *request, struct lt_headers *head
     char text[LT_ADDR_TEXT_MAX];
     lt_str ip = lt_addr_format_ip(&request->conn->peer, text);
     lt_str before = lt_headers_joined(headers, LT_STR("x-forwarded-for"));
-    lt_str value = before.len > 0 ? lt_arena_printf(request->arena, "%.*s,%.*s", LT_STR_ARG(before), LT_STR_ARG(ip))
+    lt_str value = before.len > 0 ? lt_arena_printf(request->arena, "%.*s,%.*s", LT_STR_ARG(before),
+                                                    LT_STR_ARG(ip))
                                   : lt_arena_str(request->arena, ip);
     for (size_t i = 0; i < LT_ARRAY_LEN(edge_only); i++)
         lt_headers_remove(headers, edge_only[i]);
-    LT_TRY(lt_headers_set_id(headers, LT_H_X_ENVOY_EXTERNAL_ADDRESS, external_address(request, before, ip)));
+    LT_TRY(lt_headers_set_id(headers, LT_H_X_ENVOY_EXTERNAL_ADDRESS,
+                             external_address(request, before, ip)));
     return lt_headers_set_id(headers, LT_H_X_FORWARDED_FOR, value);
 }
 
@@ -153,7 +170,8 @@ static lt_str client_cert_element(struct px_request *request)
     const struct lt_transport *transport = &request->conn->transport;
     struct lt_buf out;
     lt_buf_init(&out, 16 * 1024);
-    lt_buf_addf(&out, "By=%s;Hash=%.*s", request->worker->own_principal, LT_STR_ARG(lt_tls_peer_sha256(transport)));
+    lt_buf_addf(&out, "By=%s;Hash=%.*s", request->worker->own_principal,
+                LT_STR_ARG(lt_tls_peer_sha256(transport)));
     if (hcm->xfcc_subject)
         lt_buf_addf(&out, ";Subject=\"%.*s\"", LT_STR_ARG(lt_tls_peer_subject(transport)));
     if (hcm->xfcc_uri)
@@ -182,7 +200,8 @@ static lt_rc forward_client_cert(struct px_request *request, struct lt_headers *
     lt_str element = client_cert_element(request);
     lt_str before = lt_headers_value(headers, LT_H_X_FORWARDED_CLIENT_CERT);
     if (mode == PX_XFCC_APPEND_FORWARD && before.len > 0)
-        element = lt_arena_printf(request->arena, "%.*s,%.*s", LT_STR_ARG(before), LT_STR_ARG(element));
+        element = lt_arena_printf(request->arena, "%.*s,%.*s", LT_STR_ARG(before),
+                                  LT_STR_ARG(element));
     return lt_headers_set_id(headers, LT_H_X_FORWARDED_CLIENT_CERT, element);
 }
 
@@ -193,14 +212,17 @@ static lt_rc rewrite_path(struct px_request *request, struct lt_headers *headers
     if (route->prefix_rewrite.len > 0) {
         /* prefix, or the whole path of an exact match */
         lt_str rest = lt_str_from(before, route->path.len);
-        request->path = lt_arena_printf(request->arena, "%.*s%.*s", LT_STR_ARG(route->prefix_rewrite), LT_STR_ARG(rest));
+        request->path = lt_arena_printf(request->arena, "%.*s%.*s",
+                                        LT_STR_ARG(route->prefix_rewrite), LT_STR_ARG(rest));
     } else if (route->regex_rewrite != NULL) {
         struct lt_buf out;
         lt_buf_init(&out, PX_RQ_HEADS_MAX);
         struct lt_url_parts parts = lt_url_split(before);
-        lt_rc rc = lt_regex_replace(route->regex_rewrite, parts.path, route->regex_substitution, &out);
+        lt_rc rc = lt_regex_replace(route->regex_rewrite, parts.path, route->regex_substitution,
+                                    &out);
         if (rc == LT_OK)
-            request->path = parts.has_query ? lt_arena_printf(request->arena, "%.*s?%.*s", LT_STR_ARG(lt_buf_str(&out)),
+            request->path = parts.has_query ? lt_arena_printf(request->arena, "%.*s?%.*s",
+                                                              LT_STR_ARG(lt_buf_str(&out)),
                                                               LT_STR_ARG(parts.query))
                                             : lt_arena_str(request->arena, lt_buf_str(&out));
         lt_buf_fini(&out);
@@ -225,11 +247,13 @@ static lt_rc add_timeout(struct px_request *request, struct lt_headers *headers)
 {
     uint64_t timeout_ms = request->route->timeout_ms;
     const struct px_retry *retry = request->route->retry;
-    if (retry != NULL && retry->per_try_timeout_ms != 0 && (timeout_ms == 0 || retry->per_try_timeout_ms < timeout_ms))
+    if (retry != NULL && retry->per_try_timeout_ms != 0 &&
+        (timeout_ms == 0 || retry->per_try_timeout_ms < timeout_ms))
         timeout_ms = retry->per_try_timeout_ms;
     if (timeout_ms == 0)
         return LT_OK;
-    return lt_headers_set_id(headers, LT_H_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, lt_arena_u64(request->arena, timeout_ms));
+    return lt_headers_set_id(headers, LT_H_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS,
+                             lt_arena_u64(request->arena, timeout_ms));
 }
 
 static lt_rc edit_by_config(struct px_request *request, struct lt_headers *headers)
@@ -273,7 +297,8 @@ lt_rc px_request_write_head(struct px_request *request)
     struct lt_headers *headers = &request->head.headers;
     lt_buf_clear(&request->up_out, PX_BLOCK_BYTES);
     if (request->vhost->include_attempt_count) {
-        LT_TRY(lt_headers_set_id(headers, LT_H_X_ENVOY_ATTEMPT_COUNT, lt_arena_u64(request->arena, request->attempts)));
+        LT_TRY(lt_headers_set_id(headers, LT_H_X_ENVOY_ATTEMPT_COUNT,
+                                 lt_arena_u64(request->arena, request->attempts)));
     }
     LT_TRY(lt_headers_set_id(headers, LT_H_HOST, request->authority));
     struct lt_h1_framing framing = {
@@ -286,7 +311,8 @@ lt_rc px_request_write_head(struct px_request *request)
     if (request->head.body == LT_H1_BODY_NONE && request->head.has_content_length)
         framing.body = LT_H1_BODY_LENGTH;
     request->sends_raw = request->head.body == LT_H1_BODY_CHUNKED;
-    return lt_h1_write_request(&request->up_out, request->method, request->path, 1, headers, &framing);
+    return lt_h1_write_request(&request->up_out, request->method, request->path, 1, headers,
+                               &framing);
 }
 
 /* --- response --- */
@@ -294,7 +320,8 @@ lt_rc px_request_write_head(struct px_request *request)
 static lt_rc add_service_time(struct px_request *request, struct lt_headers *headers)
 {
     uint64_t ms = (px_now_ns(request->worker) - request->up_start_ns) / LT_NS_PER_MS;
-    return lt_headers_set_id(headers, LT_H_X_ENVOY_UPSTREAM_SERVICE_TIME, lt_arena_u64(request->arena, ms));
+    return lt_headers_set_id(headers, LT_H_X_ENVOY_UPSTREAM_SERVICE_TIME,
+                             lt_arena_u64(request->arena, ms));
 }
 
 static lt_rc add_date(struct px_request *request, struct lt_headers *headers)
@@ -359,20 +386,27 @@ lt_rc px_response_write_head(struct px_request *request)
     struct lt_h1_framing framing = {
         .body = head->body,
         .content_length = head->content_length,
-        .connection = head->status == 101 ? "upgrade" : closes ? "close" : request->head.minor == 0 ? "keep-alive" : NULL,
+        .connection = head->status == 101        ? "upgrade"
+                      : closes                   ? "close"
+                      : request->head.minor == 0 ? "keep-alive"
+                                                 : NULL,
         .lower_case = true,
     };
     if (head->body == LT_H1_BODY_CLOSE && request->head.minor == 1) {
-        framing.body = LT_H1_BODY_CHUNKED; /* an end that the client can see, on a connection that stays */
+        framing.body =
+            LT_H1_BODY_CHUNKED; /* an end that the client can see, on a connection that stays */
         request->down_chunked = true;
-    } else if (head->body == LT_H1_BODY_CLOSE || (head->body == LT_H1_BODY_CHUNKED && request->head.minor == 0)) {
+    } else if (head->body == LT_H1_BODY_CLOSE ||
+               (head->body == LT_H1_BODY_CHUNKED && request->head.minor == 0)) {
         framing.body = LT_H1_BODY_CLOSE;
         framing.connection = "close";
         conn->is_closing = true;
     } else if (head->body == LT_H1_BODY_NONE && head->has_content_length) {
         framing.body = LT_H1_BODY_LENGTH;
-    } else if (head->body == LT_H1_BODY_NONE && head->is_chunked && head->status != 204 && head->status != 304) {
+    } else if (head->body == LT_H1_BODY_NONE && head->is_chunked && head->status != 204 &&
+               head->status != 304) {
         framing.body = LT_H1_BODY_CHUNKED;
     }
-    return lt_h1_write_response(&request->down_out, head->status, LT_STR_NULL, 1, &head->headers, &framing);
+    return lt_h1_write_response(&request->down_out, head->status, LT_STR_NULL, 1, &head->headers,
+                                &framing);
 }

@@ -24,7 +24,9 @@ static lt_rc flush_up(struct px_request *request)
     struct px_conn *conn = request->conn;
     for (;;) {
         lt_str head = lt_buf_str(&request->up_out);
-        lt_str again = request->resends ? lt_str_from(lt_buf_str(&request->replay), request->replayed) : LT_STR_NULL;
+        lt_str again = request->resends
+                           ? lt_str_from(lt_buf_str(&request->replay), request->replayed)
+                           : LT_STR_NULL;
         lt_str piece = request->up_piece;
         if (head.len + again.len + piece.len == 0)
             break;
@@ -76,7 +78,8 @@ static void request_is_parsed(struct px_request *request)
     request->request_end_ns = px_now_ns(request->worker);
     /* Envoy's route timeout runs from the end of the request */
     if (request->route->timeout_ms != 0)
-        lt_loop_timer_set(request->worker->loop, &request->timer, request->route->timeout_ms * LT_NS_PER_MS);
+        lt_loop_timer_set(request->worker->loop, &request->timer,
+                          request->route->timeout_ms * LT_NS_PER_MS);
 }
 
 /* LT_OK: a piece is ready. LT_AGAIN: more input is needed. LT_E_BAD: the client broke the framing. */
@@ -84,7 +87,8 @@ static lt_rc next_up_piece(struct px_request *request)
 {
     struct px_conn *conn = request->conn;
     struct lt_h1_piece piece;
-    LT_TRY(lt_h1_parse_body(&conn->parser, px_input_unread(&conn->in), request->sends_raw, NULL, &piece));
+    LT_TRY(lt_h1_parse_body(&conn->parser, px_input_unread(&conn->in), request->sends_raw, NULL,
+                            &piece));
     request->up_piece = piece.data;
     request->up_piece_used = piece.used;
     request->bytes_received += piece.data.len;
@@ -100,7 +104,8 @@ static lt_rc pump_up(struct px_request *request)
 {
     struct px_conn *conn = request->conn;
     /* the first piece goes out with the head; not ahead of what a retry must send again */
-    bool is_first = lt_buf_len(&request->up_out) > 0 && !request->is_parsed && request->up_piece_used == 0 && !request->resends;
+    bool is_first = lt_buf_len(&request->up_out) > 0 && !request->is_parsed &&
+                    request->up_piece_used == 0 && !request->resends;
     if (is_first) {
         lt_rc rc = next_up_piece(request);
         if (rc != LT_OK && rc != LT_AGAIN)
@@ -148,7 +153,8 @@ static lt_rc flush_down(struct px_request *request)
         struct iovec iov[2] = {{(void *)head.ptr, head.len}, {(void *)piece.ptr, piece.len}};
         int first = head.len == 0 ? 1 : 0;
         size_t put = 0;
-        lt_rc rc = lt_transport_writev(&conn->transport, iov + first, (piece.len > 0 ? 2 : 1) - first, &put);
+        lt_rc rc = lt_transport_writev(&conn->transport, iov + first,
+                                       (piece.len > 0 ? 2 : 1) - first, &put);
         if (rc == LT_AGAIN)
             conn->can_write = false;
         if (rc != LT_OK)
@@ -173,10 +179,12 @@ static lt_rc forward_interim(struct px_request *request)
     if (++request->interim_count > INTERIM_MAX)
         return LT_E_BAD;
     struct lt_h1_framing framing = {.body = LT_H1_BODY_NONE, .lower_case = true};
-    bool is_wanted = request->head.minor == 1 && (request->hcm->proxy_100_continue || request->rhead.status != 100);
+    bool is_wanted = request->head.minor == 1 &&
+                     (request->hcm->proxy_100_continue || request->rhead.status != 100);
     lt_rc rc = lt_h1_strip_hop_by_hop(&request->rhead.headers, false);
     if (rc == LT_OK && is_wanted)
-        rc = lt_h1_write_response(&request->down_out, request->rhead.status, LT_STR_NULL, 1, &request->rhead.headers, &framing);
+        rc = lt_h1_write_response(&request->down_out, request->rhead.status, LT_STR_NULL, 1,
+                                  &request->rhead.headers, &framing);
     request->up->in.floor = 0;
     request->rhead_begun = false;
     request->rhead.status = 0;
@@ -218,7 +226,9 @@ static lt_rc take_head(struct px_request *request)
     request->response_parsed = head->body == LT_H1_BODY_NONE;
     if (head->body == LT_H1_BODY_TUNNEL) {
         request->state = PX_RQ_TUNNEL;
-        lt_loop_timer_cancel(request->worker->loop, &request->timer); /* the response is never complete: only idleness ends it */
+        lt_loop_timer_cancel(
+            request->worker->loop,
+            &request->timer); /* the response is never complete: only idleness ends it */
         keep_heads(request);
         request->up_piece = LT_STR_NULL;
         px_conn_set_deadline(request->conn, request->hcm->stream_idle_timeout_ms);
@@ -263,7 +273,8 @@ static lt_rc next_down_piece(struct px_request *request)
 {
     struct px_upstream *up = request->up;
     struct lt_h1_piece piece;
-    LT_TRY(lt_h1_parse_body(&up->parser, px_input_unread(&up->in), request->response_raw, NULL, &piece));
+    LT_TRY(lt_h1_parse_body(&up->parser, px_input_unread(&up->in), request->response_raw, NULL,
+                            &piece));
     request->down_piece_used = piece.used;
     request->bytes_sent += piece.data.len;
     if (request->down_chunked) {
@@ -294,7 +305,8 @@ static lt_rc read_upstream(struct px_request *request)
         return LT_AGAIN;
     lt_rc rc = px_input_read(request->worker, &up->in, &up->transport, &up->can_read);
     if (rc == LT_E_LIMIT)
-        rc = request->has_rhead ? LT_E_BAD : px_input_grow(request->worker, &up->in, PX_RQ_HEADS_MAX);
+        rc = request->has_rhead ? LT_E_BAD
+                                : px_input_grow(request->worker, &up->in, PX_RQ_HEADS_MAX);
     if (rc == LT_OK || rc == LT_AGAIN)
         return rc;
     return rc == LT_EOF ? upstream_ended(request) : LT_E_IO;
@@ -333,18 +345,25 @@ static lt_rc pump_down(struct px_request *request)
 static void upstream_broke(struct px_request *request)
 {
     if (!request->response_begun &&
-        px_request_retry_failure(request, request->has_reached_up ? PX_FAIL_RESET : PX_FAIL_RESET_BEFORE))
+        px_request_retry_failure(request,
+                                 request->has_reached_up ? PX_FAIL_RESET : PX_FAIL_RESET_BEFORE))
         return;
-    px_request_reply(request, 503, PX_FLAG_UPSTREAM_TERMINATION,
-                     "upstream_reset_before_response_started{connection_termination}",
-                     LT_STR("upstream connect error or disconnect/reset before headers. reset reason: connection termination"),
-                     "text/plain");
+    px_request_reply(
+        request, 503, PX_FLAG_UPSTREAM_TERMINATION,
+        "upstream_reset_before_response_started{connection_termination}",
+        LT_STR(
+            "upstream connect error or disconnect/reset before headers. reset reason: connection termination"),
+        "text/plain");
 }
 
 static void upstream_lied(struct px_request *request)
 {
-    px_request_reply(request, 502, PX_FLAG_UPSTREAM_PROTOCOL, "upstream_reset_before_response_started{protocol_error}",
-                     LT_STR("upstream connect error or disconnect/reset before headers. reset reason: protocol error"), "text/plain");
+    px_request_reply(
+        request, 502, PX_FLAG_UPSTREAM_PROTOCOL,
+        "upstream_reset_before_response_started{protocol_error}",
+        LT_STR(
+            "upstream connect error or disconnect/reset before headers. reset reason: protocol error"),
+        "text/plain");
 }
 
 static void client_lied(struct px_request *request)
@@ -352,7 +371,8 @@ static void client_lied(struct px_request *request)
     struct px_conn *conn = request->conn;
     lt_h1_error error = conn->parser.error;
     conn->is_closing = true;
-    px_request_reply(request, 400, PX_FLAG_DOWNSTREAM_PROTOCOL, lt_h1_error_details(error), LT_STR("Bad Request"), "text/plain");
+    px_request_reply(request, 400, PX_FLAG_DOWNSTREAM_PROTOCOL, lt_h1_error_details(error),
+                     LT_STR("Bad Request"), "text/plain");
 }
 
 static void finish(struct px_request *request)
@@ -412,10 +432,17 @@ void px_request_tunnel(struct px_request *request)
     if (rc == LT_AGAIN)
         return;
     conn->in.floor = up->in.floor = 0;
-    struct px_side to_server = {&conn->in, &conn->transport, &up->transport, &conn->can_read, &up->can_write,
-                                &request->client_ended, &request->client_end_sent, &request->bytes_received};
-    struct px_side to_client = {&up->in, &up->transport, &conn->transport, &up->can_read, &conn->can_write,
-                                &request->server_ended, &request->server_end_sent, &request->bytes_sent};
+    struct px_side to_server = {&conn->in,
+                                &conn->transport,
+                                &up->transport,
+                                &conn->can_read,
+                                &up->can_write,
+                                &request->client_ended,
+                                &request->client_end_sent,
+                                &request->bytes_received};
+    struct px_side to_client = {
+        &up->in,          &up->transport,         &conn->transport,          &up->can_read,
+        &conn->can_write, &request->server_ended, &request->server_end_sent, &request->bytes_sent};
     lt_rc there = rc == LT_OK ? px_pump(conn->worker, &to_server) : LT_E_CLOSED;
     lt_rc back = rc == LT_OK ? px_pump(conn->worker, &to_client) : LT_E_CLOSED;
     if (px_is_over(there, back)) {

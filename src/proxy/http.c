@@ -24,7 +24,8 @@ static void refuse(struct px_conn *conn, struct px_request *request)
 {
     lt_h1_error error = conn->parser.error;
     conn->is_closing = true;
-    px_request_reply(request, lt_h1_error_status(error), PX_FLAG_DOWNSTREAM_PROTOCOL, lt_h1_error_details(error),
+    px_request_reply(request, lt_h1_error_status(error), PX_FLAG_DOWNSTREAM_PROTOCOL,
+                     lt_h1_error_details(error),
                      lt_str_of(lt_http_reason(lt_h1_error_status(error))), "text/plain");
 }
 
@@ -34,7 +35,8 @@ static lt_rc read_head(struct px_conn *conn)
     struct px_request *request = conn->request;
     for (;;) {
         size_t used = 0;
-        lt_rc rc = lt_h1_parse_head(&conn->parser, px_input_unread(&conn->in), &request->head, &used);
+        lt_rc rc = lt_h1_parse_head(&conn->parser, px_input_unread(&conn->in), &request->head,
+                                    &used);
         if (rc == LT_OK) {
             conn->in.pos += (uint32_t)used;
             conn->in.floor = conn->in.pos;
@@ -51,7 +53,8 @@ static lt_rc read_head(struct px_conn *conn)
             return LT_AGAIN;
         rc = px_input_read(conn->worker, &conn->in, &conn->transport, &conn->can_read);
         if (rc == LT_E_LIMIT)
-            rc = px_input_grow(conn->worker, &conn->in, conn->limits.head_bytes_max + PX_BLOCK_BYTES);
+            rc = px_input_grow(conn->worker, &conn->in,
+                               conn->limits.head_bytes_max + PX_BLOCK_BYTES);
         if (rc == LT_AGAIN)
             return LT_AGAIN;
         if (rc != LT_OK)
@@ -117,7 +120,8 @@ static void run_request(struct px_request *request)
 static bool client_has_gone(struct px_conn *conn)
 {
     struct px_request *request = conn->request;
-    bool waits = request->state == PX_RQ_WAIT || request->state == PX_RQ_CONNECT || request->is_parsed;
+    bool waits = request->state == PX_RQ_WAIT || request->state == PX_RQ_CONNECT ||
+                 request->is_parsed;
     if (!waits || !conn->can_read || request->up_piece.len > 0 || request->state == PX_RQ_TUNNEL)
         return false;
     lt_rc rc = px_input_read(conn->worker, &conn->in, &conn->transport, &conn->can_read);
@@ -170,7 +174,8 @@ void px_http_timeout(struct px_conn *conn)
     }
     conn->is_closing = true;
     uint32_t code = request->is_parsed ? 504 : 408;
-    px_request_reply(request, code, PX_FLAG_STREAM_IDLE, "stream_idle_timeout", LT_STR("stream timeout"), "text/plain");
+    px_request_reply(request, code, PX_FLAG_STREAM_IDLE, "stream_idle_timeout",
+                     LT_STR("stream timeout"), "text/plain");
     if (conn->state != PX_CONN_CLOSED)
         px_http_run(conn);
 }
@@ -199,7 +204,8 @@ void px_http_on_upstream(struct px_request *request)
 {
     if (request->state == PX_RQ_CONNECT) {
         request->state = PX_RQ_FLOW;
-        request->peer_principal = px_intern(request->worker, lt_tls_peer_uri(&request->up->transport));
+        request->peer_principal = px_intern(request->worker,
+                                            lt_tls_peer_uri(&request->up->transport));
     }
     px_http_run(request->conn);
 }
@@ -211,14 +217,16 @@ void px_http_on_upstream_failed(struct px_request *request)
     bool timed_out = up->timed_out;
     memcpy(request->failure, up->failure, sizeof(request->failure));
     if (!px_request_retry_failure(request, PX_FAIL_CONNECT)) {
-        lt_str body = lt_arena_printf(request->arena,
-                                      "upstream connect error or disconnect/reset before headers. reset reason: %s%s%s",
-                                      timed_out ? "connection timeout" : "remote connection failure",
-                                      request->failure[0] != '\0' && !timed_out ? ", transport failure reason: " : "",
-                                      timed_out ? "" : request->failure);
+        lt_str body = lt_arena_printf(
+            request->arena,
+            "upstream connect error or disconnect/reset before headers. reset reason: %s%s%s",
+            timed_out ? "connection timeout" : "remote connection failure",
+            request->failure[0] != '\0' && !timed_out ? ", transport failure reason: " : "",
+            timed_out ? "" : request->failure);
         px_request_reply(request, 503, PX_FLAG_UPSTREAM_FAILURE,
-                         timed_out ? "upstream_reset_before_response_started{connection_timeout}"
-                                   : "upstream_reset_before_response_started{remote_connection_failure}",
+                         timed_out
+                             ? "upstream_reset_before_response_started{connection_timeout}"
+                             : "upstream_reset_before_response_started{remote_connection_failure}",
                          body, "text/plain");
     }
     if (conn->state != PX_CONN_CLOSED)

@@ -47,8 +47,9 @@ static int find_inherited(const struct px_worker *worker, const struct px_listen
 static lt_rc bind_listener(struct px_listener *listener, struct lt_err *err)
 {
     const struct px_listener_conf *conf = listener->conf;
-    struct lt_listen_opts opts = {
-        .backlog = (int)conf->tcp_backlog, .reuse_port = conf->reuse_port, .transparent = conf->transparent};
+    struct lt_listen_opts opts = {.backlog = (int)conf->tcp_backlog,
+                                  .reuse_port = conf->reuse_port,
+                                  .transparent = conf->transparent};
     lt_rc rc = lt_sock_listen(&conf->addr, &opts, &listener->io.fd, err);
     if (rc != LT_OK)
         return lt_err_wrap(err, rc, "listener '%.*s'", LT_STR_ARG(conf->res.name));
@@ -77,7 +78,8 @@ static void close_listener(struct px_listener *listener)
     close_io(listener->worker, &listener->inherited);
 }
 
-static lt_rc open_listener(struct px_worker *worker, const struct px_listener_conf *conf, struct lt_err *err)
+static lt_rc open_listener(struct px_worker *worker, const struct px_listener_conf *conf,
+                           struct lt_err *err)
 {
     struct px_listener *listener = lt_new(struct px_listener);
     listener->worker = worker;
@@ -101,14 +103,16 @@ static void index_addresses(struct px_worker *worker)
     lt_map_clear(&worker->by_address);
     for (size_t i = 0; i < worker->listeners.count; i++) {
         struct px_listener *listener = worker->listeners.entries[i].value;
-        lt_map_put(&worker->by_address, lt_addr_format(&listener->conf->addr, listener->address), listener);
+        lt_map_put(&worker->by_address, lt_addr_format(&listener->conf->addr, listener->address),
+                   listener);
     }
 }
 
 struct px_listener *px_listener_for(struct px_worker *worker, const struct lt_addr *destination)
 {
     char text[LT_ADDR_TEXT_MAX];
-    struct px_listener *listener = lt_map_find(&worker->by_address, lt_addr_format(destination, text));
+    struct px_listener *listener = lt_map_find(&worker->by_address,
+                                               lt_addr_format(destination, text));
     if (listener != NULL || destination->len == 0)
         return listener;
     struct lt_addr any = *destination;
@@ -130,10 +134,11 @@ static const struct px_listener_conf *find_conf(const struct px_snapshot *snapsh
     return NULL;
 }
 
-static bool keeps_socket(const struct px_listener_conf *before, const struct px_listener_conf *after)
+static bool keeps_socket(const struct px_listener_conf *before,
+                         const struct px_listener_conf *after)
 {
-    return after != NULL && before->bind_to_port == after->bind_to_port && before->transparent == after->transparent &&
-           lt_addr_eq(&before->addr, &after->addr);
+    return after != NULL && before->bind_to_port == after->bind_to_port &&
+           before->transparent == after->transparent && lt_addr_eq(&before->addr, &after->addr);
 }
 
 /*

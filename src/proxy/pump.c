@@ -5,7 +5,6 @@
 
 enum { TURNS_MAX = 64 };
 
-
 static lt_rc write_out(const struct px_side *side)
 {
     while (side->in->pos < side->in->end) {
@@ -37,7 +36,8 @@ lt_rc px_pump(struct px_worker *worker, const struct px_side *side)
             *side->end_sent = true;
             return LT_EOF;
         }
-        rc = *side->can_read ? px_input_read(worker, side->in, side->from, side->can_read) : LT_AGAIN;
+        rc = *side->can_read ? px_input_read(worker, side->in, side->from, side->can_read)
+                             : LT_AGAIN;
         if (rc == LT_AGAIN) {
             if (side->in->pos == side->in->end)
                 px_input_free(worker, side->in); /* an idle connection holds no block */

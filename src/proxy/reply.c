@@ -8,7 +8,8 @@ enum { DIRECT_HEADERS_MAX = 64 };
 
 /* --- local replies --- */
 
-static lt_rc make_head(struct px_request *request, uint32_t code, lt_str body, const char *content_type)
+static lt_rc make_head(struct px_request *request, uint32_t code, lt_str body,
+                       const char *content_type)
 {
     struct lt_h1_head *head = &request->rhead;
     lt_h1_head_init(head, request->arena, NULL);
@@ -31,8 +32,8 @@ static lt_rc make_head(struct px_request *request, uint32_t code, lt_str body, c
     return px_response_write_head(request);
 }
 
-void px_request_reply(struct px_request *request, uint32_t code, uint32_t flags, const char *details, lt_str body,
-                      const char *content_type)
+void px_request_reply(struct px_request *request, uint32_t code, uint32_t flags,
+                      const char *details, lt_str body, const char *content_type)
 {
     struct px_conn *conn = request->conn;
     lt_loop_timer_cancel(request->worker->loop, &request->timer);
@@ -56,7 +57,8 @@ void px_request_reply(struct px_request *request, uint32_t code, uint32_t flags,
         content_type = "text/plain";
     lt_buf_clear(&request->down_out, PX_BLOCK_BYTES);
     if (make_head(request, code, body, content_type) != LT_OK ||
-        (request->head.method_id != LT_METHOD_HEAD && lt_buf_append_str(&request->down_out, body) != LT_OK)) {
+        (request->head.method_id != LT_METHOD_HEAD &&
+         lt_buf_append_str(&request->down_out, body) != LT_OK)) {
         px_conn_close(conn);
         return;
     }
@@ -66,7 +68,8 @@ void px_request_reply(struct px_request *request, uint32_t code, uint32_t flags,
 
 /* --- the end of a request --- */
 
-void px_request_log_facts(struct px_request *request, struct px_log_facts *facts, char text[4][LT_ADDR_TEXT_MAX])
+void px_request_log_facts(struct px_request *request, struct px_log_facts *facts,
+                          char text[4][LT_ADDR_TEXT_MAX])
 {
     const struct px_conn *conn = request->conn;
     uint64_t now_ns = px_now_ns(request->worker);
@@ -87,16 +90,23 @@ void px_request_log_facts(struct px_request *request, struct px_log_facts *facts
         .bytes_received = request->bytes_received,
         .bytes_sent = request->bytes_sent,
         .duration_ns = now_ns - request->start_ns,
-        .request_ns = request->request_end_ns != 0 ? request->request_end_ns - request->start_ns : 0,
-        .response_ns = request->response_begin_ns != 0 ? request->response_begin_ns - request->start_ns : 0,
-        .upstream_host = request->host != NULL ? lt_addr_format(&request->host->addr, text[0]) : LT_STR_NULL,
-        .upstream_cluster = request->cluster != NULL ? lt_str_of(request->cluster->name) : LT_STR_NULL,
+        .request_ns = request->request_end_ns != 0 ? request->request_end_ns - request->start_ns
+                                                   : 0,
+        .response_ns = request->response_begin_ns != 0
+                           ? request->response_begin_ns - request->start_ns
+                           : 0,
+        .upstream_host = request->host != NULL ? lt_addr_format(&request->host->addr, text[0])
+                                               : LT_STR_NULL,
+        .upstream_cluster = request->cluster != NULL ? lt_str_of(request->cluster->name)
+                                                     : LT_STR_NULL,
         .downstream_local = lt_addr_format(&conn->local, text[1]),
         .downstream_remote = lt_addr_format(&conn->peer, text[2]),
         .requested_server_name = lt_str_of(conn->requested_server_name),
         .route_name = request->route != NULL ? request->route->name : LT_STR_NULL,
         .downstream_peer_uri = lt_str_of(conn->principal),
-        .downstream_local_uri = conn->transport.tls != NULL ? lt_str_of(request->worker->own_principal) : LT_STR_NULL,
+        .downstream_local_uri = conn->transport.tls != NULL
+                                    ? lt_str_of(request->worker->own_principal)
+                                    : LT_STR_NULL,
         .attempts = request->attempts,
         .connection_id = conn->id,
     };
@@ -106,7 +116,8 @@ void px_request_log_facts(struct px_request *request, struct px_log_facts *facts
         facts->tls_cipher = lt_str_of(lt_tls_cipher(&conn->transport));
     }
     struct lt_addr local;
-    if (request->up != NULL && request->hcm->access_log_count > 0 && lt_sock_local(request->up->transport.fd, &local) == LT_OK)
+    if (request->up != NULL && request->hcm->access_log_count > 0 &&
+        lt_sock_local(request->up->transport.fd, &local) == LT_OK)
         facts->upstream_local = lt_addr_format(&local, text[3]);
 }
 
@@ -116,18 +127,23 @@ static const char *known_route_name(const struct px_route *route)
     static const char block_all[] = "block_all", allow_any[] = "allow_any";
     if (route == NULL || route->name.len != sizeof(block_all) - 1)
         return "";
-    return lt_str_eqz(route->name, block_all) ? block_all : lt_str_eqz(route->name, allow_any) ? allow_any : "";
+    return lt_str_eqz(route->name, block_all)   ? block_all
+           : lt_str_eqz(route->name, allow_any) ? allow_any
+                                                : "";
 }
 
 static struct px_report make_report(const struct px_request *request)
 {
     const struct px_conn *conn = request->conn;
-    const struct px_cluster_conf *cluster = request->cluster != NULL && !request->cluster->is_gone ? request->cluster->conf : NULL;
+    const struct px_cluster_conf *cluster = request->cluster != NULL && !request->cluster->is_gone
+                                                ? request->cluster->conf
+                                                : NULL;
     bool is_inbound = request->hcm->is_inbound;
     return (struct px_report){
         .is_inbound = is_inbound,
         .is_grpc = request->is_grpc,
-        .is_mutual_tls = is_inbound && conn->principal[0] != '\0' && request->worker->own_principal[0] != '\0',
+        .is_mutual_tls = is_inbound && conn->principal[0] != '\0' &&
+                         request->worker->own_principal[0] != '\0',
         .has_host_fallback = !is_inbound && !request->hcm->disable_host_header_fallback,
         .code = request->code,
         .flags = request->flags,
@@ -135,10 +151,13 @@ static struct px_report make_report(const struct px_request *request)
         .workload = request->host != NULL ? request->host->workload : "",
         .peer_principal = is_inbound ? conn->principal : request->peer_principal,
         .local_principal = (is_inbound && conn->transport.tls != NULL) ||
-                                   (!is_inbound && request->host != NULL && request->host->tls != NULL)
+                                   (!is_inbound && request->host != NULL &&
+                                    request->host->tls != NULL)
                                ? request->worker->own_principal
                                : "",
-        .host_header = cluster != NULL && cluster->service_host.len > 0 ? "" : px_intern(request->worker, request->head.authority),
+        .host_header = cluster != NULL && cluster->service_host.len > 0
+                           ? ""
+                           : px_intern(request->worker, request->head.authority),
         .cluster = request->cluster != NULL ? request->cluster->label : "",
         .service_host = cluster != NULL ? cluster->service_host : LT_STR_NULL,
         .service_name = cluster != NULL ? cluster->service_name : LT_STR_NULL,

@@ -132,8 +132,7 @@ void px_request_free(struct px_request *request)
 static void free_kept(struct px_worker *worker, uint32_t count)
 {
     for (; count > 0 && !lt_list_is_empty(&worker->requests); count--) {
-        struct px_request *request =
-            lt_list_first(&worker->requests, struct px_request, wait_link);
+        struct px_request *request = lt_list_first(&worker->requests, struct px_request, wait_link);
         lt_list_remove(&request->wait_link);
         worker->request_count--;
         free_parts(request);
@@ -163,7 +162,8 @@ static void on_route_timeout(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
         if (request->host != NULL)
             request->host->rq_timeout++;
     }
-    px_request_reply(request, 504, PX_FLAG_UPSTREAM_TIMEOUT, "response_timeout", LT_STR("upstream request timeout"), "text/plain");
+    px_request_reply(request, 504, PX_FLAG_UPSTREAM_TIMEOUT, "response_timeout",
+                     LT_STR("upstream request timeout"), "text/plain");
     if (conn->state != PX_CONN_CLOSED)
         px_http_run(conn);
 }
@@ -172,8 +172,8 @@ static void per_try_timeout(struct px_request *request)
 {
     px_cluster_count(request->cluster, PX_STAT_RQ_PER_TRY_TIMEOUT);
     if (!px_request_retry_failure(request, PX_FAIL_TIMEOUT))
-        px_request_reply(request, 504, PX_FLAG_UPSTREAM_TIMEOUT, "upstream_per_try_timeout", LT_STR("upstream request timeout"),
-                         "text/plain");
+        px_request_reply(request, 504, PX_FLAG_UPSTREAM_TIMEOUT, "upstream_per_try_timeout",
+                         LT_STR("upstream request timeout"), "text/plain");
 }
 
 /* A back-off has ended, or a try has lasted too long. */
@@ -196,7 +196,8 @@ static bool check_upgrade(const struct px_request *request)
     if (!request->head.wants_upgrade)
         return true;
     return request->hcm->upgrade_websocket &&
-           lt_str_case_eq(lt_headers_value(&request->head.headers, LT_H_UPGRADE), LT_STR("websocket"));
+           lt_str_case_eq(lt_headers_value(&request->head.headers, LT_H_UPGRADE),
+                          LT_STR("websocket"));
 }
 
 /* False: a refusal is on its way. */
@@ -221,8 +222,10 @@ static bool normalise_path(struct px_request *request)
     request->path = request->head.path;
     if (!hcm->normalize_path && !hcm->merge_slashes)
         return true;
-    struct lt_url_normal_opts opts = {.normalize = hcm->normalize_path, .merge_slashes = hcm->merge_slashes};
-    if (lt_url_normalize(request->head.path, &opts, request->arena, &request->path) == LT_URL_REJECT) {
+    struct lt_url_normal_opts opts = {.normalize = hcm->normalize_path,
+                                      .merge_slashes = hcm->merge_slashes};
+    if (lt_url_normalize(request->head.path, &opts, request->arena, &request->path) ==
+        LT_URL_REJECT) {
         px_request_reply(request, 400, 0, "path_normalization_failed", LT_STR_NULL, NULL);
         return false;
     }
@@ -232,8 +235,9 @@ static bool normalise_path(struct px_request *request)
 static bool find_route(struct px_request *request)
 {
     const struct px_hcm_conf *hcm = request->hcm;
-    request->routes = hcm->routes != NULL ? hcm->routes
-                                          : px_snapshot_find_routes(request->pin->snapshot, hcm->route_config_name);
+    request->routes = hcm->routes != NULL
+                          ? hcm->routes
+                          : px_snapshot_find_routes(request->pin->snapshot, hcm->route_config_name);
     struct px_request_facts facts = {
         .method = request->method,
         .scheme = request->scheme,
@@ -256,23 +260,33 @@ static bool find_route(struct px_request *request)
 static lt_str redirect_location(struct px_request *request, const struct px_redirect *to)
 {
     bool is_tls = request->conn->transport.tls != NULL || lt_str_eqz(request->scheme, "https");
-    lt_str scheme = to->scheme.len > 0 ? to->scheme : to->https ? LT_STR("https") : is_tls ? LT_STR("https") : LT_STR("http");
+    lt_str scheme = to->scheme.len > 0 ? to->scheme
+                    : to->https        ? LT_STR("https")
+                    : is_tls           ? LT_STR("https")
+                                       : LT_STR("http");
     lt_str host = to->host.len > 0 ? to->host : request->authority;
     struct lt_url_parts parts = lt_url_split(request->path);
     lt_str path = to->path.len > 0 ? to->path : request->path;
     if (to->prefix_rewrite.len > 0) {
         lt_str rest = lt_str_from(request->path, request->route->path.len);
-        path = lt_arena_printf(request->arena, "%.*s%.*s", LT_STR_ARG(to->prefix_rewrite), LT_STR_ARG(rest));
-    } else if (to->path.len > 0 && parts.has_query && !to->strip_query && lt_str_find_char(to->path, '?') < 0) {
-        path = lt_arena_printf(request->arena, "%.*s?%.*s", LT_STR_ARG(to->path), LT_STR_ARG(parts.query));
+        path = lt_arena_printf(request->arena, "%.*s%.*s", LT_STR_ARG(to->prefix_rewrite),
+                               LT_STR_ARG(rest));
+    } else if (to->path.len > 0 && parts.has_query && !to->strip_query &&
+               lt_str_find_char(to->path, '?') < 0) {
+        path = lt_arena_printf(request->arena, "%.*s?%.*s", LT_STR_ARG(to->path),
+                               LT_STR_ARG(parts.query));
     }
     if (to->strip_query)
         path = lt_url_split(path).path;
     if (to->port == 0)
-        return lt_arena_printf(request->arena, "%.*s://%.*s%.*s", LT_STR_ARG(scheme), LT_STR_ARG(host), LT_STR_ARG(path));
+        return lt_arena_printf(request->arena, "%.*s://%.*s%.*s", LT_STR_ARG(scheme),
+                               LT_STR_ARG(host), LT_STR_ARG(path));
     ptrdiff_t colon = lt_str_rfind_char(host, ':');
-    lt_str bare = colon < 0 || lt_str_ends(host, LT_STR("]")) ? host : lt_str_slice(host, 0, (size_t)colon);
-    return lt_arena_printf(request->arena, "%.*s://%.*s:%u%.*s", LT_STR_ARG(scheme), LT_STR_ARG(bare), to->port, LT_STR_ARG(path));
+    lt_str bare = colon < 0 || lt_str_ends(host, LT_STR("]"))
+                      ? host
+                      : lt_str_slice(host, 0, (size_t)colon);
+    return lt_arena_printf(request->arena, "%.*s://%.*s:%u%.*s", LT_STR_ARG(scheme),
+                           LT_STR_ARG(bare), to->port, LT_STR_ARG(path));
 }
 
 static void redirect(struct px_request *request, const struct px_redirect *to)
@@ -306,7 +320,8 @@ static lt_str cluster_name(struct px_request *request)
 {
     const struct px_route *route = request->route;
     if (route->action == PX_ACTION_WEIGHTED) {
-        request->weighted = px_route_pick_weighted(route->weighted, route->weighted_count, route->total_weight, request->random);
+        request->weighted = px_route_pick_weighted(route->weighted, route->weighted_count,
+                                                   route->total_weight, request->random);
         return request->weighted->cluster;
     }
     if (route->action == PX_ACTION_CLUSTER_HEADER)
@@ -323,25 +338,32 @@ static void read_facts(struct px_request *request)
     request->authority = request->head.authority;
     lt_str proto = lt_headers_value(headers, LT_H_X_FORWARDED_PROTO);
     bool is_trusted = !request->hcm->use_remote_address && proto.len > 0;
-    request->scheme = is_trusted ? proto : conn->transport.tls != NULL ? LT_STR("https") : LT_STR("http");
-    request->is_grpc = lt_str_starts(lt_headers_value(headers, LT_H_CONTENT_TYPE), LT_STR("application/grpc"));
+    request->scheme = is_trusted                    ? proto
+                      : conn->transport.tls != NULL ? LT_STR("https")
+                                                    : LT_STR("http");
+    request->is_grpc = lt_str_starts(lt_headers_value(headers, LT_H_CONTENT_TYPE),
+                                     LT_STR("application/grpc"));
     request->is_parsed = request->head.body == LT_H1_BODY_NONE;
     request->replay_is_whole = true;
     if (request->is_parsed)
         request->request_end_ns = px_now_ns(request->worker);
     if (request->hcm->has_peer_metadata && request->hcm->is_inbound)
-        request->peer = px_telemetry_read_peer(request->worker->telemetry, &request->head.headers, &request->peer_asked);
+        request->peer = px_telemetry_read_peer(request->worker->telemetry, &request->head.headers,
+                                               &request->peer_asked);
 }
 
 static void not_spoken(struct px_request *request)
 {
-    px_request_reply(request, 503, PX_FLAG_UPSTREAM_PROTOCOL, "http2_upstream_not_supported",
-                     LT_STR("the upstream cluster wants HTTP/2, which this proxy does not speak yet"), "text/plain");
+    px_request_reply(
+        request, 503, PX_FLAG_UPSTREAM_PROTOCOL, "http2_upstream_not_supported",
+        LT_STR("the upstream cluster wants HTTP/2, which this proxy does not speak yet"),
+        "text/plain");
 }
 
 static void cluster_not_found(struct px_request *request)
 {
-    px_request_reply(request, request->route->cluster_not_found_code, PX_FLAG_NO_CLUSTER, "cluster_not_found", LT_STR_NULL, NULL);
+    px_request_reply(request, request->route->cluster_not_found_code, PX_FLAG_NO_CLUSTER,
+                     "cluster_not_found", LT_STR_NULL, NULL);
 }
 
 void px_request_start(struct px_request *request)
@@ -349,7 +371,8 @@ void px_request_start(struct px_request *request)
     request->state = PX_RQ_WAIT;
     read_facts(request);
     px_conn_set_deadline(request->conn, request->hcm->stream_idle_timeout_ms);
-    if (!check_head(request) || !normalise_path(request) || !find_route(request) || answered_by_route(request))
+    if (!check_head(request) || !normalise_path(request) || !find_route(request) ||
+        answered_by_route(request))
         return;
     struct px_cluster *cluster = px_cluster_get(request->worker, cluster_name(request));
     if (cluster == NULL) {
@@ -368,7 +391,8 @@ void px_request_start(struct px_request *request)
     if (request->head.expects_continue && !request->hcm->proxy_100_continue)
         lt_buf_add(&request->down_out, LT_STR("HTTP/1.1 100 Continue\r\n\r\n"));
     if (request->route->timeout_ms != 0 && request->is_parsed)
-        lt_loop_timer_set(request->worker->loop, &request->timer, request->route->timeout_ms * LT_NS_PER_MS);
+        lt_loop_timer_set(request->worker->loop, &request->timer,
+                          request->route->timeout_ms * LT_NS_PER_MS);
     px_request_try(request);
 }
 
@@ -378,8 +402,10 @@ static void overflow(struct px_request *request)
 {
     px_cluster_count(request->cluster, PX_STAT_RQ_PENDING_OVERFLOW);
     request->is_overloaded = true;
-    px_request_reply(request, 503, PX_FLAG_UPSTREAM_OVERFLOW, "upstream_reset_before_response_started{overflow}",
-                     LT_STR("upstream connect error or disconnect/reset before headers. reset reason: overflow"), "text/plain");
+    px_request_reply(
+        request, 503, PX_FLAG_UPSTREAM_OVERFLOW, "upstream_reset_before_response_started{overflow}",
+        LT_STR("upstream connect error or disconnect/reset before headers. reset reason: overflow"),
+        "text/plain");
 }
 
 /* No connection may be made now: wait until one comes free. */
@@ -403,7 +429,8 @@ static const lt_str istio_alpn[] = {{"istio-http/1.1", 14}, {"istio", 5}, {"http
 static struct px_upstream *connect_new(struct px_request *request, struct px_host *host)
 {
     bool overrides = request->hcm->has_istio_alpn && !request->cluster->conf->has_alpn_override_off;
-    return px_upstream_connect(host, request, NULL, overrides ? istio_alpn : NULL, overrides ? LT_ARRAY_LEN(istio_alpn) : 0);
+    return px_upstream_connect(host, request, NULL, overrides ? istio_alpn : NULL,
+                               overrides ? LT_ARRAY_LEN(istio_alpn) : 0);
 }
 
 static void count_active(struct px_request *request)
@@ -427,9 +454,12 @@ static void refused_at_once(struct px_request *request)
 {
     if (px_request_retry_failure(request, PX_FAIL_CONNECT))
         return;
-    px_request_reply(request, 503, PX_FLAG_UPSTREAM_FAILURE, "upstream_reset_before_response_started{local_connection_failure}",
-                     LT_STR("upstream connect error or disconnect/reset before headers. reset reason: local connection failure"),
-                     "text/plain");
+    px_request_reply(
+        request, 503, PX_FLAG_UPSTREAM_FAILURE,
+        "upstream_reset_before_response_started{local_connection_failure}",
+        LT_STR(
+            "upstream connect error or disconnect/reset before headers. reset reason: local connection failure"),
+        "text/plain");
 }
 
 void px_request_try(struct px_request *request)
@@ -451,16 +481,19 @@ void px_request_try(struct px_request *request)
     size_t tried_count = request->tried_count;
     if (request->host != NULL)
         tried[tried_count++] = request->host;
-    struct px_host *host = px_cluster_pick(cluster, &request->conn->local, tried, avoids ? tried_count : 0,
+    struct px_host *host = px_cluster_pick(cluster, &request->conn->local, tried,
+                                           avoids ? tried_count : 0,
                                            avoids ? retry->host_attempts : 1);
     if (host == NULL) {
         px_cluster_count(cluster, PX_STAT_RQ_NONE_HEALTHY);
-        px_request_reply(request, 503, PX_FLAG_NO_HEALTHY_UPSTREAM, "no_healthy_upstream", LT_STR("no healthy upstream"), "text/plain");
+        px_request_reply(request, 503, PX_FLAG_NO_HEALTHY_UPSTREAM, "no_healthy_upstream",
+                         LT_STR("no healthy upstream"), "text/plain");
         return;
     }
     bool has_idle = !lt_list_is_empty(&host->idle);
     /* Envoy: a host without any connection may have its first beyond the limit, or it would wait for ever */
-    if (!has_idle && cluster->cx_active >= cluster->conf->circuit.max_connections && host->cx_active > 0) {
+    if (!has_idle && cluster->cx_active >= cluster->conf->circuit.max_connections &&
+        host->cx_active > 0) {
         px_cluster_count(cluster, PX_STAT_CX_OVERFLOW);
         wait_in_line(request);
         return;
@@ -474,11 +507,13 @@ void px_request_try(struct px_request *request)
     count_active(request);
     request->up_start_ns = px_now_ns(request->worker);
     if (retry != NULL && retry->per_try_timeout_ms != 0)
-        lt_loop_timer_set(request->worker->loop, &request->try_timer, retry->per_try_timeout_ms * LT_NS_PER_MS);
+        lt_loop_timer_set(request->worker->loop, &request->try_timer,
+                          retry->per_try_timeout_ms * LT_NS_PER_MS);
     request->up = px_upstream_reuse(host, request);
     if (request->up != NULL) {
         request->state = PX_RQ_FLOW;
-        request->peer_principal = px_intern(request->worker, lt_tls_peer_uri(&request->up->transport));
+        request->peer_principal = px_intern(request->worker,
+                                            lt_tls_peer_uri(&request->up->transport));
         return;
     }
     request->state = PX_RQ_CONNECT;

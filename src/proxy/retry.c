@@ -10,10 +10,15 @@ bool px_retry_covers_failure(const struct px_retry *retry, px_failure failure)
 {
     uint32_t any = PX_RETRY_5XX | PX_RETRY_GATEWAY_ERROR;
     switch (failure) {
-    case PX_FAIL_CONNECT: return (retry->on & (any | PX_RETRY_CONNECT_FAILURE | PX_RETRY_RESET | PX_RETRY_RESET_BEFORE_REQUEST)) != 0;
-    case PX_FAIL_RESET_BEFORE: return (retry->on & (any | PX_RETRY_RESET | PX_RETRY_RESET_BEFORE_REQUEST)) != 0;
+    case PX_FAIL_CONNECT:
+        return (retry->on & (any | PX_RETRY_CONNECT_FAILURE | PX_RETRY_RESET |
+                             PX_RETRY_RESET_BEFORE_REQUEST)) != 0;
+    case PX_FAIL_RESET_BEFORE:
+        return (retry->on & (any | PX_RETRY_RESET | PX_RETRY_RESET_BEFORE_REQUEST)) != 0;
     case PX_FAIL_RESET: return (retry->on & (any | PX_RETRY_RESET)) != 0;
-    case PX_FAIL_TIMEOUT: return (retry->on & (any | PX_RETRY_RESET)) != 0; /* Envoy: a per-try timeout counts as a reset */
+    case PX_FAIL_TIMEOUT:
+        return (retry->on & (any | PX_RETRY_RESET)) !=
+               0; /* Envoy: a per-try timeout counts as a reset */
     }
     return false;
 }
@@ -22,8 +27,9 @@ static const struct {
     uint32_t bit;
     const char *status;
 } grpc_bits[] = {
-    {PX_RETRY_GRPC_CANCELLED, "1"}, {PX_RETRY_GRPC_DEADLINE, "4"},     {PX_RETRY_GRPC_EXHAUSTED, "8"},
-    {PX_RETRY_GRPC_INTERNAL, "13"}, {PX_RETRY_GRPC_UNAVAILABLE, "14"},
+    {PX_RETRY_GRPC_CANCELLED, "1"},    {PX_RETRY_GRPC_DEADLINE, "4"},
+    {PX_RETRY_GRPC_EXHAUSTED, "8"},    {PX_RETRY_GRPC_INTERNAL, "13"},
+    {PX_RETRY_GRPC_UNAVAILABLE, "14"},
 };
 
 bool px_retry_covers_status(const struct px_retry *retry, uint32_t code, lt_str grpc_status)
@@ -34,7 +40,8 @@ bool px_retry_covers_status(const struct px_retry *retry, uint32_t code, lt_str 
         return true;
     if ((retry->on & PX_RETRY_4XX) != 0 && code == 409)
         return true;
-    for (size_t i = 0; (retry->on & PX_RETRY_STATUS_CODES) != 0 && i < retry->status_code_count; i++) {
+    for (size_t i = 0; (retry->on & PX_RETRY_STATUS_CODES) != 0 && i < retry->status_code_count;
+         i++) {
         if (retry->status_codes[i] == code)
             return true;
     }
@@ -51,7 +58,8 @@ bool px_retry_covers_status(const struct px_retry *retry, uint32_t code, lt_str 
 static uint64_t backoff_ns(struct px_request *request, const struct px_retry *retry)
 {
     unsigned shift = LT_MIN(request->attempts, 10u);
-    uint64_t limit_ms = LT_MIN(retry->backoff_base_ms << (shift > 0 ? shift - 1 : 0), retry->backoff_max_ms);
+    uint64_t limit_ms = LT_MIN(retry->backoff_base_ms << (shift > 0 ? shift - 1 : 0),
+                               retry->backoff_max_ms);
     uint32_t span_us = (uint32_t)LT_MIN(limit_ms * 1000, (uint64_t)UINT32_MAX);
     return span_us == 0 ? 0 : lt_prng_below(&request->worker->prng, span_us) * 1000ull;
 }
@@ -105,5 +113,6 @@ bool px_request_retry_status(struct px_request *request)
 {
     const struct px_retry *retry = request->route->retry;
     lt_str grpc_status = lt_headers_value(&request->rhead.headers, LT_H_GRPC_STATUS);
-    return retry != NULL && px_retry_covers_status(retry, request->rhead.status, grpc_status) && try_again(request, retry);
+    return retry != NULL && px_retry_covers_status(retry, request->rhead.status, grpc_status) &&
+           try_again(request, retry);
 }

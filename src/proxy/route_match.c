@@ -31,7 +31,8 @@ static const struct px_vhost *find_suffix(const struct px_routes_conf *routes, l
 static const struct px_vhost *find_prefix(const struct px_routes_conf *routes, lt_str host)
 {
     for (size_t i = 0; i < routes->prefix_count; i++) {
-        if (host.len > routes->prefixes[i].text.len && lt_str_starts(host, routes->prefixes[i].text))
+        if (host.len > routes->prefixes[i].text.len &&
+            lt_str_starts(host, routes->prefixes[i].text))
             return routes->prefixes[i].vhost;
     }
     return NULL;
@@ -46,7 +47,8 @@ const struct px_vhost *px_route_find_vhost(const struct px_routes_conf *routes, 
     if (host.len > sizeof(lower))
         return routes->catch_all;
     for (size_t i = 0; i < host.len; i++)
-        lower[i] = host.ptr[i] >= 'A' && host.ptr[i] <= 'Z' ? (char)(host.ptr[i] + 32) : host.ptr[i];
+        lower[i] = host.ptr[i] >= 'A' && host.ptr[i] <= 'Z' ? (char)(host.ptr[i] + 32)
+                                                            : host.ptr[i];
     host = lt_str_make(lower, host.len);
     const struct px_vhost *vhost = lt_map_find(&routes->exact, host);
     if (vhost == NULL)
@@ -76,13 +78,16 @@ bool px_string_matches(const struct px_string_match *match, lt_str text)
 {
     lt_str want = match->text;
     switch (match->kind) {
-    case PX_MATCH_EXACT: return match->ignore_case ? lt_str_case_eq(text, want) : lt_str_eq(text, want);
-    case PX_MATCH_PREFIX: return match->ignore_case ? starts_nocase(text, want) : lt_str_starts(text, want);
+    case PX_MATCH_EXACT:
+        return match->ignore_case ? lt_str_case_eq(text, want) : lt_str_eq(text, want);
+    case PX_MATCH_PREFIX:
+        return match->ignore_case ? starts_nocase(text, want) : lt_str_starts(text, want);
     case PX_MATCH_SUFFIX:
         if (!match->ignore_case)
             return lt_str_ends(text, want);
         return text.len >= want.len && lt_str_case_eq(lt_str_from(text, text.len - want.len), want);
-    case PX_MATCH_CONTAINS: return match->ignore_case ? contains_nocase(text, want) : lt_str_find(text, want) >= 0;
+    case PX_MATCH_CONTAINS:
+        return match->ignore_case ? contains_nocase(text, want) : lt_str_find(text, want) >= 0;
     case PX_MATCH_REGEX: return lt_regex_matches(match->regex, text);
     case PX_MATCH_PRESENT: return true;
     case PX_MATCH_RANGE: return false; /* headers only */
@@ -111,7 +116,8 @@ static lt_str fact_value(const struct px_request_facts *facts, lt_str name)
 static bool range_matches(const struct px_header_match *match, lt_str value)
 {
     int64_t number = 0;
-    return lt_str_to_i64(value, &number) == LT_OK && number >= match->range_from && number < match->range_to;
+    return lt_str_to_i64(value, &number) == LT_OK && number >= match->range_from &&
+           number < match->range_to;
 }
 
 bool px_header_matches(const struct px_header_match *match, const struct px_request_facts *facts)
@@ -125,7 +131,8 @@ bool px_header_matches(const struct px_header_match *match, const struct px_requ
             return false; /* Envoy: an absent header fails the match, inverted or not */
         value = LT_STR("");
     }
-    bool matches = match->value.kind == PX_MATCH_RANGE ? range_matches(match, value) : px_string_matches(&match->value, value);
+    bool matches = match->value.kind == PX_MATCH_RANGE ? range_matches(match, value)
+                                                       : px_string_matches(&match->value, value);
     return matches != match->invert;
 }
 
@@ -135,13 +142,17 @@ static bool path_matches(const struct px_route *route, lt_str path_only, lt_str 
 {
     switch (route->path_kind) {
     case PX_PATH_PREFIX:
-        return route->ignore_case ? starts_nocase(path_only, route->path) : lt_str_starts(path_only, route->path);
+        return route->ignore_case ? starts_nocase(path_only, route->path)
+                                  : lt_str_starts(path_only, route->path);
     case PX_PATH_EXACT:
-        return route->ignore_case ? lt_str_case_eq(path_only, route->path) : lt_str_eq(path_only, route->path);
+        return route->ignore_case ? lt_str_case_eq(path_only, route->path)
+                                  : lt_str_eq(path_only, route->path);
     case PX_PATH_REGEX: return lt_regex_matches(route->path_regex, path_only);
     case PX_PATH_SEPARATED_PREFIX: {
-        bool starts = route->ignore_case ? starts_nocase(path_only, route->path) : lt_str_starts(path_only, route->path);
-        return starts && (path_only.len == route->path.len || path_only.ptr[route->path.len] == '/');
+        bool starts = route->ignore_case ? starts_nocase(path_only, route->path)
+                                         : lt_str_starts(path_only, route->path);
+        return starts &&
+               (path_only.len == route->path.len || path_only.ptr[route->path.len] == '/');
     }
     case PX_PATH_CONNECT: return lt_str_eqz(method, "CONNECT");
     }
@@ -153,7 +164,8 @@ static bool query_matches(const struct px_query_match *match, lt_str query)
     lt_str name, value;
     while (lt_url_query_next(&query, &name, &value)) {
         if (lt_str_eq(name, match->name))
-            return px_string_matches(&match->value, value); /* Envoy looks at the first of that name */
+            return px_string_matches(&match->value,
+                                     value); /* Envoy looks at the first of that name */
     }
     return false;
 }
@@ -162,14 +174,17 @@ static bool is_grpc(const struct px_request_facts *facts)
 {
     lt_str type = lt_headers_value(facts->headers, LT_H_CONTENT_TYPE);
     lt_str grpc = LT_STR("application/grpc");
-    return lt_str_starts(type, grpc) && (type.len == grpc.len || type.ptr[grpc.len] == '+' || type.ptr[grpc.len] == ';');
+    return lt_str_starts(type, grpc) &&
+           (type.len == grpc.len || type.ptr[grpc.len] == '+' || type.ptr[grpc.len] == ';');
 }
 
-static bool route_matches(const struct px_route *route, const struct px_request_facts *facts, struct lt_url_parts parts)
+static bool route_matches(const struct px_route *route, const struct px_request_facts *facts,
+                          struct lt_url_parts parts)
 {
     if (!path_matches(route, parts.path, facts->method))
         return false;
-    if (route->runtime_fraction_ppm < 1000000 && facts->random % 1000000 >= route->runtime_fraction_ppm)
+    if (route->runtime_fraction_ppm < 1000000 &&
+        facts->random % 1000000 >= route->runtime_fraction_ppm)
         return false;
     if (route->grpc_only && !is_grpc(facts))
         return false;
@@ -184,7 +199,8 @@ static bool route_matches(const struct px_route *route, const struct px_request_
     return true;
 }
 
-const struct px_route *px_route_find(const struct px_vhost *vhost, const struct px_request_facts *facts)
+const struct px_route *px_route_find(const struct px_vhost *vhost,
+                                     const struct px_request_facts *facts)
 {
     struct lt_url_parts parts = lt_url_split(facts->path);
     for (size_t i = 0; i < vhost->route_count; i++) {
@@ -194,8 +210,9 @@ const struct px_route *px_route_find(const struct px_vhost *vhost, const struct 
     return NULL;
 }
 
-const struct px_weighted_cluster *px_route_pick_weighted(const struct px_weighted_cluster *clusters, size_t count,
-                                                         uint32_t total_weight, uint64_t random)
+const struct px_weighted_cluster *px_route_pick_weighted(const struct px_weighted_cluster *clusters,
+                                                         size_t count, uint32_t total_weight,
+                                                         uint64_t random)
 {
     LT_ASSERT(count > 0 && total_weight > 0);
     uint64_t at = (random >> 20) % total_weight;

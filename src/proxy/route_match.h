@@ -11,23 +11,25 @@
 /* What a request looks like to a matcher. */
 struct px_request_facts {
     lt_str method;
-    lt_str scheme;    /* "http" or "https" */
+    lt_str scheme; /* "http" or "https" */
     lt_str authority;
-    lt_str path;      /* with query */
+    lt_str path; /* with query */
     const struct lt_headers *headers;
-    uint64_t random;  /* for runtime fractions; the same for all routes of one request */
+    uint64_t random; /* for runtime fractions; the same for all routes of one request */
 };
 
 /* NULL: no domain takes that authority. */
 const struct px_vhost *px_route_find_vhost(const struct px_routes_conf *routes, lt_str authority);
 /* NULL: no route of the virtual host takes the request. */
-const struct px_route *px_route_find(const struct px_vhost *vhost, const struct px_request_facts *facts);
+const struct px_route *px_route_find(const struct px_vhost *vhost,
+                                     const struct px_request_facts *facts);
 
 bool px_string_matches(const struct px_string_match *match, lt_str text);
 bool px_header_matches(const struct px_header_match *match, const struct px_request_facts *facts);
 
 /* The cluster of a weighted route for a random number. */
-const struct px_weighted_cluster *px_route_pick_weighted(const struct px_weighted_cluster *clusters, size_t count,
-                                                         uint32_t total_weight, uint64_t random);
+const struct px_weighted_cluster *px_route_pick_weighted(const struct px_weighted_cluster *clusters,
+                                                         size_t count, uint32_t total_weight,
+                                                         uint64_t random);
 
 #endif

@@ -31,7 +31,7 @@ struct px_tcp;
 struct px_pin {
     struct px_snapshot *snapshot; /* given back to the main thread when the last user leaves */
     struct px_worker *worker;
-    uint32_t users;               /* the worker itself counts as one while it is current */
+    uint32_t users; /* the worker itself counts as one while it is current */
 };
 
 struct px_pin *px_pin_take(struct px_pin *pin);
@@ -48,7 +48,8 @@ enum { PX_BLOCK_BYTES = 16 * 1024 };
 struct px_input {
     char *data; /* owned; NULL: none */
     uint32_t cap, floor, pos, end;
-    bool end_is_near; /* epoll said that the peer has ended: no edge will come for it again, so read until it is seen */
+    bool
+        end_is_near; /* epoll said that the peer has ended: no edge will come for it again, so read until it is seen */
 };
 
 static inline lt_str px_input_unread(const struct px_input *in)
@@ -60,7 +61,8 @@ static inline lt_str px_input_unread(const struct px_input *in)
  * One read into the block. LT_OK, LT_AGAIN, LT_EOF, LT_E_CLOSED, LT_E_TLS as the transport says; LT_E_LIMIT when the block is
  * full of unread bytes. *can_read is cleared when the socket is known to be empty.
  */
-LT_MUST lt_rc px_input_read(struct px_worker *worker, struct px_input *in, struct lt_transport *transport, bool *can_read);
+LT_MUST lt_rc px_input_read(struct px_worker *worker, struct px_input *in,
+                            struct lt_transport *transport, bool *can_read);
 /* Makes the block larger, up to cap bytes; LT_E_LIMIT when it is as large already. Slices into it are dead afterwards. */
 LT_MUST lt_rc px_input_grow(struct px_worker *worker, struct px_input *in, uint32_t cap);
 /*
@@ -85,35 +87,46 @@ struct px_host {
     char *name;                    /* owned; "10.0.0.1:80" */
     uint32_t rq_active, cx_active;
     uint64_t rq_total, rq_success, rq_error, cx_total, cx_connect_fail, rq_timeout;
-    struct lt_list idle;           /* of px_upstream.link, newest first */
-    uint32_t refs;                 /* requests and connections, and the cluster while it is listed */
+    struct lt_list idle; /* of px_upstream.link, newest first */
+    uint32_t refs;       /* requests and connections, and the cluster while it is listed */
     bool is_listed;
-    uint64_t used_ns;              /* ORIGINAL_DST: when it was picked last */
+    uint64_t used_ns; /* ORIGINAL_DST: when it was picked last */
 };
 
 enum { PX_CLUSTER_STATS = 14 };
 typedef enum {
-    PX_STAT_CX_TOTAL, PX_STAT_CX_CONNECT_FAIL, PX_STAT_CX_CONNECT_TIMEOUT, PX_STAT_CX_OVERFLOW, PX_STAT_RQ_TOTAL,
-    PX_STAT_RQ_COMPLETED, PX_STAT_RQ_RETRY, PX_STAT_RQ_RETRY_SUCCESS, PX_STAT_RQ_TIMEOUT, PX_STAT_RQ_PENDING_TOTAL,
-    PX_STAT_RQ_PENDING_OVERFLOW, PX_STAT_RQ_PER_TRY_TIMEOUT, PX_STAT_CX_DESTROY, PX_STAT_RQ_NONE_HEALTHY,
+    PX_STAT_CX_TOTAL,
+    PX_STAT_CX_CONNECT_FAIL,
+    PX_STAT_CX_CONNECT_TIMEOUT,
+    PX_STAT_CX_OVERFLOW,
+    PX_STAT_RQ_TOTAL,
+    PX_STAT_RQ_COMPLETED,
+    PX_STAT_RQ_RETRY,
+    PX_STAT_RQ_RETRY_SUCCESS,
+    PX_STAT_RQ_TIMEOUT,
+    PX_STAT_RQ_PENDING_TOTAL,
+    PX_STAT_RQ_PENDING_OVERFLOW,
+    PX_STAT_RQ_PER_TRY_TIMEOUT,
+    PX_STAT_CX_DESTROY,
+    PX_STAT_RQ_NONE_HEALTHY,
 } px_cluster_stat;
 
 struct px_cluster {
     struct px_worker *worker;
-    char *name;                        /* owned; also the key in worker->clusters */
-    const char *label;                 /* interned; the name, for reports */
+    char *name;                         /* owned; also the key in worker->clusters */
+    const char *label;                  /* interned; the name, for reports */
     const struct px_cluster_conf *conf; /* of the worker's current snapshot */
     const struct px_endpoints_conf *endpoints;
-    struct lt_vec hosts;               /* of px_host, counted */
-    struct lt_map by_addr;             /* ORIGINAL_DST: host name -> px_host */
-    uint32_t next;                     /* round robin */
+    struct lt_vec hosts;   /* of px_host, counted */
+    struct lt_map by_addr; /* ORIGINAL_DST: host name -> px_host */
+    uint32_t next;         /* round robin */
     uint32_t cx_active, rq_active, retries_active, pending;
-    struct lt_list waiting;            /* of px_request.wait_link: no connection may be made for them now */
-    struct lt_list wake_link;          /* in worker->to_wake */
-    uint32_t users;                    /* requests and TCP connections that point here; hosts go with them */
+    struct lt_list waiting;   /* of px_request.wait_link: no connection may be made for them now */
+    struct lt_list wake_link; /* in worker->to_wake */
+    uint32_t users;           /* requests and TCP connections that point here; hosts go with them */
     struct lt_counter *stats[PX_CLUSTER_STATS];
-    bool is_gone;                      /* not in the snapshot any more; freed when nothing refers to it */
-    struct px_pin *pin;                /* then: of the last snapshot that had it, for conf */
+    bool is_gone;       /* not in the snapshot any more; freed when nothing refers to it */
+    struct px_pin *pin; /* then: of the last snapshot that had it, for conf */
     bool has_weights;
 };
 
@@ -129,7 +142,8 @@ void px_clusters_free(struct px_worker *worker);
  * that kind; may be NULL. The caller takes a count (px_host_take) if it keeps it.
  */
 struct px_host *px_cluster_pick(struct px_cluster *cluster, const struct lt_addr *original_dst,
-                                struct px_host *const *avoid, size_t avoid_count, uint32_t attempts);
+                                struct px_host *const *avoid, size_t avoid_count,
+                                uint32_t attempts);
 struct px_host *px_host_take(struct px_host *host);
 void px_host_drop(struct px_host **host);
 static inline void px_cluster_count(struct px_cluster *cluster, px_cluster_stat stat)
@@ -147,30 +161,30 @@ void px_cluster_wake(struct px_cluster *cluster);
 typedef enum { PX_UP_CONNECTING, PX_UP_HANDSHAKE, PX_UP_OPEN, PX_UP_CLOSED } px_up_state;
 
 struct px_upstream {
-    struct lt_list link;       /* in host->idle while idle */
+    struct lt_list link; /* in host->idle while idle */
     struct px_worker *worker;
-    struct px_host *host;      /* counted */
-    struct px_pin *pin;        /* until the handshake is done */
+    struct px_host *host; /* counted */
+    struct px_pin *pin;   /* until the handshake is done */
     struct lt_transport transport;
     struct lt_io io;
-    struct lt_timer timer;     /* connecting: connect timeout; idle: idle timeout */
+    struct lt_timer timer; /* connecting: connect timeout; idle: idle timeout */
     px_up_state state;
     struct px_input in;
     struct lt_h1_parser parser;
     struct px_request *request; /* whom it serves; NULL: idle, or TCP */
     struct px_tcp *tcp;
     uint64_t opened_ns;
-    uint64_t idle_ns;          /* since when it is idle */
+    uint64_t idle_ns; /* since when it is idle */
     uint32_t requests;
     bool can_read, can_write;
     bool timed_out;
-    bool is_reused;            /* it served another request before this one */
-    char failure[96];          /* why it failed, for logs: "delayed connect error: Connection refused" */
+    bool is_reused;   /* it served another request before this one */
+    char failure[96]; /* why it failed, for logs: "delayed connect error: Connection refused" */
 };
 
 /* A fresh connection, in progress. owner: exactly one of request and tcp. NULL: the kernel refused at once. */
-struct px_upstream *px_upstream_connect(struct px_host *host, struct px_request *request, struct px_tcp *tcp,
-                                        const lt_str *alpn, size_t alpn_count);
+struct px_upstream *px_upstream_connect(struct px_host *host, struct px_request *request,
+                                        struct px_tcp *tcp, const lt_str *alpn, size_t alpn_count);
 /* An idle one of the host, or NULL. */
 struct px_upstream *px_upstream_reuse(struct px_host *host, struct px_request *request);
 /* Back to the pool (only when the response is complete and the connection can carry another), or closed. */
@@ -183,8 +197,8 @@ struct px_listener {
     struct px_worker *worker;
     const struct px_listener_conf *conf; /* of the worker's current snapshot */
     struct lt_io io;                     /* fd -1 when it does not bind */
-    struct lt_io inherited;              /* a second socket that was handed down, for the same port */
-    char address[LT_ADDR_TEXT_MAX];      /* the key in worker->by_address */
+    struct lt_io inherited;         /* a second socket that was handed down, for the same port */
+    char address[LT_ADDR_TEXT_MAX]; /* the key in worker->by_address */
     uint64_t connections;
 };
 
@@ -193,33 +207,42 @@ LT_MUST lt_rc px_listeners_update(struct px_worker *worker, struct lt_err *err);
 struct px_listener *px_listener_for(struct px_worker *worker, const struct lt_addr *destination);
 void px_listeners_close(struct px_worker *worker);
 
-typedef enum { PX_CONN_INSPECT, PX_CONN_HANDSHAKE, PX_CONN_HTTP, PX_CONN_TCP, PX_CONN_LINGER, PX_CONN_CLOSED } px_conn_state;
+typedef enum {
+    PX_CONN_INSPECT,
+    PX_CONN_HANDSHAKE,
+    PX_CONN_HTTP,
+    PX_CONN_TCP,
+    PX_CONN_LINGER,
+    PX_CONN_CLOSED
+} px_conn_state;
 
 struct px_conn {
-    struct lt_list link;               /* in worker->conns */
+    struct lt_list link; /* in worker->conns */
     struct px_worker *worker;
-    struct px_pin *pin;                /* holds listener_conf and chain */
+    struct px_pin *pin; /* holds listener_conf and chain */
     const struct px_listener_conf *listener;
-    const struct px_chain *chain;      /* NULL while inspecting */
+    const struct px_chain *chain; /* NULL while inspecting */
     struct lt_transport transport;
     struct lt_io io;
-    struct lt_task again;              /* work was left for the next turn: edge-triggered events do not come twice */
-    struct lt_timer timer;             /* fires at or before deadline_ns and is set again if it came too early */
-    uint64_t deadline_ns;              /* 0: none */
-    uint64_t drained_at_ns;            /* its listener went: open until then at most; 0: not so */
+    struct lt_task
+        again; /* work was left for the next turn: edge-triggered events do not come twice */
+    struct lt_timer
+        timer;            /* fires at or before deadline_ns and is set again if it came too early */
+    uint64_t deadline_ns; /* 0: none */
+    uint64_t drained_at_ns; /* its listener went: open until then at most; 0: not so */
     px_conn_state state;
     bool can_read, can_write, saw_eof;
-    bool is_draining;                  /* the next response says "connection: close" */
-    bool is_closing;                   /* the response in hand was the last: close when it is out */
+    bool is_draining; /* the next response says "connection: close" */
+    bool is_closing;  /* the response in hand was the last: close when it is out */
     struct px_input in;
     struct lt_addr peer;
-    struct lt_addr local;              /* original destination when there is one */
-    const char *principal;             /* interned; the verified peer's URI SAN, "" when there is none */
+    struct lt_addr local;  /* original destination when there is one */
+    const char *principal; /* interned; the verified peer's URI SAN, "" when there is none */
     const char *requested_server_name; /* interned; SNI */
     struct lt_h1_parser parser;
-    struct lt_h1_limits limits;        /* of request heads; max_request_headers_kb */
-    struct px_request *request;        /* HTTP: the one in hand; owned */
-    struct px_tcp *tcp;                /* TCP: owned */
+    struct lt_h1_limits limits; /* of request heads; max_request_headers_kb */
+    struct px_request *request; /* HTTP: the one in hand; owned */
+    struct px_tcp *tcp;         /* TCP: owned */
     uint64_t id;
 };
 
@@ -298,30 +321,31 @@ struct px_worker {
     struct lt_loop *loop;
     struct lt_mailbox *mailbox;
     const struct lt_env *env;
-    struct px_pin *pin;          /* the current snapshot; NULL before the first */
-    struct lt_map clusters;      /* name -> struct px_cluster, owned */
-    struct lt_map listeners;     /* name -> struct px_listener, owned */
-    struct lt_map by_address;    /* "10.0.0.1:80" -> the same; what a redirected connection was meant for */
+    struct px_pin *pin;      /* the current snapshot; NULL before the first */
+    struct lt_map clusters;  /* name -> struct px_cluster, owned */
+    struct lt_map listeners; /* name -> struct px_listener, owned */
+    struct lt_map
+        by_address; /* "10.0.0.1:80" -> the same; what a redirected connection was meant for */
     struct lt_list conns;
     uint32_t conn_count;
-    struct lt_vec blocks;        /* free input blocks */
-    struct lt_list requests;     /* free struct px_request, by wait_link */
-    uint32_t request_count;      /* in that list */
-    uint32_t requests_spare;     /* fewest of them, and of blocks, since the last trim: */
-    uint32_t blocks_spare;       /* nobody missed these */
-    struct lt_timer trim;        /* set while more is kept than an idle worker needs */
-    struct lt_map interned;      /* text -> itself */
+    struct lt_vec blocks;    /* free input blocks */
+    struct lt_list requests; /* free struct px_request, by wait_link */
+    uint32_t request_count;  /* in that list */
+    uint32_t requests_spare; /* fewest of them, and of blocks, since the last trim: */
+    uint32_t blocks_spare;   /* nobody missed these */
+    struct lt_timer trim;    /* set while more is kept than an idle worker needs */
+    struct lt_map interned;  /* text -> itself */
     struct lt_prng prng;
     struct lt_metric_set *metrics;
     struct px_telemetry *telemetry;
     struct px_access_logger *access_log;
-    struct lt_list to_wake;      /* of px_cluster.wake_link */
+    struct lt_list to_wake; /* of px_cluster.wake_link */
     struct lt_task wake;
-    struct lt_vec graveyard;     /* freed at the end of the turn: nobody's callback may find it gone */
+    struct lt_vec graveyard; /* freed at the end of the turn: nobody's callback may find it gone */
     struct lt_task bury;
     uint64_t next_conn_id;
-    const char *own_principal;   /* our own certificate's URI SAN, "" while there is none */
-    int64_t date_s;              /* the second that `date` tells */
+    const char *own_principal; /* our own certificate's URI SAN, "" while there is none */
+    int64_t date_s;            /* the second that `date` tells */
     char date[LT_HTTP_DATE_LEN + 1];
     bool is_draining;
 };

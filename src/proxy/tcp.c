@@ -10,16 +10,16 @@
 
 struct px_tcp {
     struct px_conn *conn;
-    const struct px_tcp_conf *conf;   /* held by the connection's pin */
+    const struct px_tcp_conf *conf; /* held by the connection's pin */
     struct px_cluster *cluster;
-    struct px_host *host;             /* counted */
-    struct px_upstream *up;           /* owned */
-    uint64_t received, sent;          /* from and to the client */
+    struct px_host *host;    /* counted */
+    struct px_upstream *up;  /* owned */
+    uint64_t received, sent; /* from and to the client */
     uint64_t started_ns;
     int64_t started_wall_ns;
     uint32_t flags;
     uint32_t attempts;
-    bool is_open;                     /* the upstream connection stands */
+    bool is_open; /* the upstream connection stands */
     bool client_ended, client_end_sent;
     bool server_ended, server_end_sent;
     const char *peer_principal, *local_principal;
@@ -32,7 +32,9 @@ static lt_str pick_cluster_name(struct px_worker *worker, const struct px_tcp_co
 {
     if (conf->weighted_count == 0)
         return conf->cluster;
-    return px_route_pick_weighted(conf->weighted, conf->weighted_count, conf->total_weight, lt_prng_next(&worker->prng))->cluster;
+    return px_route_pick_weighted(conf->weighted, conf->weighted_count, conf->total_weight,
+                                  lt_prng_next(&worker->prng))
+        ->cluster;
 }
 
 static struct px_report make_report(const struct px_tcp *tcp)
@@ -70,7 +72,8 @@ static void finish_report(struct px_tcp *tcp)
         .bytes_received = tcp->received,
         .bytes_sent = tcp->sent,
         .duration_ns = px_now_ns(conn->worker) - tcp->started_ns,
-        .upstream_host = tcp->host != NULL ? lt_addr_format(&tcp->host->addr, upstream) : LT_STR_NULL,
+        .upstream_host = tcp->host != NULL ? lt_addr_format(&tcp->host->addr, upstream)
+                                           : LT_STR_NULL,
         .upstream_cluster = tcp->cluster != NULL ? lt_str_of(tcp->cluster->name) : LT_STR_NULL,
         .downstream_local = lt_addr_format(&conn->local, local),
         .downstream_remote = lt_addr_format(&conn->peer, remote),
@@ -141,7 +144,8 @@ void px_tcp_start(struct px_conn *conn)
     tcp->started_wall_ns = lt_env_wall_ns(conn->worker->env);
     tcp->peer_principal = tcp->local_principal = "";
     conn->tcp = tcp;
-    struct px_cluster *cluster = px_cluster_get(conn->worker, pick_cluster_name(conn->worker, tcp->conf));
+    struct px_cluster *cluster = px_cluster_get(conn->worker,
+                                                pick_cluster_name(conn->worker, tcp->conf));
     if (cluster == NULL) {
         give_up(tcp, PX_FLAG_NO_CLUSTER);
         return;
@@ -165,10 +169,12 @@ void px_tcp_run(struct px_conn *conn)
     if (!tcp->is_open)
         return; /* what the client sends waits in the kernel */
     struct px_upstream *up = tcp->up;
-    struct px_side to_server = {&conn->in, &conn->transport, &up->transport, &conn->can_read, &up->can_write,
-                             &tcp->client_ended, &tcp->client_end_sent, &tcp->received};
-    struct px_side to_client = {&up->in, &up->transport, &conn->transport, &up->can_read, &conn->can_write,
-                             &tcp->server_ended, &tcp->server_end_sent, &tcp->sent};
+    struct px_side to_server = {
+        &conn->in,      &conn->transport,   &up->transport,        &conn->can_read,
+        &up->can_write, &tcp->client_ended, &tcp->client_end_sent, &tcp->received};
+    struct px_side to_client = {
+        &up->in,          &up->transport,     &conn->transport,      &up->can_read,
+        &conn->can_write, &tcp->server_ended, &tcp->server_end_sent, &tcp->sent};
     uint64_t moved = tcp->received + tcp->sent;
     lt_rc there = px_pump(conn->worker, &to_server);
     lt_rc back = px_pump(conn->worker, &to_client);
@@ -190,7 +196,9 @@ void px_tcp_on_upstream(struct px_tcp *tcp)
     if (!tcp->is_open) {
         tcp->is_open = true;
         tcp->peer_principal = px_intern(worker, lt_tls_peer_uri(&tcp->up->transport));
-        tcp->local_principal = tcp->host->tls != NULL || tcp->conn->chain->tls != NULL ? worker->own_principal : "";
+        tcp->local_principal = tcp->host->tls != NULL || tcp->conn->chain->tls != NULL
+                                   ? worker->own_principal
+                                   : "";
         tcp->conn->can_read = true; /* what came before the connection stood was not looked at */
         tcp->up->can_read = true;
         struct px_report report = make_report(tcp);

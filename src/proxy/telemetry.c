@@ -15,15 +15,16 @@
 #include "wire/struct.h"
 
 enum {
-    PEERS_MAX = 500,         /* per worker, as Istio's filter keeps */
+    PEERS_MAX = 500, /* per worker, as Istio's filter keeps */
     METADATA_MAX = 64 * 1024,
-    CACHE_SLOTS = 1024,      /* a power of two */
+    CACHE_SLOTS = 1024, /* a power of two */
     LABELS_MAX = 25,
 };
 
 struct px_peer {
     lt_str id; /* all slices in the arena */
-    lt_str workload, namespace, cluster, app, version, canonical_service, canonical_revision, identity;
+    lt_str workload, namespace, cluster, app, version, canonical_service, canonical_revision,
+        identity;
     struct lt_arena *arena;
     uint32_t refs; /* the map, slots that name it, requests */
 };
@@ -77,13 +78,15 @@ static const lt_str label_names[LABELS_MAX] = {
 static const unsigned tcp_labels[] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11,
                                       12, 13, 14, 15, 16, 17, 18, 19, 20, 23, 24};
 
-static struct lt_metric_family *make_family(struct lt_metric_set *set, const char *name, lt_metric_kind kind, bool is_tcp)
+static struct lt_metric_family *make_family(struct lt_metric_set *set, const char *name,
+                                            lt_metric_kind kind, bool is_tcp)
 {
     lt_str labels[LABELS_MAX];
     uint32_t count = is_tcp ? LT_ARRAY_LEN(tcp_labels) : LABELS_MAX;
     for (uint32_t i = 0; i < count; i++)
         labels[i] = label_names[is_tcp ? tcp_labels[i] : i];
-    const struct lt_metric_desc desc = {.name = lt_str_of(name), .kind = kind, .labels = labels, .label_count = count};
+    const struct lt_metric_desc desc = {
+        .name = lt_str_of(name), .kind = kind, .labels = labels, .label_count = count};
     return lt_metric_family(set, &desc);
 }
 
@@ -92,13 +95,18 @@ struct px_telemetry *px_telemetry_new(struct lt_metric_set *set, const struct px
     struct px_telemetry *telemetry = lt_new(struct px_telemetry);
     telemetry->node = node;
     telemetry->requests = make_family(set, "istio_requests_total", LT_METRIC_COUNTER, false);
-    telemetry->duration = make_family(set, "istio_request_duration_milliseconds", LT_METRIC_HISTOGRAM, false);
+    telemetry->duration = make_family(set, "istio_request_duration_milliseconds",
+                                      LT_METRIC_HISTOGRAM, false);
     telemetry->request_bytes = make_family(set, "istio_request_bytes", LT_METRIC_HISTOGRAM, false);
-    telemetry->response_bytes = make_family(set, "istio_response_bytes", LT_METRIC_HISTOGRAM, false);
-    telemetry->opened = make_family(set, "istio_tcp_connections_opened_total", LT_METRIC_COUNTER, true);
-    telemetry->closed = make_family(set, "istio_tcp_connections_closed_total", LT_METRIC_COUNTER, true);
+    telemetry->response_bytes = make_family(set, "istio_response_bytes", LT_METRIC_HISTOGRAM,
+                                            false);
+    telemetry->opened = make_family(set, "istio_tcp_connections_opened_total", LT_METRIC_COUNTER,
+                                    true);
+    telemetry->closed = make_family(set, "istio_tcp_connections_closed_total", LT_METRIC_COUNTER,
+                                    true);
     telemetry->sent = make_family(set, "istio_tcp_sent_bytes_total", LT_METRIC_COUNTER, true);
-    telemetry->received = make_family(set, "istio_tcp_received_bytes_total", LT_METRIC_COUNTER, true);
+    telemetry->received = make_family(set, "istio_tcp_received_bytes_total", LT_METRIC_COUNTER,
+                                      true);
     return telemetry;
 }
 
@@ -176,8 +184,10 @@ static lt_rc decode(struct lt_arena *scratch, lt_str base64, struct px_peer *pee
     peer->identity = keep(peer->arena, lt_struct_find_str(st, "IDENTITY"));
     peer->app = keep(peer->arena, label(labels, "app.kubernetes.io/name", "app"));
     peer->version = keep(peer->arena, label(labels, "app.kubernetes.io/version", "version"));
-    peer->canonical_service = keep(peer->arena, label(labels, "service.istio.io/canonical-name", NULL));
-    peer->canonical_revision = keep(peer->arena, label(labels, "service.istio.io/canonical-revision", NULL));
+    peer->canonical_service = keep(peer->arena,
+                                   label(labels, "service.istio.io/canonical-name", NULL));
+    peer->canonical_revision = keep(peer->arena,
+                                    label(labels, "service.istio.io/canonical-revision", NULL));
     return LT_OK;
 }
 
@@ -202,7 +212,8 @@ static struct px_peer *learn(struct px_telemetry *telemetry, lt_str id, lt_str b
     return peer;
 }
 
-struct px_peer *px_telemetry_read_peer(struct px_telemetry *telemetry, struct lt_headers *headers, bool *ret_had)
+struct px_peer *px_telemetry_read_peer(struct px_telemetry *telemetry, struct lt_headers *headers,
+                                       bool *ret_had)
 {
     lt_str id = lt_headers_value(headers, LT_H_X_ENVOY_PEER_METADATA_ID);
     lt_str base64 = lt_headers_value(headers, LT_H_X_ENVOY_PEER_METADATA);
@@ -232,7 +243,8 @@ void px_telemetry_add_own(const struct px_telemetry *telemetry, struct lt_header
 
 /* One end of a connection, as labels name it. */
 struct end {
-    lt_str workload, namespace, principal, app, version, cluster, canonical_service, canonical_revision;
+    lt_str workload, namespace, principal, app, version, cluster, canonical_service,
+        canonical_revision;
 };
 
 static lt_str or_unknown(lt_str text)
@@ -276,8 +288,10 @@ static struct end own_end(const struct px_telemetry *telemetry, const struct px_
 static void fill_from_endpoint(const char *text, struct end *end)
 {
     lt_str rest = lt_str_of(text), part;
-    lt_str *const fields[] = {&end->workload, &end->namespace, &end->canonical_service, &end->canonical_revision, &end->cluster};
-    for (size_t i = 0; rest.len > 0 && i < LT_ARRAY_LEN(fields) && lt_str_split(&rest, ';', &part); i++) {
+    lt_str *const fields[] = {&end->workload, &end->namespace, &end->canonical_service,
+                              &end->canonical_revision, &end->cluster};
+    for (size_t i = 0; rest.len > 0 && i < LT_ARRAY_LEN(fields) && lt_str_split(&rest, ';', &part);
+         i++) {
         if (fields[i]->len == 0)
             *fields[i] = part;
     }
@@ -285,7 +299,8 @@ static void fill_from_endpoint(const char *text, struct end *end)
 
 static struct end peer_end(const struct px_report *report)
 {
-    struct end end = {.namespace = namespace_of(report->peer_principal), .principal = lt_str_of(report->peer_principal)};
+    struct end end = {.namespace = namespace_of(report->peer_principal),
+                      .principal = lt_str_of(report->peer_principal)};
     const struct px_peer *peer = report->peer;
     if (peer != NULL) {
         end.workload = peer->workload;
@@ -321,11 +336,12 @@ static bool is_named_cluster(lt_str name)
            lt_str_starts(name, LT_STR("InboundPassthroughCluster"));
 }
 
-static struct service service_of(const struct px_telemetry *telemetry, const struct px_report *report,
-                                 const struct end *peer)
+static struct service service_of(const struct px_telemetry *telemetry,
+                                 const struct px_report *report, const struct end *peer)
 {
     const struct px_node_facts *node = telemetry->node;
-    struct service service = {report->service_host, report->service_name, report->service_namespace};
+    struct service service = {report->service_host, report->service_name,
+                              report->service_namespace};
     lt_str cluster = lt_str_of(report->cluster);
     if (report->is_inbound) {
         service.host = service.host.len > 0 ? service.host : or_unknown(node->canonical_service);
@@ -334,7 +350,9 @@ static struct service service_of(const struct px_telemetry *telemetry, const str
         return service;
     }
     if (service.host.len == 0)
-        service.host = report->has_host_fallback && report->host_header[0] != '\0' ? lt_str_of(report->host_header) : LT_STR("unknown");
+        service.host = report->has_host_fallback && report->host_header[0] != '\0'
+                           ? lt_str_of(report->host_header)
+                           : LT_STR("unknown");
     if (service.name.len == 0) {
         service.name = service.host;
         if (is_named_cluster(cluster))
@@ -354,8 +372,8 @@ struct label_text {
     char flags[PX_FLAGS_TEXT_MAX];
 };
 
-static void fill_labels(const struct px_telemetry *telemetry, const struct px_report *report, const char *protocol,
-                        struct label_text *text, lt_str values[LABELS_MAX])
+static void fill_labels(const struct px_telemetry *telemetry, const struct px_report *report,
+                        const char *protocol, struct label_text *text, lt_str values[LABELS_MAX])
 {
     struct end own = own_end(telemetry, report), peer = peer_end(report);
     struct service service = service_of(telemetry, report, &peer);
@@ -364,13 +382,32 @@ static void fill_labels(const struct px_telemetry *telemetry, const struct px_re
     snprintf(text->code, sizeof(text->code), "%u", report->code);
     const lt_str all[LABELS_MAX] = {
         report->is_inbound ? LT_STR("destination") : LT_STR("source"),
-        source->workload, source->canonical_service, source->canonical_revision, source->namespace, source->principal,
-        source->app, source->version, source->cluster,
-        target->workload, target->namespace, target->principal, target->app, target->version,
-        service.host, target->canonical_service, target->canonical_revision, service.name, service.namespace,
+        source->workload,
+        source->canonical_service,
+        source->canonical_revision,
+        source->namespace,
+        source->principal,
+        source->app,
+        source->version,
+        source->cluster,
+        target->workload,
+        target->namespace,
+        target->principal,
+        target->app,
+        target->version,
+        service.host,
+        target->canonical_service,
+        target->canonical_revision,
+        service.name,
+        service.namespace,
         target->cluster,
-        lt_str_of(protocol), lt_str_of(text->code), LT_STR_NULL, px_flags_format(report->flags, text->flags),
-        !report->is_inbound ? LT_STR("unknown") : report->is_mutual_tls ? LT_STR("mutual_tls") : LT_STR("none"),
+        lt_str_of(protocol),
+        lt_str_of(text->code),
+        LT_STR_NULL,
+        px_flags_format(report->flags, text->flags),
+        !report->is_inbound     ? LT_STR("unknown")
+        : report->is_mutual_tls ? LT_STR("mutual_tls")
+                                : LT_STR("none"),
     };
     memcpy(values, all, sizeof(all));
 }
@@ -380,20 +417,26 @@ static void fill_labels(const struct px_telemetry *telemetry, const struct px_re
 /* Slices of a cluster's configuration move when it is compiled again: by content they are equal, by address perhaps not. */
 static bool same_report(const struct px_report *a, const struct px_report *b)
 {
-    return a->is_inbound == b->is_inbound && a->is_grpc == b->is_grpc && a->is_mutual_tls == b->is_mutual_tls &&
-           a->has_host_fallback == b->has_host_fallback && a->code == b->code && a->flags == b->flags && a->peer == b->peer &&
+    return a->is_inbound == b->is_inbound && a->is_grpc == b->is_grpc &&
+           a->is_mutual_tls == b->is_mutual_tls && a->has_host_fallback == b->has_host_fallback &&
+           a->code == b->code && a->flags == b->flags && a->peer == b->peer &&
            a->workload == b->workload && a->peer_principal == b->peer_principal &&
-           a->local_principal == b->local_principal && a->host_header == b->host_header && a->cluster == b->cluster &&
-           a->route_name == b->route_name;
+           a->local_principal == b->local_principal && a->host_header == b->host_header &&
+           a->cluster == b->cluster && a->route_name == b->route_name;
 }
 
 static uint64_t report_hash(const struct px_report *report)
 {
     const uint64_t parts[] = {
-        (uint64_t)report->is_inbound | (uint64_t)report->is_grpc << 1 | (uint64_t)report->is_mutual_tls << 2 |
-            (uint64_t)report->has_host_fallback << 3 | (uint64_t)report->code << 8 | (uint64_t)report->flags << 32,
-        (uintptr_t)report->peer, (uintptr_t)report->workload, (uintptr_t)report->peer_principal,
-        (uintptr_t)report->local_principal, (uintptr_t)report->host_header, (uintptr_t)report->cluster,
+        (uint64_t)report->is_inbound | (uint64_t)report->is_grpc << 1 |
+            (uint64_t)report->is_mutual_tls << 2 | (uint64_t)report->has_host_fallback << 3 |
+            (uint64_t)report->code << 8 | (uint64_t)report->flags << 32,
+        (uintptr_t)report->peer,
+        (uintptr_t)report->workload,
+        (uintptr_t)report->peer_principal,
+        (uintptr_t)report->local_principal,
+        (uintptr_t)report->host_header,
+        (uintptr_t)report->cluster,
         (uintptr_t)report->route_name,
     };
     uint64_t hash = 0;
@@ -424,7 +467,8 @@ static struct slot *find_slot(struct px_telemetry *telemetry, const struct px_re
     return slot;
 }
 
-void px_telemetry_http(struct px_telemetry *telemetry, const struct px_report *report, const struct px_http_result *result)
+void px_telemetry_http(struct px_telemetry *telemetry, const struct px_report *report,
+                       const struct px_http_result *result)
 {
     struct slot *slot = find_slot(telemetry, report);
     lt_counter_add(slot->requests, 1);
@@ -435,8 +479,8 @@ void px_telemetry_http(struct px_telemetry *telemetry, const struct px_report *r
 
 /* --- TCP --- */
 
-static void tcp_values(const struct px_telemetry *telemetry, const struct px_report *report, struct label_text *text,
-                       lt_str values[LABELS_MAX])
+static void tcp_values(const struct px_telemetry *telemetry, const struct px_report *report,
+                       struct label_text *text, lt_str values[LABELS_MAX])
 {
     lt_str all[LABELS_MAX];
     fill_labels(telemetry, report, "tcp", text, all);
@@ -452,8 +496,8 @@ void px_telemetry_tcp_opened(struct px_telemetry *telemetry, const struct px_rep
     lt_counter_add(lt_metric_counter(telemetry->opened, values), 1);
 }
 
-void px_telemetry_tcp_closed(struct px_telemetry *telemetry, const struct px_report *report, uint64_t sent_bytes,
-                             uint64_t received_bytes)
+void px_telemetry_tcp_closed(struct px_telemetry *telemetry, const struct px_report *report,
+                             uint64_t sent_bytes, uint64_t received_bytes)
 {
     struct label_text text;
     lt_str values[LABELS_MAX];

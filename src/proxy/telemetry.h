@@ -11,8 +11,8 @@
 
 /* Who this proxy's workload is; from the node's metadata. Borrowed for the life of the workers. */
 struct px_node_facts {
-    lt_str id;                 /* node id */
-    lt_str peer_metadata;      /* base64 of the Struct that peers get in x-envoy-peer-metadata */
+    lt_str id;            /* node id */
+    lt_str peer_metadata; /* base64 of the Struct that peers get in x-envoy-peer-metadata */
     lt_str workload, namespace, cluster_id;
     lt_str app, version;
     lt_str canonical_service, canonical_revision;
@@ -29,7 +29,8 @@ void px_telemetry_free(struct px_telemetry **telemetry);
  * Takes the peer's two headers out of a message and returns whom they describe, for px_peer_drop later; NULL when they are not
  * there or not readable. *ret_had: they were there.
  */
-struct px_peer *px_telemetry_read_peer(struct px_telemetry *telemetry, struct lt_headers *headers, bool *ret_had);
+struct px_peer *px_telemetry_read_peer(struct px_telemetry *telemetry, struct lt_headers *headers,
+                                       bool *ret_had);
 void px_peer_drop(struct px_peer **peer);
 /* Adds our own two headers. */
 void px_telemetry_add_own(const struct px_telemetry *telemetry, struct lt_headers *headers);
@@ -40,7 +41,7 @@ struct px_report {
     bool is_grpc;
     bool is_mutual_tls;
     bool has_host_fallback;
-    uint32_t code;               /* 0: none */
+    uint32_t code; /* 0: none */
     uint32_t flags;
     struct px_peer *peer;        /* borrowed; NULL: unknown */
     const char *workload;        /* endpoint metadata of the upstream host, or "" */
@@ -49,7 +50,7 @@ struct px_report {
     const char *host_header;     /* interned; "" */
     const char *cluster;         /* the run-time cluster's name, or "" */
     lt_str service_host, service_name, service_namespace; /* of the cluster */
-    const char *route_name;      /* "block_all", "allow_any" or "" */
+    const char *route_name;                               /* "block_all", "allow_any" or "" */
 };
 
 struct px_http_result {
@@ -57,11 +58,12 @@ struct px_http_result {
     uint64_t request_bytes, response_bytes;
 };
 
-void px_telemetry_http(struct px_telemetry *telemetry, const struct px_report *report, const struct px_http_result *result);
+void px_telemetry_http(struct px_telemetry *telemetry, const struct px_report *report,
+                       const struct px_http_result *result);
 
 /* TCP: opened once, then deltas, then closed. */
 void px_telemetry_tcp_opened(struct px_telemetry *telemetry, const struct px_report *report);
-void px_telemetry_tcp_closed(struct px_telemetry *telemetry, const struct px_report *report, uint64_t sent_bytes,
-                             uint64_t received_bytes);
+void px_telemetry_tcp_closed(struct px_telemetry *telemetry, const struct px_report *report,
+                             uint64_t sent_bytes, uint64_t received_bytes);
 
 #endif

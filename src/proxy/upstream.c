@@ -59,8 +59,8 @@ static bool start_transport(struct px_upstream *up, int fd, const lt_str *alpn, 
     return true;
 }
 
-struct px_upstream *px_upstream_connect(struct px_host *host, struct px_request *request, struct px_tcp *tcp,
-                                        const lt_str *alpn, size_t alpn_count)
+struct px_upstream *px_upstream_connect(struct px_host *host, struct px_request *request,
+                                        struct px_tcp *tcp, const lt_str *alpn, size_t alpn_count)
 {
     struct px_cluster *cluster = host->cluster;
     struct px_worker *worker = cluster->worker;
@@ -103,7 +103,8 @@ static void fail(struct px_upstream *up)
 {
     struct px_cluster *cluster = up->host->cluster;
     if (up->state != PX_UP_OPEN) {
-        px_cluster_count(cluster, up->timed_out ? PX_STAT_CX_CONNECT_TIMEOUT : PX_STAT_CX_CONNECT_FAIL);
+        px_cluster_count(cluster,
+                         up->timed_out ? PX_STAT_CX_CONNECT_TIMEOUT : PX_STAT_CX_CONNECT_FAIL);
         up->host->cx_connect_fail++;
     }
     if (up->request != NULL)
@@ -148,7 +149,8 @@ static void connected(struct px_upstream *up)
     int error = lt_sock_error(up->io.fd);
     if (error != 0) {
         char text[64];
-        snprintf(up->failure, sizeof(up->failure), "delayed connect error: %s", strerror_r(error, text, sizeof(text)));
+        snprintf(up->failure, sizeof(up->failure), "delayed connect error: %s",
+                 strerror_r(error, text, sizeof(text)));
         fail(up);
         return;
     }
@@ -169,7 +171,8 @@ static void on_ready(struct lt_io *io, uint32_t events)
     up->in.end_is_near |= (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
     up->can_write |= (events & EPOLLOUT) != 0;
     if (up->transport.tls != NULL)
-        up->can_read = up->can_write = true; /* either direction may have been waiting for the other */
+        up->can_read = up->can_write =
+            true; /* either direction may have been waiting for the other */
     switch (up->state) {
     case PX_UP_CONNECTING:
         if (events & (EPOLLOUT | EPOLLERR | EPOLLHUP))
@@ -221,7 +224,8 @@ static bool still_stands(const struct px_upstream *up)
     char byte;
     if (px_now_ns(up->worker) - up->idle_ns < ASK_AFTER_NS)
         return true;
-    return recv(up->io.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && (errno == EAGAIN || errno == EINTR);
+    return recv(up->io.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 &&
+           (errno == EAGAIN || errno == EINTR);
 }
 
 struct px_upstream *px_upstream_reuse(struct px_host *host, struct px_request *request)
@@ -250,7 +254,8 @@ static bool can_be_kept(const struct px_upstream *up)
     if (conf->max_connection_duration_ms != 0 &&
         px_now_ns(up->worker) - up->opened_ns >= conf->max_connection_duration_ms * LT_NS_PER_MS)
         return false;
-    if (up->in.end_is_near) /* its end was announced while the response came: no event will tell again */
+    if (up->in
+            .end_is_near) /* its end was announced while the response came: no event will tell again */
         return false;
     return up->in.pos == up->in.end; /* bytes behind the response: nobody asked for them */
 }

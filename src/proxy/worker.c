@@ -127,7 +127,8 @@ static void give_block(struct px_worker *worker, char *data, uint32_t cap)
     px_trim_later(worker);
 }
 
-lt_rc px_input_read(struct px_worker *worker, struct px_input *in, struct lt_transport *transport, bool *can_read)
+lt_rc px_input_read(struct px_worker *worker, struct px_input *in, struct lt_transport *transport,
+                    bool *can_read)
 {
     if (in->data == NULL) {
         in->data = take_block(worker);
@@ -231,8 +232,7 @@ static void open_report(struct lt_letter *letter, void *receiver LT_UNUSED)
 static void move_pins(struct px_worker *worker)
 {
     struct lt_list *it, *next;
-    lt_list_each(&worker->conns, it, next)
-    {
+    lt_list_each (&worker->conns, it, next) {
         struct px_conn *conn = LT_CONTAINER_OF(it, struct px_conn, link);
         struct px_listener *listener = lt_map_find(&worker->listeners, conn->listener->res.name);
         if (listener == NULL || listener->conf != conn->listener) {
@@ -249,7 +249,8 @@ static void find_own_principal(struct px_worker *worker)
 {
     const struct px_snapshot *snapshot = worker->pin->snapshot;
     for (size_t i = 0; i < snapshot->tls_ctx_count; i++) {
-        lt_str uri = snapshot->tls_ctxs[i] == NULL ? LT_STR_NULL : lt_tls_ctx_own_uri(snapshot->tls_ctxs[i]);
+        lt_str uri = snapshot->tls_ctxs[i] == NULL ? LT_STR_NULL
+                                                   : lt_tls_ctx_own_uri(snapshot->tls_ctxs[i]);
         if (uri.len > 0)
             worker->own_principal = px_intern(worker, uri);
     }
@@ -414,8 +415,7 @@ static void open_drain(struct lt_letter *letter, void *receiver)
     worker->is_draining = true;
     px_listeners_close(worker);
     struct lt_list *it, *next;
-    lt_list_each(&worker->conns, it, next)
-    {
+    lt_list_each (&worker->conns, it, next) {
         struct px_conn *conn = LT_CONTAINER_OF(it, struct px_conn, link);
         conn->is_draining = true;
         /* nothing in hand, nothing on its way: closing it costs nobody a request that had begun */
@@ -435,7 +435,8 @@ static void on_drain_timer(struct lt_timer *timer, uint64_t now_ns)
     workers->on_drained(workers->drain_ctx);
 }
 
-void px_workers_drain(struct px_workers *workers, uint32_t timeout_ms, void (*on_done)(void *ctx), void *ctx)
+void px_workers_drain(struct px_workers *workers, uint32_t timeout_ms, void (*on_done)(void *ctx),
+                      void *ctx)
 {
     workers->on_drained = on_done;
     workers->drain_ctx = ctx;

@@ -19,13 +19,13 @@ struct px_inherited {
 };
 
 struct px_workers_opts {
-    const struct lt_env *env;           /* borrowed */
-    struct lt_loop *loop;               /* of the main thread; borrowed */
-    unsigned count;                     /* of threads, 1 to 64 */
-    struct px_node_facts node;          /* borrowed slices */
+    const struct lt_env *env;  /* borrowed */
+    struct lt_loop *loop;      /* of the main thread; borrowed */
+    unsigned count;            /* of threads, 1 to 64 */
+    struct px_node_facts node; /* borrowed slices */
     const struct px_inherited *inherited;
     size_t inherited_count;
-    uint32_t drain_ms;                  /* how long connections of a listener that went may go on */
+    uint32_t drain_ms; /* how long connections of a listener that went may go on */
     void (*on_listener_error)(void *ctx, const char *text); /* a listener could not bind */
     void *ctx;
 };
@@ -38,7 +38,8 @@ bool px_workers_are_ready(const struct px_workers *workers);
 /*
  * Listeners close, connections end after their request in hand. on_done comes when none is left, or after timeout_ms.
  */
-void px_workers_drain(struct px_workers *workers, uint32_t timeout_ms, void (*on_done)(void *ctx), void *ctx);
+void px_workers_drain(struct px_workers *workers, uint32_t timeout_ms, void (*on_done)(void *ctx),
+                      void *ctx);
 /* Ends the threads; everything open is closed. */
 void px_workers_free(struct px_workers **workers);
 
@@ -50,7 +51,8 @@ void px_workers_collect_metrics(struct px_workers *workers, px_metrics_fn *done,
 struct px_host_status {
     lt_str cluster;
     lt_str address;
-    uint64_t cx_active, cx_total, cx_connect_fail, rq_active, rq_total, rq_success, rq_error, rq_timeout;
+    uint64_t cx_active, cx_total, cx_connect_fail, rq_active, rq_total, rq_success, rq_error,
+        rq_timeout;
     uint32_t weight, priority;
     px_health health;
 };

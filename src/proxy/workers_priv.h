@@ -16,7 +16,8 @@ struct px_thread {
     pthread_t id;
     bool has_snapshot;
     struct lt_letter stop;
-    _Atomic uint64_t connections; /* the one number that is read without asking: how many are open */
+    _Atomic uint64_t
+        connections; /* the one number that is read without asking: how many are open */
 };
 
 struct px_workers {

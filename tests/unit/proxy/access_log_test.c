@@ -30,13 +30,26 @@ static int set_up(void **state)
     assert_int_equal(lt_headers_add(&request, LT_STR("User-Agent"), LT_STR("curl/8")), LT_OK);
     assert_int_equal(lt_headers_add(&request, LT_STR("x-long"), LT_STR("0123456789")), LT_OK);
     assert_int_equal(lt_headers_add(&request, LT_STR("x-quote"), LT_STR("a\"b")), LT_OK);
-    assert_int_equal(lt_headers_add(&response, LT_STR("x-envoy-upstream-service-time"), LT_STR("7")), LT_OK);
-    facts = (struct px_log_facts){
-        .start_wall_ns = 1785576600123000000, .method = LT_STR("GET"), .path = LT_STR("/new?x=1"), .original_path = LT_STR("/old"),
-        .protocol = LT_STR("HTTP/1.1"), .authority = LT_STR("shop"), .request = &request, .response = &response, .code = 200,
-        .details = "via_upstream", .bytes_received = 5, .bytes_sent = 6, .duration_ns = 8999999,
-        .upstream_host = LT_STR("10.0.0.2:80"), .upstream_cluster = LT_STR("outbound|80||a"), .downstream_local = LT_STR("10.0.0.1:80"),
-        .downstream_remote = LT_STR("[::1]:5000"), .attempts = 1};
+    assert_int_equal(
+        lt_headers_add(&response, LT_STR("x-envoy-upstream-service-time"), LT_STR("7")), LT_OK);
+    facts = (struct px_log_facts){.start_wall_ns = 1785576600123000000,
+                                  .method = LT_STR("GET"),
+                                  .path = LT_STR("/new?x=1"),
+                                  .original_path = LT_STR("/old"),
+                                  .protocol = LT_STR("HTTP/1.1"),
+                                  .authority = LT_STR("shop"),
+                                  .request = &request,
+                                  .response = &response,
+                                  .code = 200,
+                                  .details = "via_upstream",
+                                  .bytes_received = 5,
+                                  .bytes_sent = 6,
+                                  .duration_ns = 8999999,
+                                  .upstream_host = LT_STR("10.0.0.2:80"),
+                                  .upstream_cluster = LT_STR("outbound|80||a"),
+                                  .downstream_local = LT_STR("10.0.0.1:80"),
+                                  .downstream_remote = LT_STR("[::1]:5000"),
+                                  .attempts = 1};
     return 0;
 }
 
@@ -106,16 +119,20 @@ static const char *logged(struct px_access_log log)
 static void test_istio_default(void **state)
 {
     (void)state;
-    struct px_access_log log = {.form = PX_LOG_TEXT, .format = LT_STR(
-        "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" %RESPONSE_CODE% %RESPONSE_FLAGS% "
-        "%RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS% \"%UPSTREAM_TRANSPORT_FAILURE_REASON%\" %BYTES_RECEIVED% "
-        "%BYTES_SENT% %DURATION% %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \"%REQ(X-FORWARDED-FOR)%\" \"%REQ(USER-AGENT)%\" "
-        "\"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\" %UPSTREAM_CLUSTER_RAW% %UPSTREAM_LOCAL_ADDRESS% "
-        "%DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% %REQUESTED_SERVER_NAME% %ROUTE_NAME%\n")};
-    assert_int_equal(lt_headers_add(&request, LT_STR("x-envoy-original-path"), LT_STR("/old")), LT_OK);
-    assert_string_equal(logged(log),
-                        "[2026-08-01T09:30:00.123Z] \"GET /old HTTP/1.1\" 200 - via_upstream - \"-\" 5 6 8 7 \"-\" \"curl/8\" \"-\" "
-                        "\"shop\" \"10.0.0.2:80\" outbound|80||a - 10.0.0.1:80 [::1]:5000 - -\n");
+    struct px_access_log log = {
+        .form = PX_LOG_TEXT,
+        .format = LT_STR(
+            "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" %RESPONSE_CODE% %RESPONSE_FLAGS% "
+            "%RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS% \"%UPSTREAM_TRANSPORT_FAILURE_REASON%\" %BYTES_RECEIVED% "
+            "%BYTES_SENT% %DURATION% %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \"%REQ(X-FORWARDED-FOR)%\" \"%REQ(USER-AGENT)%\" "
+            "\"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\" %UPSTREAM_CLUSTER_RAW% %UPSTREAM_LOCAL_ADDRESS% "
+            "%DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% %REQUESTED_SERVER_NAME% %ROUTE_NAME%\n")};
+    assert_int_equal(lt_headers_add(&request, LT_STR("x-envoy-original-path"), LT_STR("/old")),
+                     LT_OK);
+    assert_string_equal(
+        logged(log),
+        "[2026-08-01T09:30:00.123Z] \"GET /old HTTP/1.1\" 200 - via_upstream - \"-\" 5 6 8 7 \"-\" \"curl/8\" \"-\" "
+        "\"shop\" \"10.0.0.2:80\" outbound|80||a - 10.0.0.1:80 [::1]:5000 - -\n");
 }
 
 static void test_json(void **state)
@@ -123,7 +140,8 @@ static void test_json(void **state)
     (void)state;
     const struct lt_doc *doc = NULL;
     struct lt_err err;
-    lt_str text = LT_STR("{\"code\":\"%RESPONSE_CODE%\",\"route\":\"%ROUTE_NAME%\",\"q\":\"%REQ(X-QUOTE)%\",\"mix\":\"<%ROUTE_NAME%>\"}");
+    lt_str text = LT_STR(
+        "{\"code\":\"%RESPONSE_CODE%\",\"route\":\"%ROUTE_NAME%\",\"q\":\"%REQ(X-QUOTE)%\",\"mix\":\"<%ROUTE_NAME%>\"}");
     assert_int_equal(lt_json_parse(arena, text, NULL, &doc, &err), LT_OK);
     assert_string_equal(logged((struct px_access_log){.form = PX_LOG_JSON, .json = doc}),
                         "{\"code\":200,\"route\":null,\"q\":\"a\\\"b\",\"mix\":\"<->\"}\n");
@@ -132,7 +150,8 @@ static void test_json(void **state)
 static void test_no_route_only(void **state)
 {
     (void)state;
-    const struct px_access_log log = {.form = PX_LOG_TEXT, .format = LT_STR("%RESPONSE_CODE%"), .only_no_route = true};
+    const struct px_access_log log = {
+        .form = PX_LOG_TEXT, .format = LT_STR("%RESPONSE_CODE%"), .only_no_route = true};
     assert_string_equal(logged(log), "");
     facts.flags = PX_FLAG_NO_ROUTE;
     assert_string_equal(logged(log), "200\n");

@@ -9,8 +9,9 @@
 
 #include "proxy/chain_match.h"
 
-#define PROTOCOLS(...) .application_protocols = (const lt_str[]){__VA_ARGS__}, \
-                       .application_protocol_count = sizeof((const lt_str[]){__VA_ARGS__}) / sizeof(lt_str)
+#define PROTOCOLS(...) \
+    .application_protocols = (const lt_str[]){__VA_ARGS__}, \
+    .application_protocol_count = sizeof((const lt_str[]){__VA_ARGS__}) / sizeof(lt_str)
 #define ISTIO_HTTP LT_STR("istio-http/1.0"), LT_STR("istio-http/1.1"), LT_STR("istio-h2")
 #define ISTIO_ALL LT_STR("istio"), LT_STR("istio-peer-exchange"), ISTIO_HTTP
 
@@ -21,8 +22,8 @@ static struct lt_addr address(const char *ip, uint16_t port)
     return addr;
 }
 
-static const char *find(const struct px_listener_conf *listener, const char *ip, uint16_t port, const char *transport,
-                        const char *server_name, const char *protocol)
+static const char *find(const struct px_listener_conf *listener, const char *ip, uint16_t port,
+                        const char *transport, const char *server_name, const char *protocol)
 {
     lt_str protocols[] = {lt_str_of(protocol)};
     struct px_conn_facts facts = {
@@ -42,17 +43,30 @@ static void test_inbound(void **state)
     (void)state;
     const struct px_chain chains[] = {
         {.name = LT_STR("blackhole"), .destination_port = 15006},
-        {.name = LT_STR("any http tls"), .transport_protocol = LT_STR("tls"), PROTOCOLS(ISTIO_HTTP)},
-        {.name = LT_STR("any http"), .transport_protocol = LT_STR("raw_buffer"), PROTOCOLS(LT_STR("http/1.1"), LT_STR("h2c"))},
-        {.name = LT_STR("any tcp mtls"), .transport_protocol = LT_STR("tls"),
+        {.name = LT_STR("any http tls"),
+         .transport_protocol = LT_STR("tls"),
+         PROTOCOLS(ISTIO_HTTP)},
+        {.name = LT_STR("any http"),
+         .transport_protocol = LT_STR("raw_buffer"),
+         PROTOCOLS(LT_STR("http/1.1"), LT_STR("h2c"))},
+        {.name = LT_STR("any tcp mtls"),
+         .transport_protocol = LT_STR("tls"),
          PROTOCOLS(LT_STR("istio-peer-exchange"), LT_STR("istio"))},
         {.name = LT_STR("any tcp"), .transport_protocol = LT_STR("raw_buffer")},
         {.name = LT_STR("any tls"), .transport_protocol = LT_STR("tls")},
-        {.name = LT_STR("8080 mtls"), .destination_port = 8080, .transport_protocol = LT_STR("tls"), PROTOCOLS(ISTIO_ALL)},
-        {.name = LT_STR("8080 plain"), .destination_port = 8080, .transport_protocol = LT_STR("raw_buffer")},
-        {.name = LT_STR("3306 mtls"), .destination_port = 3306, .transport_protocol = LT_STR("tls")},
+        {.name = LT_STR("8080 mtls"),
+         .destination_port = 8080,
+         .transport_protocol = LT_STR("tls"),
+         PROTOCOLS(ISTIO_ALL)},
+        {.name = LT_STR("8080 plain"),
+         .destination_port = 8080,
+         .transport_protocol = LT_STR("raw_buffer")},
+        {.name = LT_STR("3306 mtls"),
+         .destination_port = 3306,
+         .transport_protocol = LT_STR("tls")},
     };
-    const struct px_listener_conf listener = {.chains = chains, .chain_count = LT_ARRAY_LEN(chains)};
+    const struct px_listener_conf listener = {.chains = chains,
+                                              .chain_count = LT_ARRAY_LEN(chains)};
     const char *ip = "10.0.0.1";
     assert_string_equal(find(&listener, ip, 15006, "raw_buffer", "", NULL), "blackhole");
     assert_string_equal(find(&listener, ip, 8080, "tls", "", "istio-http/1.1"), "8080 mtls");
@@ -78,22 +92,26 @@ static void test_protocol_order(void **state)
     };
     const struct px_listener_conf listener = {.chains = chains, .chain_count = 2};
     const lt_str offered[] = {LT_STR("foo"), LT_STR("h2"), LT_STR("http/1.1")};
-    struct px_conn_facts facts = {.destination = address("10.0.0.1", 443), .transport_protocol = LT_STR("tls"),
-                                  .application_protocols = offered, .application_protocol_count = 3};
+    struct px_conn_facts facts = {.destination = address("10.0.0.1", 443),
+                                  .transport_protocol = LT_STR("tls"),
+                                  .application_protocols = offered,
+                                  .application_protocol_count = 3};
     assert_string_equal(px_chain_find(&listener, &facts)->name.ptr, "new");
 }
 
 static void test_server_names(void **state)
 {
     (void)state;
-    const lt_str exact[] = {LT_STR("a.b.example.com")}, deep[] = {LT_STR(".b.example.com")}, wide[] = {LT_STR(".example.com")};
+    const lt_str exact[] = {LT_STR("a.b.example.com")}, deep[] = {LT_STR(".b.example.com")},
+                 wide[] = {LT_STR(".example.com")};
     const struct px_chain chains[] = {
         {.name = LT_STR("wide"), .server_names = wide, .server_name_count = 1},
         {.name = LT_STR("exact"), .server_names = exact, .server_name_count = 1},
         {.name = LT_STR("deep"), .server_names = deep, .server_name_count = 1},
     };
     const struct px_chain fallback = {.name = LT_STR("default")};
-    const struct px_listener_conf listener = {.chains = chains, .chain_count = 3, .default_chain = &fallback};
+    const struct px_listener_conf listener = {
+        .chains = chains, .chain_count = 3, .default_chain = &fallback};
     assert_string_equal(find(&listener, "10.0.0.1", 443, "tls", "a.b.example.com", "h2"), "exact");
     assert_string_equal(find(&listener, "10.0.0.1", 443, "tls", "x.b.example.com", "h2"), "deep");
     assert_string_equal(find(&listener, "10.0.0.1", 443, "tls", "x.example.com", "h2"), "wide");
@@ -104,14 +122,19 @@ static void test_server_names(void **state)
 static void test_prefixes(void **state)
 {
     (void)state;
-    const struct px_cidr wide[] = {{address("10.0.0.0", 0), 8}}, narrow[] = {{address("10.1.0.0", 0), 16}};
+    const struct px_cidr wide[] = {{address("10.0.0.0", 0), 8}},
+                         narrow[] = {{address("10.1.0.0", 0), 16}};
     const struct px_chain chains[] = {
         {.name = LT_STR("any")},
         {.name = LT_STR("wide"), .prefixes = wide, .prefix_count = 1},
-        {.name = LT_STR("narrow tls"), .prefixes = narrow, .prefix_count = 1, .transport_protocol = LT_STR("tls")},
+        {.name = LT_STR("narrow tls"),
+         .prefixes = narrow,
+         .prefix_count = 1,
+         .transport_protocol = LT_STR("tls")},
     };
     const struct px_chain fallback = {.name = LT_STR("default")};
-    const struct px_listener_conf listener = {.chains = chains, .chain_count = 3, .default_chain = &fallback};
+    const struct px_listener_conf listener = {
+        .chains = chains, .chain_count = 3, .default_chain = &fallback};
     assert_string_equal(find(&listener, "10.1.2.3", 80, "tls", "", NULL), "narrow tls");
     /* the narrowest prefix was chosen before the transport was looked at */
     assert_string_equal(find(&listener, "10.1.2.3", 80, "raw_buffer", "", NULL), "default");
@@ -124,20 +147,25 @@ static void test_prefixes(void **state)
 static void test_outbound(void **state)
 {
     (void)state;
-    const struct px_chain chains[] = {
-        {.name = LT_STR("http"), .transport_protocol = LT_STR("raw_buffer"), PROTOCOLS(LT_STR("http/1.1"), LT_STR("h2c"))}};
+    const struct px_chain chains[] = {{.name = LT_STR("http"),
+                                       .transport_protocol = LT_STR("raw_buffer"),
+                                       PROTOCOLS(LT_STR("http/1.1"), LT_STR("h2c"))}};
     const struct px_chain fallback = {.name = LT_STR("PassthroughFilterChain")};
-    const struct px_listener_conf listener = {.chains = chains, .chain_count = 1, .default_chain = &fallback};
+    const struct px_listener_conf listener = {
+        .chains = chains, .chain_count = 1, .default_chain = &fallback};
     assert_string_equal(find(&listener, "10.0.0.1", 80, "raw_buffer", "", "http/1.1"), "http");
-    assert_string_equal(find(&listener, "10.0.0.1", 80, "raw_buffer", "", "http/1.0"), "PassthroughFilterChain");
-    assert_string_equal(find(&listener, "10.0.0.1", 80, "tls", "", "http/1.1"), "PassthroughFilterChain");
+    assert_string_equal(find(&listener, "10.0.0.1", 80, "raw_buffer", "", "http/1.0"),
+                        "PassthroughFilterChain");
+    assert_string_equal(find(&listener, "10.0.0.1", 80, "tls", "", "http/1.1"),
+                        "PassthroughFilterChain");
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_inbound),   cmocka_unit_test(test_protocol_order), cmocka_unit_test(test_server_names),
-        cmocka_unit_test(test_prefixes),  cmocka_unit_test(test_outbound),
+        cmocka_unit_test(test_inbound),      cmocka_unit_test(test_protocol_order),
+        cmocka_unit_test(test_server_names), cmocka_unit_test(test_prefixes),
+        cmocka_unit_test(test_outbound),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -90,8 +90,8 @@ struct backend {
     serve_fn *serve;
     pthread_t thread;
     pthread_t workers[256];
-    atomic_int count;      /* of connections so far */
-    atomic_int note;       /* whatever a test wants to know */
+    atomic_int count; /* of connections so far */
+    atomic_int note;  /* whatever a test wants to know */
     atomic_long bytes;
     int fds[256];
 };
@@ -187,35 +187,41 @@ static inline void take_away(struct proxy *proxy, px_resource_kind kind, lt_str 
 }
 
 /* cluster: fields of cluster "a" beside its endpoint; route: fields of the RouteAction; hcm: more of the connection manager. */
-static inline void proxy_start(struct proxy *proxy, uint16_t backend_port, const char *cluster, const char *route, const char *hcm)
+static inline void proxy_start(struct proxy *proxy, uint16_t backend_port, const char *cluster,
+                               const char *route, const char *hcm)
 {
     static char text[TEXT_MAX];
     int probe = listen_on_loopback();
     memset(proxy, 0, sizeof(*proxy));
     proxy->port = port_of(probe);
     close(probe);
-    snprintf(text, sizeof(text),
-             "{\"static_resources\": {\"clusters\": [{\"name\": \"a\", \"type\": \"STATIC\", \"connect_timeout\": \"1s\", %s"
-             "\"load_assignment\": {\"cluster_name\": \"a\", \"endpoints\": [{\"lb_endpoints\": [{\"endpoint\": {\"address\": "
-             "{\"socket_address\": {\"address\": \"127.0.0.1\", \"port_value\": %u}}}}]}]}}],"
-             "\"listeners\": [{\"name\": \"l\", \"address\": {\"socket_address\": {\"address\": \"127.0.0.1\", \"port_value\": %u}},"
-             "\"filter_chains\": [{\"filters\": [{\"name\": \"http\", \"typed_config\": {\"@type\": \"type.googleapis.com/"
-             "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager\", \"stat_prefix\": \"t\", %s"
-             "\"route_config\": {\"virtual_hosts\": [{\"name\": \"v\", \"domains\": [\"*\"], \"routes\": [{\"match\": "
-             "{\"prefix\": \"/\"}, \"route\": {\"cluster\": \"a\"%s}}]}]},"
-             "\"http_filters\": [{\"name\": \"istio.stats\", \"typed_config\": {\"@type\": \"type.googleapis.com/"
-             "udpa.type.v1.TypedStruct\", \"type_url\": \"type.googleapis.com/stats.PluginConfig\"}},"
-             "{\"name\": \"router\", \"typed_config\": {\"@type\": \"type.googleapis.com/"
-             "envoy.extensions.filters.http.router.v3.Router\"}}]}}]}]}]}}",
-             cluster, backend_port, proxy->port, hcm, route);
+    snprintf(
+        text, sizeof(text),
+        "{\"static_resources\": {\"clusters\": [{\"name\": \"a\", \"type\": \"STATIC\", \"connect_timeout\": \"1s\", %s"
+        "\"load_assignment\": {\"cluster_name\": \"a\", \"endpoints\": [{\"lb_endpoints\": [{\"endpoint\": {\"address\": "
+        "{\"socket_address\": {\"address\": \"127.0.0.1\", \"port_value\": %u}}}}]}]}}],"
+        "\"listeners\": [{\"name\": \"l\", \"address\": {\"socket_address\": {\"address\": \"127.0.0.1\", \"port_value\": %u}},"
+        "\"filter_chains\": [{\"filters\": [{\"name\": \"http\", \"typed_config\": {\"@type\": \"type.googleapis.com/"
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager\", \"stat_prefix\": \"t\", %s"
+        "\"route_config\": {\"virtual_hosts\": [{\"name\": \"v\", \"domains\": [\"*\"], \"routes\": [{\"match\": "
+        "{\"prefix\": \"/\"}, \"route\": {\"cluster\": \"a\"%s}}]}]},"
+        "\"http_filters\": [{\"name\": \"istio.stats\", \"typed_config\": {\"@type\": \"type.googleapis.com/"
+        "udpa.type.v1.TypedStruct\", \"type_url\": \"type.googleapis.com/stats.PluginConfig\"}},"
+        "{\"name\": \"router\", \"typed_config\": {\"@type\": \"type.googleapis.com/"
+        "envoy.extensions.filters.http.router.v3.Router\"}}]}}]}]}]}}",
+        cluster, backend_port, proxy->port, hcm, route);
     struct lt_err err = {0};
     lt_env_init(&proxy->env, "test");
     proxy->loop = lt_loop_new(&proxy->env);
     proxy->table = px_table_new();
     if (px_bootstrap_load(lt_str_of(text), proxy->table, &proxy->bootstrap, &err) != LT_OK)
         fail_msg("%s", err.text);
-    const struct px_workers_opts opts = {.env = &proxy->env, .loop = proxy->loop, .count = 1, .drain_ms = 1000,
-                                         .node = {.workload = LT_STR("w"), .namespace = LT_STR("n")}};
+    const struct px_workers_opts opts = {
+        .env = &proxy->env,
+        .loop = proxy->loop,
+        .count = 1,
+        .drain_ms = 1000,
+        .node = {.workload = LT_STR("w"), .namespace = LT_STR("n")}};
     proxy->workers = px_workers_new(&opts);
     publish(proxy);
     turn_until_ready(proxy);
@@ -231,7 +237,9 @@ static inline void proxy_stop(struct proxy *proxy)
 
 static inline int dial(const struct proxy *proxy)
 {
-    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_port = htons(proxy->port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in addr = {.sin_family = AF_INET,
+                               .sin_port = htons(proxy->port),
+                               .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     set_deadline(fd);
     assert_int_equal(connect(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);

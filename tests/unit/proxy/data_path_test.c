@@ -85,7 +85,10 @@ static void serve_chunked(struct backend *backend, int fd, int number)
     char text[8192];
     read_until(fd, "0\r\n\r\n", text, sizeof(text));
     backend->note = strstr(text, "5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n") != NULL ? 1 : 2;
-    for (const char *at = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n1;x=y\r\nd\r\n0\r\nx-t: 1\r\n\r\n"; *at != '\0'; at++) {
+    for (
+        const char *at =
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n1;x=y\r\nd\r\n0\r\nx-t: 1\r\n\r\n";
+        *at != '\0'; at++) {
         char one[2] = {*at, '\0'};
         say(fd, one);
         usleep(200);
@@ -100,8 +103,10 @@ static void test_chunks_byte_by_byte(void **state)
     backend_start(&backend, serve_chunked);
     proxy_start(&proxy, port_of(backend.listen_fd), "", "", "");
     int fd = dial(&proxy);
-    for (const char *at = "POST / HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n";
-         *at != '\0'; at++) {
+    for (
+        const char *at =
+            "POST / HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n";
+        *at != '\0'; at++) {
         char one[2] = {*at, '\0'};
         say(fd, one);
         usleep(200);
@@ -124,7 +129,8 @@ static void serve_flood(struct backend *backend, int fd, int number)
     char request[4096];
     static char part[65536];
     read_until(fd, "\r\n\r\n", request, sizeof(request));
-    snprintf(request, sizeof(request), "HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n", FLOOD_BYTES);
+    snprintf(request, sizeof(request), "HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n",
+             FLOOD_BYTES);
     say(fd, request);
     while (backend->bytes < FLOOD_BYTES) {
         ssize_t put = send(fd, part, sizeof(part), MSG_NOSIGNAL);
@@ -181,16 +187,20 @@ static void test_slow_server(void **state)
     backend_start(&backend, serve_sink);
     proxy_start(&proxy, port_of(backend.listen_fd), "", "", "");
     int fd = dial(&proxy);
-    snprintf(head, sizeof(head), "PUT / HTTP/1.1\r\nHost: t\r\nContent-Length: %d\r\n\r\n", FLOOD_BYTES);
+    snprintf(head, sizeof(head), "PUT / HTTP/1.1\r\nHost: t\r\nContent-Length: %d\r\n\r\n",
+             FLOOD_BYTES);
     say(fd, head);
     long sent = 0;
     struct pollfd wait = {.fd = fd, .events = POLLOUT};
     while (sent < FLOOD_BYTES && poll(&wait, 1, 300) == 1)
-        sent += LT_MAX(send(fd, part, LT_MIN(sizeof(part), (size_t)(FLOOD_BYTES - sent)), MSG_NOSIGNAL | MSG_DONTWAIT), 0);
+        sent += LT_MAX(send(fd, part, LT_MIN(sizeof(part), (size_t)(FLOOD_BYTES - sent)),
+                            MSG_NOSIGNAL | MSG_DONTWAIT),
+                       0);
     assert_true(sent < 24 << 20);
     backend.note = 1;
     while (sent < FLOOD_BYTES) {
-        ssize_t put = send(fd, part, LT_MIN(sizeof(part), (size_t)(FLOOD_BYTES - sent)), MSG_NOSIGNAL);
+        ssize_t put = send(fd, part, LT_MIN(sizeof(part), (size_t)(FLOOD_BYTES - sent)),
+                           MSG_NOSIGNAL);
         assert_true(put > 0);
         sent += put;
     }
@@ -230,10 +240,12 @@ static void serve_bodiless(struct backend *backend, int fd, int number)
 {
     (void)backend, (void)number;
     char request[4096];
-    static const char *const answers[] = {"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n", "HTTP/1.1 204 No Content\r\n\r\n",
+    static const char *const answers[] = {"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n",
+                                          "HTTP/1.1 204 No Content\r\n\r\n",
                                           "HTTP/1.1 304 Not Modified\r\ncontent-length: 99\r\n\r\n",
                                           "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"};
-    for (size_t i = 0; i < LT_ARRAY_LEN(answers) && read_until(fd, "\r\n\r\n", request, sizeof(request)) > 0; i++)
+    for (size_t i = 0;
+         i < LT_ARRAY_LEN(answers) && read_until(fd, "\r\n\r\n", request, sizeof(request)) > 0; i++)
         say(fd, answers[i]);
 }
 
@@ -246,7 +258,8 @@ static void test_messages_without_body(void **state)
     proxy_start(&proxy, port_of(backend.listen_fd), "", "", "");
     int fd = dial(&proxy);
     say(fd, "HEAD / HTTP/1.1\r\nHost: t\r\n\r\n" GET("/") GET("/") GET("/"));
-    static const char *const expected[] = {"HTTP/1.1 200", "HTTP/1.1 204", "HTTP/1.1 304", "HTTP/1.1 200"};
+    static const char *const expected[] = {"HTTP/1.1 200", "HTTP/1.1 204", "HTTP/1.1 304",
+                                           "HTTP/1.1 200"};
     for (size_t i = 0; i < LT_ARRAY_LEN(expected); i++) {
         read_until(fd, "\r\n\r\n", head, sizeof(head));
         assert_memory_equal(head, expected[i], strlen(expected[i]));
@@ -343,7 +356,8 @@ static void test_client_leaves(void **state)
     proxy_start(&proxy, port_of(backend.listen_fd), "", "", "");
     for (int i = 1; i <= 3; i++) {
         int fd = dial(&proxy);
-        say(fd, i == 2 ? "POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 100\r\n\r\npart" : GET("/"));
+        say(fd,
+            i == 2 ? "POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 100\r\n\r\npart" : GET("/"));
         wait_for(&backend.count, i);
         usleep(20000);
         close(fd);
@@ -372,7 +386,8 @@ static void serve_third_time(struct backend *backend, int fd, int number)
     }
     for (size_t i = 0; i < sizeof(body); i++)
         backend->note += body[i] != (char)('a' + i % 26);
-    say(fd, number < 2 ? "HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n" : "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+    say(fd, number < 2 ? "HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n"
+                       : "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
 }
 
 static void test_retry_sends_the_body_again(void **state)
@@ -381,11 +396,14 @@ static void test_retry_sends_the_body_again(void **state)
     struct backend backend;
     struct proxy proxy;
     backend_start(&backend, serve_third_time);
-    proxy_start(&proxy, port_of(backend.listen_fd), "",
-                ", \"retry_policy\": {\"retry_on\": \"5xx\", \"num_retries\": 2, \"retry_back_off\": {\"base_interval\": \"0.001s\"}}", "");
+    proxy_start(
+        &proxy, port_of(backend.listen_fd), "",
+        ", \"retry_policy\": {\"retry_on\": \"5xx\", \"num_retries\": 2, \"retry_back_off\": {\"base_interval\": \"0.001s\"}}",
+        "");
     int fd = dial(&proxy);
     static char request[REPLAY_BYTES + 200];
-    int at = snprintf(request, sizeof(request), "POST / HTTP/1.1\r\nHost: t\r\nContent-Length: %d\r\n\r\n", REPLAY_BYTES);
+    int at = snprintf(request, sizeof(request),
+                      "POST / HTTP/1.1\r\nHost: t\r\nContent-Length: %d\r\n\r\n", REPLAY_BYTES);
     for (int i = 0; i < REPLAY_BYTES; i++)
         request[at++] = (char)('a' + i % 26);
     assert_int_equal(ask(fd, request, head, sizeof(head)), 200);
@@ -402,8 +420,10 @@ static void test_no_retry_unless_asked(void **state)
     struct backend backend;
     struct proxy proxy;
     backend_start(&backend, serve_badly);
-    proxy_start(&proxy, port_of(backend.listen_fd), "",
-                ", \"retry_policy\": {\"retry_on\": \"connect-failure,refused-stream,reset-before-request\", \"num_retries\": 5}", "");
+    proxy_start(
+        &proxy, port_of(backend.listen_fd), "",
+        ", \"retry_policy\": {\"retry_on\": \"connect-failure,refused-stream,reset-before-request\", \"num_retries\": 5}",
+        "");
     int fd = dial(&proxy);
     assert_int_equal(ask(fd, GET("/"), head, sizeof(head)), 503);
     assert_int_equal(backend.count, 1); /* it was seen: not again */
@@ -432,8 +452,10 @@ static void test_circuit_breaker(void **state)
     struct backend backend;
     struct proxy proxy;
     backend_start(&backend, serve_slowly);
-    proxy_start(&proxy, port_of(backend.listen_fd),
-                "\"circuit_breakers\": {\"thresholds\": [{\"max_connections\": 1, \"max_pending_requests\": 2}]},", "", "");
+    proxy_start(
+        &proxy, port_of(backend.listen_fd),
+        "\"circuit_breakers\": {\"thresholds\": [{\"max_connections\": 1, \"max_pending_requests\": 2}]},",
+        "", "");
     int fds[CLIENTS], served = 0, refused = 0;
     for (int i = 0; i < CLIENTS; i++) {
         fds[i] = dial(&proxy);
@@ -461,7 +483,8 @@ static void test_cluster_goes(void **state)
     struct backend backend;
     struct proxy proxy;
     backend_start(&backend, serve_slowly);
-    proxy_start(&proxy, port_of(backend.listen_fd), "\"circuit_breakers\": {\"thresholds\": [{\"max_connections\": 1}]},", "", "");
+    proxy_start(&proxy, port_of(backend.listen_fd),
+                "\"circuit_breakers\": {\"thresholds\": [{\"max_connections\": 1}]},", "", "");
     int running = dial(&proxy), waiting = dial(&proxy), later = dial(&proxy);
     say(running, GET("/"));
     wait_for(&backend.count, 1);
@@ -484,9 +507,11 @@ static void test_cluster_goes_during_back_off(void **state)
     int probe = listen_on_loopback();
     uint16_t nobody = port_of(probe);
     close(probe);
-    proxy_start(&proxy, nobody, "",
-                ", \"retry_policy\": {\"retry_on\": \"connect-failure\", \"num_retries\": 3, \"retry_back_off\": {\"base_interval\": "
-                "\"0.4s\", \"max_interval\": \"0.4s\"}}", "");
+    proxy_start(
+        &proxy, nobody, "",
+        ", \"retry_policy\": {\"retry_on\": \"connect-failure\", \"num_retries\": 3, \"retry_back_off\": {\"base_interval\": "
+        "\"0.4s\", \"max_interval\": \"0.4s\"}}",
+        "");
     int fd = dial(&proxy);
     say(fd, GET("/"));
     usleep(20000);
@@ -511,7 +536,9 @@ static void test_listener_goes(void **state)
     take_away(&proxy, PX_LISTENER, LT_STR("l"));
     assert_int_equal(read_message(busy, head, sizeof(head)), 200);
     assert_non_null(strstr(head, "connection: close"));
-    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_port = htons(proxy.port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in addr = {.sin_family = AF_INET,
+                               .sin_port = htons(proxy.port),
+                               .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_int_not_equal(connect(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
     close(fd), close(busy);
@@ -555,14 +582,17 @@ static void serve_echo_upgrade(struct backend *backend, int fd, int number)
     (void)backend, (void)number;
     char text[4096];
     read_until(fd, "\r\n\r\n", text, sizeof(text));
-    say(fd, "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhi");
+    say(fd,
+        "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhi");
     ssize_t got;
     while ((got = recv(fd, text, sizeof(text), 0)) > 0)
         send(fd, text, (size_t)got, MSG_NOSIGNAL);
 }
 
-#define LOG(path) "\"access_log\": [{\"name\": \"f\", \"typed_config\": {\"@type\": \"type.googleapis.com/" \
-    "envoy.extensions.access_loggers.file.v3.FileAccessLog\", \"path\": \"" path "\", \"log_format\": {\"text_format_source\": " \
+#define LOG(path) \
+    "\"access_log\": [{\"name\": \"f\", \"typed_config\": {\"@type\": \"type.googleapis.com/" \
+    "envoy.extensions.access_loggers.file.v3.FileAccessLog\", \"path\": \"" path \
+    "\", \"log_format\": {\"text_format_source\": " \
     "{\"inline_string\": \"%REQ(:PATH)% %REQ(X-A)% %RESPONSE_CODE% %RESPONSE_FLAGS% %RESP(X-B)%|%UPSTREAM_HOST%\\n\"}}}}],"
 
 static void test_tunnel_and_log(void **state)
@@ -573,9 +603,11 @@ static void test_tunnel_and_log(void **state)
     unlink("/tmp/lateen-data-path-test.log");
     backend_start(&backend, serve_echo_upgrade);
     proxy_start(&proxy, port_of(backend.listen_fd), "", "",
-                "\"upgrade_configs\": [{\"upgrade_type\": \"websocket\"}]," LOG("/tmp/lateen-data-path-test.log"));
+                "\"upgrade_configs\": [{\"upgrade_type\": \"websocket\"}]," LOG(
+                    "/tmp/lateen-data-path-test.log"));
     int fd = dial(&proxy);
-    say(fd, "GET /ws HTTP/1.1\r\nHost: t\r\nX-A: kept\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nfirst");
+    say(fd,
+        "GET /ws HTTP/1.1\r\nHost: t\r\nX-A: kept\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nfirst");
     read_until(fd, "hifirst", head, sizeof(head));
     assert_memory_equal(head, "HTTP/1.1 101", 12);
     assert_non_null(strstr(head, "upgrade: websocket"));
@@ -645,7 +677,8 @@ static void test_bad_requests(void **state)
         int status;
     } cases[] = {
         {"GET / HTTP/1.1\r\n\r\n", 400},
-        {"GET / HTTP/1.1\r\nHost: t\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400},
+        {"GET / HTTP/1.1\r\nHost: t\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+         400},
         {"GET / HTTP/1.1\r\nHost: t\r\nHost: u\r\n\r\n", 400},
         {"POST / HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", 400},
         {"GET / HTTP/1.0\r\n\r\n", 426},
@@ -671,7 +704,8 @@ static void test_large_heads(void **state)
     static char request[100 * 1024];
     int fd = dial(&proxy);
     for (size_t size = 1000; size < 14000; size += 1500) {
-        int at = snprintf(request, sizeof(request), "POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 10\r\nX-Big: ");
+        int at = snprintf(request, sizeof(request),
+                          "POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 10\r\nX-Big: ");
         memset(request + at, 'x', size);
         memcpy(request + at + size, "\r\n\r\n0123456789", 15);
         assert_int_equal(ask(fd, request, head, sizeof(head)), 200);
@@ -688,14 +722,28 @@ static void test_large_heads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_keep_alive_and_pool), cmocka_unit_test(test_pipelined), cmocka_unit_test(test_closed_idle_connection),
-        cmocka_unit_test(test_chunks_byte_by_byte), cmocka_unit_test(test_slow_reader), cmocka_unit_test(test_slow_server),
-        cmocka_unit_test(test_early_response), cmocka_unit_test(test_messages_without_body), cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_broken_answers), cmocka_unit_test(test_timeout), cmocka_unit_test(test_client_leaves),
-        cmocka_unit_test(test_retry_sends_the_body_again), cmocka_unit_test(test_no_retry_unless_asked),
-        cmocka_unit_test(test_circuit_breaker), cmocka_unit_test(test_cluster_goes),
-        cmocka_unit_test(test_cluster_goes_during_back_off), cmocka_unit_test(test_listener_goes), cmocka_unit_test(test_drain),
-        cmocka_unit_test(test_tunnel_and_log), cmocka_unit_test(test_continue), cmocka_unit_test(test_bad_requests),
+        cmocka_unit_test(test_keep_alive_and_pool),
+        cmocka_unit_test(test_pipelined),
+        cmocka_unit_test(test_closed_idle_connection),
+        cmocka_unit_test(test_chunks_byte_by_byte),
+        cmocka_unit_test(test_slow_reader),
+        cmocka_unit_test(test_slow_server),
+        cmocka_unit_test(test_early_response),
+        cmocka_unit_test(test_messages_without_body),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_broken_answers),
+        cmocka_unit_test(test_timeout),
+        cmocka_unit_test(test_client_leaves),
+        cmocka_unit_test(test_retry_sends_the_body_again),
+        cmocka_unit_test(test_no_retry_unless_asked),
+        cmocka_unit_test(test_circuit_breaker),
+        cmocka_unit_test(test_cluster_goes),
+        cmocka_unit_test(test_cluster_goes_during_back_off),
+        cmocka_unit_test(test_listener_goes),
+        cmocka_unit_test(test_drain),
+        cmocka_unit_test(test_tunnel_and_log),
+        cmocka_unit_test(test_continue),
+        cmocka_unit_test(test_bad_requests),
         cmocka_unit_test(test_large_heads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

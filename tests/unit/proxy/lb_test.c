@@ -45,11 +45,14 @@ static int set_up(void **state)
     lt_prng_seed(&worker.prng, &env);
     pin = (struct px_pin){&snapshot, &worker, 1};
     worker.pin = &pin;
-    conf = (struct px_cluster_conf){.res.name = LT_STR("c"), .discovery = PX_DISCOVERY_EDS, .least_request_choices = 2,
+    conf = (struct px_cluster_conf){.res.name = LT_STR("c"),
+                                    .discovery = PX_DISCOVERY_EDS,
+                                    .least_request_choices = 2,
                                     .panic_threshold_percent = 50};
     for (unsigned i = 0; i < HOSTS_MAX; i++) {
         list[i] = (struct px_endpoint_conf){.weight = 1, .health = PX_HEALTH_HEALTHY};
-        assert_int_equal(lt_addr_parse(LT_STR("10.0.0.1"), (uint16_t)(i + 1), &list[i].addr), LT_OK);
+        assert_int_equal(lt_addr_parse(LT_STR("10.0.0.1"), (uint16_t)(i + 1), &list[i].addr),
+                         LT_OK);
     }
     entry = (struct px_cluster_entry){&conf, &endpoints};
     lt_map_put(&snapshot.clusters, LT_STR("c"), &entry);
@@ -167,7 +170,8 @@ static void test_panic(void **state)
     (void)state;
     unsigned hits[HOSTS_MAX];
     list[0].health = list[1].health = PX_HEALTH_UNHEALTHY;
-    struct px_cluster *cluster = cluster_of(PX_LB_ROUND_ROBIN, 3); /* a third is good: below one half */
+    struct px_cluster *cluster = cluster_of(PX_LB_ROUND_ROBIN,
+                                            3); /* a third is good: below one half */
     spread(cluster, hits);
     assert_in_range(hits[0], PICKS / 3 - 1, PICKS / 3 + 1);
 }
@@ -193,8 +197,10 @@ static void test_avoids_hosts_tried_before(void **state)
     struct px_host *tried[] = {cluster->hosts.items[0], cluster->hosts.items[1]};
     for (unsigned i = 0; i < 100; i++)
         assert_ptr_equal(px_cluster_pick(cluster, NULL, tried, 2, 5), cluster->hosts.items[2]);
-    struct px_host *all[] = {cluster->hosts.items[0], cluster->hosts.items[1], cluster->hosts.items[2]};
-    assert_non_null(px_cluster_pick(cluster, NULL, all, 3, 5)); /* better one tried before than none */
+    struct px_host *all[] = {cluster->hosts.items[0], cluster->hosts.items[1],
+                             cluster->hosts.items[2]};
+    assert_non_null(
+        px_cluster_pick(cluster, NULL, all, 3, 5)); /* better one tried before than none */
 }
 
 static void test_endpoint_change_keeps_hosts(void **state)

@@ -10,7 +10,8 @@
 #include "proxy/request.h"
 
 static const struct px_retry istio_default = {
-    .on = PX_RETRY_CONNECT_FAILURE | PX_RETRY_REFUSED_STREAM | PX_RETRY_GRPC_UNAVAILABLE | PX_RETRY_GRPC_CANCELLED | PX_RETRY_STATUS_CODES,
+    .on = PX_RETRY_CONNECT_FAILURE | PX_RETRY_REFUSED_STREAM | PX_RETRY_GRPC_UNAVAILABLE |
+          PX_RETRY_GRPC_CANCELLED | PX_RETRY_STATUS_CODES,
     .num_retries = 2,
 };
 
@@ -71,7 +72,8 @@ static void test_statuses(void **state)
     assert_false(covers_status(PX_RETRY_GRPC_EXHAUSTED, 200, "14"));
     assert_false(covers_status(PX_RETRY_GRPC_EXHAUSTED, 200, "0"));
     const uint32_t codes[] = {418, 503};
-    struct px_retry retry = {.on = PX_RETRY_STATUS_CODES, .status_codes = codes, .status_code_count = 2};
+    struct px_retry retry = {
+        .on = PX_RETRY_STATUS_CODES, .status_codes = codes, .status_code_count = 2};
     assert_true(px_retry_covers_status(&retry, 418, LT_STR_NULL));
     assert_false(px_retry_covers_status(&retry, 502, LT_STR_NULL));
     retry.on = PX_RETRY_CONNECT_FAILURE;
@@ -80,7 +82,8 @@ static void test_statuses(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_failures), cmocka_unit_test(test_istio_default), cmocka_unit_test(test_statuses)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_failures),
+                                       cmocka_unit_test(test_istio_default),
+                                       cmocka_unit_test(test_statuses)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

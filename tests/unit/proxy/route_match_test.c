@@ -35,14 +35,17 @@ static void add(const char *name, const char *value)
 
 static struct px_request_facts get(const char *path)
 {
-    return (struct px_request_facts){.method = LT_STR("GET"), .scheme = LT_STR("http"), .authority = LT_STR("shop.example.com"),
-                                     .path = lt_str_of(path), .headers = &headers};
+    return (struct px_request_facts){.method = LT_STR("GET"),
+                                     .scheme = LT_STR("http"),
+                                     .authority = LT_STR("shop.example.com"),
+                                     .path = lt_str_of(path),
+                                     .headers = &headers};
 }
 
 /* --- virtual hosts --- */
 
 static const struct px_vhost vhosts[] = {
-    {.name = LT_STR("exact")}, {.name = LT_STR("long suffix")}, {.name = LT_STR("suffix")},
+    {.name = LT_STR("exact")},  {.name = LT_STR("long suffix")}, {.name = LT_STR("suffix")},
     {.name = LT_STR("prefix")}, {.name = LT_STR("all")},
 };
 
@@ -55,10 +58,17 @@ static const char *vhost_of(const struct px_routes_conf *routes, const char *aut
 static void test_domains(void **state)
 {
     (void)state;
-    const struct px_domain_suffix suffixes[] = {{LT_STR(".eu.example.com"), &vhosts[1]}, {LT_STR(".example.com"), &vhosts[2]}};
+    const struct px_domain_suffix suffixes[] = {{LT_STR(".eu.example.com"), &vhosts[1]},
+                                                {LT_STR(".example.com"), &vhosts[2]}};
     const struct px_domain_suffix prefixes[] = {{LT_STR("shop."), &vhosts[3]}};
-    struct px_routes_conf routes = {.vhosts = vhosts, .vhost_count = 5, .suffixes = suffixes, .suffix_count = 2,
-                                    .prefixes = prefixes, .prefix_count = 1, .catch_all = &vhosts[4], .ignore_port_in_host = true};
+    struct px_routes_conf routes = {.vhosts = vhosts,
+                                    .vhost_count = 5,
+                                    .suffixes = suffixes,
+                                    .suffix_count = 2,
+                                    .prefixes = prefixes,
+                                    .prefix_count = 1,
+                                    .catch_all = &vhosts[4],
+                                    .ignore_port_in_host = true};
     lt_map_init(&routes.exact);
     lt_map_put(&routes.exact, LT_STR("a.example.com"), (void *)&vhosts[0]);
     lt_map_put(&routes.exact, LT_STR("[::1]"), (void *)&vhosts[0]);
@@ -67,7 +77,8 @@ static void test_domains(void **state)
     assert_string_equal(vhost_of(&routes, "[::1]:80"), "exact");
     assert_string_equal(vhost_of(&routes, "[::1]"), "exact");
     assert_string_equal(vhost_of(&routes, "b.eu.example.com"), "long suffix");
-    assert_string_equal(vhost_of(&routes, ".eu.example.com"), "suffix"); /* the star stands for one character or more */
+    assert_string_equal(vhost_of(&routes, ".eu.example.com"),
+                        "suffix"); /* the star stands for one character or more */
     assert_string_equal(vhost_of(&routes, "b.example.com"), "suffix");
     assert_string_equal(vhost_of(&routes, "example.com"), "all");
     assert_string_equal(vhost_of(&routes, "shop.test"), "prefix");
@@ -116,8 +127,14 @@ static void test_paths(void **state)
     assert_false(path_takes(PX_PATH_SEPARATED_PREFIX, "/a", "/ab"));
     assert_false(path_takes(PX_PATH_CONNECT, "", "/"));
     struct px_request_facts facts = get("/Shop/Cart");
-    assert_true(takes((struct px_route){.path_kind = PX_PATH_PREFIX, .path = LT_STR("/shop"), .ignore_case = true}, &facts));
-    assert_true(takes((struct px_route){.path_kind = PX_PATH_EXACT, .path = LT_STR("/SHOP/cart"), .ignore_case = true}, &facts));
+    assert_true(takes((struct px_route){.path_kind = PX_PATH_PREFIX,
+                                        .path = LT_STR("/shop"),
+                                        .ignore_case = true},
+                      &facts));
+    assert_true(takes((struct px_route){.path_kind = PX_PATH_EXACT,
+                                        .path = LT_STR("/SHOP/cart"),
+                                        .ignore_case = true},
+                      &facts));
 }
 
 static void test_regex(void **state)
@@ -136,13 +153,15 @@ static void test_regex(void **state)
 static bool header_takes(struct px_header_match match)
 {
     struct px_request_facts facts = get("/");
-    return takes((struct px_route){.path = LT_STR("/"), .headers = &match, .header_count = 1}, &facts);
+    return takes((struct px_route){.path = LT_STR("/"), .headers = &match, .header_count = 1},
+                 &facts);
 }
 
 static void test_headers(void **state)
 {
     (void)state;
-    struct px_header_match match = {.name = LT_STR("x-v"), .value = {.kind = PX_MATCH_EXACT, .text = LT_STR("a,b")}};
+    struct px_header_match match = {.name = LT_STR("x-v"),
+                                    .value = {.kind = PX_MATCH_EXACT, .text = LT_STR("a,b")}};
     assert_false(header_takes(match));
     match.invert = true;
     assert_false(header_takes(match)); /* absent fails both ways */
@@ -153,14 +172,17 @@ static void test_headers(void **state)
     assert_false(header_takes(match));
     match.invert = false;
     assert_true(header_takes(match)); /* several values are joined */
-    match = (struct px_header_match){.name = LT_STR("x-v"), .value = {.kind = PX_MATCH_PRESENT}, .present_value = true};
+    match = (struct px_header_match){
+        .name = LT_STR("x-v"), .value = {.kind = PX_MATCH_PRESENT}, .present_value = true};
     assert_true(header_takes(match));
     match.invert = true;
     assert_false(header_takes(match));
-    match = (struct px_header_match){.name = LT_STR("x-none"), .value = {.kind = PX_MATCH_PRESENT}, .present_value = false};
+    match = (struct px_header_match){
+        .name = LT_STR("x-none"), .value = {.kind = PX_MATCH_PRESENT}, .present_value = false};
     assert_true(header_takes(match));
-    match = (struct px_header_match){.name = LT_STR(":authority"), .value = {.kind = PX_MATCH_SUFFIX, .text = LT_STR("EXAMPLE.com"),
-                                                                              .ignore_case = true}};
+    match = (struct px_header_match){
+        .name = LT_STR(":authority"),
+        .value = {.kind = PX_MATCH_SUFFIX, .text = LT_STR("EXAMPLE.com"), .ignore_case = true}};
     assert_true(header_takes(match));
     match.value.ignore_case = false;
     assert_false(header_takes(match));
@@ -169,11 +191,13 @@ static void test_headers(void **state)
 static void test_header_range(void **state)
 {
     (void)state;
-    struct px_header_match match = {.name = LT_STR("x-n"), .value = {.kind = PX_MATCH_RANGE}, .range_from = -5, .range_to = 10};
+    struct px_header_match match = {
+        .name = LT_STR("x-n"), .value = {.kind = PX_MATCH_RANGE}, .range_from = -5, .range_to = 10};
     static const struct {
         const char *value;
         bool is_inside;
-    } cases[] = {{"-5", true}, {"9", true}, {"10", false}, {"-6", false}, {"1x", false}, {"", false}};
+    } cases[] = {{"-5", true},  {"9", true},   {"10", false},
+                 {"-6", false}, {"1x", false}, {"", false}};
     for (size_t i = 0; i < LT_ARRAY_LEN(cases); i++) {
         lt_headers_clear(&headers);
         add("x-n", cases[i].value);
@@ -185,7 +209,8 @@ static bool query_takes(const char *target, struct px_string_match value)
 {
     const struct px_query_match match = {.name = LT_STR("v"), .value = value};
     struct px_request_facts facts = get(target);
-    return takes((struct px_route){.path = LT_STR("/"), .queries = &match, .query_count = 1}, &facts);
+    return takes((struct px_route){.path = LT_STR("/"), .queries = &match, .query_count = 1},
+                 &facts);
 }
 
 static void test_queries(void **state)

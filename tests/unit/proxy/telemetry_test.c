@@ -19,9 +19,15 @@
 #include "telemetry_peer.h"
 
 static const struct px_node_facts node = {
-    .id = LT_STR("sidecar~10.0.0.9~back-1.shop~shop.svc.cluster.local"), .peer_metadata = LT_STR("QUJD"),
-    .workload = LT_STR("back"), .namespace = LT_STR("shop"), .cluster_id = LT_STR("Kubernetes"),
-    .app = LT_STR("back"), .version = LT_STR("v1"), .canonical_service = LT_STR("back"), .canonical_revision = LT_STR("v1"),
+    .id = LT_STR("sidecar~10.0.0.9~back-1.shop~shop.svc.cluster.local"),
+    .peer_metadata = LT_STR("QUJD"),
+    .workload = LT_STR("back"),
+    .namespace = LT_STR("shop"),
+    .cluster_id = LT_STR("Kubernetes"),
+    .app = LT_STR("back"),
+    .version = LT_STR("v1"),
+    .canonical_service = LT_STR("back"),
+    .canonical_revision = LT_STR("v1"),
 };
 
 static struct lt_arena *arena;
@@ -52,7 +58,9 @@ static const char *render(void)
     struct lt_metric_cursor cursor = {0};
     struct lt_buf out;
     lt_buf_init(&out, sizeof(text) - 1);
-    assert_int_equal(lt_metric_render(set, LT_METRIC_PROMETHEUS, NULL, NULL, &cursor, sizeof(text) - 20000, &out), LT_EOF);
+    assert_int_equal(lt_metric_render(set, LT_METRIC_PROMETHEUS, NULL, NULL, &cursor,
+                                      sizeof(text) - 20000, &out),
+                     LT_EOF);
     lt_str all = lt_buf_str(&out);
     memcpy(text, all.ptr, all.len);
     text[all.len] = '\0';
@@ -71,16 +79,19 @@ static struct px_peer *read_peer(const char *id, const char *metadata)
     struct lt_headers headers;
     bool had = false;
     lt_headers_init(&headers, arena, 0, 0);
-    assert_int_equal(lt_headers_add(&headers, LT_STR("X-Envoy-Peer-Metadata-Id"), lt_str_of(id)), LT_OK);
+    assert_int_equal(lt_headers_add(&headers, LT_STR("X-Envoy-Peer-Metadata-Id"), lt_str_of(id)),
+                     LT_OK);
     if (metadata != NULL)
-        assert_int_equal(lt_headers_add(&headers, LT_STR("X-Envoy-Peer-Metadata"), lt_str_of(metadata)), LT_OK);
+        assert_int_equal(
+            lt_headers_add(&headers, LT_STR("X-Envoy-Peer-Metadata"), lt_str_of(metadata)), LT_OK);
     struct px_peer *peer = px_telemetry_read_peer(telemetry, &headers, &had);
     assert_true(had);
     assert_int_equal(headers.count, 0); /* the application never sees them */
     return peer;
 }
 
-static const struct px_http_result result = {.duration_ms = 3.0, .request_bytes = 100, .response_bytes = 2000};
+static const struct px_http_result result = {
+    .duration_ms = 3.0, .request_bytes = 100, .response_bytes = 2000};
 
 static void test_destination(void **state)
 {
@@ -88,22 +99,30 @@ static void test_destination(void **state)
     struct px_peer *peer = read_peer("front-1", telemetry_peer);
     assert_non_null(peer);
     const struct px_report report = {
-        .is_inbound = true, .is_mutual_tls = true, .code = 200, .peer = peer, .workload = "",
-        .peer_principal = "spiffe://cluster.local/ns/shop/sa/front", .local_principal = "spiffe://cluster.local/ns/shop/sa/back",
-        .host_header = "evil", .cluster = "inbound|8080||", .route_name = "",
+        .is_inbound = true,
+        .is_mutual_tls = true,
+        .code = 200,
+        .peer = peer,
+        .workload = "",
+        .peer_principal = "spiffe://cluster.local/ns/shop/sa/front",
+        .local_principal = "spiffe://cluster.local/ns/shop/sa/back",
+        .host_header = "evil",
+        .cluster = "inbound|8080||",
+        .route_name = "",
     };
     for (int i = 0; i < 3; i++)
         px_telemetry_http(telemetry, &report, &result);
     px_peer_drop(&peer);
-    expect("istio_requests_total{reporter=\"destination\",source_workload=\"front\",source_canonical_service=\"front\","
-           "source_canonical_revision=\"v2\",source_workload_namespace=\"shop\","
-           "source_principal=\"spiffe://cluster.local/ns/shop/sa/front\",source_app=\"front\",source_version=\"v2\","
-           "source_cluster=\"Kubernetes\",destination_workload=\"back\",destination_workload_namespace=\"shop\","
-           "destination_principal=\"spiffe://cluster.local/ns/shop/sa/back\",destination_app=\"back\",destination_version=\"v1\","
-           "destination_service=\"back\",destination_canonical_service=\"back\",destination_canonical_revision=\"v1\","
-           "destination_service_name=\"back\",destination_service_namespace=\"shop\",destination_cluster=\"Kubernetes\","
-           "request_protocol=\"http\",response_code=\"200\",grpc_response_status=\"\",response_flags=\"-\","
-           "connection_security_policy=\"mutual_tls\"} 3\n");
+    expect(
+        "istio_requests_total{reporter=\"destination\",source_workload=\"front\",source_canonical_service=\"front\","
+        "source_canonical_revision=\"v2\",source_workload_namespace=\"shop\","
+        "source_principal=\"spiffe://cluster.local/ns/shop/sa/front\",source_app=\"front\",source_version=\"v2\","
+        "source_cluster=\"Kubernetes\",destination_workload=\"back\",destination_workload_namespace=\"shop\","
+        "destination_principal=\"spiffe://cluster.local/ns/shop/sa/back\",destination_app=\"back\",destination_version=\"v1\","
+        "destination_service=\"back\",destination_canonical_service=\"back\",destination_canonical_revision=\"v1\","
+        "destination_service_name=\"back\",destination_service_namespace=\"shop\",destination_cluster=\"Kubernetes\","
+        "request_protocol=\"http\",response_code=\"200\",grpc_response_status=\"\",response_flags=\"-\","
+        "connection_security_policy=\"mutual_tls\"} 3\n");
     assert_non_null(strstr(text, "istio_request_duration_milliseconds_bucket"));
     assert_non_null(strstr(text, "istio_response_bytes_sum"));
 }
@@ -111,38 +130,60 @@ static void test_destination(void **state)
 static void test_unknown_client(void **state)
 {
     (void)state;
-    const struct px_report report = {.is_inbound = true, .code = 404, .flags = PX_FLAG_NO_ROUTE, .workload = "", .peer_principal = "",
-                                     .local_principal = "", .host_header = "", .cluster = "", .route_name = ""};
+    const struct px_report report = {.is_inbound = true,
+                                     .code = 404,
+                                     .flags = PX_FLAG_NO_ROUTE,
+                                     .workload = "",
+                                     .peer_principal = "",
+                                     .local_principal = "",
+                                     .host_header = "",
+                                     .cluster = "",
+                                     .route_name = ""};
     px_telemetry_http(telemetry, &report, &result);
-    expect("source_workload=\"unknown\",source_canonical_service=\"unknown\",source_canonical_revision=\"latest\","
-           "source_workload_namespace=\"unknown\",source_principal=\"unknown\",source_app=\"unknown\",source_version=\"unknown\","
-           "source_cluster=\"unknown\"");
-    expect("response_code=\"404\",grpc_response_status=\"\",response_flags=\"NR\",connection_security_policy=\"none\"} 1\n");
+    expect(
+        "source_workload=\"unknown\",source_canonical_service=\"unknown\",source_canonical_revision=\"latest\","
+        "source_workload_namespace=\"unknown\",source_principal=\"unknown\",source_app=\"unknown\",source_version=\"unknown\","
+        "source_cluster=\"unknown\"");
+    expect(
+        "response_code=\"404\",grpc_response_status=\"\",response_flags=\"NR\",connection_security_policy=\"none\"} 1\n");
 }
 
 /* Without an exchange the endpoint's metadata tells who answered. */
 static void test_source_by_endpoint(void **state)
 {
     (void)state;
-    const struct px_report report = {
-        .code = 503, .flags = PX_FLAG_UPSTREAM_FAILURE | PX_FLAG_RETRY_LIMIT, .workload = "pay;bank;pay;;Kubernetes",
-        .peer_principal = "", .local_principal = "", .host_header = "", .cluster = "outbound|80||pay.bank.svc.cluster.local",
-        .service_host = LT_STR("pay.bank.svc.cluster.local"), .service_name = LT_STR("pay"), .service_namespace = LT_STR("bank"),
-        .route_name = ""};
+    const struct px_report report = {.code = 503,
+                                     .flags = PX_FLAG_UPSTREAM_FAILURE | PX_FLAG_RETRY_LIMIT,
+                                     .workload = "pay;bank;pay;;Kubernetes",
+                                     .peer_principal = "",
+                                     .local_principal = "",
+                                     .host_header = "",
+                                     .cluster = "outbound|80||pay.bank.svc.cluster.local",
+                                     .service_host = LT_STR("pay.bank.svc.cluster.local"),
+                                     .service_name = LT_STR("pay"),
+                                     .service_namespace = LT_STR("bank"),
+                                     .route_name = ""};
     px_telemetry_http(telemetry, &report, &result);
     expect("reporter=\"source\",source_workload=\"back\"");
-    expect("destination_workload=\"pay\",destination_workload_namespace=\"bank\",destination_principal=\"unknown\","
-           "destination_app=\"unknown\",destination_version=\"unknown\",destination_service=\"pay.bank.svc.cluster.local\","
-           "destination_canonical_service=\"pay\",destination_canonical_revision=\"latest\",destination_service_name=\"pay\","
-           "destination_service_namespace=\"bank\",destination_cluster=\"Kubernetes\",request_protocol=\"http\","
-           "response_code=\"503\",grpc_response_status=\"\",response_flags=\"UF,URX\",connection_security_policy=\"unknown\"} 1\n");
+    expect(
+        "destination_workload=\"pay\",destination_workload_namespace=\"bank\",destination_principal=\"unknown\","
+        "destination_app=\"unknown\",destination_version=\"unknown\",destination_service=\"pay.bank.svc.cluster.local\","
+        "destination_canonical_service=\"pay\",destination_canonical_revision=\"latest\",destination_service_name=\"pay\","
+        "destination_service_namespace=\"bank\",destination_cluster=\"Kubernetes\",request_protocol=\"http\","
+        "response_code=\"503\",grpc_response_status=\"\",response_flags=\"UF,URX\",connection_security_policy=\"unknown\"} 1\n");
 }
 
 static void test_passthrough(void **state)
 {
     (void)state;
-    struct px_report report = {.has_host_fallback = true, .code = 200, .workload = "", .peer_principal = "", .local_principal = "",
-                               .host_header = "www.example.com", .cluster = "PassthroughCluster", .route_name = "allow_any"};
+    struct px_report report = {.has_host_fallback = true,
+                               .code = 200,
+                               .workload = "",
+                               .peer_principal = "",
+                               .local_principal = "",
+                               .host_header = "www.example.com",
+                               .cluster = "PassthroughCluster",
+                               .route_name = "allow_any"};
     px_telemetry_http(telemetry, &report, &result);
     expect("destination_service=\"www.example.com\"");
     expect("destination_service_name=\"PassthroughCluster\"");
@@ -156,8 +197,12 @@ static void test_passthrough(void **state)
 static void test_tcp(void **state)
 {
     (void)state;
-    const struct px_report report = {.workload = "", .peer_principal = "", .local_principal = "", .host_header = "",
-                                     .cluster = "c", .route_name = ""};
+    const struct px_report report = {.workload = "",
+                                     .peer_principal = "",
+                                     .local_principal = "",
+                                     .host_header = "",
+                                     .cluster = "c",
+                                     .route_name = ""};
     px_telemetry_tcp_opened(telemetry, &report);
     px_telemetry_tcp_closed(telemetry, &report, 500, 40);
     render();
@@ -174,7 +219,8 @@ static void test_peer_headers(void **state)
     assert_null(read_peer("stranger", "not base64 !"));
     assert_null(read_peer("stranger", "AAAA"));
     assert_null(read_peer("nobody", NULL));
-    struct px_peer *peer = read_peer("front-1", telemetry_peer), *again = read_peer("front-1", NULL);
+    struct px_peer *peer = read_peer("front-1", telemetry_peer),
+                   *again = read_peer("front-1", NULL);
     assert_ptr_equal(peer, again); /* known by id */
     px_peer_drop(&peer);
     px_peer_drop(&again);
@@ -185,8 +231,15 @@ static void test_many_peers(void **state)
 {
     (void)state;
     struct px_peer *first = read_peer("front-0", telemetry_peer);
-    struct px_report report = {.is_inbound = true, .code = 200, .peer = first, .workload = "", .peer_principal = "",
-                               .local_principal = "", .host_header = "", .cluster = "", .route_name = ""};
+    struct px_report report = {.is_inbound = true,
+                               .code = 200,
+                               .peer = first,
+                               .workload = "",
+                               .peer_principal = "",
+                               .local_principal = "",
+                               .host_header = "",
+                               .cluster = "",
+                               .route_name = ""};
     for (int i = 1; i < 2000; i++) {
         char id[32];
         snprintf(id, sizeof(id), "front-%d", i);
