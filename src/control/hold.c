@@ -1,8 +1,8 @@
 /*
  * control/hold.c - what was good, what is missing now, and until when it is held.
- * A VirtualService is good when every destination of its http, tls and tcp rules has a Service (of the mesh's domain) and its subset.
- * For each good one we remember the object and the definitions that made it good; when it stops being good, those are the ones to
- * hold.
+ * A VirtualService is good when every destination of its http, tls and tcp rules has a Service (of
+ * the mesh's domain) and its subset. For each good one we remember the object and the definitions
+ * that made it good; when it stops being good, those are the ones to hold.
  */
 #include "control/hold.h"
 
@@ -10,10 +10,10 @@
 
 /* A VirtualService that is or was good, with what it stood on. */
 struct good {
-    char *key;                     /* owned */
-    struct lt_object *routes;      /* counted */
-    struct lt_vec definitions;     /* struct lt_object *, counted: Services and DestinationRules */
-    bool is_present;               /* in this step's objects */
+    char *key;                 /* owned */
+    struct lt_object *routes;  /* counted */
+    struct lt_vec definitions; /* struct lt_object *, counted: Services and DestinationRules */
+    bool is_present;           /* in this step's objects */
 };
 
 struct cp_hold {
@@ -21,7 +21,7 @@ struct cp_hold {
     struct cp_hold_entry *entries; /* owned */
     size_t entry_count;
     int64_t deadline_ns;
-    struct lt_arena *arena;        /* of held */
+    struct lt_arena *arena; /* of held */
     struct lt_held held;
 };
 
@@ -52,11 +52,13 @@ static void each_destination(const struct destinations *each)
     }
     for (size_t i = 0; i < vs->tcp.count; i++) {
         for (size_t j = 0; j < vs->tcp.items[i].route.count; j++)
-            each->on_destination(each->ctx, NO_HTTP_RULE, vs->tcp.items[i].route.items[j].destination);
+            each->on_destination(each->ctx, NO_HTTP_RULE,
+                                 vs->tcp.items[i].route.items[j].destination);
     }
     for (size_t i = 0; i < vs->tls.count; i++) {
         for (size_t j = 0; j < vs->tls.items[i].route.count; j++)
-            each->on_destination(each->ctx, NO_HTTP_RULE, vs->tls.items[i].route.items[j].destination);
+            each->on_destination(each->ctx, NO_HTTP_RULE,
+                                 vs->tls.items[i].route.items[j].destination);
     }
 }
 
@@ -68,13 +70,14 @@ struct judging {
     struct lt_vec definitions; /* borrowed: what it stands on */
     bool *is_left_out;         /* by http rule, or NULL */
     bool is_good;
-    char reason[256];          /* of the first thing missing */
+    char reason[256]; /* of the first thing missing */
 };
 
 static void note_missing(struct judging *j, size_t http_rule, lt_str host, lt_str subset)
 {
     if (j->is_good && subset.len > 0)
-        snprintf(j->reason, sizeof(j->reason), "there is no subset %.*s of %.*s", LT_STR_ARG(subset), LT_STR_ARG(host));
+        snprintf(j->reason, sizeof(j->reason), "there is no subset %.*s of %.*s",
+                 LT_STR_ARG(subset), LT_STR_ARG(host));
     else if (j->is_good)
         snprintf(j->reason, sizeof(j->reason), "there is no service %.*s", LT_STR_ARG(host));
     j->is_good = false;
@@ -112,7 +115,8 @@ static void judge_destination(void *ctx, size_t http_rule, const struct lt_vs_de
 static void judge(struct world *w, const struct lt_object *routes, struct judging *ret)
 {
     *ret = (struct judging){.world = w, .routes = routes, .is_good = true};
-    ret->is_left_out = lt_arena_make_n(w->refs.arena, bool, routes->virtual_service->http.count + 1);
+    ret->is_left_out = lt_arena_make_n(w->refs.arena, bool,
+                                       routes->virtual_service->http.count + 1);
     each_destination(&(struct destinations){routes, judge_destination, ret});
 }
 
@@ -173,7 +177,8 @@ struct holding {
     size_t entry_count;
 };
 
-static const struct cp_hold_entry *find_entry(const struct cp_hold *hold, const struct lt_object_key *key)
+static const struct cp_hold_entry *find_entry(const struct cp_hold *hold,
+                                              const struct lt_object_key *key)
 {
     for (size_t i = 0; i < hold->entry_count; i++) {
         if (lt_object_key_eq(&hold->entries[i].routes->key, key))
@@ -222,9 +227,11 @@ static void restore_destination(void *ctx, size_t http_rule, const struct lt_vs_
     bool is_missing = d->subset.len > 0 && lt_refs_subset(refs, host, d->subset) == NULL;
     for (size_t i = 0; i < r->good->definitions.count; i++) {
         const struct lt_object *o = r->good->definitions.items[i];
-        if (o->key.kind == LT_KIND_SERVICE && lt_str_eq(lt_refs_host(refs, o->key.name, o->key.ns), host))
+        if (o->key.kind == LT_KIND_SERVICE &&
+            lt_str_eq(lt_refs_host(refs, o->key.name, o->key.ns), host))
             hold_service(r->holding, o);
-        if (is_missing && o->key.kind == LT_KIND_DESTINATION_RULE && is_rule_for(refs, o, host) && lt_rule_defines(o, d->subset))
+        if (is_missing && o->key.kind == LT_KIND_DESTINATION_RULE && is_rule_for(refs, o, host) &&
+            lt_rule_defines(o, d->subset))
             hold_subset(r->holding, o, d->subset);
     }
 }
@@ -236,13 +243,19 @@ static void hold_routes(struct holding *h, const struct judging *j, const struct
     bool *left_out = lt_arena_make_n(h->hold->arena, bool, count + 1);
     if (count > 0)
         memcpy(left_out, j->is_left_out, count * sizeof(bool));
-    *route = (struct lt_held_route){.key = j->routes->key, .instead = good != NULL ? good->routes : NULL, .is_left_out = left_out};
+    *route = (struct lt_held_route){.key = j->routes->key,
+                                    .instead = good != NULL ? good->routes : NULL,
+                                    .is_left_out = left_out};
     lt_vec_push(&h->routes, route);
     if (good != NULL)
-        each_destination(&(struct destinations){good->routes, restore_destination, &(struct restoring){h, good}});
+        each_destination(&(struct destinations){good->routes, restore_destination,
+                                                &(struct restoring){h, good}});
 }
 
-/* The clock starts when it begins to dangle and does not start anew with every further edit while it does. */
+/*
+ * The clock starts when it begins to dangle and does not start anew with every further edit while
+ * it does.
+ */
 static void enter(struct holding *h, const struct judging *j)
 {
     const struct cp_hold_input *in = h->world->in;
@@ -274,16 +287,20 @@ static void free_entries(struct cp_hold_entry *entries, size_t count)
 static void publish(struct holding *h)
 {
     struct cp_hold *hold = h->hold;
-    struct lt_held_route *routes = lt_arena_make_n(hold->arena, struct lt_held_route, h->routes.count + 1);
-    struct lt_held_subset *subsets = lt_arena_make_n(hold->arena, struct lt_held_subset, h->subsets.count + 1);
-    const struct lt_object **services = lt_arena_make_n(hold->arena, const struct lt_object *, h->services.count + 1);
+    struct lt_held_route *routes = lt_arena_make_n(hold->arena, struct lt_held_route,
+                                                   h->routes.count + 1);
+    struct lt_held_subset *subsets = lt_arena_make_n(hold->arena, struct lt_held_subset,
+                                                     h->subsets.count + 1);
+    const struct lt_object **services = lt_arena_make_n(hold->arena, const struct lt_object *,
+                                                        h->services.count + 1);
     for (size_t i = 0; i < h->routes.count; i++)
         routes[i] = *(const struct lt_held_route *)h->routes.items[i];
     for (size_t i = 0; i < h->subsets.count; i++)
         subsets[i] = *(const struct lt_held_subset *)h->subsets.items[i];
     for (size_t i = 0; i < h->services.count; i++)
         services[i] = h->services.items[i];
-    hold->held = (struct lt_held){h->routes.count, routes, h->subsets.count, subsets, h->services.count, services};
+    hold->held = (struct lt_held){h->routes.count,   routes,  h->subsets.count, subsets,
+                                  h->services.count, services};
     lt_vec_fini(&h->routes);
     lt_vec_fini(&h->subsets);
     lt_vec_fini(&h->services);
@@ -296,7 +313,9 @@ void cp_hold_step(struct cp_hold *hold, const struct cp_hold_input *input)
 {
     struct world w = {.in = input};
     lt_refs_init(&w.refs, input->objects, input->count, input->domain);
-    struct holding h = {.hold = hold, .world = &w, .entries = lt_calloc(input->count + 1, sizeof(struct cp_hold_entry))};
+    struct holding h = {.hold = hold,
+                        .world = &w,
+                        .entries = lt_calloc(input->count + 1, sizeof(struct cp_hold_entry))};
     lt_arena_reset(hold->arena);
     hold->deadline_ns = INT64_MAX;
     for (size_t i = 0; i < hold->good.count; i++)

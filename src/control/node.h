@@ -1,7 +1,8 @@
 /*
- * control/node.h - what a proxy says about itself in the first request of its stream, as far as it decides what it is sent.
- * Sources: Istio's node id and metadata (ports-and-agent.md 5), envoy.config.core.v3.Node.
- * Trust: a stranger's bytes; that namespace and account are its own is checked by who authenticated the stream.
+ * control/node.h - what a proxy says about itself in the first request of its stream, as far as it
+ * decides what it is sent. Sources: Istio's node id and metadata (ports-and-agent.md 5),
+ * envoy.config.core.v3.Node. Trust: a stranger's bytes; that namespace and account are its own is
+ * checked by who authenticated the stream.
  */
 #ifndef CP_CONTROL_NODE_H
 #define CP_CONTROL_NODE_H
@@ -29,12 +30,14 @@ struct cp_node_port {
 struct cp_node {
     cp_node_type type;
     cp_capture capture;
-    unsigned extensions;      /* CP_EXT_*; a node that lists no extension at all is taken to have all of them */
+    unsigned
+        /* CP_EXT_*; a node that lists no extension at all is taken to have all of them */
+        extensions;
     lt_str id;
-    lt_str ip;                /* the first of its addresses */
-    lt_str name;              /* of the Pod */
+    lt_str ip;   /* the first of its addresses */
+    lt_str name; /* of the Pod */
     lt_str ns;
-    lt_str domain;            /* DNS domain: "shop.svc.cluster.local" */
+    lt_str domain; /* DNS domain: "shop.svc.cluster.local" */
     lt_str cluster_id;
     lt_str mesh_id;
     lt_str service_account;
@@ -44,17 +47,20 @@ struct cp_node {
     lt_str canonical_name;
     lt_str canonical_revision;
     struct lt_locality locality;
-    size_t port_count;        /* POD_PORTS */
+    size_t port_count; /* POD_PORTS */
     struct cp_node_port *ports;
 };
 
 /*
- * Everything lives in arena. LT_E_BAD: no id, or not type~ip~pod.ns~domain, or no IP address; LT_E_UNSUPPORTED: a type other than
- * sidecar and router. The text of err is fit for the peer (gRPC InvalidArgument).
+ * Everything lives in arena. LT_E_BAD: no id, or not type~ip~pod.ns~domain, or no IP address;
+ * LT_E_UNSUPPORTED: a type other than sidecar and router. The text of err is fit for the peer (gRPC
+ * InvalidArgument).
  */
-LT_MUST lt_rc cp_node_read(struct lt_arena *arena, const Xds__Node *message, struct cp_node *ret_node, struct lt_err *err);
+LT_MUST lt_rc cp_node_read(struct lt_arena *arena, const Xds__Node *message,
+                           struct cp_node *ret_node, struct lt_err *err);
 
 /* The workload that it is, or NULL: not known to the model (yet). */
-const struct lt_workload *cp_node_workload(const struct cp_node *node, const struct lt_model *model);
+const struct lt_workload *cp_node_workload(const struct cp_node *node,
+                                           const struct lt_model *model);
 
 #endif

@@ -84,7 +84,8 @@ static lt_str make_key(cp_type type, const char *version, lt_str name)
 struct cp_resource *cp_pool_get(struct cp_pool *pool, cp_type type, lt_str name, lt_str bytes)
 {
     char version[CP_VERSION_LEN + 1];
-    snprintf(version, sizeof(version), "%016llx", (unsigned long long)lt_hash64(bytes.ptr, bytes.len, 0));
+    snprintf(version, sizeof(version), "%016llx",
+             (unsigned long long)lt_hash64(bytes.ptr, bytes.len, 0));
     lt_str key = make_key(type, version, name);
     struct cp_resource *r = lt_map_find(&pool->map, key);
     if (r != NULL) {
@@ -93,7 +94,8 @@ struct cp_resource *cp_pool_get(struct cp_pool *pool, cp_type type, lt_str name,
         return cp_resource_ref(r);
     }
     r = lt_new(struct cp_resource);
-    *r = (struct cp_resource){.refs = 1, .type = type, .pool = pool, .key = key, .bytes = lt_bytes_new(bytes)};
+    *r = (struct cp_resource){
+        .refs = 1, .type = type, .pool = pool, .key = key, .bytes = lt_bytes_new(bytes)};
     memcpy(r->version, version, sizeof(version));
     r->name = lt_str_make(lt_str_dupz(name), name.len);
     pool->bytes += bytes.len;
@@ -105,7 +107,8 @@ struct cp_resource *cp_pool_get(struct cp_pool *pool, cp_type type, lt_str name,
 
 static int cmp_resources(const void *a, const void *b)
 {
-    const struct cp_resource *x = *(struct cp_resource *const *)a, *y = *(struct cp_resource *const *)b;
+    const struct cp_resource *x = *(struct cp_resource *const *)a,
+                             *y = *(struct cp_resource *const *)b;
     return lt_str_cmp(x->name, y->name);
 }
 
@@ -119,7 +122,9 @@ static void sort_resources(struct cp_resource **items, size_t count)
     sort_resources(items + half, count - half);
     struct cp_resource **merged = lt_malloc(count * sizeof(*merged));
     while (i < half || j < count)
-        merged[n++] = j == count || (i < half && cmp_resources(&items[i], &items[j]) <= 0) ? items[i++] : items[j++];
+        merged[n++] = j == count || (i < half && cmp_resources(&items[i], &items[j]) <= 0)
+                          ? items[i++]
+                          : items[j++];
     memcpy(items, merged, count * sizeof(*merged));
     free(merged);
 }
@@ -127,7 +132,8 @@ static void sort_resources(struct cp_resource **items, size_t count)
 struct cp_resources *cp_resources_new(cp_type type, struct lt_vec *gathered)
 {
     struct cp_resources *set = lt_new(struct cp_resources);
-    *set = (struct cp_resources){.refs = 1, .type = type, .items = lt_malloc(gathered->count * sizeof(void *) + 1)};
+    *set = (struct cp_resources){
+        .refs = 1, .type = type, .items = lt_malloc(gathered->count * sizeof(void *) + 1)};
     struct cp_resource **all = (struct cp_resource **)gathered->items;
     sort_resources(all, gathered->count);
     for (size_t i = 0; i < gathered->count; i++) {
@@ -144,10 +150,13 @@ struct cp_resources *cp_resources_merge(const struct cp_resources *a, const stru
 {
     LT_ASSERT(a->type == b->type);
     struct cp_resources *set = lt_new(struct cp_resources);
-    *set = (struct cp_resources){.refs = 1, .type = a->type, .items = lt_malloc((a->count + b->count) * sizeof(void *) + 1)};
+    *set = (struct cp_resources){
+        .refs = 1, .type = a->type, .items = lt_malloc((a->count + b->count) * sizeof(void *) + 1)};
     size_t i = 0, j = 0;
     while (i < a->count || j < b->count) {
-        int order = i == a->count ? 1 : j == b->count ? -1 : lt_str_cmp(a->items[i]->name, b->items[j]->name);
+        int order = i == a->count   ? 1
+                    : j == b->count ? -1
+                                    : lt_str_cmp(a->items[i]->name, b->items[j]->name);
         set->items[set->count++] = cp_resource_ref(order <= 0 ? a->items[i] : b->items[j]);
         i += order <= 0;
         j += order >= 0;

@@ -1,6 +1,7 @@
 /*
- * control/resource.h - what a proxy is sent: named bytes with a version, built once, shared by everybody who gets the same.
- * A version is the hash of the bytes, so any replica gives the same version to the same resource, at any time.
+ * control/resource.h - what a proxy is sent: named bytes with a version, built once, shared by
+ * everybody who gets the same. A version is the hash of the bytes, so any replica gives the same
+ * version to the same resource, at any time.
  */
 #ifndef CP_CONTROL_RESOURCE_H
 #define CP_CONTROL_RESOURCE_H
@@ -32,17 +33,18 @@ struct cp_resource {
     cp_type type;
     char version[CP_VERSION_LEN + 1]; /* hex */
     lt_str name;                      /* owned, with a NUL */
-    struct lt_bytes *bytes;           /* counted; the packed message, which is the value of its Any */
-    lt_str key;                       /* owned; in the pool */
-    struct cp_pool *pool;             /* borrowed */
+    struct lt_bytes *bytes; /* counted; the packed message, which is the value of its Any */
+    lt_str key;             /* owned; in the pool */
+    struct cp_pool *pool;   /* borrowed */
 };
 
 struct cp_resource *cp_resource_ref(struct cp_resource *resource);
 void cp_resource_unref(struct cp_resource **resource);
 
 /*
- * Every resource that is alive, once: the same type, name and bytes give the same pointer, so that "unchanged" is a comparison of
- * pointers. Resources leave it by themselves when their last count goes; the pool must outlive them.
+ * Every resource that is alive, once: the same type, name and bytes give the same pointer, so that
+ * "unchanged" is a comparison of pointers. Resources leave it by themselves when their last count
+ * goes; the pool must outlive them.
  */
 struct cp_pool {
     struct lt_map map; /* "type/version/name" to struct cp_resource */
@@ -67,7 +69,10 @@ void cp_resources_unref(struct cp_resources **resources);
 /* NULL when there is none of this name. Borrowed. */
 struct cp_resource *cp_resources_find(const struct cp_resources *resources, lt_str name);
 
-/* Takes over the counted resources in `gathered` (empties it); of two with one name the first stays. */
+/*
+ * Takes over the counted resources in `gathered` (empties it); of two with one name the first
+ * stays.
+ */
 struct cp_resources *cp_resources_new(cp_type type, struct lt_vec *gathered);
 /* Both sets in one, one count for the caller; what both have is taken from a. */
 struct cp_resources *cp_resources_merge(const struct cp_resources *a, const struct cp_resources *b);

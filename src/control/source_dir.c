@@ -1,6 +1,7 @@
 /*
  * control/source_dir.c - inotify over directories of manifests.
- * A watch says only that something is different; what, the reading finds out. So a lost event (an overflow) costs nothing but time.
+ * A watch says only that something is different; what, the reading finds out. So a lost event (an
+ * overflow) costs nothing but time.
  */
 #include "control/source_dir.h"
 
@@ -13,18 +14,21 @@
 #include <unistd.h>
 
 struct cp_source_dir {
-    struct lt_manifests *manifests; /* owned */
+    struct lt_manifests *manifests;  /* owned */
     lt_str dirs[CP_SOURCE_DIRS_MAX]; /* owned */
     size_t dir_count;
     int fd;
     size_t watch_count;
-    uint64_t first_ns;              /* of the changes not read yet; 0: none */
+    uint64_t first_ns; /* of the changes not read yet; 0: none */
     uint64_t last_ns;
 };
 
-/* The names are watched, not only the files: editors and `git checkout` put a new file in the old one's place. */
-static const uint32_t watched = IN_CREATE | IN_CLOSE_WRITE | IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE | IN_DELETE_SELF | IN_MOVE_SELF |
-                                IN_ATTRIB | IN_ONLYDIR;
+/*
+ * The names are watched, not only the files: editors and `git checkout` put a new file in the old
+ * one's place.
+ */
+static const uint32_t watched = IN_CREATE | IN_CLOSE_WRITE | IN_MOVED_FROM | IN_MOVED_TO |
+                                IN_DELETE | IN_DELETE_SELF | IN_MOVE_SELF | IN_ATTRIB | IN_ONLYDIR;
 
 static void watch_tree(struct cp_source_dir *s, const char *dir, unsigned depth)
 {
@@ -40,14 +44,16 @@ static void watch_tree(struct cp_source_dir *s, const char *dir, unsigned depth)
     for (const struct dirent *entry; (entry = readdir(handle)) != NULL;) {
         char path[PATH_MAX];
         struct stat st;
-        bool fits = (size_t)snprintf(path, sizeof(path), "%s/%s", dir, entry->d_name) < sizeof(path);
+        bool fits = (size_t)snprintf(path, sizeof(path), "%s/%s", dir, entry->d_name) <
+                    sizeof(path);
         if (entry->d_name[0] != '.' && fits && lstat(path, &st) == 0 && S_ISDIR(st.st_mode))
             watch_tree(s, path, depth + 1);
     }
     closedir(handle);
 }
 
-lt_rc cp_source_dir_open(const lt_str *dirs, size_t count, struct cp_source_dir **ret_source, struct lt_err *err)
+lt_rc cp_source_dir_open(const lt_str *dirs, size_t count, struct cp_source_dir **ret_source,
+                         struct lt_err *err)
 {
     if (count > CP_SOURCE_DIRS_MAX)
         return lt_err_set(err, LT_E_LIMIT, "more than %d directories", CP_SOURCE_DIRS_MAX);
@@ -56,7 +62,8 @@ lt_rc cp_source_dir_open(const lt_str *dirs, size_t count, struct cp_source_dir 
     s->fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
     for (size_t i = 0; i < count; i++)
         s->dirs[s->dir_count++] = lt_str_make(lt_str_dupz(dirs[i]), dirs[i].len);
-    lt_rc rc = s->fd < 0 ? lt_err_errno(err, "can't watch directories") : cp_source_dir_reload(s, err);
+    lt_rc rc = s->fd < 0 ? lt_err_errno(err, "can't watch directories")
+                         : cp_source_dir_reload(s, err);
     if (rc != LT_OK) {
         cp_source_dir_free(&s);
         return rc;
@@ -89,8 +96,8 @@ struct lt_manifests *cp_source_dir_manifests(struct cp_source_dir *source)
     return source->manifests;
 }
 
-lt_rc cp_source_dir_events(struct cp_source_dir *source, uint64_t now_ns, uint64_t quiet_ns, uint64_t max_ns, uint64_t *ret_due_ns,
-                           struct lt_err *err)
+lt_rc cp_source_dir_events(struct cp_source_dir *source, uint64_t now_ns, uint64_t quiet_ns,
+                           uint64_t max_ns, uint64_t *ret_due_ns, struct lt_err *err)
 {
     char events[8192] __attribute__((aligned(__alignof__(struct inotify_event))));
     for (int turns = 0; turns < 64; turns++) {
@@ -111,7 +118,10 @@ lt_rc cp_source_dir_events(struct cp_source_dir *source, uint64_t now_ns, uint64
     return LT_OK;
 }
 
-/* New directories are watched before they are read: what comes into them meanwhile is an event, not a loss. */
+/*
+ * New directories are watched before they are read: what comes into them meanwhile is an event, not
+ * a loss.
+ */
 lt_rc cp_source_dir_reload(struct cp_source_dir *source, struct lt_err *err)
 {
     lt_rc first = LT_OK;
@@ -119,7 +129,8 @@ lt_rc cp_source_dir_reload(struct cp_source_dir *source, struct lt_err *err)
     source->watch_count = 0;
     for (size_t i = 0; i < source->dir_count; i++) {
         watch_tree(source, source->dirs[i].ptr, 0);
-        lt_rc rc = lt_manifests_load_dir(source->manifests, source->dirs[i], first == LT_OK ? err : NULL);
+        lt_rc rc = lt_manifests_load_dir(source->manifests, source->dirs[i],
+                                         first == LT_OK ? err : NULL);
         if (first == LT_OK)
             first = rc;
     }

@@ -11,8 +11,8 @@ void cp_emit(struct cp_translation *t, lt_str name, void *message)
     lt_arena_rollback(t->arena, mark);
 }
 
-struct cp_resources *cp_translate_part(struct cp_pool *pool, const struct lt_model *model, const struct cp_node *node, cp_type type,
-                                       cp_part part)
+struct cp_resources *cp_translate_part(struct cp_pool *pool, const struct lt_model *model,
+                                       const struct cp_node *node, cp_type type, cp_part part)
 {
     static void (*const sidecar[CP_TYPE_COUNT])(struct cp_translation *) = {
         [CP_TYPE_CDS] = cp_translate_clusters,
@@ -40,7 +40,8 @@ struct cp_resources *cp_translate_part(struct cp_pool *pool, const struct lt_mod
     return cp_resources_new(type, &t.gathered);
 }
 
-struct cp_resources *cp_translate(struct cp_pool *pool, const struct lt_model *model, const struct cp_node *node, cp_type type)
+struct cp_resources *cp_translate(struct cp_pool *pool, const struct lt_model *model,
+                                  const struct cp_node *node, cp_type type)
 {
     return cp_translate_part(pool, model, node, type, CP_PART_ALL);
 }
@@ -51,11 +52,13 @@ struct cp_resource *cp_translate_absent(struct cp_pool *pool, cp_type type, lt_s
         return NULL;
     struct cp_translation t = {.arena = lt_arena_new(0, 0), .pool = pool, .type = type};
     if (type == CP_TYPE_EDS) {
-        Xds__ClusterLoadAssignment *assignment = CP_NEW(&t, Xds__ClusterLoadAssignment, xds__cluster_load_assignment);
+        Xds__ClusterLoadAssignment *assignment = CP_NEW(&t, Xds__ClusterLoadAssignment,
+                                                        xds__cluster_load_assignment);
         assignment->cluster_name = cp_z(&t, name);
         cp_emit(&t, name, assignment);
     } else {
-        Xds__RouteConfiguration *config = CP_NEW(&t, Xds__RouteConfiguration, xds__route_configuration);
+        Xds__RouteConfiguration *config = CP_NEW(&t, Xds__RouteConfiguration,
+                                                 xds__route_configuration);
         config->name = cp_z(&t, name);
         config->validate_clusters = cp_bool(&t, false);
         cp_emit(&t, name, config);

@@ -1,12 +1,14 @@
 /*
- * control/translate_endpoint.c - endpoints (EDS): an assignment for every cluster that asks for one (xds.md 10).
+ * control/translate_endpoint.c - endpoints (EDS): an assignment for every cluster that asks for one
+ * (xds.md 10).
  */
 #include "control/translate_priv.h"
 #include "wire/struct.h"
 
 static bool is_same_locality(const struct lt_locality *a, const struct lt_locality *b)
 {
-    return lt_str_eq(a->region, b->region) && lt_str_eq(a->zone, b->zone) && lt_str_eq(a->subzone, b->subzone);
+    return lt_str_eq(a->region, b->region) && lt_str_eq(a->zone, b->zone) &&
+           lt_str_eq(a->subzone, b->subzone);
 }
 
 static int cmp_localities(const struct lt_locality *a, const struct lt_locality *b)
@@ -37,40 +39,50 @@ static uint32_t distance(const struct lt_locality *from, const struct lt_localit
 struct assigning {
     const struct lt_service *service;
     const struct lt_port *port;
-    const struct lt_kvs *labels;     /* of the subset; NULL: all */
+    const struct lt_kvs *labels; /* of the subset; NULL: all */
     struct cp_policy policy;
     const struct lt_endpoint **endpoints; /* that belong to it, by locality */
     size_t count;
 };
 
 /*
- * The mark that makes the client use mesh TLS: not when the rule says another TLS, nor when the workload's port takes none. A rule
- * that says ISTIO_MUTUAL does not look at that (networking.md 3.8).
+ * The mark that makes the client use mesh TLS: not when the rule says another TLS, nor when the
+ * workload's port takes none. A rule that says ISTIO_MUTUAL does not look at that (networking.md
+ * 3.8).
  */
-static bool is_marked_mtls(struct cp_translation *t, const struct assigning *a, const struct lt_endpoint *e)
+static bool is_marked_mtls(struct cp_translation *t, const struct assigning *a,
+                           const struct lt_endpoint *e)
 {
     if (e->workload == NULL || !e->workload->takes_mtls)
         return false;
     if (a->policy.tls != NULL)
         return a->policy.tls->mode.value == LT_TLS_ISTIO_MUTUAL;
-    return lt_model_mtls_mode(t->model, e->workload->ns, e->workload->labels, e->port) != LT_MTLS_DISABLE;
+    return lt_model_mtls_mode(t->model, e->workload->ns, e->workload->labels, e->port) !=
+           LT_MTLS_DISABLE;
 }
 
-/* "workload;namespace;canonical service;revision;cluster", the revision empty when it is the default. */
+/*
+ * "workload;namespace;canonical service;revision;cluster", the revision empty when it is the
+ * default.
+ */
 static const char *describe(struct cp_translation *t, const struct lt_workload *w)
 {
-    lt_str revision = lt_str_eq(w->canonical_revision, LT_STR("latest")) ? LT_STR("") : w->canonical_revision;
-    return cp_zf(t, "%.*s;%.*s;%.*s;%.*s;%.*s", LT_STR_ARG(w->owner_name), LT_STR_ARG(w->ns), LT_STR_ARG(w->canonical_name),
-                 LT_STR_ARG(revision), LT_STR_ARG(t->model->mesh.cluster_id));
+    lt_str revision = lt_str_eq(w->canonical_revision, LT_STR("latest")) ? LT_STR("")
+                                                                         : w->canonical_revision;
+    return cp_zf(t, "%.*s;%.*s;%.*s;%.*s;%.*s", LT_STR_ARG(w->owner_name), LT_STR_ARG(w->ns),
+                 LT_STR_ARG(w->canonical_name), LT_STR_ARG(revision),
+                 LT_STR_ARG(t->model->mesh.cluster_id));
 }
 
-static Xds__LbEndpoint *make_endpoint(struct cp_translation *t, const struct assigning *a, const struct lt_endpoint *from)
+static Xds__LbEndpoint *make_endpoint(struct cp_translation *t, const struct assigning *a,
+                                      const struct lt_endpoint *from)
 {
     Xds__LbEndpoint *to = CP_NEW(t, Xds__LbEndpoint, xds__lb_endpoint);
     to->host_identifier_case = XDS__LB_ENDPOINT__HOST_IDENTIFIER_ENDPOINT;
     to->endpoint = CP_NEW(t, Xds__Endpoint, xds__endpoint);
     to->endpoint->address = cp_address(t, cp_z(t, from->ip), from->port);
-    to->health_status = from->is_ready ? XDS__HEALTH_STATUS__HEALTHY : XDS__HEALTH_STATUS__UNHEALTHY;
+    to->health_status = from->is_ready ? XDS__HEALTH_STATUS__HEALTHY
+                                       : XDS__HEALTH_STATUS__UNHEALTHY;
     to->has_health_status = true;
     to->load_balancing_weight = cp_u32(t, 1);
     if (from->workload == NULL)
@@ -82,14 +94,16 @@ static Xds__LbEndpoint *make_endpoint(struct cp_translation *t, const struct ass
         cp_add_metadata(t, to->metadata, "envoy.transport_socket_match", &mode);
     }
     struct lt_doc istio = lt_doc_of_object();
-    lt_doc_set(t->arena, &istio, LT_STR("workload"), lt_doc_of_str(lt_str_of(describe(t, from->workload))));
+    lt_doc_set(t->arena, &istio, LT_STR("workload"),
+               lt_doc_of_str(lt_str_of(describe(t, from->workload))));
     cp_add_metadata(t, to->metadata, "istio", &istio);
     return to;
 }
 
 static int cmp_endpoints(const void *a, const void *b)
 {
-    const struct lt_endpoint *x = *(const struct lt_endpoint *const *)a, *y = *(const struct lt_endpoint *const *)b;
+    const struct lt_endpoint *x = *(const struct lt_endpoint *const *)a,
+                             *y = *(const struct lt_endpoint *const *)b;
     int order = cmp_localities(locality_of(x), locality_of(y));
     if (order == 0)
         order = (int)x->ip.len - (int)y->ip.len; /* 10.0.0.9 before 10.0.0.10 */
@@ -98,10 +112,14 @@ static int cmp_endpoints(const void *a, const void *b)
     return order != 0 ? order : (int)x->port - (int)y->port;
 }
 
-/* Unready endpoints are sent too (Envoy counts them as unhealthy), unless the rule's minHealthPercent asks for less (kubernetes.md 4). */
+/*
+ * Unready endpoints are sent too (Envoy counts them as unhealthy), unless the rule's
+ * minHealthPercent asks for less (kubernetes.md 4).
+ */
 static bool belongs(const struct assigning *a, const struct lt_endpoint *e)
 {
-    bool wants_unready = a->policy.outlier == NULL || a->policy.outlier->min_health_percent.value == 0;
+    bool wants_unready = a->policy.outlier == NULL ||
+                         a->policy.outlier->min_health_percent.value == 0;
     if (!e->is_ready && !wants_unready)
         return false;
     if (a->labels == NULL)
@@ -111,7 +129,8 @@ static bool belongs(const struct assigning *a, const struct lt_endpoint *e)
 
 static void gather(struct cp_translation *t, struct assigning *a)
 {
-    a->endpoints = lt_arena_make_n(t->arena, const struct lt_endpoint *, a->port->endpoint_count + 1);
+    a->endpoints = lt_arena_make_n(t->arena, const struct lt_endpoint *,
+                                   a->port->endpoint_count + 1);
     for (size_t i = 0; i < a->port->endpoint_count; i++) {
         if (belongs(a, &a->port->endpoints[i]))
             a->endpoints[a->count++] = &a->port->endpoints[i];
@@ -121,7 +140,8 @@ static void gather(struct cp_translation *t, struct assigning *a)
 
 static Xds__LocalityLbEndpoints *make_group(struct cp_translation *t, const struct lt_locality *at)
 {
-    Xds__LocalityLbEndpoints *group = CP_NEW(t, Xds__LocalityLbEndpoints, xds__locality_lb_endpoints);
+    Xds__LocalityLbEndpoints *group = CP_NEW(t, Xds__LocalityLbEndpoints,
+                                             xds__locality_lb_endpoints);
     group->locality = CP_NEW(t, Xds__Locality, xds__locality);
     if (at->region.len > 0)
         group->locality->region = cp_z(t, at->region);
@@ -136,11 +156,16 @@ static Xds__LocalityLbEndpoints *make_group(struct cp_translation *t, const stru
 static const struct lt_locality *own_locality(const struct cp_translation *t)
 {
     const struct lt_workload *workload = cp_node_workload(t->node, t->model);
-    return t->node->locality.region.len == 0 && workload != NULL ? &workload->locality : &t->node->locality;
+    return t->node->locality.region.len == 0 && workload != NULL ? &workload->locality
+                                                                 : &t->node->locality;
 }
 
-/* Failover by distance is on when outlier detection is, as it must see failures first. Gaps between priorities are closed. */
-static void set_priorities(struct cp_translation *t, Xds__ClusterLoadAssignment *assignment, const struct lt_locality *const *places)
+/*
+ * Failover by distance is on when outlier detection is, as it must see failures first. Gaps between
+ * priorities are closed.
+ */
+static void set_priorities(struct cp_translation *t, Xds__ClusterLoadAssignment *assignment,
+                           const struct lt_locality *const *places)
 {
     bool is_used[4] = {false};
     uint32_t rank[4] = {0}, next = 0;
@@ -157,10 +182,12 @@ static void set_priorities(struct cp_translation *t, Xds__ClusterLoadAssignment 
 
 static void emit_assignment(struct cp_translation *t, struct assigning *a, const char *name)
 {
-    Xds__ClusterLoadAssignment *assignment = CP_NEW(t, Xds__ClusterLoadAssignment, xds__cluster_load_assignment);
+    Xds__ClusterLoadAssignment *assignment = CP_NEW(t, Xds__ClusterLoadAssignment,
+                                                    xds__cluster_load_assignment);
     assignment->cluster_name = name;
     gather(t, a);
-    const struct lt_locality **places = lt_arena_make_n(t->arena, const struct lt_locality *, a->count + 1);
+    const struct lt_locality **places = lt_arena_make_n(t->arena, const struct lt_locality *,
+                                                        a->count + 1);
     Xds__LocalityLbEndpoints *group = NULL;
     for (size_t i = 0; i < a->count; i++) {
         const struct lt_locality *at = locality_of(a->endpoints[i]);
@@ -170,7 +197,8 @@ static void emit_assignment(struct cp_translation *t, struct assigning *a, const
             places[assignment->n_endpoints] = at;
             CP_PUSH(t, assignment->endpoints, assignment->n_endpoints, group);
         }
-        CP_PUSH(t, group->lb_endpoints, group->n_lb_endpoints, make_endpoint(t, a, a->endpoints[i]));
+        CP_PUSH(t, group->lb_endpoints, group->n_lb_endpoints,
+                make_endpoint(t, a, a->endpoints[i]));
         group->load_balancing_weight->value++;
         group->load_balancing_weight->has_value = true;
     }
@@ -179,14 +207,15 @@ static void emit_assignment(struct cp_translation *t, struct assigning *a, const
     cp_emit(t, lt_str_of(name), assignment);
 }
 
-static void emit_for(struct cp_translation *t, const struct lt_service *service, const struct lt_port *port, lt_str subset,
-                     const struct lt_kvs *labels)
+static void emit_for(struct cp_translation *t, const struct lt_service *service,
+                     const struct lt_port *port, lt_str subset, const struct lt_kvs *labels)
 {
     struct lt_arena_mark mark = lt_arena_mark(t->arena);
     struct assigning a = {.service = service, .port = port, .labels = labels};
     a.policy = cp_policy_for(t, service, port->number, subset);
     bool is_original = (service->is_headless && t->node->type == CP_NODE_SIDECAR) ||
-                       (a.policy.load_balancer != NULL && a.policy.load_balancer->simple.value == LT_LB_PASSTHROUGH);
+                       (a.policy.load_balancer != NULL &&
+                        a.policy.load_balancer->simple.value == LT_LB_PASSTHROUGH);
     if (!is_original)
         emit_assignment(t, &a, cp_cluster_name(t, port->number, subset, service->host));
     lt_arena_rollback(t->arena, mark);
@@ -202,7 +231,8 @@ void cp_translate_endpoints(struct cp_translation *t)
         for (size_t p = 0; p < service->port_count; p++) {
             emit_for(t, service, &service->ports[p], LT_STR(""), NULL);
             for (size_t s = 0; rule != NULL && s < rule->subset_count; s++)
-                emit_for(t, service, &service->ports[p], rule->subsets[s].spec->name, &rule->subsets[s].spec->labels);
+                emit_for(t, service, &service->ports[p], rule->subsets[s].spec->name,
+                         &rule->subsets[s].spec->labels);
         }
     }
 }

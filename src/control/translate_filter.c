@@ -1,6 +1,6 @@
 /*
- * control/translate_filter.c - what a filter chain ends in: a TCP proxy or an HTTP connection manager, with the filters before it
- * (xds.md 11.2 to 11.5), less those that the proxy lacks.
+ * control/translate_filter.c - what a filter chain ends in: a TCP proxy or an HTTP connection
+ * manager, with the filters before it (xds.md 11.2 to 11.5), less those that the proxy lacks.
  */
 #include "base/env.h"
 #include "control/translate_priv.h"
@@ -49,20 +49,27 @@ static struct lt_doc method(struct cp_translation *t, const char *name)
 static Pb__Any *mx_http_config(struct cp_translation *t, cp_side side)
 {
     bool is_inbound = side == CP_SIDE_INBOUND;
-    struct lt_doc config = lt_doc_of_object(), discovery = lt_doc_of_array(), propagation = lt_doc_of_array();
+    struct lt_doc config = lt_doc_of_object(), discovery = lt_doc_of_array(),
+                  propagation = lt_doc_of_array();
     lt_doc_push(t->arena, &discovery, method(t, "istio_headers"));
     lt_doc_push(t->arena, &discovery, method(t, "workload_discovery"));
     lt_doc_push(t->arena, &propagation, method(t, "istio_headers"));
-    lt_doc_set(t->arena, &config, is_inbound ? LT_STR("downstream_discovery") : LT_STR("upstream_discovery"), discovery);
-    lt_doc_set(t->arena, &config, is_inbound ? LT_STR("downstream_propagation") : LT_STR("upstream_propagation"), propagation);
+    lt_doc_set(t->arena, &config,
+               is_inbound ? LT_STR("downstream_discovery") : LT_STR("upstream_discovery"),
+               discovery);
+    lt_doc_set(t->arena, &config,
+               is_inbound ? LT_STR("downstream_propagation") : LT_STR("upstream_propagation"),
+               propagation);
     return typed_struct(t, "io.istio.http.peer_metadata.Config", &config);
 }
 
 /* Servers don't believe the Host header of whoever calls them. */
 static Pb__Any *stats_config(struct cp_translation *t, cp_side side)
 {
-    Istio__Stats__PluginConfig *config = CP_NEW(t, Istio__Stats__PluginConfig, istio__stats__plugin_config);
-    config->disable_host_header_fallback = config->has_disable_host_header_fallback = side != CP_SIDE_OUTBOUND;
+    Istio__Stats__PluginConfig *config = CP_NEW(t, Istio__Stats__PluginConfig,
+                                                istio__stats__plugin_config);
+    config->disable_host_header_fallback = config->has_disable_host_header_fallback =
+        side != CP_SIDE_OUTBOUND;
     return lt_any_pack(t->arena, config);
 }
 
@@ -76,10 +83,11 @@ static Pb__Any *alpn_config(struct cp_translation *t)
         {ISTIO__ALPN__FILTER_CONFIG__PROTOCOL__HTTP11, {"istio-http/1.1", "istio", "http/1.1"}},
         {ISTIO__ALPN__FILTER_CONFIG__PROTOCOL__HTTP2, {"istio-h2", "istio", "h2"}},
     };
-    Istio__Alpn__FilterConfig *config = CP_NEW(t, Istio__Alpn__FilterConfig, istio__alpn__filter_config);
+    Istio__Alpn__FilterConfig *config = CP_NEW(t, Istio__Alpn__FilterConfig,
+                                               istio__alpn__filter_config);
     for (size_t i = 0; i < LT_ARRAY_LEN(overrides); i++) {
-        Istio__Alpn__FilterConfig__AlpnOverride *o =
-            CP_NEW(t, Istio__Alpn__FilterConfig__AlpnOverride, istio__alpn__filter_config__alpn_override);
+        Istio__Alpn__FilterConfig__AlpnOverride *o = CP_NEW(
+            t, Istio__Alpn__FilterConfig__AlpnOverride, istio__alpn__filter_config__alpn_override);
         o->upstream_protocol = overrides[i].protocol;
         o->has_upstream_protocol = overrides[i].protocol != 0;
         for (size_t j = 0; j < LT_ARRAY_LEN(overrides[i].names); j++)
@@ -130,19 +138,22 @@ static struct lt_doc json_format(struct cp_translation *t)
     const struct lt_doc *own = NULL;
     struct lt_err err;
     lt_str text = t->model->mesh.access_log_format;
-    bool is_json = text.len > 0 && lt_json_parse(t->arena, text, NULL, &own, &err) == LT_OK && own->kind == LT_DOC_OBJECT;
+    bool is_json = text.len > 0 && lt_json_parse(t->arena, text, NULL, &own, &err) == LT_OK &&
+                   own->kind == LT_DOC_OBJECT;
     if (is_json)
         return *own;
     struct lt_doc format = lt_doc_of_object();
     for (size_t i = 0; i < LT_ARRAY_LEN(default_json); i++)
-        lt_doc_set(t->arena, &format, lt_str_of(default_json[i][0]), lt_doc_of_str(lt_str_of(default_json[i][1])));
+        lt_doc_set(t->arena, &format, lt_str_of(default_json[i][0]),
+                   lt_doc_of_str(lt_str_of(default_json[i][1])));
     return format;
 }
 
 static Xds__SubstitutionFormatString *log_format(struct cp_translation *t)
 {
     const struct lt_mesh *mesh = &t->model->mesh;
-    Xds__SubstitutionFormatString *format = CP_NEW(t, Xds__SubstitutionFormatString, xds__substitution_format_string);
+    Xds__SubstitutionFormatString *format = CP_NEW(t, Xds__SubstitutionFormatString,
+                                                   xds__substitution_format_string);
     if (mesh->access_log_is_json) {
         struct lt_doc doc = json_format(t);
         format->format_case = XDS__SUBSTITUTION_FORMAT_STRING__FORMAT_JSON_FORMAT;
@@ -150,12 +161,14 @@ static Xds__SubstitutionFormatString *log_format(struct cp_translation *t)
         format->json_format_options = CP_NEW(t, Xds__JsonFormatOptions, xds__json_format_options);
         return format;
     }
-    lt_str text = mesh->access_log_format.len > 0 ? mesh->access_log_format : lt_str_of(default_format);
+    lt_str text = mesh->access_log_format.len > 0 ? mesh->access_log_format
+                                                  : lt_str_of(default_format);
     bool has_end = text.ptr[text.len - 1] == '\n';
     format->format_case = XDS__SUBSTITUTION_FORMAT_STRING__FORMAT_TEXT_FORMAT_SOURCE;
     format->text_format_source = CP_NEW(t, Xds__DataSource, xds__data_source);
     format->text_format_source->specifier_case = XDS__DATA_SOURCE__SPECIFIER_INLINE_STRING;
-    format->text_format_source->inline_string = cp_zf(t, "%.*s%s", LT_STR_ARG(text), has_end ? "" : "\n");
+    format->text_format_source->inline_string = cp_zf(t, "%.*s%s", LT_STR_ARG(text),
+                                                      has_end ? "" : "\n");
     return format;
 }
 
@@ -181,9 +194,12 @@ void cp_listener_add_access_log(struct cp_translation *t, Xds__Listener *listene
     if (log == NULL)
         return;
     log->filter = CP_NEW(t, Xds__AccessLogFilter, xds__access_log_filter);
-    log->filter->filter_specifier_case = XDS__ACCESS_LOG_FILTER__FILTER_SPECIFIER_RESPONSE_FLAG_FILTER;
-    log->filter->response_flag_filter = CP_NEW(t, Xds__ResponseFlagFilter, xds__response_flag_filter);
-    CP_PUSH(t, log->filter->response_flag_filter->flags, log->filter->response_flag_filter->n_flags, "NR");
+    log->filter->filter_specifier_case =
+        XDS__ACCESS_LOG_FILTER__FILTER_SPECIFIER_RESPONSE_FLAG_FILTER;
+    log->filter->response_flag_filter = CP_NEW(t, Xds__ResponseFlagFilter,
+                                               xds__response_flag_filter);
+    CP_PUSH(t, log->filter->response_flag_filter->flags, log->filter->response_flag_filter->n_flags,
+            "NR");
     CP_PUSH(t, listener->access_log, listener->n_access_log, log);
 }
 
@@ -201,18 +217,22 @@ Xds__Filter *cp_filter(struct cp_translation *t, const char *name, Pb__Any *conf
 static void add_mx(struct cp_translation *t, Xds__FilterChain *chain)
 {
     if (cp_has(t, CP_EXT_MX_TCP))
-        CP_PUSH(t, chain->filters, chain->n_filters, cp_filter(t, "istio.metadata_exchange", cp_mx_tcp_config(t)));
+        CP_PUSH(t, chain->filters, chain->n_filters,
+                cp_filter(t, "istio.metadata_exchange", cp_mx_tcp_config(t)));
 }
 
-static void add_weighted(struct cp_translation *t, Xds__TcpProxy *proxy, const struct cp_tcp_options *o)
+static void add_weighted(struct cp_translation *t, Xds__TcpProxy *proxy,
+                         const struct cp_tcp_options *o)
 {
     proxy->cluster_specifier_case = XDS__TCP_PROXY__CLUSTER_SPECIFIER_WEIGHTED_CLUSTERS;
-    proxy->weighted_clusters = CP_NEW(t, Xds__TcpProxy__WeightedCluster, xds__tcp_proxy__weighted_cluster);
+    proxy->weighted_clusters = CP_NEW(t, Xds__TcpProxy__WeightedCluster,
+                                      xds__tcp_proxy__weighted_cluster);
     for (size_t i = 0; i < o->weighted_count; i++) {
         if (o->weighted[i].weight.value == 0)
             continue;
-        Xds__TcpProxy__WeightedCluster__ClusterWeight *w =
-            CP_NEW(t, Xds__TcpProxy__WeightedCluster__ClusterWeight, xds__tcp_proxy__weighted_cluster__cluster_weight);
+        Xds__TcpProxy__WeightedCluster__ClusterWeight *w = CP_NEW(
+            t, Xds__TcpProxy__WeightedCluster__ClusterWeight,
+            xds__tcp_proxy__weighted_cluster__cluster_weight);
         w->name = cp_destination_cluster(t, o->weighted[i].destination, o->ns, o->port);
         w->weight = (uint32_t)o->weighted[i].weight.value;
         w->has_weight = true;
@@ -220,14 +240,19 @@ static void add_weighted(struct cp_translation *t, Xds__TcpProxy *proxy, const s
     }
 }
 
-static void add_tcp_policy(struct cp_translation *t, Xds__TcpProxy *proxy, const struct cp_policy *policy)
+static void add_tcp_policy(struct cp_translation *t, Xds__TcpProxy *proxy,
+                           const struct cp_policy *policy)
 {
-    const struct lt_pool_tcp *tcp = policy != NULL && policy->pool != NULL ? policy->pool->tcp : NULL;
-    const struct lt_consistent_hash *hash = policy != NULL && policy->load_balancer != NULL ? policy->load_balancer->consistent_hash : NULL;
+    const struct lt_pool_tcp *tcp = policy != NULL && policy->pool != NULL ? policy->pool->tcp
+                                                                           : NULL;
+    const struct lt_consistent_hash *hash = policy != NULL && policy->load_balancer != NULL
+                                                ? policy->load_balancer->consistent_hash
+                                                : NULL;
     if (tcp != NULL && tcp->idle_timeout.is_set)
         proxy->idle_timeout = cp_duration(t, tcp->idle_timeout.value);
     if (tcp != NULL && tcp->max_connection_duration.is_set)
-        proxy->max_downstream_connection_duration = cp_duration(t, tcp->max_connection_duration.value);
+        proxy->max_downstream_connection_duration = cp_duration(t,
+                                                                tcp->max_connection_duration.value);
     if (hash == NULL || !hash->use_source_ip.value)
         return;
     Xds__HashPolicy *h = CP_NEW(t, Xds__HashPolicy, xds__hash_policy);
@@ -236,12 +261,14 @@ static void add_tcp_policy(struct cp_translation *t, Xds__TcpProxy *proxy, const
     CP_PUSH(t, proxy->hash_policy, proxy->n_hash_policy, h);
 }
 
-void cp_chain_add_tcp(struct cp_translation *t, Xds__FilterChain *chain, cp_side side, const struct cp_tcp_options *options)
+void cp_chain_add_tcp(struct cp_translation *t, Xds__FilterChain *chain, cp_side side,
+                      const struct cp_tcp_options *options)
 {
     if (side == CP_SIDE_INBOUND)
         add_mx(t, chain);
     if (cp_has(t, CP_EXT_STATS))
-        CP_PUSH(t, chain->filters, chain->n_filters, cp_filter(t, "istio.stats", stats_config(t, side)));
+        CP_PUSH(t, chain->filters, chain->n_filters,
+                cp_filter(t, "istio.stats", stats_config(t, side)));
     Xds__TcpProxy *proxy = CP_NEW(t, Xds__TcpProxy, xds__tcp_proxy);
     proxy->stat_prefix = options->stat_prefix;
     if (options->weighted_count > 0) {
@@ -254,12 +281,14 @@ void cp_chain_add_tcp(struct cp_translation *t, Xds__FilterChain *chain, cp_side
     Xds__AccessLog *log = make_access_log(t);
     if (log != NULL)
         CP_PUSH(t, proxy->access_log, proxy->n_access_log, log);
-    CP_PUSH(t, chain->filters, chain->n_filters, cp_filter(t, "envoy.filters.network.tcp_proxy", lt_any_pack(t->arena, proxy)));
+    CP_PUSH(t, chain->filters, chain->n_filters,
+            cp_filter(t, "envoy.filters.network.tcp_proxy", lt_any_pack(t->arena, proxy)));
 }
 
 /* ---- HTTP filters ---- */
 
-static void add_http_filter(struct cp_translation *t, Xds__HttpConnectionManager *hcm, const char *name, Pb__Any *config)
+static void add_http_filter(struct cp_translation *t, Xds__HttpConnectionManager *hcm,
+                            const char *name, Pb__Any *config)
 {
     Xds__HttpFilter *filter = CP_NEW(t, Xds__HttpFilter, xds__http_filter);
     filter->name = name;
@@ -268,28 +297,35 @@ static void add_http_filter(struct cp_translation *t, Xds__HttpConnectionManager
     CP_PUSH(t, hcm->http_filters, hcm->n_http_filters, filter);
 }
 
-static void add_http_filters(struct cp_translation *t, Xds__HttpConnectionManager *hcm, cp_side side)
+static void add_http_filters(struct cp_translation *t, Xds__HttpConnectionManager *hcm,
+                             cp_side side)
 {
     if (cp_has(t, CP_EXT_MX_HTTP))
         add_http_filter(t, hcm, "istio.metadata_exchange", mx_http_config(t, side));
-    Xds__HttpGrpcStats__FilterConfig *grpc = CP_NEW(t, Xds__HttpGrpcStats__FilterConfig, xds__http_grpc_stats__filter_config);
+    Xds__HttpGrpcStats__FilterConfig *grpc = CP_NEW(t, Xds__HttpGrpcStats__FilterConfig,
+                                                    xds__http_grpc_stats__filter_config);
     grpc->emit_filter_state = grpc->has_emit_filter_state = true;
-    grpc->per_method_stat_specifier_case = XDS__HTTP_GRPC_STATS__FILTER_CONFIG__PER_METHOD_STAT_SPECIFIER_STATS_FOR_ALL_METHODS;
+    grpc->per_method_stat_specifier_case =
+        XDS__HTTP_GRPC_STATS__FILTER_CONFIG__PER_METHOD_STAT_SPECIFIER_STATS_FOR_ALL_METHODS;
     grpc->stats_for_all_methods = cp_bool(t, false);
     add_http_filter(t, hcm, "envoy.filters.http.grpc_stats", lt_any_pack(t->arena, grpc));
     if (side != CP_SIDE_INBOUND && cp_has(t, CP_EXT_ALPN))
         add_http_filter(t, hcm, "istio.alpn", alpn_config(t));
     /* what these two do is said on routes */
-    add_http_filter(t, hcm, "envoy.filters.http.fault", lt_any_pack(t->arena, CP_NEW(t, Xds__HTTPFault, xds__httpfault)));
-    add_http_filter(t, hcm, "envoy.filters.http.cors", lt_any_pack(t->arena, CP_NEW(t, Xds__Cors, xds__cors)));
+    add_http_filter(t, hcm, "envoy.filters.http.fault",
+                    lt_any_pack(t->arena, CP_NEW(t, Xds__HTTPFault, xds__httpfault)));
+    add_http_filter(t, hcm, "envoy.filters.http.cors",
+                    lt_any_pack(t->arena, CP_NEW(t, Xds__Cors, xds__cors)));
     if (cp_has(t, CP_EXT_STATS))
         add_http_filter(t, hcm, "istio.stats", stats_config(t, side));
-    add_http_filter(t, hcm, "envoy.filters.http.router", lt_any_pack(t->arena, CP_NEW(t, Xds__Router, xds__router)));
+    add_http_filter(t, hcm, "envoy.filters.http.router",
+                    lt_any_pack(t->arena, CP_NEW(t, Xds__Router, xds__router)));
 }
 
 /* ---- tracing ---- */
 
-static void add_dry_run_tag(struct cp_translation *t, Xds__HttpConnectionManager__Tracing *tracing, const char *tag, const char *key)
+static void add_dry_run_tag(struct cp_translation *t, Xds__HttpConnectionManager__Tracing *tracing,
+                            const char *tag, const char *key)
 {
     Xds__CustomTag *custom = CP_NEW(t, Xds__CustomTag, xds__custom_tag);
     custom->tag = tag;
@@ -298,7 +334,8 @@ static void add_dry_run_tag(struct cp_translation *t, Xds__HttpConnectionManager
     Xds__MetadataKind *kind = CP_NEW(t, Xds__MetadataKind, xds__metadata_kind);
     kind->kind_case = XDS__METADATA_KIND__KIND_REQUEST;
     kind->request = CP_NEW(t, Xds__MetadataKind__Request, xds__metadata_kind__request);
-    Xds__MetadataKey__PathSegment *segment = CP_NEW(t, Xds__MetadataKey__PathSegment, xds__metadata_key__path_segment);
+    Xds__MetadataKey__PathSegment *segment = CP_NEW(t, Xds__MetadataKey__PathSegment,
+                                                    xds__metadata_key__path_segment);
     segment->segment_case = XDS__METADATA_KEY__PATH_SEGMENT__SEGMENT_KEY;
     segment->key = key;
     Xds__MetadataKey *metadata_key = CP_NEW(t, Xds__MetadataKey, xds__metadata_key);
@@ -309,7 +346,8 @@ static void add_dry_run_tag(struct cp_translation *t, Xds__HttpConnectionManager
     CP_PUSH(t, tracing->custom_tags, tracing->n_custom_tags, custom);
 }
 
-static void add_literal_tag(struct cp_translation *t, Xds__HttpConnectionManager__Tracing *tracing, const char *tag, lt_str value)
+static void add_literal_tag(struct cp_translation *t, Xds__HttpConnectionManager__Tracing *tracing,
+                            const char *tag, lt_str value)
 {
     if (value.len == 0)
         return;
@@ -323,15 +361,19 @@ static void add_literal_tag(struct cp_translation *t, Xds__HttpConnectionManager
 
 static Xds__HttpConnectionManager__Tracing *make_tracing(struct cp_translation *t)
 {
-    Xds__HttpConnectionManager__Tracing *tracing =
-        CP_NEW(t, Xds__HttpConnectionManager__Tracing, xds__http_connection_manager__tracing);
+    Xds__HttpConnectionManager__Tracing *tracing = CP_NEW(t, Xds__HttpConnectionManager__Tracing,
+                                                          xds__http_connection_manager__tracing);
     tracing->client_sampling = cp_percent(t, 100);
     tracing->random_sampling = cp_percent(t, 1);
     tracing->overall_sampling = cp_percent(t, 100);
-    add_dry_run_tag(t, tracing, "istio.authorization.dry_run.allow_policy.name", "istio_dry_run_allow_shadow_effective_policy_id");
-    add_dry_run_tag(t, tracing, "istio.authorization.dry_run.allow_policy.result", "istio_dry_run_allow_shadow_engine_result");
-    add_dry_run_tag(t, tracing, "istio.authorization.dry_run.deny_policy.name", "istio_dry_run_deny_shadow_effective_policy_id");
-    add_dry_run_tag(t, tracing, "istio.authorization.dry_run.deny_policy.result", "istio_dry_run_deny_shadow_engine_result");
+    add_dry_run_tag(t, tracing, "istio.authorization.dry_run.allow_policy.name",
+                    "istio_dry_run_allow_shadow_effective_policy_id");
+    add_dry_run_tag(t, tracing, "istio.authorization.dry_run.allow_policy.result",
+                    "istio_dry_run_allow_shadow_engine_result");
+    add_dry_run_tag(t, tracing, "istio.authorization.dry_run.deny_policy.name",
+                    "istio_dry_run_deny_shadow_effective_policy_id");
+    add_dry_run_tag(t, tracing, "istio.authorization.dry_run.deny_policy.result",
+                    "istio_dry_run_deny_shadow_engine_result");
     add_literal_tag(t, tracing, "istio.canonical_revision", t->node->canonical_revision);
     add_literal_tag(t, tracing, "istio.canonical_service", t->node->canonical_name);
     add_literal_tag(t, tracing, "istio.cluster_id", t->node->cluster_id);
@@ -346,12 +388,14 @@ static void set_client_cert(struct cp_translation *t, Xds__HttpConnectionManager
 {
     if (side == CP_SIDE_OUTBOUND)
         return;
-    hcm->forward_client_cert_details = side == CP_SIDE_GATEWAY
-                                           ? XDS__HTTP_CONNECTION_MANAGER__FORWARD_CLIENT_CERT_DETAILS__SANITIZE_SET
-                                           : XDS__HTTP_CONNECTION_MANAGER__FORWARD_CLIENT_CERT_DETAILS__APPEND_FORWARD;
+    hcm->forward_client_cert_details =
+        side == CP_SIDE_GATEWAY
+            ? XDS__HTTP_CONNECTION_MANAGER__FORWARD_CLIENT_CERT_DETAILS__SANITIZE_SET
+            : XDS__HTTP_CONNECTION_MANAGER__FORWARD_CLIENT_CERT_DETAILS__APPEND_FORWARD;
     hcm->has_forward_client_cert_details = true;
-    Xds__HttpConnectionManager__SetCurrentClientCertDetails *details =
-        CP_NEW(t, Xds__HttpConnectionManager__SetCurrentClientCertDetails, xds__http_connection_manager__set_current_client_cert_details);
+    Xds__HttpConnectionManager__SetCurrentClientCertDetails *details = CP_NEW(
+        t, Xds__HttpConnectionManager__SetCurrentClientCertDetails,
+        xds__http_connection_manager__set_current_client_cert_details);
     details->subject = cp_bool(t, true);
     details->dns = details->has_dns = true;
     details->uri = details->has_uri = true;
@@ -360,7 +404,8 @@ static void set_client_cert(struct cp_translation *t, Xds__HttpConnectionManager
     hcm->server_name = "istio-envoy";
 }
 
-static void set_routes(struct cp_translation *t, Xds__HttpConnectionManager *hcm, const struct cp_hcm_options *options)
+static void set_routes(struct cp_translation *t, Xds__HttpConnectionManager *hcm,
+                       const struct cp_hcm_options *options)
 {
     if (options->routes != NULL) {
         hcm->route_specifier_case = XDS__HTTP_CONNECTION_MANAGER__ROUTE_SPECIFIER_ROUTE_CONFIG;
@@ -378,39 +423,46 @@ static void set_constants(struct cp_translation *t, Xds__HttpConnectionManager *
     hcm->stream_idle_timeout = cp_duration(t, 0);
     hcm->proxy_100_continue = hcm->has_proxy_100_continue = true;
     hcm->normalize_path = cp_bool(t, true);
-    hcm->path_with_escaped_slashes_action = XDS__HTTP_CONNECTION_MANAGER__PATH_WITH_ESCAPED_SLASHES_ACTION__KEEP_UNCHANGED;
+    hcm->path_with_escaped_slashes_action =
+        XDS__HTTP_CONNECTION_MANAGER__PATH_WITH_ESCAPED_SLASHES_ACTION__KEEP_UNCHANGED;
     hcm->has_path_with_escaped_slashes_action = true;
-    Xds__HttpConnectionManager__UpgradeConfig *upgrade =
-        CP_NEW(t, Xds__HttpConnectionManager__UpgradeConfig, xds__http_connection_manager__upgrade_config);
+    Xds__HttpConnectionManager__UpgradeConfig *upgrade = CP_NEW(
+        t, Xds__HttpConnectionManager__UpgradeConfig, xds__http_connection_manager__upgrade_config);
     upgrade->upgrade_type = "websocket";
     CP_PUSH(t, hcm->upgrade_configs, hcm->n_upgrade_configs, upgrade);
-    Xds__UuidRequestIdConfig *uuid = CP_NEW(t, Xds__UuidRequestIdConfig, xds__uuid_request_id_config);
+    Xds__UuidRequestIdConfig *uuid = CP_NEW(t, Xds__UuidRequestIdConfig,
+                                            xds__uuid_request_id_config);
     uuid->use_request_id_for_trace_sampling = cp_bool(t, true);
     hcm->request_id_extension = CP_NEW(t, Xds__RequestIDExtension, xds__request_idextension);
     hcm->request_id_extension->typed_config = lt_any_pack(t->arena, uuid);
 }
 
-void cp_chain_add_hcm(struct cp_translation *t, Xds__FilterChain *chain, cp_side side, const struct cp_hcm_options *options)
+void cp_chain_add_hcm(struct cp_translation *t, Xds__FilterChain *chain, cp_side side,
+                      const struct cp_hcm_options *options)
 {
     if (side == CP_SIDE_INBOUND)
         add_mx(t, chain);
-    Xds__HttpConnectionManager *hcm = CP_NEW(t, Xds__HttpConnectionManager, xds__http_connection_manager);
+    Xds__HttpConnectionManager *hcm = CP_NEW(t, Xds__HttpConnectionManager,
+                                             xds__http_connection_manager);
     hcm->stat_prefix = options->stat_prefix;
     set_routes(t, hcm, options);
     add_http_filters(t, hcm, side);
     hcm->tracing = make_tracing(t);
     hcm->use_remote_address = cp_bool(t, side == CP_SIDE_GATEWAY);
     if (side == CP_SIDE_GATEWAY)
-        hcm->http_protocol_options = CP_NEW(t, Xds__Http1ProtocolOptions, xds__http1_protocol_options);
+        hcm->http_protocol_options = CP_NEW(t, Xds__Http1ProtocolOptions,
+                                            xds__http1_protocol_options);
     if (options->is_http2)
-        hcm->http2_protocol_options = CP_NEW(t, Xds__Http2ProtocolOptions, xds__http2_protocol_options);
+        hcm->http2_protocol_options = CP_NEW(t, Xds__Http2ProtocolOptions,
+                                             xds__http2_protocol_options);
     set_client_cert(t, hcm, side);
     set_constants(t, hcm);
     Xds__AccessLog *log = make_access_log(t);
     if (log != NULL)
         CP_PUSH(t, hcm->access_log, hcm->n_access_log, log);
-    CP_PUSH(t, chain->filters, chain->n_filters,
-            cp_filter(t, "envoy.filters.network.http_connection_manager", lt_any_pack(t->arena, hcm)));
+    CP_PUSH(
+        t, chain->filters, chain->n_filters,
+        cp_filter(t, "envoy.filters.network.http_connection_manager", lt_any_pack(t->arena, hcm)));
 }
 
 /* ---- listener filters ---- */
@@ -433,5 +485,6 @@ Xds__ListenerFilter *cp_tls_inspector(struct cp_translation *t)
 
 Xds__ListenerFilter *cp_http_inspector(struct cp_translation *t)
 {
-    return cp_listener_filter(t, "envoy.filters.listener.http_inspector", CP_NEW(t, Xds__HttpInspector, xds__http_inspector));
+    return cp_listener_filter(t, "envoy.filters.listener.http_inspector",
+                              CP_NEW(t, Xds__HttpInspector, xds__http_inspector));
 }

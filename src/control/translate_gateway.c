@@ -1,8 +1,9 @@
 /*
  * control/translate_gateway.c - listeners and routes of gateways (xds.md 13, networking.md 4).
- * All Gateways that select the workload are merged, the oldest first: servers of one port share a listener, plaintext HTTP servers of
- * one port share a route configuration, TLS servers get a chain each by server name.
- * Not yet: certificates from Secrets (credentialName) and AUTO_PASSTHROUGH; such servers are left out, and said so when read.
+ * All Gateways that select the workload are merged, the oldest first: servers of one port share a
+ * listener, plaintext HTTP servers of one port share a route configuration, TLS servers get a chain
+ * each by server name. Not yet: certificates from Secrets (credentialName) and AUTO_PASSTHROUGH;
+ * such servers are left out, and said so when read.
  */
 #include "base/env.h"
 #include "control/translate_priv.h"
@@ -10,12 +11,19 @@
 enum { SERVERS_MAX = 4096 };
 
 /* What a server becomes. */
-typedef enum { SERVER_NONE, SERVER_HTTP, SERVER_HTTPS, SERVER_TCP, SERVER_TLS_PASSED, SERVER_TLS_ENDED } server_kind;
+typedef enum {
+    SERVER_NONE,
+    SERVER_HTTP,
+    SERVER_HTTPS,
+    SERVER_TCP,
+    SERVER_TLS_PASSED,
+    SERVER_TLS_ENDED
+} server_kind;
 
 struct server {
     const struct lt_object *gateway;
     const struct lt_gw_server *spec;
-    lt_str gateway_name;    /* "namespace/name" */
+    lt_str gateway_name; /* "namespace/name" */
     server_kind kind;
     uint16_t port;          /* of the Service */
     uint16_t target;        /* of the proxy */
@@ -23,7 +31,7 @@ struct server {
 };
 
 struct servers {
-    struct server *items;   /* by target port, then as in the Gateways */
+    struct server *items; /* by target port, then as in the Gateways */
     size_t count;
 };
 
@@ -35,8 +43,7 @@ static server_kind kind_of(const struct lt_gw_server *spec)
     if (!lt_port_is_tls(protocol))
         return SERVER_TCP;
     switch (spec->tls->mode.value) {
-    case LT_SERVER_TLS_PASSTHROUGH:
-        return SERVER_TLS_PASSED;
+    case LT_SERVER_TLS_PASSTHROUGH: return SERVER_TLS_PASSED;
     case LT_SERVER_TLS_ISTIO_MUTUAL:
         return protocol == LT_PORT_HTTPS ? SERVER_HTTPS : SERVER_TLS_ENDED;
     case LT_SERVER_TLS_SIMPLE:
@@ -44,8 +51,7 @@ static server_kind kind_of(const struct lt_gw_server *spec)
         if (spec->tls->server_certificate.len == 0)
             return SERVER_NONE;
         return protocol == LT_PORT_HTTPS ? SERVER_HTTPS : SERVER_TLS_ENDED;
-    default:
-        return SERVER_NONE;
+    default: return SERVER_NONE;
     }
 }
 
@@ -61,12 +67,16 @@ static uint16_t target_port(struct cp_translation *t, uint16_t number)
     return number;
 }
 
-/* Plaintext and TLS can't share a port, and a TCP server takes its port whole; a TLS host is served once. */
+/*
+ * Plaintext and TLS can't share a port, and a TCP server takes its port whole; a TLS host is served
+ * once.
+ */
 static bool conflicts(const struct server *a, const struct server *b)
 {
     if (a->target != b->target)
         return false;
-    bool a_tls = a->kind != SERVER_HTTP && a->kind != SERVER_TCP, b_tls = b->kind != SERVER_HTTP && b->kind != SERVER_TCP;
+    bool a_tls = a->kind != SERVER_HTTP && a->kind != SERVER_TCP,
+         b_tls = b->kind != SERVER_HTTP && b->kind != SERVER_TCP;
     if (a_tls != b_tls || a->kind == SERVER_TCP || b->kind == SERVER_TCP)
         return true;
     for (size_t i = 0; a_tls && i < a->spec->hosts.count; i++) {
@@ -78,7 +88,8 @@ static bool conflicts(const struct server *a, const struct server *b)
 
 static int cmp_servers(const void *a, const void *b)
 {
-    const struct server *x = *(const struct server *const *)a, *y = *(const struct server *const *)b;
+    const struct server *x = *(const struct server *const *)a,
+                        *y = *(const struct server *const *)b;
     if (x->target != y->target)
         return x->target < y->target ? -1 : 1;
     return x < y ? -1 : 1;
@@ -88,16 +99,21 @@ static const char *route_name_of(struct cp_translation *t, const struct server *
 {
     if (s->kind == SERVER_HTTP)
         return cp_zf(t, "http.%u", s->target);
-    return cp_zf(t, "https.%u.%.*s.%.*s.%.*s", s->port, LT_STR_ARG(s->spec->port->name), LT_STR_ARG(s->gateway->key.name),
-                 LT_STR_ARG(s->gateway->key.ns));
+    return cp_zf(t, "https.%u.%.*s.%.*s.%.*s", s->port, LT_STR_ARG(s->spec->port->name),
+                 LT_STR_ARG(s->gateway->key.name), LT_STR_ARG(s->gateway->key.ns));
 }
 
-static void add_server(struct cp_translation *t, struct servers *list, const struct lt_object *gateway, const struct lt_gw_server *spec)
+static void add_server(struct cp_translation *t, struct servers *list,
+                       const struct lt_object *gateway, const struct lt_gw_server *spec)
 {
-    struct server s = {.gateway = gateway, .spec = spec, .kind = kind_of(spec), .port = (uint16_t)spec->port->number.value};
+    struct server s = {.gateway = gateway,
+                       .spec = spec,
+                       .kind = kind_of(spec),
+                       .port = (uint16_t)spec->port->number.value};
     if (s.kind == SERVER_NONE || list->count == SERVERS_MAX)
         return;
-    s.gateway_name = lt_str_of(cp_zf(t, "%.*s/%.*s", LT_STR_ARG(gateway->key.ns), LT_STR_ARG(gateway->key.name)));
+    s.gateway_name = lt_str_of(
+        cp_zf(t, "%.*s/%.*s", LT_STR_ARG(gateway->key.ns), LT_STR_ARG(gateway->key.name)));
     s.target = target_port(t, s.port);
     for (size_t i = 0; i < list->count; i++) {
         if (conflicts(&list->items[i], &s))
@@ -112,7 +128,8 @@ static struct servers merge_gateways(struct cp_translation *t)
     size_t max = 0;
     for (size_t i = 0; i < t->model->gateway_count; i++)
         max += t->model->gateways[i]->gateway->servers.count;
-    struct servers list = {lt_arena_make_n(t->arena, struct server, LT_MIN(max, (size_t)SERVERS_MAX) + 1), 0};
+    struct servers list = {
+        lt_arena_make_n(t->arena, struct server, LT_MIN(max, (size_t)SERVERS_MAX) + 1), 0};
     for (size_t i = 0; i < t->model->gateway_count; i++) {
         const struct lt_object *gateway = t->model->gateways[i];
         if (!lt_kvs_contain(t->labels, &gateway->gateway->selector))
@@ -143,7 +160,8 @@ static lt_str split_host(const struct server *s, lt_str text, lt_str *ret_ns)
 }
 
 /* The narrower of the two names, if the server lets this VirtualService in at all. */
-static lt_str bound_host(const struct server *s, lt_str server_host, const struct lt_routes *routes, lt_str vs_host)
+static lt_str bound_host(const struct server *s, lt_str server_host, const struct lt_routes *routes,
+                         lt_str vs_host)
 {
     lt_str ns, host = split_host(s, server_host, &ns);
     if (!lt_str_eq(ns, LT_STR("*")) && !lt_str_eq(ns, routes->ns))
@@ -165,11 +183,15 @@ struct filling {
 static bool is_catch_all(const Xds__Route *route)
 {
     const Xds__RouteMatch *m = route->match;
-    return m->n_headers + m->n_query_parameters == 0 && m->path_specifier_case == XDS__ROUTE_MATCH__PATH_SPECIFIER_PREFIX &&
+    return m->n_headers + m->n_query_parameters == 0 &&
+           m->path_specifier_case == XDS__ROUTE_MATCH__PATH_SPECIFIER_PREFIX &&
            strcmp(m->prefix, "/") == 0;
 }
 
-/* Several VirtualServices for one host: their rules follow each other, those that take everything come last. */
+/*
+ * Several VirtualServices for one host: their rules follow each other, those that take everything
+ * come last.
+ */
 static void sort_catch_alls(Xds__VirtualHost *vhost)
 {
     size_t kept = 0, last = 0;
@@ -206,7 +228,8 @@ static void require_tls(const struct server *s, Xds__VirtualHost *vhost)
     vhost->has_require_tls = true;
 }
 
-static void add_routes(struct filling *f, const struct server *s, lt_str server_host, const struct lt_routes *routes)
+static void add_routes(struct filling *f, const struct server *s, lt_str server_host,
+                       const struct lt_routes *routes)
 {
     for (size_t i = 0; i < routes->hosts.count; i++) {
         lt_str host = bound_host(s, server_host, routes, routes->hosts.items[i]);
@@ -229,7 +252,8 @@ static void add_routes(struct filling *f, const struct server *s, lt_str server_
 static void add_redirect_host(struct filling *f, const struct server *s, lt_str server_host)
 {
     lt_str ns, host = split_host(s, server_host, &ns);
-    if (s->spec->tls == NULL || !s->spec->tls->https_redirect.value || lt_map_find(&f->vhosts, host) != NULL)
+    if (s->spec->tls == NULL || !s->spec->tls->https_redirect.value ||
+        lt_map_find(&f->vhosts, host) != NULL)
         return;
     require_tls(s, get_vhost(f, s, host));
 }
@@ -251,7 +275,8 @@ static int cmp_vhosts(const void *a, const void *b)
     return strcmp((*(Xds__VirtualHost *const *)a)->name, (*(Xds__VirtualHost *const *)b)->name);
 }
 
-static void emit_route_config(struct cp_translation *t, const struct servers *list, const char *name)
+static void emit_route_config(struct cp_translation *t, const struct servers *list,
+                              const char *name)
 {
     struct lt_arena_mark mark = lt_arena_mark(t->arena);
     struct filling f = {.t = t, .config = cp_route_config(t, name)};
@@ -284,7 +309,8 @@ void cp_translate_gateway_routes(struct cp_translation *t)
         bool is_http = list.items[i].kind == SERVER_HTTP || list.items[i].kind == SERVER_HTTPS;
         bool is_done = false;
         for (size_t j = 0; j < i && !is_done; j++)
-            is_done = is_http && list.items[j].route_name != NULL && strcmp(list.items[j].route_name, list.items[i].route_name) == 0;
+            is_done = is_http && list.items[j].route_name != NULL &&
+                      strcmp(list.items[j].route_name, list.items[i].route_name) == 0;
         if (is_http && !is_done)
             emit_route_config(t, &list, list.items[i].route_name);
     }
@@ -301,18 +327,23 @@ static Xds__TransportSocket *server_tls(struct cp_translation *t, const struct s
     common->tls_params = CP_NEW(t, Xds__TlsParameters, xds__tls_parameters);
     common->tls_params->tls_minimum_protocol_version = XDS__TLS_PARAMETERS__TLS_PROTOCOL__TLSv1_2;
     common->tls_params->has_tls_minimum_protocol_version = true;
-    const char *cert = cp_zf(t, "file-cert:%.*s~%.*s", LT_STR_ARG(tls->server_certificate), LT_STR_ARG(tls->private_key));
-    CP_PUSH(t, common->tls_certificate_sds_secret_configs, common->n_tls_certificate_sds_secret_configs, cp_sds(t, cert, false));
+    const char *cert = cp_zf(t, "file-cert:%.*s~%.*s", LT_STR_ARG(tls->server_certificate),
+                             LT_STR_ARG(tls->private_key));
+    CP_PUSH(t, common->tls_certificate_sds_secret_configs,
+            common->n_tls_certificate_sds_secret_configs, cp_sds(t, cert, false));
     bool is_mutual = tls->mode.value == LT_SERVER_TLS_MUTUAL;
     if (is_mutual) {
-        common->validation_context_type_case = XDS__COMMON_TLS_CONTEXT__VALIDATION_CONTEXT_TYPE_VALIDATION_CONTEXT_SDS_SECRET_CONFIG;
-        common->validation_context_sds_secret_config = cp_sds(t, cp_zf(t, "file-root:%.*s", LT_STR_ARG(tls->ca_certificates)), false);
+        common->validation_context_type_case =
+            XDS__COMMON_TLS_CONTEXT__VALIDATION_CONTEXT_TYPE_VALIDATION_CONTEXT_SDS_SECRET_CONFIG;
+        common->validation_context_sds_secret_config = cp_sds(
+            t, cp_zf(t, "file-root:%.*s", LT_STR_ARG(tls->ca_certificates)), false);
     }
     if (s->kind == SERVER_HTTPS) {
         CP_PUSH(t, common->alpn_protocols, common->n_alpn_protocols, "h2");
         CP_PUSH(t, common->alpn_protocols, common->n_alpn_protocols, "http/1.1");
     }
-    Xds__DownstreamTlsContext *context = CP_NEW(t, Xds__DownstreamTlsContext, xds__downstream_tls_context);
+    Xds__DownstreamTlsContext *context = CP_NEW(t, Xds__DownstreamTlsContext,
+                                                xds__downstream_tls_context);
     context->common_tls_context = common;
     context->require_client_certificate = cp_bool(t, is_mutual);
     return cp_transport_socket(t, context);
@@ -342,10 +373,12 @@ static void push_chain(struct cp_translation *t, Xds__Listener *listener, Xds__F
     CP_PUSH(t, listener->filter_chains, listener->n_filter_chains, chain);
 }
 
-static void add_http_chain(struct cp_translation *t, Xds__Listener *listener, const struct server *s)
+static void add_http_chain(struct cp_translation *t, Xds__Listener *listener,
+                           const struct server *s)
 {
     Xds__FilterChain *chain = cp_new_chain(t, NULL);
-    struct cp_hcm_options options = {.stat_prefix = cp_zf(t, "outbound_%s;", listener->name), .rds_name = s->route_name};
+    struct cp_hcm_options options = {.stat_prefix = cp_zf(t, "outbound_%s;", listener->name),
+                                     .rds_name = s->route_name};
     cp_chain_add_hcm(t, chain, CP_SIDE_GATEWAY, &options);
     if (s->kind == SERVER_HTTPS) {
         chain->filter_chain_match = server_names(t, s);
@@ -366,7 +399,8 @@ static bool serves(const struct server *s, const struct lt_routes *routes)
 }
 
 /* The first rule that fits takes the connections (networking.md 2.8). */
-static const struct lt_tcp_route *find_tcp_rule(struct cp_translation *t, const struct server *s, const struct lt_routes *routes)
+static const struct lt_tcp_route *find_tcp_rule(struct cp_translation *t, const struct server *s,
+                                                const struct lt_routes *routes)
 {
     for (size_t i = 0; i < routes->spec->tcp.count; i++) {
         const struct lt_tcp_route *rule = &routes->spec->tcp.items[i];
@@ -374,7 +408,8 @@ static const struct lt_tcp_route *find_tcp_rule(struct cp_translation *t, const 
             return rule;
         for (size_t j = 0; j < rule->match.count; j++) {
             const struct lt_l4_match *m = &rule->match.items[j];
-            if (cp_is_l4_match(t, m->port, &m->gateways, &m->source_labels, m->source_namespace, routes, s->port, s->gateway_name))
+            if (cp_is_l4_match(t, m->port, &m->gateways, &m->source_labels, m->source_namespace,
+                               routes, s->port, s->gateway_name))
                 return rule;
         }
     }
@@ -385,12 +420,14 @@ static void add_tcp_chain(struct cp_translation *t, Xds__Listener *listener, con
 {
     for (size_t i = 0; i < t->model->routes_count; i++) {
         const struct lt_routes *routes = &t->model->routes[i];
-        bool is_bound = routes->spec->tcp.count > 0 && cp_is_bound(t, routes, s->gateway_name) && serves(s, routes);
+        bool is_bound = routes->spec->tcp.count > 0 && cp_is_bound(t, routes, s->gateway_name) &&
+                        serves(s, routes);
         const struct lt_tcp_route *rule = is_bound ? find_tcp_rule(t, s, routes) : NULL;
         if (rule == NULL)
             continue;
         Xds__FilterChain *chain = cp_new_chain(t, NULL);
-        struct cp_tcp_options options = cp_l4_options(t, routes, rule->route.items, rule->route.count, s->port);
+        struct cp_tcp_options options = cp_l4_options(t, routes, rule->route.items,
+                                                      rule->route.count, s->port);
         cp_chain_add_tcp(t, chain, CP_SIDE_GATEWAY, &options);
         if (s->kind == SERVER_TLS_ENDED) {
             chain->filter_chain_match = server_names(t, s);
@@ -401,41 +438,41 @@ static void add_tcp_chain(struct cp_translation *t, Xds__Listener *listener, con
     }
 }
 
-static void add_passed_chains(struct cp_translation *t, Xds__Listener *listener, const struct server *s, const struct lt_routes *routes)
+static void add_passed_chains(struct cp_translation *t, Xds__Listener *listener,
+                              const struct server *s, const struct lt_routes *routes)
 {
     for (size_t i = 0; i < routes->spec->tls.count; i++) {
         const struct lt_tls_route *rule = &routes->spec->tls.items[i];
         for (size_t j = 0; j < rule->match.count; j++) {
             const struct lt_tls_match *m = &rule->match.items[j];
-            if (!cp_is_l4_match(t, m->port, &m->gateways, &m->source_labels, m->source_namespace, routes, s->port, s->gateway_name))
+            if (!cp_is_l4_match(t, m->port, &m->gateways, &m->source_labels, m->source_namespace,
+                                routes, s->port, s->gateway_name))
                 continue;
             Xds__FilterChain *chain = cp_new_chain(t, NULL);
             chain->filter_chain_match = CP_NEW(t, Xds__FilterChainMatch, xds__filter_chain_match);
             for (size_t k = 0; k < m->sni_hosts.count; k++)
-                CP_PUSH(t, chain->filter_chain_match->server_names, chain->filter_chain_match->n_server_names,
-                        cp_z(t, m->sni_hosts.items[k]));
+                CP_PUSH(t, chain->filter_chain_match->server_names,
+                        chain->filter_chain_match->n_server_names, cp_z(t, m->sni_hosts.items[k]));
             chain->metadata = cp_object_metadata(t, routes->object);
-            struct cp_tcp_options options = cp_l4_options(t, routes, rule->route.items, rule->route.count, s->port);
+            struct cp_tcp_options options = cp_l4_options(t, routes, rule->route.items,
+                                                          rule->route.count, s->port);
             cp_chain_add_tcp(t, chain, CP_SIDE_GATEWAY, &options);
             push_chain(t, listener, chain);
         }
     }
 }
 
-static void add_server_chains(struct cp_translation *t, Xds__Listener *listener, const struct server *s)
+static void add_server_chains(struct cp_translation *t, Xds__Listener *listener,
+                              const struct server *s)
 {
     switch (s->kind) {
     case SERVER_HTTP:
         if (listener->n_filter_chains == 0)
             add_http_chain(t, listener, s);
         return;
-    case SERVER_HTTPS:
-        add_http_chain(t, listener, s);
-        return;
+    case SERVER_HTTPS: add_http_chain(t, listener, s); return;
     case SERVER_TCP:
-    case SERVER_TLS_ENDED:
-        add_tcp_chain(t, listener, s);
-        return;
+    case SERVER_TLS_ENDED: add_tcp_chain(t, listener, s); return;
     case SERVER_TLS_PASSED:
         for (size_t i = 0; i < t->model->routes_count; i++) {
             const struct lt_routes *routes = &t->model->routes[i];
@@ -443,8 +480,7 @@ static void add_server_chains(struct cp_translation *t, Xds__Listener *listener,
                 add_passed_chains(t, listener, s, routes);
         }
         return;
-    case SERVER_NONE:
-        return;
+    case SERVER_NONE: return;
     }
 }
 

@@ -1,6 +1,7 @@
 /*
- * control/translate_inbound.c - the listener on 15006, through which everything reaches the workload (xds.md 11.3).
- * Chains are chosen by the port that was meant, then by what the first bytes are: TLS of the mesh, other TLS, HTTP, anything.
+ * control/translate_inbound.c - the listener on 15006, through which everything reaches the
+ * workload (xds.md 11.3). Chains are chosen by the port that was meant, then by what the first
+ * bytes are: TLS of the mesh, other TLS, HTTP, anything.
  */
 #include "base/env.h"
 #include "control/translate_priv.h"
@@ -12,7 +13,8 @@ enum { INBOUND_PORTS_MAX = 1024, PEER_PORTS_MAX = 64 };
 /* ALPN names that only clients of the mesh offer. */
 static const char *const mesh_http_alpn[] = {"istio-http/1.0", "istio-http/1.1", "istio-h2"};
 static const char *const mesh_tcp_alpn[] = {"istio-peer-exchange", "istio"};
-static const char *const mesh_all_alpn[] = {"istio", "istio-peer-exchange", "istio-http/1.0", "istio-http/1.1", "istio-h2"};
+static const char *const mesh_all_alpn[] = {"istio", "istio-peer-exchange", "istio-http/1.0",
+                                            "istio-http/1.1", "istio-h2"};
 static const char *const plain_http_alpn[] = {"http/1.1", "h2c"};
 
 typedef enum { SHAPE_HTTP, SHAPE_TCP, SHAPE_SNIFFED } chain_shape;
@@ -21,13 +23,13 @@ typedef enum { SHAPE_HTTP, SHAPE_TCP, SHAPE_SNIFFED } chain_shape;
 struct inbound {
     uint16_t number;
     chain_shape shape;
-    int64_t mode;               /* LT_MTLS_DISABLE, PERMISSIVE or STRICT */
+    int64_t mode; /* LT_MTLS_DISABLE, PERMISSIVE or STRICT */
     bool is_http2;
-    const char *http_name;      /* of the chains */
+    const char *http_name; /* of the chains */
     const char *tcp_name;
     const char *cluster;
-    const char *stat_prefix;    /* of the connection manager */
-    const char *operation;      /* of the default route */
+    const char *stat_prefix; /* of the connection manager */
+    const char *operation;   /* of the default route */
     lt_port_protocol protocol;
 };
 
@@ -40,7 +42,8 @@ static Xds__FilterChain *new_chain(struct cp_translation *t, const char *name)
     return chain;
 }
 
-static Xds__FilterChainMatch *new_match(struct cp_translation *t, uint16_t port, const char *transport, const char *const *alpn,
+static Xds__FilterChainMatch *new_match(struct cp_translation *t, uint16_t port,
+                                        const char *transport, const char *const *alpn,
                                         size_t alpn_count)
 {
     Xds__FilterChainMatch *match = CP_NEW(t, Xds__FilterChainMatch, xds__filter_chain_match);
@@ -58,11 +61,14 @@ static Xds__RouteConfiguration *inline_routes(struct cp_translation *t, const st
     action->cluster_specifier_case = XDS__ROUTE_ACTION__CLUSTER_SPECIFIER_CLUSTER;
     action->cluster = in->cluster;
     action->timeout = cp_duration(t, 0);
-    action->max_stream_duration = CP_NEW(t, Xds__RouteAction__MaxStreamDuration, xds__route_action__max_stream_duration);
+    action->max_stream_duration = CP_NEW(t, Xds__RouteAction__MaxStreamDuration,
+                                         xds__route_action__max_stream_duration);
     action->max_stream_duration->max_stream_duration = cp_duration(t, 0);
     action->max_stream_duration->grpc_timeout_header_max = cp_duration(t, 0);
     if (in->protocol != LT_PORT_GRPC && in->protocol != LT_PORT_GRPC_WEB) {
-        /* the application closed a kept connection just when the request came: it has not seen it */
+        /*
+         * the application closed a kept connection just when the request came: it has not seen it
+         */
         action->retry_policy = CP_NEW(t, Xds__RetryPolicy, xds__retry_policy);
         action->retry_policy->retry_on = "reset-before-request";
         action->retry_policy->num_retries = cp_u32(t, 2);
@@ -96,12 +102,16 @@ struct chain_plan {
     bool has_tls;
 };
 
-static void add_chain(struct cp_translation *t, Xds__Listener *listener, const struct inbound *in, const struct chain_plan *plan)
+static void add_chain(struct cp_translation *t, Xds__Listener *listener, const struct inbound *in,
+                      const struct chain_plan *plan)
 {
     Xds__FilterChain *chain = new_chain(t, plan->is_http ? in->http_name : in->tcp_name);
-    chain->filter_chain_match = new_match(t, in->number, plan->transport, plan->alpn, plan->alpn_count);
+    chain->filter_chain_match = new_match(t, in->number, plan->transport, plan->alpn,
+                                          plan->alpn_count);
     if (plan->is_http) {
-        struct cp_hcm_options options = {.stat_prefix = in->stat_prefix, .routes = inline_routes(t, in), .is_http2 = in->is_http2};
+        struct cp_hcm_options options = {.stat_prefix = in->stat_prefix,
+                                         .routes = inline_routes(t, in),
+                                         .is_http2 = in->is_http2};
         cp_chain_add_hcm(t, chain, CP_SIDE_INBOUND, &options);
     } else {
         struct cp_tcp_options options = {.stat_prefix = in->cluster, .cluster = in->cluster};
@@ -116,7 +126,8 @@ static void add_chain(struct cp_translation *t, Xds__Listener *listener, const s
 #define NO_ALPN NULL, 0
 
 /* The table of xds.md 11.3: rows by shape, columns by mode. */
-static const struct chain_plan http_plans[] = {{"tls", ALPN(mesh_all_alpn), true, true}, {"raw_buffer", NO_ALPN, true, false}};
+static const struct chain_plan http_plans[] = {{"tls", ALPN(mesh_all_alpn), true, true},
+                                               {"raw_buffer", NO_ALPN, true, false}};
 static const struct chain_plan http_strict[] = {{"tls", NO_ALPN, true, true}};
 static const struct chain_plan http_plain[] = {{"raw_buffer", NO_ALPN, true, false}};
 static const struct chain_plan tcp_plans[] = {{"tls", ALPN(mesh_all_alpn), false, true},
@@ -124,24 +135,33 @@ static const struct chain_plan tcp_plans[] = {{"tls", ALPN(mesh_all_alpn), false
                                               {"raw_buffer", NO_ALPN, false, false}};
 static const struct chain_plan tcp_strict[] = {{"tls", NO_ALPN, false, true}};
 static const struct chain_plan tcp_plain[] = {{"raw_buffer", NO_ALPN, false, false}};
-static const struct chain_plan sniffed_plans[] = {{"tls", ALPN(mesh_http_alpn), true, true},
-                                                  {"raw_buffer", ALPN(plain_http_alpn), true, false},
-                                                  {"tls", ALPN(mesh_tcp_alpn), false, true},
-                                                  {"raw_buffer", NO_ALPN, false, false},
-                                                  {"tls", NO_ALPN, false, false}};
-static const struct chain_plan sniffed_strict[] = {{"tls", ALPN(mesh_http_alpn), true, true}, {"tls", NO_ALPN, false, true}};
-static const struct chain_plan sniffed_plain[] = {{"raw_buffer", ALPN(plain_http_alpn), true, false},
-                                                  {"raw_buffer", NO_ALPN, false, false}};
+static const struct chain_plan sniffed_plans[] = {
+    {"tls", ALPN(mesh_http_alpn), true, true},
+    {"raw_buffer", ALPN(plain_http_alpn), true, false},
+    {"tls", ALPN(mesh_tcp_alpn), false, true},
+    {"raw_buffer", NO_ALPN, false, false},
+    {"tls", NO_ALPN, false, false}};
+static const struct chain_plan sniffed_strict[] = {{"tls", ALPN(mesh_http_alpn), true, true},
+                                                   {"tls", NO_ALPN, false, true}};
+static const struct chain_plan sniffed_plain[] = {
+    {"raw_buffer", ALPN(plain_http_alpn), true, false}, {"raw_buffer", NO_ALPN, false, false}};
 
 struct plan_list {
     const struct chain_plan *plans;
     size_t count;
 };
 
-#define PLANS(list) {list, LT_ARRAY_LEN(list)}
+#define PLANS(list) \
+    { \
+        list, LT_ARRAY_LEN(list) \
+    }
 static const struct plan_list plans[3][4] = {
-    [SHAPE_HTTP] = {[LT_MTLS_DISABLE] = PLANS(http_plain), [LT_MTLS_PERMISSIVE] = PLANS(http_plans), [LT_MTLS_STRICT] = PLANS(http_strict)},
-    [SHAPE_TCP] = {[LT_MTLS_DISABLE] = PLANS(tcp_plain), [LT_MTLS_PERMISSIVE] = PLANS(tcp_plans), [LT_MTLS_STRICT] = PLANS(tcp_strict)},
+    [SHAPE_HTTP] = {[LT_MTLS_DISABLE] = PLANS(http_plain),
+                    [LT_MTLS_PERMISSIVE] = PLANS(http_plans),
+                    [LT_MTLS_STRICT] = PLANS(http_strict)},
+    [SHAPE_TCP] = {[LT_MTLS_DISABLE] = PLANS(tcp_plain),
+                   [LT_MTLS_PERMISSIVE] = PLANS(tcp_plans),
+                   [LT_MTLS_STRICT] = PLANS(tcp_strict)},
     [SHAPE_SNIFFED] = {[LT_MTLS_DISABLE] = PLANS(sniffed_plain),
                        [LT_MTLS_PERMISSIVE] = PLANS(sniffed_plans),
                        [LT_MTLS_STRICT] = PLANS(sniffed_strict)},
@@ -227,7 +247,8 @@ static size_t list_ports(struct cp_translation *t, struct inbound *ret_ports)
     const struct cp_inbound_port *declared = cp_inbound_ports(t, &declared_count);
     for (size_t i = 0; i < declared_count && count < INBOUND_PORTS_MAX; i++)
         ret_ports[count++] = describe_port(t, &declared[i]);
-    size_t named_count = lt_model_mtls_ports(t->model, t->node->ns, t->labels, named, PEER_PORTS_MAX);
+    size_t named_count = lt_model_mtls_ports(t->model, t->node->ns, t->labels, named,
+                                             PEER_PORTS_MAX);
     for (size_t i = 0; i < named_count && count < INBOUND_PORTS_MAX; i++) {
         if (!is_listed(ret_ports, count, named[i]))
             ret_ports[count++] = describe_passthrough(t, named[i]);
@@ -238,10 +259,11 @@ static size_t list_ports(struct cp_translation *t, struct inbound *ret_ports)
 
 /* ---- listener filters ---- */
 
-static Xds__ListenerFilterChainMatchPredicate *port_predicate(struct cp_translation *t, uint16_t port)
+static Xds__ListenerFilterChainMatchPredicate *port_predicate(struct cp_translation *t,
+                                                              uint16_t port)
 {
-    Xds__ListenerFilterChainMatchPredicate *p =
-        CP_NEW(t, Xds__ListenerFilterChainMatchPredicate, xds__listener_filter_chain_match_predicate);
+    Xds__ListenerFilterChainMatchPredicate *p = CP_NEW(t, Xds__ListenerFilterChainMatchPredicate,
+                                                       xds__listener_filter_chain_match_predicate);
     p->rule_case = XDS__LISTENER_FILTER_CHAIN_MATCH_PREDICATE__RULE_DESTINATION_PORT_RANGE;
     p->destination_port_range = CP_NEW(t, Xds__Int32Range, xds__int32_range);
     p->destination_port_range->start = port;
@@ -250,17 +272,20 @@ static Xds__ListenerFilterChainMatchPredicate *port_predicate(struct cp_translat
     return p;
 }
 
-static Xds__ListenerFilterChainMatchPredicate *any_of(struct cp_translation *t, const uint16_t *ports, size_t count)
+static Xds__ListenerFilterChainMatchPredicate *any_of(struct cp_translation *t,
+                                                      const uint16_t *ports, size_t count)
 {
     if (count == 1)
         return port_predicate(t, ports[0]);
-    Xds__ListenerFilterChainMatchPredicate *p =
-        CP_NEW(t, Xds__ListenerFilterChainMatchPredicate, xds__listener_filter_chain_match_predicate);
+    Xds__ListenerFilterChainMatchPredicate *p = CP_NEW(t, Xds__ListenerFilterChainMatchPredicate,
+                                                       xds__listener_filter_chain_match_predicate);
     p->rule_case = XDS__LISTENER_FILTER_CHAIN_MATCH_PREDICATE__RULE_OR_MATCH;
-    p->or_match = CP_NEW(t, Xds__ListenerFilterChainMatchPredicate__MatchSet, xds__listener_filter_chain_match_predicate__match_set);
+    p->or_match = CP_NEW(t, Xds__ListenerFilterChainMatchPredicate__MatchSet,
+                         xds__listener_filter_chain_match_predicate__match_set);
     p->or_match->rules = lt_arena_make_n(t->arena, ProtobufCBinaryData, count);
     for (size_t i = 0; i < count; i++)
-        p->or_match->rules[p->or_match->n_rules++] = lt_pb_pack_data(t->arena, port_predicate(t, ports[i]));
+        p->or_match->rules[p->or_match->n_rules++] = lt_pb_pack_data(t->arena,
+                                                                     port_predicate(t, ports[i]));
     return p;
 }
 
@@ -269,7 +294,10 @@ static bool needs_tls_inspector(const struct inbound *in)
     return in->mode != LT_MTLS_DISABLE;
 }
 
-/* HTTP need not be told from anything else where only HTTP comes, and under STRICT TLS's ALPN tells. */
+/*
+ * HTTP need not be told from anything else where only HTTP comes, and under STRICT TLS's ALPN
+ * tells.
+ */
 static bool needs_http_inspector(const struct inbound *in)
 {
     return in->shape == SHAPE_SNIFFED && in->mode != LT_MTLS_STRICT;
@@ -281,8 +309,10 @@ static int cmp_ports(const void *a, const void *b)
 }
 
 /* Off for the ports that don't need it, and for our own; not there at all when nothing needs it. */
-static void add_inspector(struct cp_translation *t, Xds__Listener *listener, Xds__ListenerFilter *filter, const struct inbound *rest,
-                          const struct inbound *ports, size_t count, bool (*is_needed)(const struct inbound *))
+static void add_inspector(struct cp_translation *t, Xds__Listener *listener,
+                          Xds__ListenerFilter *filter, const struct inbound *rest,
+                          const struct inbound *ports, size_t count,
+                          bool (*is_needed)(const struct inbound *))
 {
     uint16_t *off = lt_arena_make_n(t->arena, uint16_t, count + 1);
     size_t off_count = 0;
@@ -303,7 +333,8 @@ static void add_inspector(struct cp_translation *t, Xds__Listener *listener, Xds
 static void add_original_dst(struct cp_translation *t, Xds__Listener *listener)
 {
     CP_PUSH(t, listener->listener_filters, listener->n_listener_filters,
-            cp_listener_filter(t, "envoy.filters.listener.original_dst", CP_NEW(t, Xds__OriginalDst, xds__original_dst)));
+            cp_listener_filter(t, "envoy.filters.listener.original_dst",
+                               CP_NEW(t, Xds__OriginalDst, xds__original_dst)));
     if (t->node->capture != CP_CAPTURE_TPROXY)
         return;
     Xds__OriginalSrc *src = CP_NEW(t, Xds__OriginalSrc, xds__original_src);
@@ -329,7 +360,8 @@ void cp_translate_inbound(struct cp_translation *t)
     add_inspector(t, listener, cp_tls_inspector(t), &rest, ports, count, needs_tls_inspector);
     add_inspector(t, listener, cp_http_inspector(t), &rest, ports, count, needs_http_inspector);
     listener->listener_filters_timeout = cp_duration(t, t->model->mesh.detection_timeout_ns);
-    listener->continue_on_listener_filters_timeout = listener->has_continue_on_listener_filters_timeout = true;
+    listener->continue_on_listener_filters_timeout =
+        listener->has_continue_on_listener_filters_timeout = true;
     listener->traffic_direction = XDS__TRAFFIC_DIRECTION__INBOUND;
     listener->has_traffic_direction = true;
     listener->max_connections_to_accept_per_socket_event = cp_u32(t, 1);

@@ -1,7 +1,8 @@
 /*
- * control/translate_listener.c - the listeners of what a sidecar's workload calls (xds.md 11.1, 11.2).
- * 15001 gets every connection and hands it to the listener of its destination: one for each port that speaks HTTP, for all services
- * together; one for each address and port otherwise. They need not be bound: the hand-over is inside the proxy.
+ * control/translate_listener.c - the listeners of what a sidecar's workload calls (xds.md 11.1,
+ * 11.2). 15001 gets every connection and hands it to the listener of its destination: one for each
+ * port that speaks HTTP, for all services together; one for each address and port otherwise. They
+ * need not be bound: the hand-over is inside the proxy.
  */
 #include "base/env.h"
 #include "control/translate_priv.h"
@@ -32,7 +33,8 @@ static void set_unknown_chain(struct cp_translation *t, Xds__Listener *listener)
     Xds__FilterChain *chain = cp_new_chain(t, "PassthroughFilterChain");
     chain->transport_socket_connect_timeout = NULL;
     chain->filter_chain_match = CP_NEW(t, Xds__FilterChainMatch, xds__filter_chain_match);
-    struct cp_tcp_options options = {.stat_prefix = cp_unknown_cluster(t), .cluster = cp_unknown_cluster(t)};
+    struct cp_tcp_options options = {.stat_prefix = cp_unknown_cluster(t),
+                                     .cluster = cp_unknown_cluster(t)};
     cp_chain_add_tcp(t, chain, CP_SIDE_OUTBOUND, &options);
     listener->default_filter_chain = chain;
 }
@@ -50,7 +52,8 @@ static Xds__Listener *new_listener(struct cp_translation *t, lt_str bind, uint16
     listener->name = cp_zf(t, "%s_%u", ip, port);
     listener->address = cp_address(t, ip, port);
     listener->listener_filters_timeout = cp_duration(t, t->model->mesh.detection_timeout_ns);
-    listener->continue_on_listener_filters_timeout = listener->has_continue_on_listener_filters_timeout = true;
+    listener->continue_on_listener_filters_timeout =
+        listener->has_continue_on_listener_filters_timeout = true;
     listener->traffic_direction = XDS__TRAFFIC_DIRECTION__OUTBOUND;
     listener->has_traffic_direction = true;
     if (is_captured(t))
@@ -71,9 +74,11 @@ static void add_http_chain(struct cp_translation *t, Xds__Listener *listener, co
     Xds__FilterChainMatch *match = CP_NEW(t, Xds__FilterChainMatch, xds__filter_chain_match);
     match->transport_protocol = "raw_buffer";
     for (size_t i = 0; i < LT_ARRAY_LEN(plain_http_alpn); i++)
-        CP_PUSH(t, match->application_protocols, match->n_application_protocols, plain_http_alpn[i]);
+        CP_PUSH(t, match->application_protocols, match->n_application_protocols,
+                plain_http_alpn[i]);
     chain->filter_chain_match = match;
-    struct cp_hcm_options options = {.stat_prefix = cp_zf(t, "outbound_%s;", listener->name), .rds_name = rds_name};
+    struct cp_hcm_options options = {.stat_prefix = cp_zf(t, "outbound_%s;", listener->name),
+                                     .rds_name = rds_name};
     cp_chain_add_hcm(t, chain, CP_SIDE_OUTBOUND, &options);
     add_chain(t, listener, chain);
     CP_PUSH(t, listener->listener_filters, listener->n_listener_filters, cp_http_inspector(t));
@@ -92,7 +97,8 @@ static void emit_http(struct cp_translation *t, uint16_t port)
 
 /* ---- TCP ---- */
 
-static struct cp_tcp_options plain_tcp(struct cp_translation *t, const struct lt_service *service, const struct lt_port *port)
+static struct cp_tcp_options plain_tcp(struct cp_translation *t, const struct lt_service *service,
+                                       const struct lt_port *port)
 {
     struct cp_policy *policy = lt_arena_make(t->arena, struct cp_policy);
     *policy = cp_policy_for(t, service, port->number, LT_STR(""));
@@ -100,8 +106,8 @@ static struct cp_tcp_options plain_tcp(struct cp_translation *t, const struct lt
     return (struct cp_tcp_options){.stat_prefix = cluster, .cluster = cluster, .policy = policy};
 }
 
-struct cp_tcp_options cp_l4_options(struct cp_translation *t, const struct lt_routes *routes, const struct lt_l4_dest *dests,
-                                    size_t count, uint16_t port)
+struct cp_tcp_options cp_l4_options(struct cp_translation *t, const struct lt_routes *routes,
+                                    const struct lt_l4_dest *dests, size_t count, uint16_t port)
 {
     const struct lt_vs_destination *first = dests[0].destination;
     lt_str host = lt_host_expand(t->arena, first->host, routes->ns, t->model->mesh.domain);
@@ -113,7 +119,8 @@ struct cp_tcp_options cp_l4_options(struct cp_translation *t, const struct lt_ro
     }
     if (count > 1)
         return (struct cp_tcp_options){
-            .stat_prefix = cp_zf(t, "%.*s.%.*s", LT_STR_ARG(routes->object->key.name), LT_STR_ARG(routes->ns)),
+            .stat_prefix = cp_zf(t, "%.*s.%.*s", LT_STR_ARG(routes->object->key.name),
+                                 LT_STR_ARG(routes->ns)),
             .weighted = dests,
             .weighted_count = count,
             .ns = routes->ns,
@@ -124,8 +131,9 @@ struct cp_tcp_options cp_l4_options(struct cp_translation *t, const struct lt_ro
     return (struct cp_tcp_options){.stat_prefix = cluster, .cluster = cluster, .policy = policy};
 }
 
-bool cp_is_l4_match(const struct cp_translation *t, struct lt_opt match_port, const struct lt_strs *gateways,
-                    const struct lt_kvs *source_labels, lt_str source_ns, const struct lt_routes *routes, uint16_t port, lt_str gateway)
+bool cp_is_l4_match(const struct cp_translation *t, struct lt_opt match_port,
+                    const struct lt_strs *gateways, const struct lt_kvs *source_labels,
+                    lt_str source_ns, const struct lt_routes *routes, uint16_t port, lt_str gateway)
 {
     if (match_port.is_set && match_port.value != port)
         return false;
@@ -154,7 +162,8 @@ static Xds__CidrRange *make_range(struct cp_translation *t, lt_str subnet)
     return range;
 }
 
-static void add_ranges(struct cp_translation *t, Xds__FilterChainMatch *match, const struct lt_strs *subnets)
+static void add_ranges(struct cp_translation *t, Xds__FilterChainMatch *match,
+                       const struct lt_strs *subnets)
 {
     for (size_t i = 0; i < subnets->count; i++) {
         Xds__CidrRange *range = make_range(t, subnets->items[i]);
@@ -163,8 +172,9 @@ static void add_ranges(struct cp_translation *t, Xds__FilterChainMatch *match, c
     }
 }
 
-static void add_l4_chain(struct cp_translation *t, Xds__Listener *listener, const struct cp_tcp_options *options,
-                         Xds__FilterChainMatch *match, const struct lt_object *object)
+static void add_l4_chain(struct cp_translation *t, Xds__Listener *listener,
+                         const struct cp_tcp_options *options, Xds__FilterChainMatch *match,
+                         const struct lt_object *object)
 {
     Xds__FilterChain *chain = cp_new_chain(t, NULL);
     chain->filter_chain_match = match;
@@ -174,21 +184,27 @@ static void add_l4_chain(struct cp_translation *t, Xds__Listener *listener, cons
     add_chain(t, listener, chain);
 }
 
-/* The rules of a VirtualService; true when one of them takes every connection (networking.md 2.8). */
-static bool add_tcp_rules(struct cp_translation *t, Xds__Listener *listener, const struct lt_routes *routes, uint16_t port)
+/*
+ * The rules of a VirtualService; true when one of them takes every connection (networking.md 2.8).
+ */
+static bool add_tcp_rules(struct cp_translation *t, Xds__Listener *listener,
+                          const struct lt_routes *routes, uint16_t port)
 {
     for (size_t i = 0; i < routes->spec->tcp.count; i++) {
         const struct lt_tcp_route *rule = &routes->spec->tcp.items[i];
-        struct cp_tcp_options options = cp_l4_options(t, routes, rule->route.items, rule->route.count, port);
+        struct cp_tcp_options options = cp_l4_options(t, routes, rule->route.items,
+                                                      rule->route.count, port);
         if (rule->match.count == 0) {
             add_l4_chain(t, listener, &options, NULL, NULL);
             return true;
         }
         for (size_t j = 0; j < rule->match.count; j++) {
             const struct lt_l4_match *m = &rule->match.items[j];
-            if (!cp_is_l4_match(t, m->port, &m->gateways, &m->source_labels, m->source_namespace, routes, port, LT_STR("mesh")))
+            if (!cp_is_l4_match(t, m->port, &m->gateways, &m->source_labels, m->source_namespace,
+                                routes, port, LT_STR("mesh")))
                 continue;
-            Xds__FilterChainMatch *match = CP_NEW(t, Xds__FilterChainMatch, xds__filter_chain_match);
+            Xds__FilterChainMatch *match = CP_NEW(t, Xds__FilterChainMatch,
+                                                  xds__filter_chain_match);
             add_ranges(t, match, &m->destination_subnets);
             bool takes_all = match->n_prefix_ranges == 0;
             add_l4_chain(t, listener, &options, takes_all ? NULL : match, NULL);
@@ -199,7 +215,8 @@ static bool add_tcp_rules(struct cp_translation *t, Xds__Listener *listener, con
     return false;
 }
 
-static void emit_tcp(struct cp_translation *t, const struct lt_service *service, const struct lt_port *port, lt_str bind)
+static void emit_tcp(struct cp_translation *t, const struct lt_service *service,
+                     const struct lt_port *port, lt_str bind)
 {
     struct lt_arena_mark mark = lt_arena_mark(t->arena);
     Xds__Listener *listener = new_listener(t, bind, port->number);
@@ -217,8 +234,12 @@ static void emit_tcp(struct cp_translation *t, const struct lt_service *service,
     lt_arena_rollback(t->arena, mark);
 }
 
-/* A headless service has no address but those of its Pods. Not our own: nobody needs a proxy to talk to himself. */
-static void emit_headless(struct cp_translation *t, const struct lt_service *service, const struct lt_port *port)
+/*
+ * A headless service has no address but those of its Pods. Not our own: nobody needs a proxy to
+ * talk to himself.
+ */
+static void emit_headless(struct cp_translation *t, const struct lt_service *service,
+                          const struct lt_port *port)
 {
     for (size_t i = 0; i < port->endpoint_count; i++) {
         const struct lt_endpoint *e = &port->endpoints[i];
@@ -229,25 +250,31 @@ static void emit_headless(struct cp_translation *t, const struct lt_service *ser
 
 /* ---- TLS that is passed on ---- */
 
-static void add_tls_rules(struct cp_translation *t, Xds__Listener *listener, const struct lt_routes *routes, uint16_t port)
+static void add_tls_rules(struct cp_translation *t, Xds__Listener *listener,
+                          const struct lt_routes *routes, uint16_t port)
 {
     for (size_t i = 0; i < routes->spec->tls.count; i++) {
         const struct lt_tls_route *rule = &routes->spec->tls.items[i];
-        struct cp_tcp_options options = cp_l4_options(t, routes, rule->route.items, rule->route.count, port);
+        struct cp_tcp_options options = cp_l4_options(t, routes, rule->route.items,
+                                                      rule->route.count, port);
         for (size_t j = 0; j < rule->match.count; j++) {
             const struct lt_tls_match *m = &rule->match.items[j];
-            if (!cp_is_l4_match(t, m->port, &m->gateways, &m->source_labels, m->source_namespace, routes, port, LT_STR("mesh")))
+            if (!cp_is_l4_match(t, m->port, &m->gateways, &m->source_labels, m->source_namespace,
+                                routes, port, LT_STR("mesh")))
                 continue;
-            Xds__FilterChainMatch *match = CP_NEW(t, Xds__FilterChainMatch, xds__filter_chain_match);
+            Xds__FilterChainMatch *match = CP_NEW(t, Xds__FilterChainMatch,
+                                                  xds__filter_chain_match);
             add_ranges(t, match, &m->destination_subnets);
             for (size_t k = 0; k < m->sni_hosts.count; k++)
-                CP_PUSH(t, match->server_names, match->n_server_names, cp_z(t, m->sni_hosts.items[k]));
+                CP_PUSH(t, match->server_names, match->n_server_names,
+                        cp_z(t, m->sni_hosts.items[k]));
             add_l4_chain(t, listener, &options, match, routes->object);
         }
     }
 }
 
-static void emit_tls(struct cp_translation *t, const struct lt_service *service, const struct lt_port *port)
+static void emit_tls(struct cp_translation *t, const struct lt_service *service,
+                     const struct lt_port *port)
 {
     struct lt_arena_mark mark = lt_arena_mark(t->arena);
     Xds__Listener *listener = new_listener(t, service->address, port->number);
@@ -267,7 +294,8 @@ static void emit_tls(struct cp_translation *t, const struct lt_service *service,
 
 /* ---- a port that doesn't say what it speaks ---- */
 
-static void emit_sniffed(struct cp_translation *t, const struct lt_service *service, const struct lt_port *port)
+static void emit_sniffed(struct cp_translation *t, const struct lt_service *service,
+                         const struct lt_port *port)
 {
     struct lt_arena_mark mark = lt_arena_mark(t->arena);
     Xds__Listener *listener = new_listener(t, service->address, port->number);
@@ -282,7 +310,8 @@ static void emit_sniffed(struct cp_translation *t, const struct lt_service *serv
 
 /* ---- all ---- */
 
-static void emit_port(struct cp_translation *t, const struct lt_service *service, const struct lt_port *port, bool *has_http)
+static void emit_port(struct cp_translation *t, const struct lt_service *service,
+                      const struct lt_port *port, bool *has_http)
 {
     if (lt_port_is_http(port->protocol)) {
         if (!has_http[port->number])
@@ -325,7 +354,8 @@ static void emit_virtual_outbound(struct cp_translation *t)
     add_chain(t, listener, hole);
     Xds__FilterChain *rest = cp_new_chain(t, "virtualOutbound-catchall-tcp");
     rest->transport_socket_connect_timeout = NULL;
-    struct cp_tcp_options to_rest = {.stat_prefix = cp_unknown_cluster(t), .cluster = cp_unknown_cluster(t)};
+    struct cp_tcp_options to_rest = {.stat_prefix = cp_unknown_cluster(t),
+                                     .cluster = cp_unknown_cluster(t)};
     cp_chain_add_tcp(t, rest, CP_SIDE_OUTBOUND, &to_rest);
     add_chain(t, listener, rest);
     cp_listener_add_access_log(t, listener);

@@ -1,6 +1,6 @@
 /*
- * control/translate_priv.h - for the files of translation only: what one translation works with, and the small messages that all of
- * them are made of.
+ * control/translate_priv.h - for the files of translation only: what one translation works with,
+ * and the small messages that all of them are made of.
  */
 #ifndef CP_CONTROL_TRANSLATE_PRIV_H
 #define CP_CONTROL_TRANSLATE_PRIV_H
@@ -27,12 +27,12 @@ enum {
 
 /* One translation. Everything is made in arena and packed from there. */
 struct cp_translation {
-    struct lt_arena *arena;         /* owned */
-    struct cp_pool *pool;           /* borrowed */
-    const struct lt_model *model;   /* borrowed */
-    const struct cp_node *node;     /* borrowed */
-    const struct lt_kvs *labels;    /* of the proxy's workload: its Pod's, or what the node says */
-    struct lt_vec gathered;         /* struct cp_resource *, counted */
+    struct lt_arena *arena;       /* owned */
+    struct cp_pool *pool;         /* borrowed */
+    const struct lt_model *model; /* borrowed */
+    const struct cp_node *node;   /* borrowed */
+    const struct lt_kvs *labels;  /* of the proxy's workload: its Pod's, or what the node says */
+    struct lt_vec gathered;       /* struct cp_resource *, counted */
     cp_type type;
     cp_part part;
 };
@@ -79,7 +79,8 @@ Xds__StringMatcher *cp_string_exact(struct cp_translation *t, const char *value)
 const char *cp_object_path(struct cp_translation *t, const struct lt_object *object);
 Xds__Metadata *cp_object_metadata(struct cp_translation *t, const struct lt_object *object);
 /* Metadata with one Struct under one key; st is an LT_DOC_OBJECT. */
-void cp_add_metadata(struct cp_translation *t, Xds__Metadata *metadata, const char *key, const struct lt_doc *st);
+void cp_add_metadata(struct cp_translation *t, Xds__Metadata *metadata, const char *key,
+                     const struct lt_doc *st);
 
 static inline bool cp_has(const struct cp_translation *t, unsigned extensions)
 {
@@ -91,7 +92,7 @@ static inline bool cp_has(const struct cp_translation *t, unsigned extensions)
 const char *cp_cluster_name(struct cp_translation *t, uint16_t port, lt_str subset, lt_str host);
 /* The services of the proxy's own workload, in the order of the model: ports that it serves. */
 struct cp_inbound_port {
-    uint16_t number;                  /* of the workload */
+    uint16_t number; /* of the workload */
     lt_port_protocol protocol;
     const struct lt_service *service;
     const struct lt_port *port;
@@ -106,20 +107,22 @@ struct cp_policy {
     const struct lt_outlier *outlier;
     const struct lt_client_tls *tls;
 };
-struct cp_policy cp_policy_for(struct cp_translation *t, const struct lt_service *service, uint16_t port, lt_str subset);
+struct cp_policy cp_policy_for(struct cp_translation *t, const struct lt_service *service,
+                               uint16_t port, lt_str subset);
 
 /* ---- translate_tls.c ---- */
 /* How clients reach a port of a service. */
 typedef enum {
-    CP_TLS_NONE,    /* plaintext */
-    CP_TLS_AUTO,    /* per endpoint: mesh TLS where its metadata says so */
-    CP_TLS_MESH,    /* mesh TLS to all */
-    CP_TLS_SIMPLE,  /* the rule's own TLS */
+    CP_TLS_NONE,   /* plaintext */
+    CP_TLS_AUTO,   /* per endpoint: mesh TLS where its metadata says so */
+    CP_TLS_MESH,   /* mesh TLS to all */
+    CP_TLS_SIMPLE, /* the rule's own TLS */
 } cp_tls_kind;
-cp_tls_kind cp_tls_kind_for(struct cp_translation *t, const struct lt_service *service, const struct lt_port *port,
-                            const struct cp_policy *policy);
-void cp_cluster_add_tls(struct cp_translation *t, Xds__Cluster *cluster, cp_tls_kind kind, const struct lt_service *service,
-                        const struct lt_port *port, lt_str subset, const struct cp_policy *policy, bool is_http2);
+cp_tls_kind cp_tls_kind_for(struct cp_translation *t, const struct lt_service *service,
+                            const struct lt_port *port, const struct cp_policy *policy);
+void cp_cluster_add_tls(struct cp_translation *t, Xds__Cluster *cluster, cp_tls_kind kind,
+                        const struct lt_service *service, const struct lt_port *port, lt_str subset,
+                        const struct cp_policy *policy, bool is_http2);
 Xds__TransportSocket *cp_mesh_server_tls(struct cp_translation *t, bool is_tcp);
 Xds__TransportSocket *cp_transport_socket(struct cp_translation *t, void *context);
 
@@ -131,21 +134,23 @@ Pb__Any *cp_mx_tcp_config(struct cp_translation *t);
 /* [mx,] [stats,] tcp_proxy on the filter chain; weighted: NULL, or what cp_l4_weighted made. */
 struct cp_tcp_options {
     const char *stat_prefix;
-    const char *cluster;                 /* one of the two */
+    const char *cluster; /* one of the two */
     const struct lt_l4_dest *weighted;
     size_t weighted_count;
-    lt_str ns;                           /* of the routes, for the destinations */
-    uint16_t port;                       /* of the listener, likewise */
-    const struct cp_policy *policy;      /* idle timeout and the like; may be NULL */
+    lt_str ns;                      /* of the routes, for the destinations */
+    uint16_t port;                  /* of the listener, likewise */
+    const struct cp_policy *policy; /* idle timeout and the like; may be NULL */
 };
-void cp_chain_add_tcp(struct cp_translation *t, Xds__FilterChain *chain, cp_side side, const struct cp_tcp_options *options);
+void cp_chain_add_tcp(struct cp_translation *t, Xds__FilterChain *chain, cp_side side,
+                      const struct cp_tcp_options *options);
 struct cp_hcm_options {
     const char *stat_prefix;
-    const char *rds_name;                  /* one of the two */
+    const char *rds_name; /* one of the two */
     Xds__RouteConfiguration *routes;
     bool is_http2;
 };
-void cp_chain_add_hcm(struct cp_translation *t, Xds__FilterChain *chain, cp_side side, const struct cp_hcm_options *options);
+void cp_chain_add_hcm(struct cp_translation *t, Xds__FilterChain *chain, cp_side side,
+                      const struct cp_hcm_options *options);
 Xds__ListenerFilter *cp_listener_filter(struct cp_translation *t, const char *name, void *config);
 Xds__ListenerFilter *cp_tls_inspector(struct cp_translation *t);
 Xds__ListenerFilter *cp_http_inspector(struct cp_translation *t);
@@ -157,36 +162,47 @@ Xds__FilterChain *cp_new_chain(struct cp_translation *t, const char *name);
 /* Where connections go that nobody claims. */
 const char *cp_unknown_cluster(const struct cp_translation *t);
 /* Does this VirtualService rule apply to connections of this proxy on this port? */
-bool cp_is_l4_match(const struct cp_translation *t, struct lt_opt match_port, const struct lt_strs *gateways,
-                    const struct lt_kvs *source_labels, lt_str source_ns, const struct lt_routes *routes, uint16_t port, lt_str gateway);
+bool cp_is_l4_match(const struct cp_translation *t, struct lt_opt match_port,
+                    const struct lt_strs *gateways, const struct lt_kvs *source_labels,
+                    lt_str source_ns, const struct lt_routes *routes, uint16_t port,
+                    lt_str gateway);
 /* TCP options for the destinations of a rule. */
-struct cp_tcp_options cp_l4_options(struct cp_translation *t, const struct lt_routes *routes, const struct lt_l4_dest *dests,
-                                    size_t count, uint16_t port);
+struct cp_tcp_options cp_l4_options(struct cp_translation *t, const struct lt_routes *routes,
+                                    const struct lt_l4_dest *dests, size_t count, uint16_t port);
 
 /* ---- translate_inbound.c ---- */
 void cp_translate_inbound(struct cp_translation *t);
 
 /* ---- translate_route.c ---- */
 Xds__RouteConfiguration *cp_route_config(struct cp_translation *t, const char *name);
-/* retries: NULL: the mesh's default. With hashing, retries must not avoid the one endpoint that the hash means. */
-void cp_set_retries(struct cp_translation *t, Xds__RouteAction *action, const struct lt_http_retry *retries, bool is_hashed);
-void cp_add_hash_policy(struct cp_translation *t, Xds__RouteAction *action, const struct cp_policy *policy);
+/*
+ * retries: NULL: the mesh's default. With hashing, retries must not avoid the one endpoint that the
+ * hash means.
+ */
+void cp_set_retries(struct cp_translation *t, Xds__RouteAction *action,
+                    const struct lt_http_retry *retries, bool is_hashed);
+void cp_add_hash_policy(struct cp_translation *t, Xds__RouteAction *action,
+                        const struct cp_policy *policy);
 /* The VirtualService that counts for a host on sidecars, or NULL (networking.md 2.1, 2.9). */
 const struct lt_routes *cp_routes_for(const struct cp_translation *t, lt_str host);
 bool cp_is_bound(const struct cp_translation *t, const struct lt_routes *routes, lt_str gateway);
 /* The route of a service for which nothing else was said. */
-Xds__Route *cp_default_route(struct cp_translation *t, const struct lt_service *service, const struct lt_port *port);
+Xds__Route *cp_default_route(struct cp_translation *t, const struct lt_service *service,
+                             const struct lt_port *port);
 
 /* ---- translate_rule.c ---- */
 /* Where a VirtualService is being applied. */
 struct cp_rule_scope {
     const struct lt_routes *routes;
-    uint16_t port;              /* of the listener (gateway: of the server) */
-    lt_str gateway;             /* "mesh" or "namespace/name" */
+    uint16_t port;  /* of the listener (gateway: of the server) */
+    lt_str gateway; /* "mesh" or "namespace/name" */
 };
 /* The http rules as routes, appended to vhost; true when the last one takes everything. */
-bool cp_add_rules(struct cp_translation *t, const struct cp_rule_scope *scope, Xds__VirtualHost *vhost);
+bool cp_add_rules(struct cp_translation *t, const struct cp_rule_scope *scope,
+                  Xds__VirtualHost *vhost);
 /* The cluster that a destination names. */
-const char *cp_destination_cluster(struct cp_translation *t, const struct lt_vs_destination *destination, lt_str ns, uint16_t port);
+const char *cp_destination_cluster(struct cp_translation *t,
+                                   const struct lt_vs_destination *destination, lt_str ns,
+                                   uint16_t port);
 
 #endif

@@ -1,6 +1,7 @@
 /*
- * control/translate_route.c - route configurations of sidecars (RDS): a virtual host for each service that speaks HTTP on the port, by
- * all the names that callers may use for it (xds.md 12, networking.md 2.9).
+ * control/translate_route.c - route configurations of sidecars (RDS): a virtual host for each
+ * service that speaks HTTP on the port, by all the names that callers may use for it (xds.md 12,
+ * networking.md 2.9).
  */
 #include <ctype.h>
 
@@ -11,7 +12,10 @@
 
 enum { DIRECT_BODY_BYTES_MAX = 1 << 20, ALIAS_DEPTH_MAX = 8 };
 
-/* Istio's, for `retries` without retryOn; and ours, narrower, where nothing was said: never a request that was seen. */
+/*
+ * Istio's, for `retries` without retryOn; and ours, narrower, where nothing was said: never a
+ * request that was seen.
+ */
 #define RETRY_ON_ISTIO "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
 #define RETRY_ON_DEFAULT "connect-failure,refused-stream,reset-before-request"
 
@@ -20,14 +24,19 @@ enum { DIRECT_BODY_BYTES_MAX = 1 << 20, ALIAS_DEPTH_MAX = 8 };
 /* Numbers go to the list of codes and leave one word for all of them behind. */
 static void set_retry_on(struct cp_translation *t, Xds__RetryPolicy *policy, lt_str retry_on)
 {
-    struct { const char *text; bool has_word; } out = {"", false};
+    struct {
+        const char *text;
+        bool has_word;
+    } out = {"", false};
     lt_str rest = retry_on, word;
     while (retry_on.len > 0 && lt_str_split(&rest, ',', &word)) {
         uint64_t code = 0;
         if (lt_str_to_u64(word, &code) == LT_OK) {
-            uint32_t *codes = lt_arena_make_n(t->arena, uint32_t, policy->n_retriable_status_codes + 1);
+            uint32_t *codes = lt_arena_make_n(t->arena, uint32_t,
+                                              policy->n_retriable_status_codes + 1);
             if (policy->n_retriable_status_codes > 0)
-                memcpy(codes, policy->retriable_status_codes, policy->n_retriable_status_codes * sizeof(*codes));
+                memcpy(codes, policy->retriable_status_codes,
+                       policy->n_retriable_status_codes * sizeof(*codes));
             codes[policy->n_retriable_status_codes++] = (uint32_t)code;
             policy->retriable_status_codes = codes;
             continue;
@@ -42,25 +51,31 @@ static void set_retry_on(struct cp_translation *t, Xds__RetryPolicy *policy, lt_
 
 static void avoid_previous_hosts(struct cp_translation *t, Xds__RetryPolicy *policy)
 {
-    Xds__RetryPolicy__RetryHostPredicate *p = CP_NEW(t, Xds__RetryPolicy__RetryHostPredicate, xds__retry_policy__retry_host_predicate);
+    Xds__RetryPolicy__RetryHostPredicate *p = CP_NEW(t, Xds__RetryPolicy__RetryHostPredicate,
+                                                     xds__retry_policy__retry_host_predicate);
     p->name = "envoy.retry_host_predicates.previous_hosts";
     p->config_type_case = XDS__RETRY_POLICY__RETRY_HOST_PREDICATE__CONFIG_TYPE_TYPED_CONFIG;
-    p->typed_config = lt_any_pack(t->arena, CP_NEW(t, Xds__PreviousHostsPredicate, xds__previous_hosts_predicate));
+    p->typed_config = lt_any_pack(
+        t->arena, CP_NEW(t, Xds__PreviousHostsPredicate, xds__previous_hosts_predicate));
     CP_PUSH(t, policy->retry_host_predicate, policy->n_retry_host_predicate, p);
 }
 
 static void allow_other_priorities(struct cp_translation *t, Xds__RetryPolicy *policy)
 {
-    Xds__PreviousPrioritiesConfig *config = CP_NEW(t, Xds__PreviousPrioritiesConfig, xds__previous_priorities_config);
+    Xds__PreviousPrioritiesConfig *config = CP_NEW(t, Xds__PreviousPrioritiesConfig,
+                                                   xds__previous_priorities_config);
     config->update_frequency = 2;
     config->has_update_frequency = true;
-    policy->retry_priority = CP_NEW(t, Xds__RetryPolicy__RetryPriority, xds__retry_policy__retry_priority);
+    policy->retry_priority = CP_NEW(t, Xds__RetryPolicy__RetryPriority,
+                                    xds__retry_policy__retry_priority);
     policy->retry_priority->name = "envoy.retry_priorities.previous_priorities";
-    policy->retry_priority->config_type_case = XDS__RETRY_POLICY__RETRY_PRIORITY__CONFIG_TYPE_TYPED_CONFIG;
+    policy->retry_priority->config_type_case =
+        XDS__RETRY_POLICY__RETRY_PRIORITY__CONFIG_TYPE_TYPED_CONFIG;
     policy->retry_priority->typed_config = lt_any_pack(t->arena, config);
 }
 
-void cp_set_retries(struct cp_translation *t, Xds__RouteAction *action, const struct lt_http_retry *retries, bool is_hashed)
+void cp_set_retries(struct cp_translation *t, Xds__RouteAction *action,
+                    const struct lt_http_retry *retries, bool is_hashed)
 {
     const struct lt_http_retry *from = retries != NULL ? retries : t->model->mesh.default_retry;
     if (from != NULL && from->attempts.value <= 0)
@@ -80,36 +95,46 @@ void cp_set_retries(struct cp_translation *t, Xds__RouteAction *action, const st
     if (from != NULL && from->retry_remote_localities.value)
         allow_other_priorities(t, policy);
     if (from != NULL && from->backoff.is_set) {
-        policy->retry_back_off = CP_NEW(t, Xds__RetryPolicy__RetryBackOff, xds__retry_policy__retry_back_off);
+        policy->retry_back_off = CP_NEW(t, Xds__RetryPolicy__RetryBackOff,
+                                        xds__retry_policy__retry_back_off);
         policy->retry_back_off->base_interval = cp_duration(t, from->backoff.value);
     }
     action->retry_policy = policy;
 }
 
-void cp_add_hash_policy(struct cp_translation *t, Xds__RouteAction *action, const struct cp_policy *policy)
+void cp_add_hash_policy(struct cp_translation *t, Xds__RouteAction *action,
+                        const struct cp_policy *policy)
 {
-    const struct lt_consistent_hash *from = policy->load_balancer != NULL ? policy->load_balancer->consistent_hash : NULL;
+    const struct lt_consistent_hash *from = policy->load_balancer != NULL
+                                                ? policy->load_balancer->consistent_hash
+                                                : NULL;
     if (from == NULL)
         return;
-    Xds__RouteAction__HashPolicy *to = CP_NEW(t, Xds__RouteAction__HashPolicy, xds__route_action__hash_policy);
+    Xds__RouteAction__HashPolicy *to = CP_NEW(t, Xds__RouteAction__HashPolicy,
+                                              xds__route_action__hash_policy);
     if (from->http_header_name.len > 0) {
         to->policy_specifier_case = XDS__ROUTE_ACTION__HASH_POLICY__POLICY_SPECIFIER_HEADER;
-        to->header = CP_NEW(t, Xds__RouteAction__HashPolicy__Header, xds__route_action__hash_policy__header);
+        to->header = CP_NEW(t, Xds__RouteAction__HashPolicy__Header,
+                            xds__route_action__hash_policy__header);
         to->header->header_name = cp_z(t, from->http_header_name);
     } else if (from->http_cookie != NULL) {
         to->policy_specifier_case = XDS__ROUTE_ACTION__HASH_POLICY__POLICY_SPECIFIER_COOKIE;
-        to->cookie = CP_NEW(t, Xds__RouteAction__HashPolicy__Cookie, xds__route_action__hash_policy__cookie);
+        to->cookie = CP_NEW(t, Xds__RouteAction__HashPolicy__Cookie,
+                            xds__route_action__hash_policy__cookie);
         to->cookie->name = cp_z(t, from->http_cookie->name);
         if (from->http_cookie->path.len > 0)
             to->cookie->path = cp_z(t, from->http_cookie->path);
         if (from->http_cookie->ttl.is_set)
             to->cookie->ttl = cp_duration(t, from->http_cookie->ttl.value);
     } else if (from->http_query_parameter_name.len > 0) {
-        to->policy_specifier_case = XDS__ROUTE_ACTION__HASH_POLICY__POLICY_SPECIFIER_QUERY_PARAMETER;
-        to->query_parameter = CP_NEW(t, Xds__RouteAction__HashPolicy__QueryParameter, xds__route_action__hash_policy__query_parameter);
+        to->policy_specifier_case =
+            XDS__ROUTE_ACTION__HASH_POLICY__POLICY_SPECIFIER_QUERY_PARAMETER;
+        to->query_parameter = CP_NEW(t, Xds__RouteAction__HashPolicy__QueryParameter,
+                                     xds__route_action__hash_policy__query_parameter);
         to->query_parameter->name = cp_z(t, from->http_query_parameter_name);
     } else {
-        to->policy_specifier_case = XDS__ROUTE_ACTION__HASH_POLICY__POLICY_SPECIFIER_CONNECTION_PROPERTIES;
+        to->policy_specifier_case =
+            XDS__ROUTE_ACTION__HASH_POLICY__POLICY_SPECIFIER_CONNECTION_PROPERTIES;
         to->connection_properties = CP_NEW(t, Xds__RouteAction__HashPolicy__ConnectionProperties,
                                            xds__route_action__hash_policy__connection_properties);
         to->connection_properties->source_ip = to->connection_properties->has_source_ip = true;
@@ -134,9 +159,11 @@ static Xds__Route *new_route(struct cp_translation *t, const char *name, const c
     return route;
 }
 
-Xds__Route *cp_default_route(struct cp_translation *t, const struct lt_service *service, const struct lt_port *port)
+Xds__Route *cp_default_route(struct cp_translation *t, const struct lt_service *service,
+                             const struct lt_port *port)
 {
-    Xds__Route *route = new_route(t, "default", cp_cluster_name(t, port->number, LT_STR(""), service->host));
+    Xds__Route *route = new_route(t, "default",
+                                  cp_cluster_name(t, port->number, LT_STR(""), service->host));
     struct cp_policy policy = cp_policy_for(t, service, port->number, LT_STR(""));
     cp_set_retries(t, route->route, NULL, false);
     cp_add_hash_policy(t, route->route, &policy);
@@ -159,7 +186,8 @@ Xds__RouteConfiguration *cp_route_config(struct cp_translation *t, const char *n
 
 bool cp_is_bound(const struct cp_translation *t, const struct lt_routes *routes, lt_str gateway)
 {
-    return lt_is_exported(&routes->spec->export_to, &t->model->mesh.vs_export_to, routes->ns, t->node->ns) &&
+    return lt_is_exported(&routes->spec->export_to, &t->model->mesh.vs_export_to, routes->ns,
+                          t->node->ns) &&
            lt_strs_contain(&routes->gateways, gateway);
 }
 
@@ -184,7 +212,8 @@ static void consider(void *ctx, const struct lt_route_host *match)
     if (!cp_is_bound(s->t, match->routes, LT_STR("mesh")))
         return;
     int order = s->best == NULL ? -1 : lt_host_specificity_cmp(match->host, s->best->host);
-    if (order < 0 || (order == 0 && visibility(s->t, match->routes) < visibility(s->t, s->best->routes)))
+    if (order < 0 ||
+        (order == 0 && visibility(s->t, match->routes) < visibility(s->t, s->best->routes)))
         s->best = match;
 }
 
@@ -217,7 +246,8 @@ static void add_domain(struct filling *f, Xds__VirtualHost *vhost, const char *d
 }
 
 /* The names that a workload in the proxy's namespace may use. */
-static void add_service_names(struct filling *f, Xds__VirtualHost *vhost, const struct lt_service *s, const char *prefix)
+static void add_service_names(struct filling *f, Xds__VirtualHost *vhost,
+                              const struct lt_service *s, const char *prefix)
 {
     struct cp_translation *t = f->t;
     const char *name = cp_z(t, s->name), *ns = cp_z(t, s->ns);
@@ -234,9 +264,11 @@ static void add_service_names(struct filling *f, Xds__VirtualHost *vhost, const 
 }
 
 /* ExternalName services that end at this one, maybe over others. */
-static bool is_alias_of(const struct lt_model *model, const struct lt_service *alias, const struct lt_service *target)
+static bool is_alias_of(const struct lt_model *model, const struct lt_service *alias,
+                        const struct lt_service *target)
 {
-    for (int depth = 0; depth < ALIAS_DEPTH_MAX && alias != NULL && alias->alias_of.len > 0; depth++) {
+    for (int depth = 0; depth < ALIAS_DEPTH_MAX && alias != NULL && alias->alias_of.len > 0;
+         depth++) {
         alias = lt_model_find_service(model, alias->alias_of);
         if (alias == target)
             return true;
@@ -252,7 +284,8 @@ static void add_all_names(struct filling *f, Xds__VirtualHost *vhost, const stru
         add_service_names(f, vhost, s, "*.");
     for (size_t i = 0; i < model->service_count; i++) {
         const struct lt_service *alias = &model->services[i];
-        if (alias->alias_of.len > 0 && lt_service_is_visible(model, alias, f->t->node->ns) && is_alias_of(model, alias, s))
+        if (alias->alias_of.len > 0 && lt_service_is_visible(model, alias, f->t->node->ns) &&
+            is_alias_of(model, alias, s))
             add_service_names(f, vhost, alias, "");
     }
     if (s->address.len > 0)
@@ -273,8 +306,12 @@ static void push_vhost(struct filling *f, Xds__VirtualHost *vhost)
         CP_PUSH(f->t, f->config->virtual_hosts, f->config->n_virtual_hosts, vhost);
 }
 
-/* The rules of its VirtualService; where there is none, or none applies to this proxy, simply the service. */
-static void add_service_routes(struct filling *f, Xds__VirtualHost *vhost, const struct lt_service *s, const struct lt_port *port)
+/*
+ * The rules of its VirtualService; where there is none, or none applies to this proxy, simply the
+ * service.
+ */
+static void add_service_routes(struct filling *f, Xds__VirtualHost *vhost,
+                               const struct lt_service *s, const struct lt_port *port)
 {
     const struct lt_routes *routes = cp_routes_for(f->t, s->host);
     bool takes_all = false;
@@ -288,7 +325,8 @@ static void add_service_routes(struct filling *f, Xds__VirtualHost *vhost, const
         CP_PUSH(f->t, vhost->routes, vhost->n_routes, cp_default_route(f->t, s, port));
 }
 
-static const struct lt_port *find_http_port(const struct cp_translation *t, const struct lt_service *s, uint16_t number)
+static const struct lt_port *find_http_port(const struct cp_translation *t,
+                                            const struct lt_service *s, uint16_t number)
 {
     if (s->alias_of.len > 0 || !lt_service_is_visible(t->model, s, t->node->ns))
         return NULL;
@@ -296,23 +334,26 @@ static const struct lt_port *find_http_port(const struct cp_translation *t, cons
     return port != NULL && lt_port_is_http(port->protocol) ? port : NULL;
 }
 
-static bool is_service_host(const struct cp_translation *t, const struct lt_routes *routes, lt_str host, uint16_t port)
+static bool is_service_host(const struct cp_translation *t, const struct lt_routes *routes,
+                            lt_str host, uint16_t port)
 {
     if (!lt_host_is_wildcard(host)) {
         const struct lt_service *s = lt_model_find_service(t->model, host);
-        return s != NULL && find_http_port(t, s, port) != NULL && cp_routes_for(t, s->host) == routes;
+        return s != NULL && find_http_port(t, s, port) != NULL &&
+               cp_routes_for(t, s->host) == routes;
     }
     for (size_t i = 0; i < t->model->service_count; i++) {
         const struct lt_service *s = &t->model->services[i];
-        if (find_http_port(t, s, port) != NULL && lt_host_is_subset(s->host, host) && cp_routes_for(t, s->host) == routes)
+        if (find_http_port(t, s, port) != NULL && lt_host_is_subset(s->host, host) &&
+            cp_routes_for(t, s->host) == routes)
             return true;
     }
     return false;
 }
 
 /*
- * Hosts of VirtualServices that are no service with this port: on the ports of the services that the same VirtualService has, else on
- * port 80 alone (xds.md 12).
+ * Hosts of VirtualServices that are no service with this port: on the ports of the services that
+ * the same VirtualService has, else on port 80 alone (xds.md 12).
  */
 static void add_foreign_hosts(struct filling *f, const struct lt_routes *routes)
 {
@@ -389,7 +430,8 @@ static void emit_port(struct cp_translation *t, uint16_t port)
 }
 
 /* For the listener of one service's address: whatever Host says, it is this service. */
-static void emit_sniffed(struct cp_translation *t, const struct lt_service *s, const struct lt_port *port)
+static void emit_sniffed(struct cp_translation *t, const struct lt_service *s,
+                         const struct lt_port *port)
 {
     struct lt_arena_mark mark = lt_arena_mark(t->arena);
     const char *name = cp_zf(t, "%.*s:%u", LT_STR_ARG(s->host), port->number);

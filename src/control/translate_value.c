@@ -99,7 +99,8 @@ Xds__FractionalPercent *cp_fraction(struct cp_translation *t, double percent)
 
 Xds__RuntimeFractionalPercent *cp_runtime_fraction(struct cp_translation *t, double percent)
 {
-    Xds__RuntimeFractionalPercent *f = CP_NEW(t, Xds__RuntimeFractionalPercent, xds__runtime_fractional_percent);
+    Xds__RuntimeFractionalPercent *f = CP_NEW(t, Xds__RuntimeFractionalPercent,
+                                              xds__runtime_fractional_percent);
     f->default_value = cp_fraction(t, percent);
     return f;
 }
@@ -148,7 +149,8 @@ Xds__SdsSecretConfig *cp_sds(struct cp_translation *t, const char *name, bool wa
     api->set_node_on_first_message_only = api->has_set_node_on_first_message_only = true;
     CP_PUSH(t, api->grpc_services, api->n_grpc_services, service);
     Xds__ConfigSource *source = CP_NEW(t, Xds__ConfigSource, xds__config_source);
-    source->config_source_specifier_case = XDS__CONFIG_SOURCE__CONFIG_SOURCE_SPECIFIER_API_CONFIG_SOURCE;
+    source->config_source_specifier_case =
+        XDS__CONFIG_SOURCE__CONFIG_SOURCE_SPECIFIER_API_CONFIG_SOURCE;
     source->api_config_source = api;
     source->initial_fetch_timeout = waits_for_ever ? cp_duration(t, 0) : NULL;
     source->resource_api_version = XDS__API_VERSION__V3;
@@ -185,9 +187,11 @@ Xds__StringMatcher *cp_string_match(struct cp_translation *t, const struct lt_st
 
 /* ---- metadata ---- */
 
-void cp_add_metadata(struct cp_translation *t, Xds__Metadata *metadata, const char *key, const struct lt_doc *st)
+void cp_add_metadata(struct cp_translation *t, Xds__Metadata *metadata, const char *key,
+                     const struct lt_doc *st)
 {
-    Xds__Metadata__FilterMetadataEntry *entry = CP_NEW(t, Xds__Metadata__FilterMetadataEntry, xds__metadata__filter_metadata_entry);
+    Xds__Metadata__FilterMetadataEntry *entry = CP_NEW(t, Xds__Metadata__FilterMetadataEntry,
+                                                       xds__metadata__filter_metadata_entry);
     entry->key = key;
     entry->value = lt_struct_from_doc(t->arena, st);
     CP_PUSH(t, metadata->filter_metadata, metadata->n_filter_metadata, entry);
@@ -196,16 +200,18 @@ void cp_add_metadata(struct cp_translation *t, Xds__Metadata *metadata, const ch
 const char *cp_object_path(struct cp_translation *t, const struct lt_object *object)
 {
     const struct lt_kind *kind = lt_kind_get(object->key.kind);
-    const char *words = object->key.kind == LT_KIND_VIRTUAL_SERVICE ? "virtual-service" : "destination-rule";
-    return cp_zf(t, "/apis/%s/v1/namespaces/%.*s/%s/%.*s", kind->group, LT_STR_ARG(object->key.ns), words,
-                 LT_STR_ARG(object->key.name));
+    const char *words = object->key.kind == LT_KIND_VIRTUAL_SERVICE ? "virtual-service"
+                                                                    : "destination-rule";
+    return cp_zf(t, "/apis/%s/v1/namespaces/%.*s/%s/%.*s", kind->group, LT_STR_ARG(object->key.ns),
+                 words, LT_STR_ARG(object->key.name));
 }
 
 Xds__Metadata *cp_object_metadata(struct cp_translation *t, const struct lt_object *object)
 {
     Xds__Metadata *metadata = CP_NEW(t, Xds__Metadata, xds__metadata);
     struct lt_doc istio = lt_doc_of_object();
-    lt_doc_set(t->arena, &istio, LT_STR("config"), lt_doc_of_str(lt_str_of(cp_object_path(t, object))));
+    lt_doc_set(t->arena, &istio, LT_STR("config"),
+               lt_doc_of_str(lt_str_of(cp_object_path(t, object))));
     cp_add_metadata(t, metadata, "istio", &istio);
     return metadata;
 }

@@ -3,15 +3,21 @@
  */
 #include "control/view.h"
 
-/* Labels that something in the mesh could ask a client for: too many to tell which, so all of them. */
+/*
+ * Labels that something in the mesh could ask a client for: too many to tell which, so all of them.
+ */
 static void add_labels(struct lt_arena *arena, lt_str *key, const struct lt_kvs *labels)
 {
     for (size_t i = 0; i < labels->count; i++)
-        *key = lt_arena_printf(arena, "%.*s,%.*s=%.*s", LT_STR_ARG(*key), LT_STR_ARG(labels->items[i].key),
+        *key = lt_arena_printf(arena, "%.*s,%.*s=%.*s", LT_STR_ARG(*key),
+                               LT_STR_ARG(labels->items[i].key),
                                LT_STR_ARG(labels->items[i].value));
 }
 
-/* Does any rule in the mesh look at the labels of clients? Few meshes have one, and then all of a namespace see the same. */
+/*
+ * Does any rule in the mesh look at the labels of clients? Few meshes have one, and then all of a
+ * namespace see the same.
+ */
 static bool asks_for_labels(const struct lt_model *model)
 {
     for (size_t i = 0; i < model->rule_count; i++) {
@@ -43,32 +49,43 @@ static bool has_headless_tcp(const struct lt_model *model)
     return false;
 }
 
-/* Who the proxy is, where its own ports are meant: in clusters and listeners of sidecars, and in everything about a gateway's ports. */
+/*
+ * Who the proxy is, where its own ports are meant: in clusters and listeners of sidecars, and in
+ * everything about a gateway's ports.
+ */
 static lt_str add_workload(struct lt_arena *arena, lt_str key, const struct cp_node *n)
 {
-    key = lt_arena_printf(arena, "%.*s|%.*s|%.*s", LT_STR_ARG(key), LT_STR_ARG(n->ip), LT_STR_ARG(n->name));
+    key = lt_arena_printf(arena, "%.*s|%.*s|%.*s", LT_STR_ARG(key), LT_STR_ARG(n->ip),
+                          LT_STR_ARG(n->name));
     for (size_t i = 0; i < n->port_count; i++)
-        key = lt_arena_printf(arena, "%.*s;%.*s:%u", LT_STR_ARG(key), LT_STR_ARG(n->ports[i].name), n->ports[i].number);
+        key = lt_arena_printf(arena, "%.*s;%.*s:%u", LT_STR_ARG(key), LT_STR_ARG(n->ports[i].name),
+                              n->ports[i].number);
     return key;
 }
 
 /* What connection managers say about the workload (tags of traces), and how traffic is captured. */
 static lt_str add_identity(struct lt_arena *arena, lt_str key, const struct cp_node *n)
 {
-    return lt_arena_printf(arena, "%.*s|%d|%.*s|%.*s|%.*s|%.*s", LT_STR_ARG(key), (int)n->capture, LT_STR_ARG(n->canonical_name),
-                           LT_STR_ARG(n->canonical_revision), LT_STR_ARG(n->cluster_id), LT_STR_ARG(n->mesh_id));
+    return lt_arena_printf(arena, "%.*s|%d|%.*s|%.*s|%.*s|%.*s", LT_STR_ARG(key), (int)n->capture,
+                           LT_STR_ARG(n->canonical_name), LT_STR_ARG(n->canonical_revision),
+                           LT_STR_ARG(n->cluster_id), LT_STR_ARG(n->mesh_id));
 }
 
-lt_str cp_view_key_for(struct lt_arena *arena, const struct lt_model *model, const struct cp_node *node, cp_type type, cp_part part)
+lt_str cp_view_key_for(struct lt_arena *arena, const struct lt_model *model,
+                       const struct cp_node *node, cp_type type, cp_part part)
 {
     const struct lt_workload *workload = cp_node_workload(node, model);
     const struct lt_kvs *labels = workload != NULL ? workload->labels : &node->labels;
-    const struct lt_locality *at = node->locality.region.len == 0 && workload != NULL ? &workload->locality : &node->locality;
-    lt_str key = lt_arena_printf(arena, "%d|%d|%d|%x|%.*s", (int)type, (int)part, (int)node->type, node->extensions, LT_STR_ARG(node->ns));
+    const struct lt_locality *at = node->locality.region.len == 0 && workload != NULL
+                                       ? &workload->locality
+                                       : &node->locality;
+    lt_str key = lt_arena_printf(arena, "%d|%d|%d|%x|%.*s", (int)type, (int)part, (int)node->type,
+                                 node->extensions, LT_STR_ARG(node->ns));
     if (type == CP_TYPE_EDS)
-        key = lt_arena_printf(arena, "%.*s|%.*s/%.*s/%.*s", LT_STR_ARG(key), LT_STR_ARG(at->region), LT_STR_ARG(at->zone),
-                              LT_STR_ARG(at->subzone));
-    bool is_own = part == CP_PART_OWN || (node->type == CP_NODE_ROUTER && (type == CP_TYPE_LDS || type == CP_TYPE_RDS));
+        key = lt_arena_printf(arena, "%.*s|%.*s/%.*s/%.*s", LT_STR_ARG(key), LT_STR_ARG(at->region),
+                              LT_STR_ARG(at->zone), LT_STR_ARG(at->subzone));
+    bool is_own = part == CP_PART_OWN ||
+                  (node->type == CP_NODE_ROUTER && (type == CP_TYPE_LDS || type == CP_TYPE_RDS));
     if (is_own)
         key = add_workload(arena, key, node);
     else if (type == CP_TYPE_LDS && has_headless_tcp(model))
@@ -113,7 +130,8 @@ void cp_views_set_model(struct cp_views *views, const struct lt_model *model)
 }
 
 /* Borrowed from the cache. */
-static struct cp_resources *get_part(struct cp_views *views, const struct cp_node *node, cp_type type, cp_part part)
+static struct cp_resources *get_part(struct cp_views *views, const struct cp_node *node,
+                                     cp_type type, cp_part part)
 {
     struct lt_arena_mark mark = lt_arena_mark(views->arena);
     lt_str key = cp_view_key_for(views->arena, views->model, node, type, part);

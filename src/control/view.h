@@ -1,7 +1,8 @@
 /*
- * control/view.h - who sees the same: proxies with one key share one set of resources, translated when the first of them asks.
- * The key of a type names everything that its translation reads of a node, and nothing else, so that forgetting an input would show
- * as a key without it here. A cache lives as long as its model's generation is current.
+ * control/view.h - who sees the same: proxies with one key share one set of resources, translated
+ * when the first of them asks. The key of a type names everything that its translation reads of a
+ * node, and nothing else, so that forgetting an input would show as a key without it here. A cache
+ * lives as long as its model's generation is current.
  */
 #ifndef CP_CONTROL_VIEW_H
 #define CP_CONTROL_VIEW_H
@@ -9,18 +10,22 @@
 #include "control/translate.h"
 
 /* What of the node the translation of this type and part depends on, as text; lives in arena. */
-lt_str cp_view_key_for(struct lt_arena *arena, const struct lt_model *model, const struct cp_node *node, cp_type type, cp_part part);
+lt_str cp_view_key_for(struct lt_arena *arena, const struct lt_model *model,
+                       const struct cp_node *node, cp_type type, cp_part part);
 
 struct cp_views {
-    struct cp_pool *pool;         /* borrowed */
-    struct lt_model *model;       /* counted; NULL before the first */
-    struct lt_map sets;           /* key to struct cp_resources, counted; keys in arena */
-    struct lt_arena *arena;       /* owned; of the keys */
+    struct cp_pool *pool;   /* borrowed */
+    struct lt_model *model; /* counted; NULL before the first */
+    struct lt_map sets;     /* key to struct cp_resources, counted; keys in arena */
+    struct lt_arena *arena; /* owned; of the keys */
 };
 
 void cp_views_init(struct cp_views *views, struct cp_pool *pool);
 void cp_views_fini(struct cp_views *views);
-/* The world has changed: what was translated before is forgotten (proxies keep what they hold a count of). */
+/*
+ * The world has changed: what was translated before is forgotten (proxies keep what they hold a
+ * count of).
+ */
 void cp_views_set_model(struct cp_views *views, const struct lt_model *model);
 /* One count for the caller. A model must have been set. */
 struct cp_resources *cp_views_get(struct cp_views *views, const struct cp_node *node, cp_type type);

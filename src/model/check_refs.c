@@ -1,6 +1,7 @@
 /*
  * model/check_refs.c - what objects say about each other.
- * Only warnings: in which order objects are applied must not matter, so a reference to nothing is not a mistake yet.
+ * Only warnings: in which order objects are applied must not matter, so a reference to nothing is
+ * not a mistake yet.
  */
 #include "model/check.h"
 
@@ -15,10 +16,11 @@ struct checking {
     struct lt_map mesh_hosts; /* host to the VirtualService that has it on the sidecars */
 };
 
-static void warn(struct checking *c, const struct lt_object *object, uint32_t line, const char *path, const char *fmt, ...)
-    LT_PRINTF(5, 6);
+static void warn(struct checking *c, const struct lt_object *object, uint32_t line,
+                 const char *path, const char *fmt, ...) LT_PRINTF(5, 6);
 
-static void warn(struct checking *c, const struct lt_object *object, uint32_t line, const char *path, const char *fmt, ...)
+static void warn(struct checking *c, const struct lt_object *object, uint32_t line,
+                 const char *path, const char *fmt, ...)
 {
     char name[LT_OBJECT_NAME_MAX], text[LT_ERR_TEXT_MAX];
     va_list args;
@@ -34,7 +36,8 @@ static void warn(struct checking *c, const struct lt_object *object, uint32_t li
 
 /* ---- VirtualService ---- */
 
-static void check_destination(struct checking *c, const struct lt_object *object, const struct lt_vs_destination *d, const char *path)
+static void check_destination(struct checking *c, const struct lt_object *object,
+                              const struct lt_vs_destination *d, const char *path)
 {
     lt_str host = lt_refs_host(&c->refs, d->host, object->key.ns);
     const struct lt_object *service = lt_refs_service(&c->refs, host);
@@ -49,12 +52,15 @@ static void check_destination(struct checking *c, const struct lt_object *object
     for (size_t i = 0; i < spec->ports.count && !has_port; i++)
         has_port = spec->ports.items[i].port.value == d->port->number.value;
     if (!has_port)
-        warn(c, object, d->line, path, "host %.*s has no port %lld", LT_STR_ARG(host), (long long)d->port->number.value);
+        warn(c, object, d->line, path, "host %.*s has no port %lld", LT_STR_ARG(host),
+             (long long)d->port->number.value);
     if ((d->port == NULL || !d->port->number.is_set) && spec->ports.count > 1)
-        warn(c, object, d->line, path, "host %.*s has several ports and none is named; the port of the request is used",
+        warn(c, object, d->line, path,
+             "host %.*s has several ports and none is named; the port of the request is used",
              LT_STR_ARG(host));
     if (d->subset.len > 0 && lt_refs_subset(&c->refs, host, d->subset) == NULL)
-        warn(c, object, d->line, path, "there is no subset %.*s of host %.*s in any DestinationRule", LT_STR_ARG(d->subset),
+        warn(c, object, d->line, path,
+             "there is no subset %.*s of host %.*s in any DestinationRule", LT_STR_ARG(d->subset),
              LT_STR_ARG(host));
 }
 
@@ -111,11 +117,14 @@ static void check_gateways(struct checking *c, const struct lt_object *object)
         char path[64];
         snprintf(path, sizeof(path), "spec.gateways[%zu]", i);
         if (lt_refs_find(&c->refs, &(struct lt_object_key){LT_KIND_GATEWAY, ns, name}) == NULL)
-            warn(c, object, vs->line, path, "there is no Gateway %.*s/%.*s", LT_STR_ARG(ns), LT_STR_ARG(name));
+            warn(c, object, vs->line, path, "there is no Gateway %.*s/%.*s", LT_STR_ARG(ns),
+                 LT_STR_ARG(name));
     }
 }
 
-/* Sidecars don't merge: of two VirtualServices for one host the older counts (networking.md 2.1). */
+/*
+ * Sidecars don't merge: of two VirtualServices for one host the older counts (networking.md 2.1).
+ */
 static void check_mesh_hosts(struct checking *c, const struct lt_object *object)
 {
     const struct lt_virtual_service *vs = object->virtual_service;
@@ -130,8 +139,9 @@ static void check_mesh_hosts(struct checking *c, const struct lt_object *object)
         }
         char path[64], name[LT_OBJECT_NAME_MAX];
         snprintf(path, sizeof(path), "spec.hosts[%zu]", i);
-        warn(c, object, vs->line, path, "duplicate host %.*s: %s has it too, and sidecars use only one of them", LT_STR_ARG(host),
-             lt_object_key_format(&other->key, name));
+        warn(c, object, vs->line, path,
+             "duplicate host %.*s: %s has it too, and sidecars use only one of them",
+             LT_STR_ARG(host), lt_object_key_format(&other->key, name));
     }
 }
 
@@ -147,7 +157,8 @@ static const struct lt_kvs *pod_labels(const struct lt_object *o)
 }
 
 /* A Pod, or a Deployment that will make one. */
-static bool selects_a_pod(const struct checking *c, const struct lt_object *service, const struct lt_kvs *labels)
+static bool selects_a_pod(const struct checking *c, const struct lt_object *service,
+                          const struct lt_kvs *labels)
 {
     static const lt_kind_id kinds[] = {LT_KIND_POD, LT_KIND_DEPLOYMENT};
     lt_str ns = service->key.ns;
@@ -156,7 +167,8 @@ static bool selects_a_pod(const struct checking *c, const struct lt_object *serv
             const struct lt_object *o = c->refs.objects[i];
             if (o->key.kind != kinds[k] || !lt_str_eq(o->key.ns, ns))
                 break;
-            if (lt_kvs_contain(pod_labels(o), &service->service->spec->selector) && lt_kvs_contain(pod_labels(o), labels))
+            if (lt_kvs_contain(pod_labels(o), &service->service->spec->selector) &&
+                lt_kvs_contain(pod_labels(o), labels))
                 return true;
         }
     }
@@ -170,7 +182,8 @@ static void check_rule(struct checking *c, const struct lt_object *object)
     const struct lt_object *service = lt_refs_service(&c->refs, host);
     if (service == NULL) {
         if (lt_refs_is_mesh_host(&c->refs, host))
-            warn(c, object, rule->line, "spec.host", "there is no Service for host %.*s", LT_STR_ARG(host));
+            warn(c, object, rule->line, "spec.host", "there is no Service for host %.*s",
+                 LT_STR_ARG(host));
         return;
     }
     for (size_t i = 0; i < rule->subsets.count && service->service->spec->selector.count > 0; i++) {
@@ -178,12 +191,13 @@ static void check_rule(struct checking *c, const struct lt_object *object)
         char path[64];
         snprintf(path, sizeof(path), "spec.subsets[%zu].labels", i);
         if (!selects_a_pod(c, service, &subset->labels))
-            warn(c, object, subset->line, path, "no Pod of %.*s has the labels of subset %.*s", LT_STR_ARG(host),
-                 LT_STR_ARG(subset->name));
+            warn(c, object, subset->line, path, "no Pod of %.*s has the labels of subset %.*s",
+                 LT_STR_ARG(host), LT_STR_ARG(subset->name));
     }
 }
 
-void lt_check_references(const struct lt_object *const *objects, size_t count, lt_str domain, struct lt_notes *notes)
+void lt_check_references(const struct lt_object *const *objects, size_t count, lt_str domain,
+                         struct lt_notes *notes)
 {
     struct checking c = {.notes = notes};
     lt_refs_init(&c.refs, objects, count, domain);

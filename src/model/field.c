@@ -1,7 +1,7 @@
 /*
  * model/field.c - documents to structs by table.
- * One function a type of field; lists and messages call back into lt_field_read. The depth of recursion is that of the schemas
- * (none is recursive), not that of the document.
+ * One function a type of field; lists and messages call back into lt_field_read. The depth of
+ * recursion is that of the schemas (none is recursive), not that of the document.
  */
 #include "model/field.h"
 
@@ -12,8 +12,8 @@
 
 enum { PATH_MAX_TEXT = 512 };
 
-static void read_field(struct lt_field_reader *reader, const struct lt_doc *node, const struct lt_field *field, void *slot,
-                       const struct lt_doc_path *path);
+static void read_field(struct lt_field_reader *reader, const struct lt_doc *node,
+                       const struct lt_field *field, void *slot, const struct lt_doc_path *path);
 
 lt_str lt_kvs_find(const struct lt_kvs *kvs, lt_str key)
 {
@@ -54,8 +54,8 @@ const char *lt_enum_name(const struct lt_enum_value *values, int64_t value)
 
 /* ---- notes ---- */
 
-static void add_note(struct lt_field_reader *reader, lt_note_level level, const struct lt_doc *node, const struct lt_doc_path *path,
-                     const char *fmt, va_list args)
+static void add_note(struct lt_field_reader *reader, lt_note_level level, const struct lt_doc *node,
+                     const struct lt_doc_path *path, const char *fmt, va_list args)
 {
     reader->errors += level == LT_NOTE_ERROR;
     if (reader->notes == NULL)
@@ -72,8 +72,8 @@ static void add_note(struct lt_field_reader *reader, lt_note_level level, const 
     lt_notes_add(reader->notes, &note);
 }
 
-void lt_field_note(struct lt_field_reader *reader, lt_note_level level, const struct lt_doc *node, const struct lt_doc_path *path,
-                   const char *fmt, ...)
+void lt_field_note(struct lt_field_reader *reader, lt_note_level level, const struct lt_doc *node,
+                   const struct lt_doc_path *path, const char *fmt, ...)
 {
     va_list args;
     va_start(args, fmt);
@@ -81,7 +81,8 @@ void lt_field_note(struct lt_field_reader *reader, lt_note_level level, const st
     va_end(args);
 }
 
-void lt_field_error(struct lt_field_reader *reader, const struct lt_doc *node, const struct lt_doc_path *path, const char *fmt, ...)
+void lt_field_error(struct lt_field_reader *reader, const struct lt_doc *node,
+                    const struct lt_doc_path *path, const char *fmt, ...)
 {
     va_list args;
     va_start(args, fmt);
@@ -89,8 +90,8 @@ void lt_field_error(struct lt_field_reader *reader, const struct lt_doc *node, c
     va_end(args);
 }
 
-void lt_field_error_at(struct lt_field_reader *reader, const struct lt_doc *node, const struct lt_doc_path *path, const char *member,
-                       const char *fmt, ...)
+void lt_field_error_at(struct lt_field_reader *reader, const struct lt_doc *node,
+                       const struct lt_doc_path *path, const char *member, const char *fmt, ...)
 {
     struct lt_doc_path at = {path, lt_str_of(member), 0};
     const struct lt_doc *child = lt_doc_findz(node, member);
@@ -100,14 +101,16 @@ void lt_field_error_at(struct lt_field_reader *reader, const struct lt_doc *node
     va_end(args);
 }
 
-static void expected(struct lt_field_reader *reader, const struct lt_doc *node, const struct lt_doc_path *path, const char *what)
+static void expected(struct lt_field_reader *reader, const struct lt_doc *node,
+                     const struct lt_doc_path *path, const char *what)
 {
     lt_field_error(reader, node, path, "expected %s, got %s", what, lt_doc_kind_name(node->kind));
 }
 
 /* ---- scalars ---- */
 
-static bool read_str(struct lt_field_reader *reader, const struct lt_doc *node, const struct lt_doc_path *path, lt_str *ret)
+static bool read_str(struct lt_field_reader *reader, const struct lt_doc *node,
+                     const struct lt_doc_path *path, lt_str *ret)
 {
     if (node->kind != LT_DOC_STRING) {
         expected(reader, node, path, "a string");
@@ -117,7 +120,8 @@ static bool read_str(struct lt_field_reader *reader, const struct lt_doc *node, 
     return true;
 }
 
-static void read_bool(struct lt_field_reader *reader, const struct lt_doc *node, const struct lt_doc_path *path, struct lt_opt *ret)
+static void read_bool(struct lt_field_reader *reader, const struct lt_doc *node,
+                      const struct lt_doc_path *path, struct lt_opt *ret)
 {
     if (node->kind != LT_DOC_BOOL) {
         expected(reader, node, path, "true or false");
@@ -126,8 +130,9 @@ static void read_bool(struct lt_field_reader *reader, const struct lt_doc *node,
     *ret = (struct lt_opt){node->boolean, true};
 }
 
-static void read_int(struct lt_field_reader *reader, const struct lt_doc *node, const struct lt_field *field,
-                     const struct lt_doc_path *path, struct lt_opt *ret)
+static void read_int(struct lt_field_reader *reader, const struct lt_doc *node,
+                     const struct lt_field *field, const struct lt_doc_path *path,
+                     struct lt_opt *ret)
 {
     int64_t value = 0;
     if (!lt_doc_is_int(node, &value)) {
@@ -135,24 +140,26 @@ static void read_int(struct lt_field_reader *reader, const struct lt_doc *node, 
         return;
     }
     if ((field->min != 0 || field->max != 0) && (value < field->min || value > field->max)) {
-        lt_field_error(reader, node, path, "expected a number from %lld to %lld, got %lld", (long long)field->min,
-                       (long long)field->max, (long long)value);
+        lt_field_error(reader, node, path, "expected a number from %lld to %lld, got %lld",
+                       (long long)field->min, (long long)field->max, (long long)value);
         return;
     }
     *ret = (struct lt_opt){value, true};
 }
 
-static void read_double(struct lt_field_reader *reader, const struct lt_doc *node, const struct lt_field *field,
-                        const struct lt_doc_path *path, struct lt_opt_double *ret)
+static void read_double(struct lt_field_reader *reader, const struct lt_doc *node,
+                        const struct lt_field *field, const struct lt_doc_path *path,
+                        struct lt_opt_double *ret)
 {
     double value = 0;
     if (!lt_doc_is_number(node, &value) || !isfinite(value)) {
         expected(reader, node, path, "a number");
         return;
     }
-    if ((field->min != 0 || field->max != 0) && (value < (double)field->min || value > (double)field->max)) {
-        lt_field_error(reader, node, path, "expected a number from %lld to %lld, got %g", (long long)field->min,
-                       (long long)field->max, value);
+    if ((field->min != 0 || field->max != 0) &&
+        (value < (double)field->min || value > (double)field->max)) {
+        lt_field_error(reader, node, path, "expected a number from %lld to %lld, got %g",
+                       (long long)field->min, (long long)field->max, value);
         return;
     }
     *ret = (struct lt_opt_double){value, true};
@@ -170,13 +177,15 @@ static void list_names(const struct lt_enum_value *values, char *out, size_t siz
     }
 }
 
-static void read_enum(struct lt_field_reader *reader, const struct lt_doc *node, const struct lt_field *field,
-                      const struct lt_doc_path *path, struct lt_opt *ret)
+static void read_enum(struct lt_field_reader *reader, const struct lt_doc *node,
+                      const struct lt_field *field, const struct lt_doc_path *path,
+                      struct lt_opt *ret)
 {
     int64_t number = 0;
     bool is_number = lt_doc_is_int(node, &number);
     for (const struct lt_enum_value *v = field->values; v->name != NULL; v++) {
-        if ((is_number && v->value == number) || (node->kind == LT_DOC_STRING && lt_str_eqz(node->string, v->name))) {
+        if ((is_number && v->value == number) ||
+            (node->kind == LT_DOC_STRING && lt_str_eqz(node->string, v->name))) {
             *ret = (struct lt_opt){v->value, true};
             return;
         }
@@ -184,37 +193,42 @@ static void read_enum(struct lt_field_reader *reader, const struct lt_doc *node,
     char names[256];
     list_names(field->values, names, sizeof(names));
     if (node->kind == LT_DOC_STRING)
-        lt_field_error(reader, node, path, "expected %s, got \"%.*s\"", names, LT_STR_ARG(node->string));
+        lt_field_error(reader, node, path, "expected %s, got \"%.*s\"", names,
+                       LT_STR_ARG(node->string));
     else
         expected(reader, node, path, names);
 }
 
-static void read_duration(struct lt_field_reader *reader, const struct lt_doc *node, const struct lt_field *field,
-                          const struct lt_doc_path *path, struct lt_opt *ret)
+static void read_duration(struct lt_field_reader *reader, const struct lt_doc *node,
+                          const struct lt_field *field, const struct lt_doc_path *path,
+                          struct lt_opt *ret)
 {
     int64_t ns = 0;
     if (node->kind != LT_DOC_STRING || lt_duration_parse(node->string, &ns) != LT_OK) {
         if (node->kind == LT_DOC_STRING)
-            lt_field_error(reader, node, path, "expected a duration such as 1.5s or 300ms, got \"%.*s\"", LT_STR_ARG(node->string));
+            lt_field_error(reader, node, path,
+                           "expected a duration such as 1.5s or 300ms, got \"%.*s\"",
+                           LT_STR_ARG(node->string));
         else
             expected(reader, node, path, "a duration such as \"1.5s\" or \"300ms\"");
         return;
     }
     if (ns < field->min) {
-        lt_field_error(reader, node, path, "expected a duration of at least %gms, got \"%.*s\"", (double)field->min / LT_NS_PER_MS,
-                       LT_STR_ARG(node->string));
+        lt_field_error(reader, node, path, "expected a duration of at least %gms, got \"%.*s\"",
+                       (double)field->min / LT_NS_PER_MS, LT_STR_ARG(node->string));
         return;
     }
     *ret = (struct lt_opt){ns, true};
 }
 
-static void read_port_ref(struct lt_field_reader *reader, const struct lt_doc *node, const struct lt_doc_path *path,
-                          struct lt_port_ref *ret)
+static void read_port_ref(struct lt_field_reader *reader, const struct lt_doc *node,
+                          const struct lt_doc_path *path, struct lt_port_ref *ret)
 {
     int64_t number = 0;
     if (lt_doc_is_int(node, &number)) {
         if (number < 1 || number > UINT16_MAX)
-            lt_field_error(reader, node, path, "expected a port from 1 to 65535, got %lld", (long long)number);
+            lt_field_error(reader, node, path, "expected a port from 1 to 65535, got %lld",
+                           (long long)number);
         else
             ret->number = (uint16_t)number;
         return;
@@ -228,7 +242,8 @@ static void read_port_ref(struct lt_field_reader *reader, const struct lt_doc *n
 
 /* ---- lists and maps ---- */
 
-static void read_strs(struct lt_field_reader *reader, const struct lt_doc *node, const struct lt_doc_path *path, struct lt_strs *ret)
+static void read_strs(struct lt_field_reader *reader, const struct lt_doc *node,
+                      const struct lt_doc_path *path, struct lt_strs *ret)
 {
     if (node->kind != LT_DOC_ARRAY) {
         expected(reader, node, path, "a list of strings");
@@ -259,20 +274,23 @@ static uint32_t *sorted_members(struct lt_arena *arena, const struct lt_doc *nod
 
 enum { MAP_MEMBERS_MAX = 4096 };
 
-static bool is_map(struct lt_field_reader *reader, const struct lt_doc *node, const struct lt_doc_path *path, const char *what)
+static bool is_map(struct lt_field_reader *reader, const struct lt_doc *node,
+                   const struct lt_doc_path *path, const char *what)
 {
     if (node->kind != LT_DOC_OBJECT) {
         expected(reader, node, path, what);
         return false;
     }
     if (node->count > MAP_MEMBERS_MAX) {
-        lt_field_error(reader, node, path, "expected at most %d members, got %u", MAP_MEMBERS_MAX, node->count);
+        lt_field_error(reader, node, path, "expected at most %d members, got %u", MAP_MEMBERS_MAX,
+                       node->count);
         return false;
     }
     return true;
 }
 
-static void read_kvs(struct lt_field_reader *reader, const struct lt_doc *node, const struct lt_doc_path *path, struct lt_kvs *ret)
+static void read_kvs(struct lt_field_reader *reader, const struct lt_doc *node,
+                     const struct lt_doc_path *path, struct lt_kvs *ret)
 {
     if (!is_map(reader, node, path, "a map of strings"))
         return;
@@ -288,16 +306,16 @@ static void read_kvs(struct lt_field_reader *reader, const struct lt_doc *node, 
     }
 }
 
-static void read_sub(struct lt_field_reader *reader, const struct lt_doc *node, const struct lt_field *field, void **slot,
-                     const struct lt_doc_path *path)
+static void read_sub(struct lt_field_reader *reader, const struct lt_doc *node,
+                     const struct lt_field *field, void **slot, const struct lt_doc_path *path)
 {
     void *message = lt_arena_alloc(reader->arena, field->sub->size);
     if (lt_field_read(reader, node, field->sub, message, path) == LT_OK)
         *slot = message;
 }
 
-static void read_subs(struct lt_field_reader *reader, const struct lt_doc *node, const struct lt_field *field, void *slot,
-                      const struct lt_doc_path *path)
+static void read_subs(struct lt_field_reader *reader, const struct lt_doc *node,
+                      const struct lt_field *field, void *slot, const struct lt_doc_path *path)
 {
     if (node->kind != LT_DOC_ARRAY) {
         expected(reader, node, path, "a list");
@@ -307,14 +325,15 @@ static void read_subs(struct lt_field_reader *reader, const struct lt_doc *node,
     struct lt_field_list list = {0, items};
     for (uint32_t i = 0; i < node->count; i++) {
         struct lt_doc_path at = {path, LT_STR_NULL, i};
-        if (lt_field_read(reader, &node->items[i], field->sub, items + list.count * field->sub->size, &at) == LT_OK)
+        if (lt_field_read(reader, &node->items[i], field->sub,
+                          items + list.count * field->sub->size, &at) == LT_OK)
             list.count++;
     }
     memcpy(slot, &list, sizeof(list));
 }
 
-static void read_sub_map(struct lt_field_reader *reader, const struct lt_doc *node, const struct lt_field *field, void *slot,
-                         const struct lt_doc_path *path)
+static void read_sub_map(struct lt_field_reader *reader, const struct lt_doc *node,
+                         const struct lt_field *field, void *slot, const struct lt_doc_path *path)
 {
     if (!is_map(reader, node, path, "a map"))
         return;
@@ -324,7 +343,8 @@ static void read_sub_map(struct lt_field_reader *reader, const struct lt_doc *no
     for (uint32_t i = 0; i < node->count; i++) {
         const struct lt_doc_member *m = &node->members[order[i]];
         struct lt_doc_path at = {path, m->key, 0};
-        if (lt_field_read(reader, &m->value, field->sub, items + map.count * field->sub->size, &at) != LT_OK)
+        if (lt_field_read(reader, &m->value, field->sub, items + map.count * field->sub->size,
+                          &at) != LT_OK)
             continue;
         map.keys[map.count++] = lt_arena_str(reader->arena, m->key);
     }
@@ -333,48 +353,23 @@ static void read_sub_map(struct lt_field_reader *reader, const struct lt_doc *no
 
 /* ---- messages ---- */
 
-static void read_field(struct lt_field_reader *reader, const struct lt_doc *node, const struct lt_field *field, void *slot,
-                       const struct lt_doc_path *path)
+static void read_field(struct lt_field_reader *reader, const struct lt_doc *node,
+                       const struct lt_field *field, void *slot, const struct lt_doc_path *path)
 {
     switch (field->type) {
-    case LT_FIELD_STR:
-        read_str(reader, node, path, slot);
-        return;
-    case LT_FIELD_BOOL:
-        read_bool(reader, node, path, slot);
-        return;
-    case LT_FIELD_INT:
-        read_int(reader, node, field, path, slot);
-        return;
-    case LT_FIELD_ENUM:
-        read_enum(reader, node, field, path, slot);
-        return;
-    case LT_FIELD_DURATION:
-        read_duration(reader, node, field, path, slot);
-        return;
-    case LT_FIELD_DOUBLE:
-        read_double(reader, node, field, path, slot);
-        return;
-    case LT_FIELD_PORT_REF:
-        read_port_ref(reader, node, path, slot);
-        return;
-    case LT_FIELD_STRS:
-        read_strs(reader, node, path, slot);
-        return;
-    case LT_FIELD_KVS:
-        read_kvs(reader, node, path, slot);
-        return;
-    case LT_FIELD_SUB:
-        read_sub(reader, node, field, slot, path);
-        return;
-    case LT_FIELD_SUBS:
-        read_subs(reader, node, field, slot, path);
-        return;
-    case LT_FIELD_SUB_MAP:
-        read_sub_map(reader, node, field, slot, path);
-        return;
-    case LT_FIELD_NONE:
-        return;
+    case LT_FIELD_STR: read_str(reader, node, path, slot); return;
+    case LT_FIELD_BOOL: read_bool(reader, node, path, slot); return;
+    case LT_FIELD_INT: read_int(reader, node, field, path, slot); return;
+    case LT_FIELD_ENUM: read_enum(reader, node, field, path, slot); return;
+    case LT_FIELD_DURATION: read_duration(reader, node, field, path, slot); return;
+    case LT_FIELD_DOUBLE: read_double(reader, node, field, path, slot); return;
+    case LT_FIELD_PORT_REF: read_port_ref(reader, node, path, slot); return;
+    case LT_FIELD_STRS: read_strs(reader, node, path, slot); return;
+    case LT_FIELD_KVS: read_kvs(reader, node, path, slot); return;
+    case LT_FIELD_SUB: read_sub(reader, node, field, slot, path); return;
+    case LT_FIELD_SUBS: read_subs(reader, node, field, slot, path); return;
+    case LT_FIELD_SUB_MAP: read_sub_map(reader, node, field, slot, path); return;
+    case LT_FIELD_NONE: return;
     }
     LT_UNREACHABLE();
 }
@@ -403,13 +398,16 @@ static const struct lt_field *find_field(const struct lt_schema *schema, lt_str 
     return NULL;
 }
 
-/* Close enough to be a typo: all but two letters in the middle are the same, whatever their case. */
+/*
+ * Close enough to be a typo: all but two letters in the middle are the same, whatever their case.
+ */
 static bool is_near(lt_str a, lt_str b)
 {
     size_t head = 0, tail = 0;
     while (head < a.len && head < b.len && (a.ptr[head] | 32) == (b.ptr[head] | 32))
         head++;
-    while (tail < a.len - head && tail < b.len - head && (a.ptr[a.len - 1 - tail] | 32) == (b.ptr[b.len - 1 - tail] | 32))
+    while (tail < a.len - head && tail < b.len - head &&
+           (a.ptr[a.len - 1 - tail] | 32) == (b.ptr[b.len - 1 - tail] | 32))
         tail++;
     return a.len - head - tail <= 2 && b.len - head - tail <= 2 && head + tail >= 2;
 }
@@ -429,18 +427,21 @@ static lt_str nearest_name(const struct lt_schema *schema, lt_str name)
     return LT_STR_NULL;
 }
 
-static void unknown_field(struct lt_field_reader *reader, const struct lt_schema *schema, const struct lt_doc_member *m,
-                          const struct lt_doc_path *path)
+static void unknown_field(struct lt_field_reader *reader, const struct lt_schema *schema,
+                          const struct lt_doc_member *m, const struct lt_doc_path *path)
 {
     lt_str near = nearest_name(schema, m->key);
     const char *rest = reader->unknown == LT_NOTE_ERROR ? "" : "; it is ignored";
     if (near.len > 0)
-        lt_field_note(reader, reader->unknown, &m->value, path, "unknown field, did you mean %.*s?%s", LT_STR_ARG(near), rest);
+        lt_field_note(reader, reader->unknown, &m->value, path,
+                      "unknown field, did you mean %.*s?%s", LT_STR_ARG(near), rest);
     else
-        lt_field_note(reader, reader->unknown, &m->value, path, "unknown field of %s%s", schema->name, rest);
+        lt_field_note(reader, reader->unknown, &m->value, path, "unknown field of %s%s",
+                      schema->name, rest);
 }
 
-static void read_members(struct lt_field_reader *reader, const struct lt_doc *doc, const struct lt_schema *schema, void *message,
+static void read_members(struct lt_field_reader *reader, const struct lt_doc *doc,
+                         const struct lt_schema *schema, void *message,
                          const struct lt_doc_path *path)
 {
     for (uint32_t i = 0; i < doc->count; i++) {
@@ -459,27 +460,30 @@ static void read_members(struct lt_field_reader *reader, const struct lt_doc *do
     }
 }
 
-static void check_required(struct lt_field_reader *reader, const struct lt_doc *doc, const struct lt_schema *schema,
-                           const struct lt_doc_path *path)
+static void check_required(struct lt_field_reader *reader, const struct lt_doc *doc,
+                           const struct lt_schema *schema, const struct lt_doc_path *path)
 {
     size_t count = 0;
     const struct lt_field *fields = schema->fields(&count);
     for (size_t i = 0; i < count; i++) {
         const struct lt_field *field = &fields[i];
-        const struct lt_doc *node = (field->flags & LT_FIELD_REQUIRED) ? lt_doc_findz(doc, field->name) : doc;
+        const struct lt_doc *node = (field->flags & LT_FIELD_REQUIRED)
+                                        ? lt_doc_findz(doc, field->name)
+                                        : doc;
         if (node == NULL || node->kind == LT_DOC_NULL)
             lt_field_error_at(reader, doc, path, field->name, "is required (%s)", field->help);
     }
 }
 
-lt_rc lt_field_read(struct lt_field_reader *reader, const struct lt_doc *doc, const struct lt_schema *schema, void *message,
-                    const struct lt_doc_path *path)
+lt_rc lt_field_read(struct lt_field_reader *reader, const struct lt_doc *doc,
+                    const struct lt_schema *schema, void *message, const struct lt_doc_path *path)
 {
     size_t errors = reader->errors;
     ((struct lt_message_head *)message)->line = doc->line;
     /* an empty mapping may be written as nothing at all */
     if (doc->kind != LT_DOC_OBJECT && doc->kind != LT_DOC_NULL) {
-        lt_field_error(reader, doc, path, "expected %s (an object), got %s", schema->name, lt_doc_kind_name(doc->kind));
+        lt_field_error(reader, doc, path, "expected %s (an object), got %s", schema->name,
+                       lt_doc_kind_name(doc->kind));
         return LT_E_BAD;
     }
     if (doc->kind == LT_DOC_OBJECT)

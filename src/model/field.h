@@ -1,8 +1,9 @@
 /*
- * model/field.h - the one engine that turns a document into a typed struct: a table of fields a message, read by lt_field_read.
- * The tables are made from fields_k8s.def and fields_istio.def, which make the structs too (k8s.h, istio.h), so a field is written
- * down once: its name in the manifest, its type, its limits, and what it is for.
- * Trust: documents are a stranger's; their depth was limited when they were parsed.   Start at: lt_field_read().
+ * model/field.h - the one engine that turns a document into a typed struct: a table of fields a
+ * message, read by lt_field_read. The tables are made from fields_k8s.def and fields_istio.def,
+ * which make the structs too (k8s.h, istio.h), so a field is written down once: its name in the
+ * manifest, its type, its limits, and what it is for. Trust: documents are a stranger's; their
+ * depth was limited when they were parsed.   Start at: lt_field_read().
  */
 #ifndef LT_MODEL_FIELD_H
 #define LT_MODEL_FIELD_H
@@ -84,7 +85,8 @@ typedef enum {
 
 enum {
     LT_FIELD_REQUIRED = 1u << 0,
-    LT_FIELD_NOT_YET = 1u << 1, /* part of the API, not acted on yet: an info note says so when it is used */
+    LT_FIELD_NOT_YET =
+        1u << 1, /* part of the API, not acted on yet: an info note says so when it is used */
 };
 
 struct lt_enum_value {
@@ -96,26 +98,29 @@ struct lt_schema;
 struct lt_field_reader;
 
 struct lt_field {
-    const char *name;    /* in the manifest; of type NONE: one or more names with blanks between */
+    const char *name; /* in the manifest; of type NONE: one or more names with blanks between */
     lt_field_type type;
     unsigned flags;
-    size_t offset;       /* in the message's struct */
-    int64_t min;         /* INT, DOUBLE, DURATION (ns); both 0: no limit */
+    size_t offset; /* in the message's struct */
+    int64_t min;   /* INT, DOUBLE, DURATION (ns); both 0: no limit */
     int64_t max;
     const struct lt_enum_value *values; /* ENUM; ends with name NULL */
     const struct lt_schema *sub;        /* SUB, SUBS, SUB_MAP */
     const char *help;
 };
 
-/* Rules beyond one field; message is filled. Says what is wrong with lt_field_error and lt_field_warn. */
-typedef void lt_schema_check_fn(struct lt_field_reader *reader, const struct lt_doc *doc, const void *message,
-                                const struct lt_doc_path *path);
+/*
+ * Rules beyond one field; message is filled. Says what is wrong with lt_field_error and
+ * lt_field_warn.
+ */
+typedef void lt_schema_check_fn(struct lt_field_reader *reader, const struct lt_doc *doc,
+                                const void *message, const struct lt_doc_path *path);
 
 struct lt_schema {
     const char *name;
-    size_t size;                  /* of the struct; its first member is uint32_t line */
+    size_t size; /* of the struct; its first member is uint32_t line */
     const struct lt_field *(*fields)(size_t *ret_count);
-    lt_schema_check_fn *check;    /* may be NULL */
+    lt_schema_check_fn *check; /* may be NULL */
 };
 
 /* Every message begins with this. */
@@ -124,29 +129,34 @@ struct lt_message_head {
 };
 
 struct lt_field_reader {
-    struct lt_arena *arena;    /* borrowed; what is made lives there, nothing is borrowed from the document */
-    struct lt_notes *notes;    /* borrowed; may be NULL */
-    struct lt_note where;      /* file and object of the notes */
-    lt_note_level unknown;     /* what an unknown field is: Istio's kinds LT_NOTE_ERROR, Kubernetes' LT_NOTE_WARNING */
-    lt_str ns;                 /* of the object, for checks */
-    size_t errors;             /* so far */
+    struct lt_arena
+        *arena; /* borrowed; what is made lives there, nothing is borrowed from the document */
+    struct lt_notes *notes; /* borrowed; may be NULL */
+    struct lt_note where;   /* file and object of the notes */
+    lt_note_level
+        /* what an unknown field is: Istio's kinds LT_NOTE_ERROR, Kubernetes' LT_NOTE_WARNING */
+        unknown;
+    lt_str ns;     /* of the object, for checks */
+    size_t errors; /* so far */
 };
 
 /*
- * Fills *message (zeroed, schema->size long) from an object. Everything wrong is noted and reading goes on, so that a person sees
- * all of it at once; LT_E_BAD when anything was an error (reader->errors counts them too, for who reads several messages). A null
- * value is as good as none.
+ * Fills *message (zeroed, schema->size long) from an object. Everything wrong is noted and reading
+ * goes on, so that a person sees all of it at once; LT_E_BAD when anything was an error
+ * (reader->errors counts them too, for who reads several messages). A null value is as good as
+ * none.
  */
-lt_rc lt_field_read(struct lt_field_reader *reader, const struct lt_doc *doc, const struct lt_schema *schema, void *message,
-                    const struct lt_doc_path *path);
+lt_rc lt_field_read(struct lt_field_reader *reader, const struct lt_doc *doc,
+                    const struct lt_schema *schema, void *message, const struct lt_doc_path *path);
 
-void lt_field_error(struct lt_field_reader *reader, const struct lt_doc *node, const struct lt_doc_path *path, const char *fmt, ...)
-    LT_PRINTF(4, 5);
-void lt_field_note(struct lt_field_reader *reader, lt_note_level level, const struct lt_doc *node, const struct lt_doc_path *path,
-                   const char *fmt, ...) LT_PRINTF(5, 6);
+void lt_field_error(struct lt_field_reader *reader, const struct lt_doc *node,
+                    const struct lt_doc_path *path, const char *fmt, ...) LT_PRINTF(4, 5);
+void lt_field_note(struct lt_field_reader *reader, lt_note_level level, const struct lt_doc *node,
+                   const struct lt_doc_path *path, const char *fmt, ...) LT_PRINTF(5, 6);
 /* The same about a member of node: its line if it is there, its name behind the path. */
-void lt_field_error_at(struct lt_field_reader *reader, const struct lt_doc *node, const struct lt_doc_path *path, const char *member,
-                       const char *fmt, ...) LT_PRINTF(5, 6);
+void lt_field_error_at(struct lt_field_reader *reader, const struct lt_doc *node,
+                       const struct lt_doc_path *path, const char *member, const char *fmt, ...)
+    LT_PRINTF(5, 6);
 
 /* The name of an enum's value, or "?". */
 const char *lt_enum_name(const struct lt_enum_value *values, int64_t value);

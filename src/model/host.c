@@ -36,10 +36,12 @@ int lt_host_specificity_cmp(lt_str a, lt_str b)
 
 lt_str lt_host_expand(struct lt_arena *arena, lt_str host, lt_str ns, lt_str domain)
 {
-    bool is_short = host.len > 0 && lt_str_find_char(host, '.') < 0 && !lt_host_is_wildcard(host) && !lt_is_ip(host);
+    bool is_short = host.len > 0 && lt_str_find_char(host, '.') < 0 && !lt_host_is_wildcard(host) &&
+                    !lt_is_ip(host);
     if (!is_short)
         return host;
-    return lt_arena_printf(arena, "%.*s.%.*s.svc.%.*s", LT_STR_ARG(host), LT_STR_ARG(ns), LT_STR_ARG(domain));
+    return lt_arena_printf(arena, "%.*s.%.*s.svc.%.*s", LT_STR_ARG(host), LT_STR_ARG(ns),
+                           LT_STR_ARG(domain));
 }
 
 lt_str lt_host_lower(struct lt_arena *arena, lt_str host)
@@ -68,7 +70,8 @@ static bool is_alnum(char c)
 
 bool lt_is_dns_label(lt_str text)
 {
-    if (text.len == 0 || text.len > 63 || !is_alnum(text.ptr[0]) || !is_alnum(text.ptr[text.len - 1]))
+    if (text.len == 0 || text.len > 63 || !is_alnum(text.ptr[0]) ||
+        !is_alnum(text.ptr[text.len - 1]))
         return false;
     for (size_t i = 0; i < text.len; i++) {
         if (!is_alnum(text.ptr[i]) && text.ptr[i] != '-')
@@ -109,10 +112,21 @@ static const struct {
     const char *name;
     lt_port_protocol protocol;
 } protocols[] = {
-    {"tcp", LT_PORT_TCP},     {"udp", LT_PORT_UNSUPPORTED}, {"grpc", LT_PORT_GRPC},   {"grpc-web", LT_PORT_GRPC_WEB},
-    {"http", LT_PORT_HTTP},   {"http_proxy", LT_PORT_HTTP}, {"http2", LT_PORT_HTTP2}, {"https", LT_PORT_HTTPS},
-    {"tls", LT_PORT_TLS},     {"mongo", LT_PORT_MONGO},     {"redis", LT_PORT_REDIS}, {"mysql", LT_PORT_MYSQL},
-    {"kubernetes.io/h2c", LT_PORT_HTTP2}, {"kubernetes.io/ws", LT_PORT_HTTP}, {"kubernetes.io/wss", LT_PORT_HTTPS},
+    {"tcp", LT_PORT_TCP},
+    {"udp", LT_PORT_UNSUPPORTED},
+    {"grpc", LT_PORT_GRPC},
+    {"grpc-web", LT_PORT_GRPC_WEB},
+    {"http", LT_PORT_HTTP},
+    {"http_proxy", LT_PORT_HTTP},
+    {"http2", LT_PORT_HTTP2},
+    {"https", LT_PORT_HTTPS},
+    {"tls", LT_PORT_TLS},
+    {"mongo", LT_PORT_MONGO},
+    {"redis", LT_PORT_REDIS},
+    {"mysql", LT_PORT_MYSQL},
+    {"kubernetes.io/h2c", LT_PORT_HTTP2},
+    {"kubernetes.io/ws", LT_PORT_HTTP},
+    {"kubernetes.io/wss", LT_PORT_HTTPS},
 };
 
 static bool find_protocol(lt_str text, lt_port_protocol *ret)

@@ -13,14 +13,20 @@ static inline bool lt_host_is_wildcard(lt_str host)
     return host.len > 0 && host.ptr[0] == '*';
 }
 
-/* Symmetric: equal, or one covers the other, or both are wildcards and one's suffix ends with the other's (networking.md 1.1). */
+/*
+ * Symmetric: equal, or one covers the other, or both are wildcards and one's suffix ends with the
+ * other's (networking.md 1.1).
+ */
 bool lt_host_matches(lt_str a, lt_str b);
 /* Everything that `a` names is named by `b`. */
 bool lt_host_is_subset(lt_str a, lt_str b);
 /* <0: a is more specific: no wildcard before wildcard, then the longer, then the alphabet. */
 int lt_host_specificity_cmp(lt_str a, lt_str b);
 
-/* "reviews" in namespace shop is reviews.shop.svc.<domain>; what has a dot, is an IP or "*" stays. Lives in arena. */
+/*
+ * "reviews" in namespace shop is reviews.shop.svc.<domain>; what has a dot, is an IP or "*" stays.
+ * Lives in arena.
+ */
 lt_str lt_host_expand(struct lt_arena *arena, lt_str host, lt_str ns, lt_str domain);
 
 /* A-Z to a-z; lives in arena. */
@@ -50,7 +56,10 @@ typedef enum {
     LT_PORT_MYSQL,
 } lt_port_protocol;
 
-/* By name ("http", "grpc-web", "tcp-db"; case does not matter), as in port names and Gateway servers; AUTO when unknown. */
+/*
+ * By name ("http", "grpc-web", "tcp-db"; case does not matter), as in port names and Gateway
+ * servers; AUTO when unknown.
+ */
 lt_port_protocol lt_port_protocol_parse(lt_str text);
 /* appProtocol first, then the name's beginning, then the well-known number. */
 lt_port_protocol lt_port_protocol_of(lt_str app_protocol, lt_str name, uint16_t port);

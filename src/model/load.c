@@ -1,6 +1,7 @@
 /*
  * model/load.c - files of manifests, what each said last, and what follows from all of them.
- * A file keeps its objects, and when it is read anew those that were refused are looked for among them. Reading the directory is at the bottom; nothing else here touches the file system.
+ * A file keeps its objects, and when it is read anew those that were refused are looked for among
+ * them. Reading the directory is at the bottom; nothing else here touches the file system.
  */
 #include "model/load.h"
 
@@ -15,18 +16,18 @@
 #include "wire/yaml.h"
 
 struct file {
-    lt_str name;            /* owned */
-    uint64_t hash;          /* of its text */
-    struct lt_vec objects;  /* struct lt_object *, counted */
+    lt_str name;           /* owned */
+    uint64_t hash;         /* of its text */
+    struct lt_vec objects; /* struct lt_object *, counted */
     struct lt_notes notes;
-    bool is_seen;           /* by the walk that is going on */
+    bool is_seen; /* by the walk that is going on */
 };
 
 struct lt_manifests {
-    struct lt_map files;          /* name to struct file; owned */
-    struct lt_vec in_force;       /* const struct lt_object *, borrowed from files */
-    struct lt_notes notes;        /* of all files */
-    bool is_stale;                /* in_force and notes don't know the last change yet */
+    struct lt_map files;    /* name to struct file; owned */
+    struct lt_vec in_force; /* const struct lt_object *, borrowed from files */
+    struct lt_notes notes;  /* of all files */
+    bool is_stale;          /* in_force and notes don't know the last change yet */
 };
 
 struct lt_manifests *lt_manifests_new(void)
@@ -81,11 +82,11 @@ static struct lt_object *find_object(const struct lt_vec *objects, const struct 
 /* A file being read anew, with what it said before. */
 struct reading {
     struct file *file;
-    struct lt_vec before;  /* borrowed objects */
-    struct lt_vec after;   /* counted objects */
-    struct lt_map by_key;  /* of after; keys are text in keys */
+    struct lt_vec before; /* borrowed objects */
+    struct lt_vec after;  /* counted objects */
+    struct lt_map by_key; /* of after; keys are text in keys */
     struct lt_arena *keys;
-    bool has_lost_one;     /* a document that doesn't even say which object it is */
+    bool has_lost_one; /* a document that doesn't even say which object it is */
 };
 
 static void note_kept(struct reading *r, const struct lt_object *kept)
@@ -95,7 +96,10 @@ static void note_kept(struct reading *r, const struct lt_object *kept)
     lt_notes_addf(&r->file->notes, &note, "the object stays as it was before the error");
 }
 
-/* Takes over the count; the object that was there already, if there was one, is returned and nothing is taken. */
+/*
+ * Takes over the count; the object that was there already, if there was one, is returned and
+ * nothing is taken.
+ */
 static const struct lt_object *add_object(struct reading *r, struct lt_object *object)
 {
     char name[LT_OBJECT_NAME_MAX];
@@ -135,7 +139,8 @@ static void read_object(struct reading *r, const struct lt_doc *doc)
     if (twin != NULL) {
         char name[LT_OBJECT_NAME_MAX];
         struct lt_note note = lt_object_note(object, LT_NOTE_ERROR, name);
-        lt_notes_addf(&r->file->notes, &note, "duplicate of the object in line %u; this one is refused", twin->line);
+        lt_notes_addf(&r->file->notes, &note,
+                      "duplicate of the object in line %u; this one is refused", twin->line);
         lt_object_unref(&object);
     }
 }
@@ -146,7 +151,8 @@ static void read_document(struct reading *r, const struct lt_doc *doc)
     if (doc->kind == LT_DOC_NULL)
         return;
     const struct lt_doc *items = lt_doc_findz(doc, "items");
-    bool is_list = lt_str_ends(lt_doc_string(lt_doc_findz(doc, "kind")), LT_STR("List")) && lt_doc_is(items, LT_DOC_ARRAY);
+    bool is_list = lt_str_ends(lt_doc_string(lt_doc_findz(doc, "kind")), LT_STR("List")) &&
+                   lt_doc_is(items, LT_DOC_ARRAY);
     if (!is_list) {
         read_object(r, doc);
         return;
@@ -221,7 +227,8 @@ void lt_manifests_put(struct lt_manifests *manifests, lt_str name, lt_str text)
     lt_map_init(&r.by_key);
     if (text.len > LT_MANIFEST_BYTES_MAX) {
         struct lt_err err;
-        lt_err_set(&err, LT_E_LIMIT, "expected at most %d bytes, got %zu", LT_MANIFEST_BYTES_MAX, text.len);
+        lt_err_set(&err, LT_E_LIMIT, "expected at most %d bytes, got %zu", LT_MANIFEST_BYTES_MAX,
+                   text.len);
         note_unreadable(&r, 0, &err);
     } else if (lt_str_ends(name, LT_STR(".json"))) {
         read_json(&r, text);
@@ -266,7 +273,8 @@ static int cmp_files(const void *a, const void *b)
 
 static int cmp_objects(const void *a, const void *b)
 {
-    const struct lt_object *x = *(const struct lt_object *const *)a, *y = *(const struct lt_object *const *)b;
+    const struct lt_object *x = *(const struct lt_object *const *)a,
+                           *y = *(const struct lt_object *const *)b;
     return lt_object_key_cmp(&x->key, &y->key);
 }
 
@@ -283,7 +291,8 @@ static void drop_twins(struct lt_manifests *m)
         }
         char name[LT_OBJECT_NAME_MAX];
         struct lt_note note = lt_object_note(object, LT_NOTE_ERROR, name);
-        lt_notes_addf(&m->notes, &note, "duplicate of the object in %.*s:%u; this one is refused", LT_STR_ARG(last->file), last->line);
+        lt_notes_addf(&m->notes, &note, "duplicate of the object in %.*s:%u; this one is refused",
+                      LT_STR_ARG(last->file), last->line);
     }
     m->in_force.count = kept;
 }
@@ -291,7 +300,8 @@ static void drop_twins(struct lt_manifests *m)
 static int cmp_objects_and_files(const void *a, const void *b)
 {
     int order = cmp_objects(a, b);
-    const struct lt_object *x = *(const struct lt_object *const *)a, *y = *(const struct lt_object *const *)b;
+    const struct lt_object *x = *(const struct lt_object *const *)a,
+                           *y = *(const struct lt_object *const *)b;
     return order != 0 ? order : lt_str_cmp(x->file, y->file);
 }
 
@@ -316,7 +326,8 @@ static void refresh(struct lt_manifests *m)
     m->is_stale = false;
 }
 
-const struct lt_object *const *lt_manifests_objects(struct lt_manifests *manifests, size_t *ret_count,
+const struct lt_object *const *lt_manifests_objects(struct lt_manifests *manifests,
+                                                    size_t *ret_count,
                                                     const struct lt_notes **ret_notes)
 {
     if (manifests->is_stale)
@@ -335,7 +346,8 @@ bool lt_manifest_is_name(lt_str name)
     lt_str base = lt_str_from(name, (size_t)(slash + 1));
     if (base.len == 0 || base.ptr[0] == '.' || base.ptr[0] == '#')
         return false;
-    return lt_str_ends(base, LT_STR(".yaml")) || lt_str_ends(base, LT_STR(".yml")) || lt_str_ends(base, LT_STR(".json"));
+    return lt_str_ends(base, LT_STR(".yaml")) || lt_str_ends(base, LT_STR(".yml")) ||
+           lt_str_ends(base, LT_STR(".json"));
 }
 
 /* Reads until the end or the limit. */
@@ -356,7 +368,8 @@ static lt_rc read_fd(int fd, const char *path, char **ret_text, size_t *ret_len,
         len += (size_t)n;
         if (len > LT_MANIFEST_BYTES_MAX) {
             free(text);
-            return lt_err_set(err, LT_E_LIMIT, "%s is larger than %d bytes", path, LT_MANIFEST_BYTES_MAX);
+            return lt_err_set(err, LT_E_LIMIT, "%s is larger than %d bytes", path,
+                              LT_MANIFEST_BYTES_MAX);
         }
         if (len == cap)
             text = lt_realloc(text, cap *= 2);
@@ -404,7 +417,8 @@ static void load_file(struct walk *walk, const char *path)
 
 static lt_rc load_dir(struct walk *walk, const char *dir, struct lt_err *err);
 
-static lt_rc load_entry(struct walk *walk, const char *dir, const struct dirent *entry, struct lt_err *err)
+static lt_rc load_entry(struct walk *walk, const char *dir, const struct dirent *entry,
+                        struct lt_err *err)
 {
     char path[4096];
     if (entry->d_name[0] == '.')
@@ -419,7 +433,8 @@ static lt_rc load_entry(struct walk *walk, const char *dir, const struct dirent 
     if (!lt_manifest_is_name(lt_str_of(path)))
         return LT_OK;
     if (++walk->files > LT_MANIFEST_FILES_MAX)
-        return lt_err_set(err, LT_E_LIMIT, "more than %d manifests in %s", LT_MANIFEST_FILES_MAX, dir);
+        return lt_err_set(err, LT_E_LIMIT, "more than %d manifests in %s", LT_MANIFEST_FILES_MAX,
+                          dir);
     load_file(walk, path);
     return LT_OK;
 }
@@ -427,10 +442,13 @@ static lt_rc load_entry(struct walk *walk, const char *dir, const struct dirent 
 static lt_rc load_dir(struct walk *walk, const char *dir, struct lt_err *err)
 {
     if (walk->depth >= LT_MANIFEST_DIR_DEPTH_MAX)
-        return lt_err_set(err, LT_E_LIMIT, "%s: directories nested more than %d deep", dir, LT_MANIFEST_DIR_DEPTH_MAX);
+        return lt_err_set(err, LT_E_LIMIT, "%s: directories nested more than %d deep", dir,
+                          LT_MANIFEST_DIR_DEPTH_MAX);
     DIR *handle = opendir(dir);
     if (handle == NULL)
-        return walk->depth > 0 && errno == ENOENT ? LT_OK : lt_err_errno(err, "can't open directory %s", dir);
+        return walk->depth > 0 && errno == ENOENT
+                   ? LT_OK
+                   : lt_err_errno(err, "can't open directory %s", dir);
     walk->depth++;
     lt_rc rc = LT_OK;
     for (const struct dirent *entry; rc == LT_OK && (entry = readdir(handle)) != NULL;)
@@ -445,7 +463,8 @@ static void forget_unseen(struct lt_manifests *m, lt_str dir)
 {
     for (size_t i = m->files.count; i > 0; i--) {
         const struct file *file = m->files.entries[i - 1].value;
-        bool is_below = lt_str_starts(file->name, dir) && file->name.len > dir.len && file->name.ptr[dir.len] == '/';
+        bool is_below = lt_str_starts(file->name, dir) && file->name.len > dir.len &&
+                        file->name.ptr[dir.len] == '/';
         if (is_below && !file->is_seen)
             lt_manifests_remove(m, file->name);
     }

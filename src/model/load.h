@@ -1,9 +1,10 @@
 /*
  * model/load.h - from texts and directories of manifests to the objects in force.
- * A struct lt_manifests remembers, file by file, what was read. A bad document hurts nothing beside itself: the object keeps its
- * predecessor if there was one, and all others live on. Two files with one object: the first file by name wins, the other is told.
- * Not here: watching (control/source_dir.h), rules between objects (model/check.h).
- * Trust: files are a stranger's. Limits: LT_MANIFEST_BYTES_MAX a file, LT_MANIFEST_FILES_MAX files.
+ * A struct lt_manifests remembers, file by file, what was read. A bad document hurts nothing beside
+ * itself: the object keeps its predecessor if there was one, and all others live on. Two files with
+ * one object: the first file by name wins, the other is told. Not here: watching
+ * (control/source_dir.h), rules between objects (model/check.h). Trust: files are a stranger's.
+ * Limits: LT_MANIFEST_BYTES_MAX a file, LT_MANIFEST_FILES_MAX files.
  */
 #ifndef LT_MODEL_LOAD_H
 #define LT_MODEL_LOAD_H
@@ -21,7 +22,10 @@ struct lt_manifests;
 struct lt_manifests *lt_manifests_new(void);
 void lt_manifests_free(struct lt_manifests **manifests);
 
-/* A file's new content. JSON when its name ends in .json, else YAML with any number of documents. `file` is copied. */
+/*
+ * A file's new content. JSON when its name ends in .json, else YAML with any number of documents.
+ * `file` is copied.
+ */
 void lt_manifests_put(struct lt_manifests *manifests, lt_str file, lt_str text);
 /* The file is gone, and its objects with it. */
 void lt_manifests_remove(struct lt_manifests *manifests, lt_str file);
@@ -29,22 +33,25 @@ void lt_manifests_remove(struct lt_manifests *manifests, lt_str file);
 void lt_manifests_fail(struct lt_manifests *manifests, lt_str file, const struct lt_err *err);
 
 /*
- * What is in force, sorted by kind, namespace and name, and *ret_notes: all there is to say about all files, in the order of files
- * and lines (duplicates among it). Both are borrowed, until the next call of any function here.
+ * What is in force, sorted by kind, namespace and name, and *ret_notes: all there is to say about
+ * all files, in the order of files and lines (duplicates among it). Both are borrowed, until the
+ * next call of any function here.
  */
-const struct lt_object *const *lt_manifests_objects(struct lt_manifests *manifests, size_t *ret_count,
+const struct lt_object *const *lt_manifests_objects(struct lt_manifests *manifests,
+                                                    size_t *ret_count,
                                                     const struct lt_notes **ret_notes);
 
 /* Is this a manifest's name: .yaml, .yml or .json, not hidden, no editor's leftover. */
 bool lt_manifest_is_name(lt_str name);
 
 /*
- * Reads all manifests of a directory and the directories in it (symbolic links are followed to files, not to directories), and
- * forgets files that are gone. A file that can't be read is a note; LT_E_IO when the directory itself can't; LT_E_LIMIT when
- * there are too many files.
+ * Reads all manifests of a directory and the directories in it (symbolic links are followed to
+ * files, not to directories), and forgets files that are gone. A file that can't be read is a note;
+ * LT_E_IO when the directory itself can't; LT_E_LIMIT when there are too many files.
  */
 LT_MUST lt_rc lt_manifests_load_dir(struct lt_manifests *manifests, lt_str dir, struct lt_err *err);
 /* One file, whole. The caller frees *ret_text with free(). */
-LT_MUST lt_rc lt_manifest_read_file(const char *path, char **ret_text, size_t *ret_len, struct lt_err *err);
+LT_MUST lt_rc lt_manifest_read_file(const char *path, char **ret_text, size_t *ret_len,
+                                    struct lt_err *err);
 
 #endif

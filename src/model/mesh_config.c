@@ -45,10 +45,12 @@ static void take(struct lt_arena *arena, const struct lt_mesh_config *config, st
     take_str(&mesh->access_log_format, config->access_log_format);
     if (config->trust_domain_aliases.count > 0)
         mesh->trust_domain_aliases = config->trust_domain_aliases;
-    mesh->access_log_is_json = lt_opt_or(config->access_log_encoding, mesh->access_log_is_json ? LT_LOG_JSON : LT_LOG_TEXT);
+    mesh->access_log_is_json = lt_opt_or(config->access_log_encoding,
+                                         mesh->access_log_is_json ? LT_LOG_JSON : LT_LOG_TEXT);
     mesh->has_auto_mtls = lt_opt_or(config->enable_auto_mtls, mesh->has_auto_mtls);
     mesh->connect_timeout_ns = lt_opt_or(config->connect_timeout, mesh->connect_timeout_ns);
-    mesh->detection_timeout_ns = lt_opt_or(config->protocol_detection_timeout, mesh->detection_timeout_ns);
+    mesh->detection_timeout_ns = lt_opt_or(config->protocol_detection_timeout,
+                                           mesh->detection_timeout_ns);
     if (config->outbound != NULL && config->outbound->mode.is_set)
         mesh->allows_any_outbound = config->outbound->mode.value != LT_OUTBOUND_REGISTRY_ONLY;
     if (config->default_retry != NULL)
@@ -61,7 +63,8 @@ static void take(struct lt_arena *arena, const struct lt_mesh_config *config, st
         mesh->dr_export_to = config->default_dr_export_to;
 }
 
-lt_rc lt_mesh_read(struct lt_arena *arena, lt_str text, const struct lt_note *where, struct lt_notes *notes, struct lt_mesh *mesh)
+lt_rc lt_mesh_read(struct lt_arena *arena, lt_str text, const struct lt_note *where,
+                   struct lt_notes *notes, struct lt_mesh *mesh)
 {
     const struct lt_doc *doc = NULL;
     struct lt_err err = {0};
@@ -75,7 +78,8 @@ lt_rc lt_mesh_read(struct lt_arena *arena, lt_str text, const struct lt_note *wh
     }
     struct lt_mesh_config *config = lt_arena_make(arena, struct lt_mesh_config);
     struct lt_doc_path root = {0};
-    struct lt_field_reader reader = {.arena = arena, .notes = notes, .where = note, .unknown = LT_NOTE_WARNING};
+    struct lt_field_reader reader = {
+        .arena = arena, .notes = notes, .where = note, .unknown = LT_NOTE_WARNING};
     LT_TRY(lt_field_read(&reader, doc, &lt_mesh_config_schema, config, &root));
     take(arena, config, mesh);
     return LT_OK;

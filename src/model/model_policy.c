@@ -1,5 +1,6 @@
 /*
- * model/model_policy.c - DestinationRules merged, VirtualServices with full names, PeerAuthentication resolved.
+ * model/model_policy.c - DestinationRules merged, VirtualServices with full names,
+ * PeerAuthentication resolved.
  */
 #include "model/model_priv.h"
 
@@ -33,20 +34,25 @@ static const struct lt_kvs *selector_of(const struct lt_destination_rule *rule)
 
 struct rule_list {
     struct lt_rule *items;
-    size_t *previous;     /* of an item: the item before it with its host and namespace, + 1 */
+    size_t *previous; /* of an item: the item before it with its host and namespace, + 1 */
     size_t count;
     struct lt_map latest; /* "namespace/host" to the last item, + 1 */
     struct lt_arena *arena;
 };
 
-/* A rule that this one merges into, or a new one (networking.md 3.1: equal host, namespace, selector and exportTo). */
+/*
+ * A rule that this one merges into, or a new one (networking.md 3.1: equal host, namespace,
+ * selector and exportTo).
+ */
 static struct lt_rule *get_rule(struct rule_list *list, const struct lt_rule *like)
 {
-    lt_str key = lt_arena_printf(list->arena, "%.*s/%.*s", LT_STR_ARG(like->ns), LT_STR_ARG(like->host));
+    lt_str key = lt_arena_printf(list->arena, "%.*s/%.*s", LT_STR_ARG(like->ns),
+                                 LT_STR_ARG(like->host));
     size_t latest = (size_t)(uintptr_t)lt_map_find(&list->latest, key);
     for (size_t i = latest; i > 0; i = list->previous[i - 1]) {
         struct lt_rule *r = &list->items[i - 1];
-        if (is_same_selector(r->selector, like->selector) && is_same_set(r->export_to, like->export_to))
+        if (is_same_selector(r->selector, like->selector) &&
+            is_same_set(r->export_to, like->export_to))
             return r;
     }
     list->items[list->count] = *like;
@@ -76,17 +82,20 @@ static void append_subset(struct lt_arena *arena, struct lt_rule *rule, struct l
     rule->subsets = grown;
 }
 
-static struct lt_rule describe_rule(struct lt_arena *arena, const struct lt_object *object, lt_str domain)
+static struct lt_rule describe_rule(struct lt_arena *arena, const struct lt_object *object,
+                                    lt_str domain)
 {
     const struct lt_destination_rule *spec = object->destination_rule;
-    return (struct lt_rule){.object = object,
-                            .ns = object->key.ns,
-                            .host = lt_host_lower(arena, lt_host_expand(arena, spec->host, object->key.ns, domain)),
-                            .selector = selector_of(spec),
-                            .export_to = &spec->export_to};
+    return (struct lt_rule){
+        .object = object,
+        .ns = object->key.ns,
+        .host = lt_host_lower(arena, lt_host_expand(arena, spec->host, object->key.ns, domain)),
+        .selector = selector_of(spec),
+        .export_to = &spec->export_to};
 }
 
-static void add_rule(struct lt_model_builder *b, struct rule_list *list, const struct lt_object *object)
+static void add_rule(struct lt_model_builder *b, struct rule_list *list,
+                     const struct lt_object *object)
 {
     struct lt_arena *arena = b->model->arena;
     const struct lt_destination_rule *spec = object->destination_rule;
@@ -98,7 +107,8 @@ static void add_rule(struct lt_model_builder *b, struct rule_list *list, const s
         append_subset(arena, rule, (struct lt_subset){&spec->subsets.items[i], NULL});
 }
 
-static void add_held_subset(struct lt_model_builder *b, struct rule_list *list, const struct lt_held_subset *held)
+static void add_held_subset(struct lt_model_builder *b, struct rule_list *list,
+                            const struct lt_held_subset *held)
 {
     struct lt_arena *arena = b->model->arena;
     const struct lt_destination_rule *spec = held->rule->destination_rule;
@@ -106,7 +116,8 @@ static void add_held_subset(struct lt_model_builder *b, struct rule_list *list, 
     struct lt_rule *rule = get_rule(list, &like);
     for (size_t i = 0; i < spec->subsets.count; i++) {
         if (lt_str_eq(spec->subsets.items[i].name, held->name))
-            append_subset(arena, rule, (struct lt_subset){&spec->subsets.items[i], spec->traffic_policy});
+            append_subset(arena, rule,
+                          (struct lt_subset){&spec->subsets.items[i], spec->traffic_policy});
     }
 }
 
@@ -138,7 +149,8 @@ void lt_model_build_rules(struct lt_model_builder *b)
         add_rule(b, &list, objects[i]);
     /* the rule's own subsets go with the rule's policy, whichever of the merged objects gave it */
     for (size_t i = 0; i < list.count; i++) {
-        struct lt_subset *subsets = (struct lt_subset *)list.items[i].subsets; /* made in this function, not yet frozen */
+        struct lt_subset *subsets =
+            (struct lt_subset *)list.items[i].subsets; /* made in this function, not yet frozen */
         for (size_t j = 0; j < list.items[i].subset_count; j++)
             subsets[j].rule_policy = list.items[i].policy;
     }
@@ -160,14 +172,19 @@ struct rule_search {
     const struct lt_rule *best;
 };
 
-/* The most specific host; of equal ones the first whose selector fits, else the youngest without one. */
+/*
+ * The most specific host; of equal ones the first whose selector fits, else the youngest without
+ * one.
+ */
 static void consider(struct rule_search *s, const struct lt_rule *r)
 {
     if (!lt_host_is_subset(s->host, r->host))
         return;
-    if (r->selector != NULL && (!lt_str_eq(s->ns, s->rule_ns) || s->labels == NULL || !lt_kvs_contain(s->labels, r->selector)))
+    if (r->selector != NULL && (!lt_str_eq(s->ns, s->rule_ns) || s->labels == NULL ||
+                                !lt_kvs_contain(s->labels, r->selector)))
         return;
-    if (r->selector == NULL && !lt_is_exported(r->export_to, &s->model->mesh.dr_export_to, r->ns, s->ns))
+    if (r->selector == NULL &&
+        !lt_is_exported(r->export_to, &s->model->mesh.dr_export_to, r->ns, s->ns))
         return;
     int order = s->best == NULL ? -1 : lt_host_specificity_cmp(r->host, s->best->host);
     if (order < 0 || (order == 0 && s->best->selector == NULL))
@@ -191,7 +208,8 @@ static size_t find_rules(const struct lt_model *m, lt_str ns, lt_str host)
     return low;
 }
 
-static const struct lt_rule *find_in_ns(const struct lt_model *m, lt_str rule_ns, lt_str host, lt_str ns, const struct lt_kvs *labels)
+static const struct lt_rule *find_in_ns(const struct lt_model *m, lt_str rule_ns, lt_str host,
+                                        lt_str ns, const struct lt_kvs *labels)
 {
     struct rule_search s = {m, rule_ns, host, ns, labels, NULL};
     for (size_t i = find_rules(m, rule_ns, host); i < m->rule_count; i++) {
@@ -209,10 +227,12 @@ static const struct lt_rule *find_in_ns(const struct lt_model *m, lt_str rule_ns
 
 static bool is_private(const struct lt_rule *rule)
 {
-    return rule != NULL && rule->export_to->count == 1 && lt_str_eq(rule->export_to->items[0], LT_STR("."));
+    return rule != NULL && rule->export_to->count == 1 &&
+           lt_str_eq(rule->export_to->items[0], LT_STR("."));
 }
 
-const struct lt_rule *lt_model_find_rule(const struct lt_model *model, const struct lt_service *service, lt_str ns,
+const struct lt_rule *lt_model_find_rule(const struct lt_model *model,
+                                         const struct lt_service *service, lt_str ns,
                                          const struct lt_kvs *labels)
 {
     bool is_root = lt_str_eq(ns, model->mesh.root_ns);
@@ -238,7 +258,8 @@ lt_str lt_gateway_name(struct lt_arena *arena, lt_str text, lt_str ns)
     return lt_arena_printf(arena, "%.*s/%.*s", LT_STR_ARG(ns), LT_STR_ARG(name));
 }
 
-static const struct lt_held_route *find_held(const struct lt_held *held, const struct lt_object_key *key)
+static const struct lt_held_route *find_held(const struct lt_held *held,
+                                             const struct lt_object_key *key)
 {
     for (size_t i = 0; held != NULL && i < held->route_count; i++) {
         if (lt_object_key_eq(&held->routes[i].key, key))
@@ -247,7 +268,8 @@ static const struct lt_held_route *find_held(const struct lt_held *held, const s
     return NULL;
 }
 
-static void fill_routes(struct lt_model_builder *b, const struct lt_object *object, struct lt_routes *r)
+static void fill_routes(struct lt_model_builder *b, const struct lt_object *object,
+                        struct lt_routes *r)
 {
     struct lt_arena *arena = b->model->arena;
     const struct lt_held_route *held = find_held(b->input->held, &object->key);
@@ -262,10 +284,12 @@ static void fill_routes(struct lt_model_builder *b, const struct lt_object *obje
     }
     r->hosts.items = lt_arena_make_n(arena, lt_str, vs->hosts.count + 1);
     for (size_t i = 0; i < vs->hosts.count; i++)
-        r->hosts.items[r->hosts.count++] = lt_host_expand(arena, vs->hosts.items[i], r->ns, b->model->mesh.domain);
+        r->hosts.items[r->hosts.count++] = lt_host_expand(arena, vs->hosts.items[i], r->ns,
+                                                          b->model->mesh.domain);
     r->gateways.items = lt_arena_make_n(arena, lt_str, vs->gateways.count + 1);
     for (size_t i = 0; i < vs->gateways.count; i++)
-        r->gateways.items[r->gateways.count++] = lt_gateway_name(arena, vs->gateways.items[i], r->ns);
+        r->gateways.items[r->gateways.count++] = lt_gateway_name(arena, vs->gateways.items[i],
+                                                                 r->ns);
     if (r->gateways.count == 0)
         r->gateways.items[r->gateways.count++] = LT_STR("mesh");
 }
@@ -300,7 +324,8 @@ static void index_hosts(struct lt_model *m)
     for (size_t i = 0; i < m->routes_count; i++) {
         const struct lt_routes *r = &m->routes[i];
         for (size_t j = 0; j < r->hosts.count; j++)
-            hosts[m->route_host_count++] = (struct lt_route_host){lt_host_lower(m->arena, r->hosts.items[j]), r};
+            hosts[m->route_host_count++] = (struct lt_route_host){
+                lt_host_lower(m->arena, r->hosts.items[j]), r};
     }
     lt_sort(hosts, count, sizeof(*hosts), cmp_route_hosts);
     m->route_hosts = hosts;
@@ -322,8 +347,8 @@ void lt_model_build_routes(struct lt_model_builder *b)
     index_hosts(m);
 }
 
-void lt_model_each_route(const struct lt_model *model, lt_str host, void (*on_match)(void *ctx, const struct lt_route_host *match),
-                         void *ctx)
+void lt_model_each_route(const struct lt_model *model, lt_str host,
+                         void (*on_match)(void *ctx, const struct lt_route_host *match), void *ctx)
 {
     size_t i = 0, low = 0, high = model->route_host_count;
     for (; i < model->route_host_count && lt_host_is_wildcard(model->route_hosts[i].host); i++) {
@@ -351,7 +376,8 @@ static bool has_selector(const struct lt_peer_authentication *policy)
 }
 
 /* The oldest object of the scope: labels NULL is the whole namespace. */
-static const struct lt_peer_authentication *find_peer(const struct lt_model *m, lt_str ns, const struct lt_kvs *labels)
+static const struct lt_peer_authentication *find_peer(const struct lt_model *m, lt_str ns,
+                                                      const struct lt_kvs *labels)
 {
     for (size_t i = 0; i < m->peer_count; i++) {
         const struct lt_peer_authentication *policy = m->peers[i]->peer_authentication;
@@ -365,17 +391,20 @@ static const struct lt_peer_authentication *find_peer(const struct lt_model *m, 
 
 static int64_t mode_of(const struct lt_peer_authentication *policy, int64_t inherited)
 {
-    int64_t mode = policy != NULL && policy->mtls != NULL ? policy->mtls->mode.value : LT_MTLS_UNSET;
+    int64_t mode = policy != NULL && policy->mtls != NULL ? policy->mtls->mode.value
+                                                          : LT_MTLS_UNSET;
     return mode == LT_MTLS_UNSET ? inherited : mode;
 }
 
 /* A policy with a selector in the root namespace has no effect at all. */
-static const struct lt_peer_authentication *find_own_peer(const struct lt_model *m, lt_str ns, const struct lt_kvs *labels)
+static const struct lt_peer_authentication *find_own_peer(const struct lt_model *m, lt_str ns,
+                                                          const struct lt_kvs *labels)
 {
     return labels == NULL || lt_str_eq(ns, m->mesh.root_ns) ? NULL : find_peer(m, ns, labels);
 }
 
-int64_t lt_model_mtls_mode(const struct lt_model *model, lt_str ns, const struct lt_kvs *labels, uint16_t port)
+int64_t lt_model_mtls_mode(const struct lt_model *model, lt_str ns, const struct lt_kvs *labels,
+                           uint16_t port)
 {
     int64_t mode = mode_of(find_peer(model, model->mesh.root_ns, NULL), LT_MTLS_PERMISSIVE);
     mode = mode_of(find_peer(model, ns, NULL), mode);
@@ -386,13 +415,15 @@ int64_t lt_model_mtls_mode(const struct lt_model *model, lt_str ns, const struct
     for (size_t i = 0; i < own->port_level.count; i++) {
         uint64_t number = 0;
         int64_t port_mode = own->port_level.items[i].mode.value;
-        if (lt_str_to_u64(own->port_level.keys[i], &number) == LT_OK && number == port && port_mode != LT_MTLS_UNSET)
+        if (lt_str_to_u64(own->port_level.keys[i], &number) == LT_OK && number == port &&
+            port_mode != LT_MTLS_UNSET)
             return port_mode;
     }
     return mode;
 }
 
-size_t lt_model_mtls_ports(const struct lt_model *model, lt_str ns, const struct lt_kvs *labels, uint16_t *ret_ports, size_t max)
+size_t lt_model_mtls_ports(const struct lt_model *model, lt_str ns, const struct lt_kvs *labels,
+                           uint16_t *ret_ports, size_t max)
 {
     const struct lt_peer_authentication *own = find_own_peer(model, ns, labels);
     size_t count = 0;

@@ -1,5 +1,6 @@
 /*
- * model/model_priv.h - the model while it is being built: model.c (services, workloads) and model_policy.c (rules, routes, peers).
+ * model/model_priv.h - the model while it is being built: model.c (services, workloads) and
+ * model_policy.c (rules, routes, peers).
  */
 #ifndef LT_MODEL_MODEL_PRIV_H
 #define LT_MODEL_MODEL_PRIV_H
@@ -15,8 +16,12 @@ struct lt_model_builder {
     size_t node_count;
 };
 
-/* The objects of a kind, oldest first, then by name and namespace; the array lives in the model's arena. */
-const struct lt_object **lt_model_pick(struct lt_model_builder *b, lt_kind_id kind, size_t *ret_count);
+/*
+ * The objects of a kind, oldest first, then by name and namespace; the array lives in the model's
+ * arena.
+ */
+const struct lt_object **lt_model_pick(struct lt_model_builder *b, lt_kind_id kind,
+                                       size_t *ret_count);
 
 void lt_model_build_rules(struct lt_model_builder *b);
 void lt_model_build_routes(struct lt_model_builder *b);

@@ -64,8 +64,9 @@ char *lt_note_format(const struct lt_note *note, char *out, size_t size)
     char line[16] = "";
     if (note->line != 0)
         snprintf(line, sizeof(line), ":%u", note->line);
-    snprintf(out, size, "%.*s%s%s%s: %.*s%s%.*s%s%.*s", LT_STR_ARG(note->file), line, note->file.len > 0 ? ": " : "",
-             lt_note_level_name(note->level), LT_STR_ARG(note->object), note->object.len > 0 ? ": " : "", LT_STR_ARG(note->path),
+    snprintf(out, size, "%.*s%s%s%s: %.*s%s%.*s%s%.*s", LT_STR_ARG(note->file), line,
+             note->file.len > 0 ? ": " : "", lt_note_level_name(note->level),
+             LT_STR_ARG(note->object), note->object.len > 0 ? ": " : "", LT_STR_ARG(note->path),
              note->path.len > 0 ? ": " : "", LT_STR_ARG(note->text));
     return out;
 }

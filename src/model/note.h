@@ -1,6 +1,6 @@
 /*
- * model/note.h - what there is to say about a manifest: file, line, object, field, and what was expected there.
- * One note is one sentence for a person. Notes are gathered, never printed here.
+ * model/note.h - what there is to say about a manifest: file, line, object, field, and what was
+ * expected there. One note is one sentence for a person. Notes are gathered, never printed here.
  */
 #ifndef LT_MODEL_NOTE_H
 #define LT_MODEL_NOTE_H
@@ -17,11 +17,12 @@ typedef enum {
 
 struct lt_note {
     lt_note_level level;
-    uint32_t line;  /* from 1; 0: not known */
-    lt_str file;    /* "" when the object came from no file */
-    lt_str object;  /* "VirtualService shop/reviews"; "" when the document could not be read so far */
-    lt_str path;    /* "spec.http[0].route[1].weight"; "" for the object as a whole */
-    lt_str text;    /* "expected a number, got string" */
+    uint32_t line; /* from 1; 0: not known */
+    lt_str file;   /* "" when the object came from no file */
+    lt_str
+        object;  /* "VirtualService shop/reviews"; "" when the document could not be read so far */
+    lt_str path; /* "spec.http[0].route[1].weight"; "" for the object as a whole */
+    lt_str text; /* "expected a number, got string" */
 };
 
 /* At most LT_NOTES_MAX are kept; the others are counted. */
@@ -31,7 +32,7 @@ struct lt_notes {
     struct lt_arena *arena; /* owned; of the notes and their text */
     struct lt_vec vec;      /* struct lt_note *, in the order of their making */
     size_t dropped;
-    size_t errors;          /* of level LT_NOTE_ERROR, dropped ones too */
+    size_t errors; /* of level LT_NOTE_ERROR, dropped ones too */
 };
 
 void lt_notes_init(struct lt_notes *notes);
@@ -45,11 +46,15 @@ static inline const struct lt_note *lt_notes_at(const struct lt_notes *notes, si
 
 /* Copies everything. */
 void lt_notes_add(struct lt_notes *notes, const struct lt_note *note);
-void lt_notes_addf(struct lt_notes *notes, const struct lt_note *where, const char *fmt, ...) LT_PRINTF(3, 4);
+void lt_notes_addf(struct lt_notes *notes, const struct lt_note *where, const char *fmt, ...)
+    LT_PRINTF(3, 4);
 
 /* "info" "warning" "error". */
 const char *lt_note_level_name(lt_note_level level);
-/* "shop.yaml:12: error: VirtualService shop/reviews: spec.http[0].timeout: expected a duration, got number", cut to fit. Returns out. */
+/*
+ * "shop.yaml:12: error: VirtualService shop/reviews: spec.http[0].timeout: expected a duration, got
+ * number", cut to fit. Returns out.
+ */
 char *lt_note_format(const struct lt_note *note, char *out, size_t size);
 
 #endif

@@ -11,7 +11,8 @@ enum { OBJECT_ARENA_CHUNK = 1024, OBJECT_BYTES_MAX = 16 << 20 };
 #define ROOT false
 #define SPEC true
 static const struct lt_kind kinds[] = {
-#define KIND(id, group, name, type, member, is_namespaced, where, unknown) {group, name, is_namespaced, where, unknown, &type##_schema},
+#define KIND(id, group, name, type, member, is_namespaced, where, unknown) \
+    {group, name, is_namespaced, where, unknown, &type##_schema},
 #include "model/kinds.def"
 #undef KIND
 };
@@ -50,12 +51,13 @@ int lt_object_key_cmp(const struct lt_object_key *a, const struct lt_object_key 
 
 char *lt_object_key_format(const struct lt_object_key *key, char out[LT_OBJECT_NAME_MAX])
 {
-    snprintf(out, LT_OBJECT_NAME_MAX, "%s %.*s%s%.*s", lt_kind_get(key->kind)->name, LT_STR_ARG(key->ns), key->ns.len > 0 ? "/" : "",
-             LT_STR_ARG(key->name));
+    snprintf(out, LT_OBJECT_NAME_MAX, "%s %.*s%s%.*s", lt_kind_get(key->kind)->name,
+             LT_STR_ARG(key->ns), key->ns.len > 0 ? "/" : "", LT_STR_ARG(key->name));
     return out;
 }
 
-struct lt_note lt_object_note(const struct lt_object *object, lt_note_level level, char name[LT_OBJECT_NAME_MAX])
+struct lt_note lt_object_note(const struct lt_object *object, lt_note_level level,
+                              char name[LT_OBJECT_NAME_MAX])
 {
     return (struct lt_note){.level = level,
                             .file = object->file,
@@ -84,8 +86,12 @@ int64_t lt_timestamp_parse(lt_str text)
         if (!take_number(text, &at, digits[i], &part[i]))
             return 0;
     }
-    struct tm tm = {.tm_year = (int)part[0] - 1900, .tm_mon = (int)part[1] - 1, .tm_mday = (int)part[2], .tm_hour = (int)part[3],
-                    .tm_min = (int)part[4], .tm_sec = (int)part[5]};
+    struct tm tm = {.tm_year = (int)part[0] - 1900,
+                    .tm_mon = (int)part[1] - 1,
+                    .tm_mday = (int)part[2],
+                    .tm_hour = (int)part[3],
+                    .tm_min = (int)part[4],
+                    .tm_sec = (int)part[5]};
     return (int64_t)timegm(&tm);
 }
 
@@ -143,7 +149,8 @@ static void read_body(struct reading *r)
     rest.members = lt_arena_make_n(r->reader.arena, struct lt_doc_member, r->doc->count);
     for (uint32_t i = 0; i < r->doc->count; i++) {
         lt_str name = r->doc->members[i].key;
-        bool is_common = lt_str_eq(name, LT_STR("apiVersion")) || lt_str_eq(name, LT_STR("kind")) || lt_str_eq(name, LT_STR("metadata"));
+        bool is_common = lt_str_eq(name, LT_STR("apiVersion")) || lt_str_eq(name, LT_STR("kind")) ||
+                         lt_str_eq(name, LT_STR("metadata"));
         if (!is_common)
             rest.members[rest.count++] = r->doc->members[i];
     }
@@ -161,7 +168,8 @@ static void check_root(struct reading *r)
             is_known |= lt_str_eqz(r->doc->members[i].key, known[k]);
         struct lt_doc_path at = {&root, r->doc->members[i].key, 0};
         if (!is_known)
-            lt_field_error(&r->reader, &r->doc->members[i].value, &at, "unknown field beside metadata and spec");
+            lt_field_error(&r->reader, &r->doc->members[i].value, &at,
+                           "unknown field beside metadata and spec");
     }
 }
 
@@ -179,25 +187,32 @@ static uint64_t hash_doc(const struct lt_doc *doc)
     return hash;
 }
 
-static void note_unread(const struct lt_doc *doc, lt_str file, struct lt_notes *notes, lt_str api_version, lt_str kind)
+static void note_unread(const struct lt_doc *doc, lt_str file, struct lt_notes *notes,
+                        lt_str api_version, lt_str kind)
 {
     char object[LT_OBJECT_NAME_MAX];
     const struct lt_doc *meta = lt_doc_findz(doc, "metadata");
-    lt_str ns = lt_doc_string(lt_doc_findz(meta, "namespace")), name = lt_doc_string(lt_doc_findz(meta, "name"));
-    snprintf(object, sizeof(object), "%.*s %.*s%s%.*s", LT_STR_ARG(kind), LT_STR_ARG(ns), ns.len > 0 ? "/" : "", LT_STR_ARG(name));
-    struct lt_note where = {.level = LT_NOTE_INFO, .line = doc->line, .file = file, .object = lt_str_of(object)};
-    lt_notes_addf(notes, &where, "%.*s of %.*s is not read yet", LT_STR_ARG(kind), LT_STR_ARG(api_version));
+    lt_str ns = lt_doc_string(lt_doc_findz(meta, "namespace")),
+           name = lt_doc_string(lt_doc_findz(meta, "name"));
+    snprintf(object, sizeof(object), "%.*s %.*s%s%.*s", LT_STR_ARG(kind), LT_STR_ARG(ns),
+             ns.len > 0 ? "/" : "", LT_STR_ARG(name));
+    struct lt_note where = {
+        .level = LT_NOTE_INFO, .line = doc->line, .file = file, .object = lt_str_of(object)};
+    lt_notes_addf(notes, &where, "%.*s of %.*s is not read yet", LT_STR_ARG(kind),
+                  LT_STR_ARG(api_version));
 }
 
-lt_rc lt_object_read(const struct lt_doc *doc, lt_str file, struct lt_notes *notes, struct lt_object_key *ret_key,
-                     struct lt_object **ret_object)
+lt_rc lt_object_read(const struct lt_doc *doc, lt_str file, struct lt_notes *notes,
+                     struct lt_object_key *ret_key, struct lt_object **ret_object)
 {
     struct lt_note where = {.level = LT_NOTE_ERROR, .line = doc->line, .file = file};
-    lt_str api_version = lt_doc_string(lt_doc_findz(doc, "apiVersion")), kind = lt_doc_string(lt_doc_findz(doc, "kind"));
+    lt_str api_version = lt_doc_string(lt_doc_findz(doc, "apiVersion")),
+           kind = lt_doc_string(lt_doc_findz(doc, "kind"));
     if (ret_key != NULL)
         *ret_key = (struct lt_object_key){0};
     if (api_version.len == 0 || kind.len == 0) {
-        lt_notes_addf(notes, &where, "expected an object with apiVersion and kind, got %s", lt_doc_kind_name(doc->kind));
+        lt_notes_addf(notes, &where, "expected an object with apiVersion and kind, got %s",
+                      lt_doc_kind_name(doc->kind));
         return LT_E_BAD;
     }
     lt_kind_id id = lt_kind_find(api_version, kind);
@@ -206,16 +221,19 @@ lt_rc lt_object_read(const struct lt_doc *doc, lt_str file, struct lt_notes *not
         return LT_E_UNSUPPORTED;
     }
     struct lt_object *object = lt_new(struct lt_object);
-    *object = (struct lt_object){.refs = 1, .arena = lt_arena_new(OBJECT_ARENA_CHUNK, 0), .line = doc->line};
+    *object = (struct lt_object){
+        .refs = 1, .arena = lt_arena_new(OBJECT_ARENA_CHUNK, 0), .line = doc->line};
     object->key.kind = id;
     object->file = lt_arena_str(object->arena, file);
     struct reading r = {.doc = doc, .kind = lt_kind_get(id), .object = object};
-    r.reader = (struct lt_field_reader){object->arena, notes, where, r.kind->unknown, LT_STR_NULL, 0};
+    r.reader = (struct lt_field_reader){object->arena,   notes,       where,
+                                        r.kind->unknown, LT_STR_NULL, 0};
     read_meta(&r);
     check_root(&r);
     read_body(&r);
     if (ret_key != NULL)
-        *ret_key = (struct lt_object_key){id, lt_arena_str(notes->arena, object->key.ns), lt_arena_str(notes->arena, object->key.name)};
+        *ret_key = (struct lt_object_key){id, lt_arena_str(notes->arena, object->key.ns),
+                                          lt_arena_str(notes->arena, object->key.name)};
     if (r.reader.errors > 0) {
         lt_object_unref(&object);
         return LT_E_BAD;
@@ -227,7 +245,8 @@ lt_rc lt_object_read(const struct lt_doc *doc, lt_str file, struct lt_notes *not
 
 struct lt_object *lt_object_ref(const struct lt_object *object)
 {
-    struct lt_object *counted = (struct lt_object *)object; /* the count is the one thing that changes */
+    struct lt_object *counted =
+        (struct lt_object *)object; /* the count is the one thing that changes */
     LT_ASSERT(counted->refs > 0);
     counted->refs++;
     return counted;

@@ -1,6 +1,7 @@
 /*
- * model/object.h - an object of Kubernetes or Istio, read and checked: immutable, counted, with everything in its own arena.
- * What is in it: kinds.def (which kinds), schema.h (which fields). How it is made from manifests: load.h.
+ * model/object.h - an object of Kubernetes or Istio, read and checked: immutable, counted, with
+ * everything in its own arena. What is in it: kinds.def (which kinds), schema.h (which fields). How
+ * it is made from manifests: load.h.
  */
 #ifndef LT_MODEL_OBJECT_H
 #define LT_MODEL_OBJECT_H
@@ -15,16 +16,19 @@ typedef enum {
 } lt_kind_id;
 
 struct lt_kind {
-    const char *group;              /* "" is the core group */
-    const char *name;               /* "VirtualService" */
+    const char *group; /* "" is the core group */
+    const char *name;  /* "VirtualService" */
     bool is_namespaced;
-    bool is_in_spec;                /* the message is the member `spec`; else it is beside metadata */
-    lt_note_level unknown;          /* what an unknown field is */
+    bool is_in_spec;       /* the message is the member `spec`; else it is beside metadata */
+    lt_note_level unknown; /* what an unknown field is */
     const struct lt_schema *schema;
 };
 
 const struct lt_kind *lt_kind_get(lt_kind_id id);
-/* By "networking.istio.io/v1" and "VirtualService"; the version is not looked at. LT_KIND_COUNT: not read. */
+/*
+ * By "networking.istio.io/v1" and "VirtualService"; the version is not looked at. LT_KIND_COUNT:
+ * not read.
+ */
 lt_kind_id lt_kind_find(lt_str api_version, lt_str kind);
 
 /* Which object: two objects with one key are one object. */
@@ -36,29 +40,30 @@ struct lt_object_key {
 
 struct lt_object {
     unsigned refs;
-    struct lt_arena *arena;      /* owned: all below lives there */
+    struct lt_arena *arena; /* owned: all below lives there */
     struct lt_object_key key;
-    const struct lt_meta *meta;  /* name and namespace as in the key */
-    lt_str file;                 /* where it stood; "" when it came from no file */
+    const struct lt_meta *meta; /* name and namespace as in the key */
+    lt_str file;                /* where it stood; "" when it came from no file */
     uint32_t line;
-    uint64_t hash;               /* of its content; equal objects have equal hashes, in every process */
-    int64_t created_s;           /* metadata.creationTimestamp, Unix time; 0: not said */
+    uint64_t hash;     /* of its content; equal objects have equal hashes, in every process */
+    int64_t created_s; /* metadata.creationTimestamp, Unix time; 0: not said */
     /* By key.kind. */
     union {
         const void *body;
-#define KIND(id, group, name, type, member, is_namespaced, where, unknown) const struct type *member;
+#define KIND(id, group, name, type, member, is_namespaced, where, unknown) \
+    const struct type *member;
 #include "model/kinds.def"
 #undef KIND
     };
 };
 
 /*
- * Reads one object. `file` is for messages. LT_E_UNSUPPORTED: a kind that is not read (an info note says so); LT_E_BAD: refused,
- * the notes say why. *ret_key (may be NULL) is set as far as it could be read (name.len > 0), also when the object is refused; it
- * lives in the notes' arena.
+ * Reads one object. `file` is for messages. LT_E_UNSUPPORTED: a kind that is not read (an info note
+ * says so); LT_E_BAD: refused, the notes say why. *ret_key (may be NULL) is set as far as it could
+ * be read (name.len > 0), also when the object is refused; it lives in the notes' arena.
  */
-LT_MUST lt_rc lt_object_read(const struct lt_doc *doc, lt_str file, struct lt_notes *notes, struct lt_object_key *ret_key,
-                             struct lt_object **ret_object);
+LT_MUST lt_rc lt_object_read(const struct lt_doc *doc, lt_str file, struct lt_notes *notes,
+                             struct lt_object_key *ret_key, struct lt_object **ret_object);
 
 struct lt_object *lt_object_ref(const struct lt_object *object);
 /* Takes one count away and sets *object to NULL; the last one frees. */
@@ -72,7 +77,8 @@ int lt_object_key_cmp(const struct lt_object_key *a, const struct lt_object_key 
 enum { LT_OBJECT_NAME_MAX = 640 };
 char *lt_object_key_format(const struct lt_object_key *key, char out[LT_OBJECT_NAME_MAX]);
 /* A note about the object: file, line and name filled in; name points into `name`. */
-struct lt_note lt_object_note(const struct lt_object *object, lt_note_level level, char name[LT_OBJECT_NAME_MAX]);
+struct lt_note lt_object_note(const struct lt_object *object, lt_note_level level,
+                              char name[LT_OBJECT_NAME_MAX]);
 
 /* "2024-05-01T10:00:00Z" to Unix seconds; 0 when it is no such thing. */
 int64_t lt_timestamp_parse(lt_str text);

@@ -7,7 +7,8 @@
 
 static void add_rule(struct lt_refs *refs, const struct lt_object *rule)
 {
-    lt_str host = lt_host_lower(refs->arena, lt_refs_host(refs, rule->destination_rule->host, rule->key.ns));
+    lt_str host = lt_host_lower(refs->arena,
+                                lt_refs_host(refs, rule->destination_rule->host, rule->key.ns));
     if (lt_host_is_wildcard(host)) {
         lt_vec_push(&refs->wildcard_rules, (void *)rule);
         return;
@@ -20,9 +21,11 @@ static void add_rule(struct lt_refs *refs, const struct lt_object *rule)
     lt_vec_push(rules, (void *)rule);
 }
 
-void lt_refs_init(struct lt_refs *refs, const struct lt_object *const *objects, size_t count, lt_str domain)
+void lt_refs_init(struct lt_refs *refs, const struct lt_object *const *objects, size_t count,
+                  lt_str domain)
 {
-    *refs = (struct lt_refs){.objects = objects, .count = count, .domain = domain, .arena = lt_arena_new(0, 0)};
+    *refs = (struct lt_refs){
+        .objects = objects, .count = count, .domain = domain, .arena = lt_arena_new(0, 0)};
     lt_map_init(&refs->services);
     lt_map_init(&refs->rules);
     for (size_t i = 0; i < count; i++) {
@@ -61,7 +64,8 @@ static size_t lower_bound(const struct lt_refs *refs, const struct lt_object_key
 const struct lt_object *lt_refs_find(const struct lt_refs *refs, const struct lt_object_key *key)
 {
     size_t at = lower_bound(refs, key);
-    return at < refs->count && lt_object_key_eq(&refs->objects[at]->key, key) ? refs->objects[at] : NULL;
+    return at < refs->count && lt_object_key_eq(&refs->objects[at]->key, key) ? refs->objects[at]
+                                                                              : NULL;
 }
 
 size_t lt_refs_begin(const struct lt_refs *refs, lt_kind_id kind, lt_str ns)

@@ -10,7 +10,8 @@
 #include "model/object.h"
 
 struct lt_refs {
-    const struct lt_object *const *objects; /* borrowed; sorted by key, as from lt_manifests_objects */
+    const struct lt_object *const
+        *objects; /* borrowed; sorted by key, as from lt_manifests_objects */
     size_t count;
     lt_str domain;          /* "cluster.local" */
     struct lt_arena *arena; /* owned */
@@ -19,7 +20,8 @@ struct lt_refs {
     struct lt_vec wildcard_rules;
 };
 
-void lt_refs_init(struct lt_refs *refs, const struct lt_object *const *objects, size_t count, lt_str domain);
+void lt_refs_init(struct lt_refs *refs, const struct lt_object *const *objects, size_t count,
+                  lt_str domain);
 void lt_refs_fini(struct lt_refs *refs);
 
 /* The object, or NULL. */
@@ -29,7 +31,10 @@ size_t lt_refs_begin(const struct lt_refs *refs, lt_kind_id kind, lt_str ns);
 
 /* "reviews" in `ns`, in full; lives in the index. */
 lt_str lt_refs_host(struct lt_refs *refs, lt_str host, lt_str ns);
-/* Names that our own Services would have; others may be known to somebody else (ServiceEntry is not read yet). */
+/*
+ * Names that our own Services would have; others may be known to somebody else (ServiceEntry is not
+ * read yet).
+ */
 bool lt_refs_is_mesh_host(const struct lt_refs *refs, lt_str host);
 /* By full host. NULL when there is none. */
 const struct lt_object *lt_refs_service(const struct lt_refs *refs, lt_str host);

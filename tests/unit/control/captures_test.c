@@ -1,12 +1,14 @@
 /*
- * captures_test.c - our translation beside that of a real istiod, from the same objects: resource by resource, field by field.
- * What differs must be in one of the tables below, with its reason. The captures lie beside the project (../shared); without them
- * the test is skipped.
+ * captures_test.c - our translation beside that of a real istiod, from the same objects: resource
+ * by resource, field by field. What differs must be in one of the tables below, with its reason.
+ * The captures lie beside the project (../shared); without them the test is skipped.
  */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+
 #include <cmocka.h>
+
 #include <fnmatch.h>
 #include <unistd.h>
 
@@ -19,7 +21,10 @@
 #include "wire/proto/listener.pb-c.h"
 #include "wire/proto/route.pb-c.h"
 
-/* A difference that we know: in which case, of which resource, at which path (shell patterns), and why. */
+/*
+ * A difference that we know: in which case, of which resource, at which path (shell patterns), and
+ * why.
+ */
 struct known {
     const char *scene;
     const char *resource;
@@ -28,7 +33,8 @@ struct known {
 };
 
 #define LOCALITY "localityLbSetting is not translated yet"
-#define RETRY "our default policy is narrower than Istio's: never again what the application may have seen"
+#define RETRY \
+    "our default policy is narrower than Istio's: never again what the application may have seen"
 #define ENVOY_FILTER "an EnvoyFilter of the captured mesh, a kind that is not read yet"
 #define TLS_SECRET "a server with a certificate from a Secret: not yet"
 #define DELEGATE "delegates are not translated yet"
@@ -36,13 +42,16 @@ struct known {
 static const struct known differences[] = {
     {"*", "outbound|*inventory*", "common_lb_config.locality_weighted_lb_config", LOCALITY},
     {"* EDS", "outbound|*|v2|inventory*", "endpoints*", LOCALITY},
-    {"sidecar-full RDS", "80", "virtual_hosts?catalog.*", "istiod means port 80, which the service doesn't have; we its only port"},
+    {"sidecar-full RDS", "80", "virtual_hosts?catalog.*",
+     "istiod means port 80, which the service doesn't have; we its only port"},
     {"sidecar-full CDS", "outbound|9000||cart*", "per_connection_buffer_limit_bytes", ENVOY_FILTER},
     {"* RDS", "*", "virtual_hosts*retry_policy.retry_on", RETRY},
     {"sidecar-* RDS", "*", "virtual_hosts?inventory.stock.*", DELEGATE},
-    {"sidecar-full RDS", "*", "virtual_hosts?catalog.*weighted_clusters*", "the captured object was edited: 60/40 instead of 80/20"},
+    {"sidecar-full RDS", "*", "virtual_hosts?catalog.*weighted_clusters*",
+     "the captured object was edited: 60/40 instead of 80/20"},
     {"gateway-full LDS", "0.0.0.0_8443", "filter_chains*", TLS_SECRET},
-    {"gateway-full RDS", "http.8080", "virtual_hosts?shop/*", "a virtual host whose domain nobody can ask for"},
+    {"gateway-full RDS", "http.8080", "virtual_hosts?shop/*",
+     "a virtual host whose domain nobody can ask for"},
 };
 
 /* Captured resources that we don't have, or ours that were not captured. */
@@ -74,10 +83,12 @@ static struct world world;
 
 /* ---- finding and reading ---- */
 
-static bool is_known(const struct known *table, size_t count, const char *scene, const char *resource, const char *path)
+static bool is_known(const struct known *table, size_t count, const char *scene,
+                     const char *resource, const char *path)
 {
     for (size_t i = 0; i < count; i++) {
-        if (fnmatch(table[i].scene, scene, 0) == 0 && fnmatch(table[i].resource, resource, 0) == 0 &&
+        if (fnmatch(table[i].scene, scene, 0) == 0 &&
+            fnmatch(table[i].resource, resource, 0) == 0 &&
             (path == NULL || fnmatch(table[i].path, path, 0) == 0))
             return true;
     }
@@ -93,7 +104,8 @@ static const struct lt_doc *read_json(const char *name)
     struct lt_err err = {0};
     const struct lt_doc *doc = NULL;
     if (lt_manifest_read_file(path, &text, &len, &err) != LT_OK ||
-        lt_json_parse(world.arena, lt_arena_str(world.arena, lt_str_make(text, len)), NULL, &doc, &err) != LT_OK)
+        lt_json_parse(world.arena, lt_arena_str(world.arena, lt_str_make(text, len)), NULL, &doc,
+                      &err) != LT_OK)
         fail_msg("%s: %s", path, err.text);
     free(text);
     return doc;
@@ -123,7 +135,8 @@ static struct cp_node read_node(const char *file, const char *const (*changes)[2
         bool is_top = strcmp(changes[i][0], "id") == 0;
         struct lt_doc *at = is_top ? &copy : (struct lt_doc *)lt_doc_findz(&copy, "metadata");
         if (strncmp(changes[i][0], "LABELS.", 7) == 0)
-            lt_doc_set(world.arena, (struct lt_doc *)lt_doc_findz(at, "LABELS"), lt_str_of(changes[i][0] + 7), value);
+            lt_doc_set(world.arena, (struct lt_doc *)lt_doc_findz(at, "LABELS"),
+                       lt_str_of(changes[i][0] + 7), value);
         else
             lt_doc_set(world.arena, at, lt_str_of(changes[i][0]), value);
     }
@@ -147,12 +160,15 @@ static const struct lt_doc *to_doc(const struct cp_resource *resource)
     const struct lt_doc *doc = NULL;
     struct lt_buf buf;
     struct lt_json_writer w;
-    assert_int_equal(lt_pb_unpack(world.arena, descriptors[resource->type], lt_bytes_str(resource->bytes), NULL, &message, &err), LT_OK);
+    assert_int_equal(lt_pb_unpack(world.arena, descriptors[resource->type],
+                                  lt_bytes_str(resource->bytes), NULL, &message, &err),
+                     LT_OK);
     lt_buf_init(&buf, 64 << 20);
     lt_json_writer_init(&w, &buf, 0);
     lt_pbjson_write(&w, world.arena, message, NULL);
     assert_int_equal(lt_json_writer_finish(&w), LT_OK);
-    if (lt_json_parse(world.arena, lt_arena_str(world.arena, lt_buf_str(&buf)), NULL, &doc, &err) != LT_OK)
+    if (lt_json_parse(world.arena, lt_arena_str(world.arena, lt_buf_str(&buf)), NULL, &doc, &err) !=
+        LT_OK)
         fail_msg("%s", err.text);
     lt_buf_fini(&buf);
     return doc;
@@ -180,12 +196,14 @@ static lt_str text_of(const struct lt_doc *doc)
     return lt_str_slice(text, 0, 400);
 }
 
-static void differ(struct comparing *c, const char *path, const struct lt_doc *istiod, const struct lt_doc *ours)
+static void differ(struct comparing *c, const char *path, const struct lt_doc *istiod,
+                   const struct lt_doc *ours)
 {
     if (is_known(differences, LT_ARRAY_LEN(differences), c->scene, c->resource, path))
         return;
     lt_str a = text_of(istiod), b = text_of(ours);
-    print_error("%s %s\n  at %s\n  istiod: %.*s\n  ours:   %.*s\n", c->scene, c->resource, path, LT_STR_ARG(a), LT_STR_ARG(b));
+    print_error("%s %s\n  at %s\n  istiod: %.*s\n  ours:   %.*s\n", c->scene, c->resource, path,
+                LT_STR_ARG(a), LT_STR_ARG(b));
     c->differences++;
 }
 
@@ -198,18 +216,24 @@ static const char *item_name(const struct lt_doc *item, size_t index)
     return lt_arena_printf(world.arena, "%zu", index).ptr;
 }
 
-static void compare(struct comparing *c, const char *path, const struct lt_doc *istiod, const struct lt_doc *ours);
+static void compare(struct comparing *c, const char *path, const struct lt_doc *istiod,
+                    const struct lt_doc *ours);
 
-static void compare_objects(struct comparing *c, const char *path, const struct lt_doc *istiod, const struct lt_doc *ours)
+static void compare_objects(struct comparing *c, const char *path, const struct lt_doc *istiod,
+                            const struct lt_doc *ours)
 {
     for (uint32_t i = 0; i < istiod->count; i++) {
         lt_str key = istiod->members[i].key;
-        const char *at = lt_arena_printf(world.arena, "%s%s%.*s", path, path[0] != '\0' ? "." : "", LT_STR_ARG(key)).ptr;
+        const char *at = lt_arena_printf(world.arena, "%s%s%.*s", path, path[0] != '\0' ? "." : "",
+                                         LT_STR_ARG(key))
+                             .ptr;
         compare(c, at, &istiod->members[i].value, lt_doc_find(ours, key));
     }
     for (uint32_t i = 0; i < ours->count; i++) {
         lt_str key = ours->members[i].key;
-        const char *at = lt_arena_printf(world.arena, "%s%s%.*s", path, path[0] != '\0' ? "." : "", LT_STR_ARG(key)).ptr;
+        const char *at = lt_arena_printf(world.arena, "%s%s%.*s", path, path[0] != '\0' ? "." : "",
+                                         LT_STR_ARG(key))
+                             .ptr;
         if (lt_doc_find(istiod, key) == NULL)
             compare(c, at, NULL, &ours->members[i].value);
     }
@@ -225,7 +249,8 @@ static const struct lt_doc *find_item(const struct lt_doc *list, const char *nam
 }
 
 /* Virtual hosts by name (some are missing on one side), anything else by place. */
-static void compare_arrays(struct comparing *c, const char *path, const struct lt_doc *istiod, const struct lt_doc *ours)
+static void compare_arrays(struct comparing *c, const char *path, const struct lt_doc *istiod,
+                           const struct lt_doc *ours)
 {
     bool by_name = strcmp(path, "virtual_hosts") == 0;
     for (uint32_t i = 0; i < istiod->count || (!by_name && i < ours->count); i++) {
@@ -241,14 +266,17 @@ static void compare_arrays(struct comparing *c, const char *path, const struct l
     for (uint32_t i = 0; by_name && i < ours->count; i++) {
         const char *name = item_name(&ours->items[i], i);
         if (find_item(istiod, name) == NULL)
-            compare(c, lt_arena_printf(world.arena, "%s[%s]", path, name).ptr, NULL, &ours->items[i]);
+            compare(c, lt_arena_printf(world.arena, "%s[%s]", path, name).ptr, NULL,
+                    &ours->items[i]);
     }
 }
 
-static void compare(struct comparing *c, const char *path, const struct lt_doc *istiod, const struct lt_doc *ours)
+static void compare(struct comparing *c, const char *path, const struct lt_doc *istiod,
+                    const struct lt_doc *ours)
 {
     bool is_both = istiod != NULL && ours != NULL && istiod->kind == ours->kind;
-    if (is_both && istiod->kind == LT_DOC_OBJECT && !is_known(differences, LT_ARRAY_LEN(differences), c->scene, c->resource, path))
+    if (is_both && istiod->kind == LT_DOC_OBJECT &&
+        !is_known(differences, LT_ARRAY_LEN(differences), c->scene, c->resource, path))
         compare_objects(c, path, istiod, ours);
     else if (is_both && istiod->kind == LT_DOC_ARRAY)
         compare_arrays(c, path, istiod, ours);
@@ -263,7 +291,8 @@ static lt_str name_of(const struct lt_doc *resource)
 }
 
 /* is_whole: the captured file has all of the type, so ours must not have more. */
-static void compare_type(const char *dir, const char *file, const struct cp_node *node, cp_type type, bool is_whole)
+static void compare_type(const char *dir, const char *file, const struct cp_node *node,
+                         cp_type type, bool is_whole)
 {
     char path[256], scene[64];
     size_t differences_count = 0;
@@ -287,7 +316,8 @@ static void compare_type(const char *dir, const char *file, const struct cp_node
         bool is_there = false;
         for (uint32_t j = 0; j < captured->count && !is_there; j++)
             is_there = lt_str_eq(name_of(&captured->items[j]), ours->items[i]->name);
-        if (!is_there && !is_known(absences, LT_ARRAY_LEN(absences), scene, ours->items[i]->name.ptr, NULL)) {
+        if (!is_there &&
+            !is_known(absences, LT_ARRAY_LEN(absences), scene, ours->items[i]->name.ptr, NULL)) {
             print_error("%s: %s is ours alone\n", scene, ours->items[i]->name.ptr);
             differences_count++;
         }
@@ -359,11 +389,13 @@ static void a_gateway(void **state)
 static int set_up(void **state)
 {
     (void)state;
-    static const char *const files[] = {"00-nodes-ns.yaml", "05-mesh.yaml", "10-workloads.yaml", "20-traffic.yaml", "30-external.yaml",
-                                        "40-security.yaml", "60-edge.yaml"};
+    static const char *const files[] = {"00-nodes-ns.yaml", "05-mesh.yaml",     "10-workloads.yaml",
+                                        "20-traffic.yaml",  "30-external.yaml", "40-security.yaml",
+                                        "60-edge.yaml"};
     const char *root = getenv("LATEEN_SOURCE_ROOT");
     char dir[2048];
-    snprintf(world.captures, sizeof(world.captures), "%s/../shared/contract/captures", root != NULL ? root : ".");
+    snprintf(world.captures, sizeof(world.captures), "%s/../shared/contract/captures",
+             root != NULL ? root : ".");
     if (access(world.captures, R_OK) != 0)
         return -1;
     world.arena = lt_arena_new(0, 0);
@@ -382,7 +414,8 @@ static int set_up(void **state)
         if (lt_notes_at(notes, i)->level == LT_NOTE_ERROR)
             print_error("%s\n", lt_note_format(lt_notes_at(notes, i), line, sizeof(line)));
     }
-    world.model = lt_model_build(&(struct lt_model_input){.objects = objects, .count = count}, NULL);
+    world.model = lt_model_build(&(struct lt_model_input){.objects = objects, .count = count},
+                                 NULL);
     return notes->errors == 0 ? 0 : -1;
 }
 
@@ -399,13 +432,17 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(clusters_of_a_sidecar), cmocka_unit_test(endpoints_of_a_sidecar),
-        cmocka_unit_test(routes_of_a_sidecar),   cmocka_unit_test(the_plainest_sidecar),
-        cmocka_unit_test(listeners_of_the_plainest_sidecar), cmocka_unit_test(a_gateway),
+        cmocka_unit_test(clusters_of_a_sidecar),
+        cmocka_unit_test(endpoints_of_a_sidecar),
+        cmocka_unit_test(routes_of_a_sidecar),
+        cmocka_unit_test(the_plainest_sidecar),
+        cmocka_unit_test(listeners_of_the_plainest_sidecar),
+        cmocka_unit_test(a_gateway),
     };
     const char *root = getenv("LATEEN_SOURCE_ROOT");
     char captures[1100];
-    snprintf(captures, sizeof(captures), "%s/../shared/contract/captures", root != NULL ? root : ".");
+    snprintf(captures, sizeof(captures), "%s/../shared/contract/captures",
+             root != NULL ? root : ".");
     if (access(captures, R_OK) != 0) {
         printf("1..0 # SKIP no captures beside the project\n");
         return 0;

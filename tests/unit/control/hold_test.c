@@ -1,9 +1,11 @@
 /*
- * hold_test.c - every order of applying and deleting a route and what it stands on, with the time faked.
+ * hold_test.c - every order of applying and deleting a route and what it stands on, with the time
+ * faked.
  */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+
 #include <cmocka.h>
 
 #include "base/env.h"
@@ -12,16 +14,21 @@
 
 #define S ((int64_t)LT_NS_PER_S)
 
-static const char service[] = "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\nspec: {ports: [{name: http, port: 80}]}\n";
-static const char rule[] = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: web, namespace: shop}\n"
-                           "spec: {host: web, trafficPolicy: {tls: {mode: DISABLE}}, subsets: [{name: v1, labels: {v: v1}}, {name: v2, labels: {v: v2}}]}\n";
-static const char rule_v1[] = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: web, namespace: shop}\n"
-                              "spec: {host: web, subsets: [{name: v1, labels: {v: v1}}]}\n";
-static const char to_v1[] = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: web, namespace: shop}\n"
-                            "spec: {hosts: [web], http: [{route: [{destination: {host: web, subset: v1}}]}]}\n";
-static const char to_v2[] = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: web, namespace: shop}\n"
-                            "spec: {hosts: [web], http: [{match: [{uri: {prefix: /a}}], route: [{destination: {host: web}}]},"
-                            " {route: [{destination: {host: web, subset: v2}}]}]}\n";
+static const char service[] =
+    "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\nspec: {ports: [{name: http, port: 80}]}\n";
+static const char rule[] =
+    "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: web, namespace: shop}\n"
+    "spec: {host: web, trafficPolicy: {tls: {mode: DISABLE}}, subsets: [{name: v1, labels: {v: v1}}, {name: v2, labels: {v: v2}}]}\n";
+static const char rule_v1[] =
+    "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: web, namespace: shop}\n"
+    "spec: {host: web, subsets: [{name: v1, labels: {v: v1}}]}\n";
+static const char to_v1[] =
+    "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: web, namespace: shop}\n"
+    "spec: {hosts: [web], http: [{route: [{destination: {host: web, subset: v1}}]}]}\n";
+static const char to_v2[] =
+    "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: web, namespace: shop}\n"
+    "spec: {hosts: [web], http: [{match: [{uri: {prefix: /a}}], route: [{destination: {host: web}}]},"
+    " {route: [{destination: {host: web, subset: v2}}]}]}\n";
 
 struct world {
     struct lt_manifests *manifests;
@@ -54,7 +61,8 @@ static void step(struct world *w, int64_t now_s)
 {
     size_t count = 0;
     const struct lt_object *const *objects = lt_manifests_objects(w->manifests, &count, NULL);
-    cp_hold_step(w->hold, &(struct cp_hold_input){objects, count, LT_STR("cluster.local"), now_s * S, w->hold_ns});
+    cp_hold_step(w->hold, &(struct cp_hold_input){objects, count, LT_STR("cluster.local"),
+                                                  now_s * S, w->hold_ns});
     w->held = cp_hold_held(w->hold);
 }
 
@@ -84,7 +92,8 @@ static void a_first_apply_leaves_out_the_dangling_rule_alone(void **state)
     assert_true(w->held->routes[0].is_left_out[1]);
     assert_true(cp_hold_deadline_ns(w->hold) == 60 * S);
     size_t count = 0;
-    assert_string_equal(cp_hold_entries(w->hold, &count)[0].reason, "there is no subset v2 of web.shop.svc.cluster.local");
+    assert_string_equal(cp_hold_entries(w->hold, &count)[0].reason,
+                        "there is no subset v2 of web.shop.svc.cluster.local");
     apply(w, 5, "dr.yaml", rule);
     assert_nothing_held(w);
 }
@@ -115,7 +124,8 @@ static void a_deleted_rule_leaves_its_subset_behind_for_who_uses_it(void **state
     /* the model has the subset, with the policy that it had, and no other of the deleted rule */
     size_t count = 0;
     const struct lt_object *const *objects = lt_manifests_objects(w->manifests, &count, NULL);
-    struct lt_model *m = lt_model_build(&(struct lt_model_input){.objects = objects, .count = count, .held = w->held}, NULL);
+    struct lt_model *m = lt_model_build(
+        &(struct lt_model_input){.objects = objects, .count = count, .held = w->held}, NULL);
     const struct lt_service *s = lt_model_find_service(m, LT_STR("web.shop.svc.cluster.local"));
     const struct lt_rule *r = lt_model_find_rule(m, s, LT_STR("shop"), NULL);
     assert_int_equal(r->subset_count, 1);
@@ -137,9 +147,10 @@ static void a_subset_taken_out_of_its_rule_is_held_beside_the_rule(void **state)
     apply(w, 10, "dr.yaml", rule_v1);
     size_t count = 0;
     const struct lt_object *const *objects = lt_manifests_objects(w->manifests, &count, NULL);
-    struct lt_model *m = lt_model_build(&(struct lt_model_input){.objects = objects, .count = count, .held = w->held}, NULL);
-    const struct lt_rule *r =
-        lt_model_find_rule(m, lt_model_find_service(m, LT_STR("web.shop.svc.cluster.local")), LT_STR("shop"), NULL);
+    struct lt_model *m = lt_model_build(
+        &(struct lt_model_input){.objects = objects, .count = count, .held = w->held}, NULL);
+    const struct lt_rule *r = lt_model_find_rule(
+        m, lt_model_find_service(m, LT_STR("web.shop.svc.cluster.local")), LT_STR("shop"), NULL);
     assert_int_equal(r->subset_count, 2);
     assert_null(lt_rule_find_subset(r, LT_STR("v1"))->rule_policy);
     assert_non_null(lt_rule_find_subset(r, LT_STR("v2"))->rule_policy);

@@ -4,7 +4,9 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+
 #include <cmocka.h>
+
 #include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -22,7 +24,8 @@ static void write_service(const struct world *w, const char *file, const char *n
     snprintf(path, sizeof(path), "%s/%s", w->dir, file);
     FILE *f = fopen(path, "w");
     assert_non_null(f);
-    fprintf(f, "apiVersion: v1\nkind: Service\nmetadata: {name: %s}\nspec: {ports: [{port: 80}]}\n", name);
+    fprintf(f, "apiVersion: v1\nkind: Service\nmetadata: {name: %s}\nspec: {ports: [{port: 80}]}\n",
+            name);
     fclose(f);
 }
 
@@ -39,7 +42,7 @@ static int set_up(void **state)
     return 0;
 }
 
-static void delete(const struct world *w, const char *file)
+static void delete (const struct world *w, const char *file)
 {
     char path[256];
     snprintf(path, sizeof(path), "%s/%s", w->dir, file);
@@ -51,9 +54,10 @@ static int tear_down(void **state)
 {
     struct world *w = *state;
     cp_source_dir_free(&w->source);
-    static const char *const files[] = {"a.yaml", "b.yaml", "sub/c.yaml", "sub/deep/d.yaml", "sub/deep", "sub", "x.txt", ""};
+    static const char *const files[] = {"a.yaml",   "b.yaml", "sub/c.yaml", "sub/deep/d.yaml",
+                                        "sub/deep", "sub",    "x.txt",      ""};
     for (size_t i = 0; i < LT_ARRAY_LEN(files); i++)
-        delete(w, files[i]);
+        delete (w, files[i]);
     free(w);
     return 0;
 }
@@ -84,7 +88,7 @@ static void edits_and_deletions_are_seen(void **state)
     write_service(w, "b.yaml", "two");
     follow(w);
     assert_int_equal(count_of(w), 2);
-    delete(w, "a.yaml");
+    delete (w, "a.yaml");
     follow(w);
     assert_int_equal(count_of(w), 1);
 }

@@ -1,10 +1,12 @@
 /*
- * translate_test.c - what a proxy is sent, in the cases that decide: modes of mTLS, missing extensions, left-out rules, shared views.
- * The whole shapes are compared with istiod's in captures_test.c.
+ * translate_test.c - what a proxy is sent, in the cases that decide: modes of mTLS, missing
+ * extensions, left-out rules, shared views. The whole shapes are compared with istiod's in
+ * captures_test.c.
  */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+
 #include <cmocka.h>
 
 #include "control/translate.h"
@@ -41,8 +43,13 @@ static int set_up(void **state)
     w->manifests = lt_manifests_new();
     cp_pool_init(&w->pool);
     lt_manifests_put(w->manifests, LT_STR("shop.yaml"), lt_str_of(shop));
-    w->node = (struct cp_node){.type = CP_NODE_SIDECAR, .extensions = CP_EXT_ALL, .id = LT_STR("x"), .ip = LT_STR("10.1.0.1"),
-                               .name = LT_STR("web-1"), .ns = LT_STR("shop"), .cluster_id = LT_STR("Kubernetes")};
+    w->node = (struct cp_node){.type = CP_NODE_SIDECAR,
+                               .extensions = CP_EXT_ALL,
+                               .id = LT_STR("x"),
+                               .ip = LT_STR("10.1.0.1"),
+                               .name = LT_STR("web-1"),
+                               .ns = LT_STR("shop"),
+                               .cluster_id = LT_STR("Kubernetes")};
     *state = w;
     return 0;
 }
@@ -71,15 +78,16 @@ static void build(struct world *w, const char *more, const struct lt_held *held)
     }
     assert_int_equal(notes->errors, 0);
     lt_model_unref(&w->model);
-    w->model = lt_model_build(&(struct lt_model_input){.objects = objects, .count = count, .held = held}, NULL);
+    w->model = lt_model_build(
+        &(struct lt_model_input){.objects = objects, .count = count, .held = held}, NULL);
 }
 
 /* One resource as JSON text; "" when it isn't there. */
 static const char *json_of(struct world *w, cp_type type, const char *name)
 {
     static const ProtobufCMessageDescriptor *const descriptors[CP_TYPE_COUNT] = {
-        &xds__cluster__descriptor, &xds__cluster_load_assignment__descriptor, &xds__listener__descriptor,
-        &xds__route_configuration__descriptor};
+        &xds__cluster__descriptor, &xds__cluster_load_assignment__descriptor,
+        &xds__listener__descriptor, &xds__route_configuration__descriptor};
     struct cp_resources *set = cp_translate(&w->pool, w->model, &w->node, type);
     const struct cp_resource *r = cp_resources_find(set, lt_str_of(name));
     lt_str text = LT_STR("");
@@ -87,7 +95,9 @@ static const char *json_of(struct world *w, cp_type type, const char *name)
         void *message = NULL;
         struct lt_buf buf;
         struct lt_json_writer writer;
-        assert_int_equal(lt_pb_unpack(w->arena, descriptors[type], lt_bytes_str(r->bytes), NULL, &message, NULL), LT_OK);
+        assert_int_equal(
+            lt_pb_unpack(w->arena, descriptors[type], lt_bytes_str(r->bytes), NULL, &message, NULL),
+            LT_OK);
         lt_buf_init(&buf, 1 << 24);
         lt_json_writer_init(&writer, &buf, 0);
         lt_pbjson_write(&writer, w->arena, message, NULL);
@@ -126,12 +136,17 @@ static void endpoints_say_who_takes_mtls_and_who_is_ready(void **state)
     struct world *w = *state;
     build(w, NULL, NULL);
     const char *eds = json_of(w, CP_TYPE_EDS, "outbound|80||web.shop.svc.cluster.local");
-    assert_has(eds, "{\"endpoint\":{\"address\":{\"socket_address\":{\"address\":\"10.1.0.1\",\"port_value\":8080}}},"
-                    "\"health_status\":\"HEALTHY\",\"metadata\":{\"filter_metadata\":{\"envoy.transport_socket_match\":{\"tlsMode\":\"istio\"}");
+    assert_has(
+        eds,
+        "{\"endpoint\":{\"address\":{\"socket_address\":{\"address\":\"10.1.0.1\",\"port_value\":8080}}},"
+        "\"health_status\":\"HEALTHY\",\"metadata\":{\"filter_metadata\":{\"envoy.transport_socket_match\":{\"tlsMode\":\"istio\"}");
     assert_has(eds, "\"health_status\":\"UNHEALTHY\"");
     assert_int_equal(count_of(eds, "tlsMode"), 1);
-    build(w, "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: p, namespace: shop}\n"
-             "spec: {selector: {matchLabels: {app: web}}, portLevelMtls: {8080: {mode: DISABLE}}}\n", NULL);
+    build(
+        w,
+        "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: p, namespace: shop}\n"
+        "spec: {selector: {matchLabels: {app: web}}, portLevelMtls: {8080: {mode: DISABLE}}}\n",
+        NULL);
     assert_lacks(json_of(w, CP_TYPE_EDS, "outbound|80||web.shop.svc.cluster.local"), "tlsMode");
     assert_has(json_of(w, CP_TYPE_EDS, "outbound|9000||web.shop.svc.cluster.local"), "tlsMode");
 }
@@ -141,9 +156,13 @@ static void strict_leaves_no_plaintext_chain(void **state)
     struct world *w = *state;
     build(w, NULL, NULL);
     const char *lds = json_of(w, CP_TYPE_LDS, "virtualInbound");
-    assert_int_equal(count_of(lds, "\"transport_protocol\":\"raw_buffer\""), 4); /* catch-all twice, 8080, 9000 */
-    build(w, "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: p, namespace: istio-system}\n"
-             "spec: {mtls: {mode: STRICT}}\n", NULL);
+    assert_int_equal(count_of(lds, "\"transport_protocol\":\"raw_buffer\""),
+                     4); /* catch-all twice, 8080, 9000 */
+    build(
+        w,
+        "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: p, namespace: istio-system}\n"
+        "spec: {mtls: {mode: STRICT}}\n",
+        NULL);
     lds = json_of(w, CP_TYPE_LDS, "virtualInbound");
     assert_lacks(lds, "raw_buffer");
     assert_lacks(lds, "http_inspector");
@@ -154,12 +173,16 @@ static void strict_leaves_no_plaintext_chain(void **state)
 static void disable_takes_plaintext_only(void **state)
 {
     struct world *w = *state;
-    build(w, "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: p, namespace: shop}\n"
-             "spec: {mtls: {mode: DISABLE}}\n", NULL);
+    build(
+        w,
+        "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: p, namespace: shop}\n"
+        "spec: {mtls: {mode: DISABLE}}\n",
+        NULL);
     const char *lds = json_of(w, CP_TYPE_LDS, "virtualInbound");
     assert_lacks(lds, "DownstreamTlsContext");
     assert_lacks(lds, "tls_inspector");
-    assert_lacks(json_of(w, CP_TYPE_CDS, "outbound|80||web.shop.svc.cluster.local"), "transport_socket");
+    assert_lacks(json_of(w, CP_TYPE_CDS, "outbound|80||web.shop.svc.cluster.local"),
+                 "transport_socket");
 }
 
 /* ---- what the proxy lacks ---- */
@@ -173,8 +196,10 @@ static void what_the_node_lacks_is_not_sent(void **state)
     assert_lacks(cds, "istio.metadata_exchange");
     assert_lacks(cds, "istio-peer-exchange");
     assert_has(cds, "\"alpn_protocols\":[\"istio-http/1.1\",\"istio\",\"http/1.1\"]");
-    assert_has(json_of(w, CP_TYPE_CDS, "outbound|9000||web.shop.svc.cluster.local"), "\"alpn_protocols\":[\"istio\"]");
-    static const char *const listeners[] = {"virtualInbound", "virtualOutbound", "0.0.0.0_80", "10.0.0.1_9000"};
+    assert_has(json_of(w, CP_TYPE_CDS, "outbound|9000||web.shop.svc.cluster.local"),
+               "\"alpn_protocols\":[\"istio\"]");
+    static const char *const listeners[] = {"virtualInbound", "virtualOutbound", "0.0.0.0_80",
+                                            "10.0.0.1_9000"};
     for (size_t i = 0; i < LT_ARRAY_LEN(listeners); i++) {
         const char *lds = json_of(w, CP_TYPE_LDS, listeners[i]);
         assert_has(lds, "tcp_proxy");
@@ -203,7 +228,8 @@ static void a_split_has_weights_and_subsets_clusters(void **state)
     const char *rds = json_of(w, CP_TYPE_RDS, "80");
     assert_has(rds, "\"headers\":[{\"name\":\"x-v2\",\"string_match\":{\"exact\":\"true\"}}]");
     assert_has(rds, "{\"name\":\"outbound|80|v1|web.shop.svc.cluster.local\",\"weight\":90}");
-    assert_has(json_of(w, CP_TYPE_CDS, "outbound|80|v2|web.shop.svc.cluster.local"), "\"subset\":\"v2\"");
+    assert_has(json_of(w, CP_TYPE_CDS, "outbound|80|v2|web.shop.svc.cluster.local"),
+               "\"subset\":\"v2\"");
     const char *eds = json_of(w, CP_TYPE_EDS, "outbound|80|v1|web.shop.svc.cluster.local");
     assert_has(eds, "10.1.0.1");
     assert_lacks(eds, "10.1.0.2");
@@ -213,7 +239,8 @@ static void a_rule_left_out_sends_requests_where_they_would_go_without_it(void *
 {
     struct world *w = *state;
     static const bool both[] = {true, true}, second[] = {false, true};
-    struct lt_held_route route = {.key = {LT_KIND_VIRTUAL_SERVICE, LT_STR("shop"), LT_STR("web")}, .is_left_out = both};
+    struct lt_held_route route = {.key = {LT_KIND_VIRTUAL_SERVICE, LT_STR("shop"), LT_STR("web")},
+                                  .is_left_out = both};
     struct lt_held held = {.route_count = 1, .routes = &route};
     build(w, split, &held);
     const char *rds = json_of(w, CP_TYPE_RDS, "80");
@@ -230,12 +257,15 @@ static void a_rule_left_out_sends_requests_where_they_would_go_without_it(void *
 static void conditions_about_the_caller_are_decided_here(void **state)
 {
     struct world *w = *state;
-    build(w, "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: web, namespace: shop}\nspec:\n  hosts: [web]\n"
-             "  http:\n  - {name: mine, match: [{sourceLabels: {version: v1}}], route: [{destination: {host: web}}]}\n"
-             "  - {name: theirs, match: [{sourceLabels: {version: v9}}], route: [{destination: {host: web}}]}\n"
-             "  - {name: port, match: [{port: 81}], route: [{destination: {host: web}}]}\n"
-             "  - {name: claims, match: [{headers: {'@request.auth.claims.sub': {exact: x}}}], route: [{destination: {host: web}}]}\n"
-             "  - {name: else, directResponse: {status: 418}}\n", NULL);
+    build(
+        w,
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: web, namespace: shop}\nspec:\n  hosts: [web]\n"
+        "  http:\n  - {name: mine, match: [{sourceLabels: {version: v1}}], route: [{destination: {host: web}}]}\n"
+        "  - {name: theirs, match: [{sourceLabels: {version: v9}}], route: [{destination: {host: web}}]}\n"
+        "  - {name: port, match: [{port: 81}], route: [{destination: {host: web}}]}\n"
+        "  - {name: claims, match: [{headers: {'@request.auth.claims.sub': {exact: x}}}], route: [{destination: {host: web}}]}\n"
+        "  - {name: else, directResponse: {status: 418}}\n",
+        NULL);
     const char *rds = json_of(w, CP_TYPE_RDS, "80");
     assert_has(rds, "\"name\":\"mine\"");
     assert_lacks(rds, "theirs");
@@ -249,15 +279,19 @@ static void unknown_destinations_follow_the_mesh_configuration(void **state)
     struct world *w = *state;
     build(w, NULL, NULL);
     assert_has(json_of(w, CP_TYPE_RDS, "80"), "\"name\":\"allow_any\",\"domains\":[\"*\"]");
-    build(w, "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\n"
-             "data: {mesh: 'outboundTrafficPolicy: {mode: REGISTRY_ONLY}\n\n    accessLogFile: /dev/stdout\n\n    trustDomain: td'}\n", NULL);
+    build(
+        w,
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\n"
+        "data: {mesh: 'outboundTrafficPolicy: {mode: REGISTRY_ONLY}\n\n    accessLogFile: /dev/stdout\n\n    trustDomain: td'}\n",
+        NULL);
     assert_has(json_of(w, CP_TYPE_RDS, "80"), "\"name\":\"block_all\",\"domains\":[\"*\"]");
     assert_has(json_of(w, CP_TYPE_RDS, "80"), "\"direct_response\":{\"status\":502}");
     const char *lds = json_of(w, CP_TYPE_LDS, "virtualOutbound");
     assert_has(lds, "\"stat_prefix\":\"BlackHoleCluster\"");
     assert_lacks(lds, "PassthroughCluster");
     assert_has(lds, "\"path\":\"/dev/stdout\"");
-    assert_has(json_of(w, CP_TYPE_CDS, "outbound|80||web.shop.svc.cluster.local"), "spiffe://td/ns/shop/sa/web");
+    assert_has(json_of(w, CP_TYPE_CDS, "outbound|80||web.shop.svc.cluster.local"),
+               "spiffe://td/ns/shop/sa/web");
 }
 
 /* ---- gateways ---- */
@@ -275,8 +309,12 @@ static void a_gateway_listens_behind_its_service(void **state)
         "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: not-let-in, namespace: evil}\n"
         "spec: {hosts: [www.example.com], gateways: [edge/public], http: [{redirect: {authority: evil}}]}\n";
     static struct lt_kv labels[] = {{{"istio", 5}, {"edge", 4}}};
-    w->node = (struct cp_node){.type = CP_NODE_ROUTER, .extensions = CP_EXT_ALL, .ip = LT_STR("10.2.0.1"), .name = LT_STR("edge-1"),
-                               .ns = LT_STR("edge"), .labels = {1, labels}};
+    w->node = (struct cp_node){.type = CP_NODE_ROUTER,
+                               .extensions = CP_EXT_ALL,
+                               .ip = LT_STR("10.2.0.1"),
+                               .name = LT_STR("edge-1"),
+                               .ns = LT_STR("edge"),
+                               .labels = {1, labels}};
     build(w, edge, NULL);
     assert_has(json_of(w, CP_TYPE_LDS, "0.0.0.0_8080"), "\"route_config_name\":\"http.8080\"");
     assert_string_equal(json_of(w, CP_TYPE_LDS, "virtualInbound"), "");
@@ -300,7 +338,8 @@ static void equal_input_gives_equal_bytes_and_views_are_shared(void **state)
     other.name = LT_STR("web-2");
     other.ip = LT_STR("10.1.0.2");
     for (cp_type type = 0; type < CP_TYPE_COUNT; type++) {
-        struct cp_resources *a = cp_views_get(&views, &w->node, type), *b = cp_views_get(&views, &other, type);
+        struct cp_resources *a = cp_views_get(&views, &w->node, type),
+                            *b = cp_views_get(&views, &other, type);
         struct cp_resources *c = cp_translate(&w->pool, w->model, &w->node, type);
         assert_int_equal(a->count, c->count);
         for (size_t i = 0; i < a->count; i++)

@@ -4,6 +4,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+
 #include <cmocka.h>
 
 #include "model/object.h"
@@ -16,51 +17,78 @@ struct bad {
 };
 
 static const struct bad table[] = {
-    {"VirtualService", "{hosts: [a], http: [{}]}", "spec.http[0]: expected exactly one of route, redirect and directResponse"},
-    {"VirtualService", "{hosts: ['a b'], tcp: [{route: [{destination: {host: x}}]}]}", "spec.hosts: expected a host name"},
-    {"VirtualService", "{hosts: ['*'], tcp: [{route: [{destination: {host: x}}]}]}", "spec.hosts: expected \"*\" only with gateways"},
-    {"VirtualService", "{hosts: [a.b, '*.b'], tcp: [{route: [{destination: {host: x}}]}]}", "spec.hosts: expected different hosts"},
+    {"VirtualService", "{hosts: [a], http: [{}]}",
+     "spec.http[0]: expected exactly one of route, redirect and directResponse"},
+    {"VirtualService", "{hosts: ['a b'], tcp: [{route: [{destination: {host: x}}]}]}",
+     "spec.hosts: expected a host name"},
+    {"VirtualService", "{hosts: ['*'], tcp: [{route: [{destination: {host: x}}]}]}",
+     "spec.hosts: expected \"*\" only with gateways"},
+    {"VirtualService", "{hosts: [a.b, '*.b'], tcp: [{route: [{destination: {host: x}}]}]}",
+     "spec.hosts: expected different hosts"},
     {"VirtualService", "{hosts: [a]}", "spec: expected at least one of http, tls and tcp"},
-    {"VirtualService", "{gateways: [g], http: [{route: [{destination: {host: x}}]}]}", "spec.hosts: is required"},
-    {"VirtualService", "{hosts: [a], http: [{route: [{destination: {}}]}]}", "spec.http[0].route[0].destination.host: is required"},
-    {"VirtualService", "{hosts: [a], http: [{route: [{}]}]}", "spec.http[0].route[0].destination: is required"},
-    {"VirtualService", "{hosts: [a], http: [{route: [{destination: {host: x}, weight: 0}, {destination: {host: z}}]}]}",
+    {"VirtualService", "{gateways: [g], http: [{route: [{destination: {host: x}}]}]}",
+     "spec.hosts: is required"},
+    {"VirtualService", "{hosts: [a], http: [{route: [{destination: {}}]}]}",
+     "spec.http[0].route[0].destination.host: is required"},
+    {"VirtualService", "{hosts: [a], http: [{route: [{}]}]}",
+     "spec.http[0].route[0].destination: is required"},
+    {"VirtualService",
+     "{hosts: [a], http: [{route: [{destination: {host: x}, weight: 0}, {destination: {host: z}}]}]}",
      "spec.http[0].route: expected weights whose sum"},
-    {"VirtualService", "{hosts: [a], http: [{match: [{uri: {prefix: /, exact: /}}], route: [{destination: {host: x}}]}]}",
+    {"VirtualService",
+     "{hosts: [a], http: [{match: [{uri: {prefix: /, exact: /}}], route: [{destination: {host: x}}]}]}",
      "spec.http[0].match[0].uri: expected only one of"},
-    {"VirtualService", "{hosts: [a], http: [{match: [{uri: {regex: '['}}], route: [{destination: {host: x}}]}]}",
+    {"VirtualService",
+     "{hosts: [a], http: [{match: [{uri: {regex: '['}}], route: [{destination: {host: x}}]}]}",
      "spec.http[0].match[0].uri.regex: expected an RE2"},
-    {"VirtualService", "{hosts: [a], http: [{match: [{headers: {'a b': {exact: x}}}], route: [{destination: {host: x}}]}]}",
+    {"VirtualService",
+     "{hosts: [a], http: [{match: [{headers: {'a b': {exact: x}}}], route: [{destination: {host: x}}]}]}",
      "spec.http[0].match[0].headers: expected a header name"},
-    {"VirtualService", "{hosts: [a], http: [{retries: {attempts: 1, retryOn: 'never'}, route: [{destination: {host: x}}]}]}",
+    {"VirtualService",
+     "{hosts: [a], http: [{retries: {attempts: 1, retryOn: 'never'}, route: [{destination: {host: x}}]}]}",
      "spec.http[0].retries.retryOn: unknown condition"},
-    {"VirtualService", "{hosts: [a], http: [{redirect: {}}]}", "spec.http[0].redirect: expected at least one"},
-    {"VirtualService", "{hosts: [a], http: [{redirect: {redirectCode: 200, uri: /}}]}", "spec.http[0].redirect.redirectCode: expected a number"},
+    {"VirtualService", "{hosts: [a], http: [{redirect: {}}]}",
+     "spec.http[0].redirect: expected at least one"},
+    {"VirtualService", "{hosts: [a], http: [{redirect: {redirectCode: 200, uri: /}}]}",
+     "spec.http[0].redirect.redirectCode: expected a number"},
     {"VirtualService", "{hosts: [a], http: [{timeout: 0s, route: [{destination: {host: x}}]}]}",
      "spec.http[0].timeout: expected a duration of at least 1ms"},
-    {"VirtualService", "{hosts: [a], http: [{fault: {abort: {percentage: {value: 101}}}, route: [{destination: {host: x}}]}]}",
+    {"VirtualService",
+     "{hosts: [a], http: [{fault: {abort: {percentage: {value: 101}}}, route: [{destination: {host: x}}]}]}",
      "spec.http[0].fault.abort.percentage.value: expected a number from 0 to 100"},
-    {"VirtualService", "{hosts: a, http: []}", "spec.hosts: expected a list of strings, got string"},
+    {"VirtualService", "{hosts: a, http: []}",
+     "spec.hosts: expected a list of strings, got string"},
     {"VirtualService", "[]", "spec: expected a VirtualService (an object), got array"},
     {"DestinationRule", "{}", "spec.host: is required"},
-    {"DestinationRule", "{host: a, trafficPolicy: {}}", "spec.trafficPolicy: expected at least one setting"},
+    {"DestinationRule", "{host: a, trafficPolicy: {}}",
+     "spec.trafficPolicy: expected at least one setting"},
     {"DestinationRule", "{host: a, trafficPolicy: {tls: {mode: TLS}}}",
      "spec.trafficPolicy.tls.mode: expected DISABLE, SIMPLE, MUTUAL or ISTIO_MUTUAL, got \"TLS\""},
-    {"DestinationRule", "{host: a, trafficPolicy: {tls: {mode: MUTUAL}}}", "spec.trafficPolicy.tls: mode MUTUAL needs"},
-    {"DestinationRule", "{host: a, subsets: [{name: x}, {name: x}]}", "spec.subsets: expected different names"},
-    {"DestinationRule", "{host: a, subsets: [{name: 'x|y'}]}", "spec.subsets[0].name: expected letters"},
-    {"DestinationRule", "{host: a, trafficPolicy: {loadBalancer: {consistentHash: {useSourceIp: true, maglev: {tableSize: 10}}}}}",
+    {"DestinationRule", "{host: a, trafficPolicy: {tls: {mode: MUTUAL}}}",
+     "spec.trafficPolicy.tls: mode MUTUAL needs"},
+    {"DestinationRule", "{host: a, subsets: [{name: x}, {name: x}]}",
+     "spec.subsets: expected different names"},
+    {"DestinationRule", "{host: a, subsets: [{name: 'x|y'}]}",
+     "spec.subsets[0].name: expected letters"},
+    {"DestinationRule",
+     "{host: a, trafficPolicy: {loadBalancer: {consistentHash: {useSourceIp: true, maglev: {tableSize: 10}}}}}",
      "spec.trafficPolicy.loadBalancer.consistentHash.maglev: expected a prime"},
     {"DestinationRule", "{host: a, trafficPolicy: {loadBalancer: {consistentHash: {}}}}",
      "spec.trafficPolicy.loadBalancer.consistentHash: expected one of"},
-    {"DestinationRule", "{host: a, exportTo: ['*', b]}", "spec.exportTo: expected \"*\" to stand alone"},
+    {"DestinationRule", "{host: a, exportTo: ['*', b]}",
+     "spec.exportTo: expected \"*\" to stand alone"},
     {"Gateway", "{servers: []}", "spec.servers: expected at least one server"},
-    {"Gateway", "{servers: [{port: {number: 80, name: http, protocol: FTP}, hosts: ['*']}]}", "spec.servers[0].port.protocol: expected HTTP"},
-    {"Gateway", "{servers: [{port: {number: 443, name: https, protocol: HTTPS}, hosts: ['*']}]}", "spec.servers[0].tls: is required"},
-    {"Gateway", "{servers: [{port: {number: 443, name: https, protocol: HTTPS}, hosts: ['*'], tls: {mode: SIMPLE}}]}",
+    {"Gateway", "{servers: [{port: {number: 80, name: http, protocol: FTP}, hosts: ['*']}]}",
+     "spec.servers[0].port.protocol: expected HTTP"},
+    {"Gateway", "{servers: [{port: {number: 443, name: https, protocol: HTTPS}, hosts: ['*']}]}",
+     "spec.servers[0].tls: is required"},
+    {"Gateway",
+     "{servers: [{port: {number: 443, name: https, protocol: HTTPS}, hosts: ['*'], tls: {mode: SIMPLE}}]}",
      "spec.servers[0].tls: needs credentialName"},
-    {"PeerAuthentication", "{portLevelMtls: {80: {mode: STRICT}}}", "spec.portLevelMtls: needs a selector"},
-    {"PeerAuthentication", "{mtls: {mode: 9}}", "spec.mtls.mode: expected UNSET, DISABLE, PERMISSIVE or STRICT"},
+    {"PeerAuthentication", "{portLevelMtls: {80: {mode: STRICT}}}",
+     "spec.portLevelMtls: needs a selector"},
+    {"PeerAuthentication", "{mtls: {mode: 9}}",
+     "spec.mtls.mode: expected UNSET, DISABLE, PERMISSIVE or STRICT"},
 };
 
 static bool has_note(const struct lt_notes *notes, const char *text)
@@ -77,7 +105,9 @@ static lt_rc read_spec(const char *kind, const char *spec, struct lt_notes *note
 {
     char text[2048];
     const char *group = strcmp(kind, "PeerAuthentication") == 0 ? "security" : "networking";
-    snprintf(text, sizeof(text), "apiVersion: %s.istio.io/v1\nkind: %s\nmetadata: {name: x}\nspec: %s\n", group, kind, spec);
+    snprintf(text, sizeof(text),
+             "apiVersion: %s.istio.io/v1\nkind: %s\nmetadata: {name: x}\nspec: %s\n", group, kind,
+             spec);
     struct lt_arena *arena = lt_arena_new(0, 0);
     const struct lt_doc *doc = NULL;
     struct lt_err err = {0};
@@ -109,12 +139,22 @@ static void what_istio_takes_is_taken(void **state)
 {
     (void)state;
     static const struct bad good[] = {
-        {"VirtualService", "{hosts: [a], http: [{match: [{headers: {x-a: {}}, withoutHeaders: {x-b: {regex: '*'}}}], route: [{destination: {host: x}}]}]}", NULL},
-        {"VirtualService", "{hosts: ['*'], gateways: [ns/g], http: [{redirect: {derivePort: FROM_REQUEST_PORT}}]}", NULL},
+        {"VirtualService",
+         "{hosts: [a], http: [{match: [{headers: {x-a: {}}, withoutHeaders: {x-b: {regex: '*'}}}], route: [{destination: {host: x}}]}]}",
+         NULL},
+        {"VirtualService",
+         "{hosts: ['*'], gateways: [ns/g], http: [{redirect: {derivePort: FROM_REQUEST_PORT}}]}",
+         NULL},
         {"VirtualService", "{http: [{route: [{destination: {host: x}}]}]}", NULL},
-        {"VirtualService", "{hosts: [1.2.3.4], tls: [{match: [{sniHosts: [a]}], route: [{destination: {host: x}}]}]}", NULL},
-        {"DestinationRule", "{host: '*', trafficPolicy: {tls: {mode: 3}, connectionPool: {tcp: {idleTimeout: 0s}}}}", NULL},
-        {"Gateway", "{selector: {istio: x}, servers: [{port: {number: 80, name: h, protocol: http}, hosts: [./a.b, '*/*', '*']}]}", NULL},
+        {"VirtualService",
+         "{hosts: [1.2.3.4], tls: [{match: [{sniHosts: [a]}], route: [{destination: {host: x}}]}]}",
+         NULL},
+        {"DestinationRule",
+         "{host: '*', trafficPolicy: {tls: {mode: 3}, connectionPool: {tcp: {idleTimeout: 0s}}}}",
+         NULL},
+        {"Gateway",
+         "{selector: {istio: x}, servers: [{port: {number: 80, name: h, protocol: http}, hosts: [./a.b, '*/*', '*']}]}",
+         NULL},
         {"PeerAuthentication", "{}", NULL},
     };
     for (size_t i = 0; i < LT_ARRAY_LEN(good); i++) {
@@ -135,10 +175,12 @@ static void check_table(const struct lt_schema *schema)
     size_t count = 0;
     const struct lt_field *fields = schema->fields(&count);
     for (size_t i = 0; i < count; i++) {
-        assert_true(fields[i].type == LT_FIELD_NONE || fields[i].offset >= sizeof(struct lt_message_head));
+        assert_true(fields[i].type == LT_FIELD_NONE ||
+                    fields[i].offset >= sizeof(struct lt_message_head));
         assert_true(fields[i].offset < schema->size);
         assert_non_null(fields[i].help);
-        if (fields[i].type == LT_FIELD_SUB || fields[i].type == LT_FIELD_SUBS || fields[i].type == LT_FIELD_SUB_MAP)
+        if (fields[i].type == LT_FIELD_SUB || fields[i].type == LT_FIELD_SUBS ||
+            fields[i].type == LT_FIELD_SUB_MAP)
             check_table(fields[i].sub);
         for (size_t j = 0; j < i; j++)
             assert_string_not_equal(fields[i].name, fields[j].name);

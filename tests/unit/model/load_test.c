@@ -1,10 +1,13 @@
 /*
- * load_test.c - manifests in, objects and notes out: every mistake is named with its place, and hurts nothing beside itself.
+ * load_test.c - manifests in, objects and notes out: every mistake is named with its place, and
+ * hurts nothing beside itself.
  */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+
 #include <cmocka.h>
+
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -12,7 +15,8 @@
 #include "model/load.h"
 
 #define SERVICE(name) \
-    "apiVersion: v1\nkind: Service\nmetadata: {name: " name ", namespace: shop}\nspec: {ports: [{name: http, port: 80}]}\n"
+    "apiVersion: v1\nkind: Service\nmetadata: {name: " name \
+    ", namespace: shop}\nspec: {ports: [{name: http, port: 80}]}\n"
 
 struct world {
     struct lt_manifests *manifests;
@@ -88,7 +92,8 @@ static void reads_documents_in_any_order(void **state)
     assert_int_equal(http->route.items[0].weight.value, 90);
     assert_int_equal(http->route.items[0].destination->port->number.value, 9080);
     assert_int_equal(http->route.items[0].destination->line, 11);
-    const struct lt_deployment_spec *spec = find(w, LT_KIND_DEPLOYMENT, "reviews-v1")->deployment->spec;
+    const struct lt_deployment_spec *spec =
+        find(w, LT_KIND_DEPLOYMENT, "reviews-v1")->deployment->spec;
     assert_int_equal(spec->replicas.value, 2);
     assert_true(lt_str_eqz(spec->pod->spec->containers.items[0].env.items[0].value, "b"));
 }
@@ -97,20 +102,30 @@ static void names_file_line_object_field_and_expectation(void **state)
 {
     struct world *w = *state;
     put(w, "bad.yaml",
-        SERVICE("good") "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v, namespace: shop}\nspec:\n"
-        "  hosts: [good]\n  http:\n  - timeout: 5\n    retries: {atempts: 2}\n    route: [{destination: {host: good}, weight: x}]\n");
+        SERVICE(
+            "good") "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v, namespace: shop}\nspec:\n"
+                    "  hosts: [good]\n  http:\n  - timeout: 5\n    retries: {atempts: 2}\n    route: [{destination: {host: good}, weight: x}]\n");
     assert_int_equal(w->count, 1);
-    assert_noted(w->notes, "bad.yaml:12: error: VirtualService shop/v: spec.http[0].timeout: expected a duration such as");
-    assert_noted(w->notes, "bad.yaml:13: error: VirtualService shop/v: spec.http[0].retries.atempts: unknown field, did you mean attempts?");
-    assert_noted(w->notes, "bad.yaml:14: error: VirtualService shop/v: spec.http[0].route[0].weight: expected a whole number, got string");
+    assert_noted(
+        w->notes,
+        "bad.yaml:12: error: VirtualService shop/v: spec.http[0].timeout: expected a duration such as");
+    assert_noted(
+        w->notes,
+        "bad.yaml:13: error: VirtualService shop/v: spec.http[0].retries.atempts: unknown field, did you mean attempts?");
+    assert_noted(
+        w->notes,
+        "bad.yaml:14: error: VirtualService shop/v: spec.http[0].route[0].weight: expected a whole number, got string");
 }
 
 static void ignores_what_kubernetes_only_warns_about(void **state)
 {
     struct world *w = *state;
-    put(w, "a.yaml", "apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {port: [], sesionAffinity: None, ports: [{port: 80}]}\n");
+    put(w, "a.yaml",
+        "apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {port: [], sesionAffinity: None, ports: [{port: 80}]}\n");
     assert_int_equal(w->count, 1);
-    assert_noted(w->notes, "a.yaml:4: warning: Service default/s: spec.port: unknown field, did you mean ports?; it is ignored");
+    assert_noted(
+        w->notes,
+        "a.yaml:4: warning: Service default/s: spec.port: unknown field, did you mean ports?; it is ignored");
     assert_noted(w->notes, "spec.sesionAffinity: unknown field, did you mean sessionAffinity?");
 }
 
@@ -128,7 +143,8 @@ static void a_refused_object_keeps_its_predecessor(void **state)
     struct world *w = *state;
     put(w, "a.yaml", SERVICE("one") "---\n" SERVICE("two"));
     uint64_t before = find(w, LT_KIND_SERVICE, "one")->hash;
-    put(w, "a.yaml", "apiVersion: v1\nkind: Service\nmetadata: {name: one, namespace: shop}\nspec: {ports: [{port: 70000}]}\n");
+    put(w, "a.yaml",
+        "apiVersion: v1\nkind: Service\nmetadata: {name: one, namespace: shop}\nspec: {ports: [{port: 70000}]}\n");
     assert_noted(w->notes, "spec.ports[0].port: expected a number from 1 to 65535, got 70000");
     assert_noted(w->notes, "the object stays as it was before the error");
     assert_int_equal(w->count, 1); /* two was taken out of the file */
@@ -149,7 +165,8 @@ static void the_first_file_wins_and_the_other_is_told(void **state)
     assert_int_equal(w->count, 1);
     assert_true(lt_str_eqz(w->objects[0]->file, "a.yaml"));
     assert_noted(w->notes, "a.yaml:7: error: Service shop/one: duplicate of the object in line 2");
-    assert_noted(w->notes, "b.yaml:1: error: Service shop/one: duplicate of the object in a.yaml:2");
+    assert_noted(w->notes,
+                 "b.yaml:1: error: Service shop/one: duplicate of the object in a.yaml:2");
     lt_manifests_remove(w->manifests, LT_STR("a.yaml"));
     w->objects = lt_manifests_objects(w->manifests, &w->count, &w->notes);
     assert_int_equal(w->count, 1);
@@ -159,9 +176,13 @@ static void the_first_file_wins_and_the_other_is_told(void **state)
 static void other_kinds_are_named_and_no_error(void **state)
 {
     struct world *w = *state;
-    put(w, "a.yaml", "apiVersion: networking.istio.io/v1\nkind: EnvoyFilter\nmetadata: {name: x, namespace: ns}\n---\n{}\n---\n- 1\n");
-    assert_noted(w->notes, "a.yaml:1: info: EnvoyFilter ns/x: EnvoyFilter of networking.istio.io/v1 is not read yet");
-    assert_noted(w->notes, "a.yaml:7: error: expected an object with apiVersion and kind, got array");
+    put(w, "a.yaml",
+        "apiVersion: networking.istio.io/v1\nkind: EnvoyFilter\nmetadata: {name: x, namespace: ns}\n---\n{}\n---\n- 1\n");
+    assert_noted(
+        w->notes,
+        "a.yaml:1: info: EnvoyFilter ns/x: EnvoyFilter of networking.istio.io/v1 is not read yet");
+    assert_noted(w->notes,
+                 "a.yaml:7: error: expected an object with apiVersion and kind, got array");
 }
 
 static void reads_lists_and_json(void **state)
@@ -183,26 +204,35 @@ static void says_what_is_not_translated_yet(void **state)
         "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: d}\n"
         "spec: {host: a, trafficPolicy: {tunnel: {protocol: CONNECT}, loadBalancer: {simple: ROUND_ROBIN}}}\n");
     assert_int_equal(w->count, 1);
-    assert_noted(w->notes, "a.yaml:4: info: DestinationRule default/d: spec.trafficPolicy.tunnel: not translated yet");
+    assert_noted(
+        w->notes,
+        "a.yaml:4: info: DestinationRule default/d: spec.trafficPolicy.tunnel: not translated yet");
 }
 
 static void dangling_references_are_warnings(void **state)
 {
     struct world *w = *state;
     put(w, "a.yaml",
-        SERVICE("one") "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v, namespace: shop}\nspec:\n"
-        "  hosts: [one]\n  gateways: [mesh, public]\n  http:\n  - route:\n    - destination: {host: one, subset: v2}\n      weight: 1\n"
-        "    - destination: {host: nowhere}\n      weight: 1\n"
-        "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: w, namespace: shop}\n"
-        "spec: {hosts: [one.shop.svc.cluster.local], http: [{route: [{destination: {host: one}}]}]}\n");
+        SERVICE(
+            "one") "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v, namespace: shop}\nspec:\n"
+                   "  hosts: [one]\n  gateways: [mesh, public]\n  http:\n  - route:\n    - destination: {host: one, subset: v2}\n      weight: 1\n"
+                   "    - destination: {host: nowhere}\n      weight: 1\n"
+                   "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: w, namespace: shop}\n"
+                   "spec: {hosts: [one.shop.svc.cluster.local], http: [{route: [{destination: {host: one}}]}]}\n");
     assert_int_equal(w->count, 3);
     struct lt_notes notes;
     lt_notes_init(&notes);
     lt_check_references(w->objects, w->count, LT_STR("cluster.local"), &notes);
-    assert_noted(&notes, "a.yaml:14: warning: VirtualService shop/v: spec.http[0].route[0].destination: there is no subset v2");
-    assert_noted(&notes, "a.yaml:16: warning: VirtualService shop/v: spec.http[0].route[1].destination: there is no Service");
+    assert_noted(
+        &notes,
+        "a.yaml:14: warning: VirtualService shop/v: spec.http[0].route[0].destination: there is no subset v2");
+    assert_noted(
+        &notes,
+        "a.yaml:16: warning: VirtualService shop/v: spec.http[0].route[1].destination: there is no Service");
     assert_noted(&notes, "spec.gateways[1]: there is no Gateway shop/public");
-    assert_noted(&notes, "VirtualService shop/w: spec.hosts[0]: duplicate host one.shop.svc.cluster.local: VirtualService shop/v");
+    assert_noted(
+        &notes,
+        "VirtualService shop/w: spec.hosts[0]: duplicate host one.shop.svc.cluster.local: VirtualService shop/v");
     lt_notes_fini(&notes);
 }
 
@@ -241,11 +271,16 @@ static void a_directory_is_followed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        CASE(reads_documents_in_any_order),       CASE(names_file_line_object_field_and_expectation),
-        CASE(ignores_what_kubernetes_only_warns_about), CASE(bad_yaml_hurts_its_own_document_only),
-        CASE(a_refused_object_keeps_its_predecessor),   CASE(the_first_file_wins_and_the_other_is_told),
-        CASE(other_kinds_are_named_and_no_error), CASE(reads_lists_and_json),
-        CASE(says_what_is_not_translated_yet),    CASE(dangling_references_are_warnings),
+        CASE(reads_documents_in_any_order),
+        CASE(names_file_line_object_field_and_expectation),
+        CASE(ignores_what_kubernetes_only_warns_about),
+        CASE(bad_yaml_hurts_its_own_document_only),
+        CASE(a_refused_object_keeps_its_predecessor),
+        CASE(the_first_file_wins_and_the_other_is_told),
+        CASE(other_kinds_are_named_and_no_error),
+        CASE(reads_lists_and_json),
+        CASE(says_what_is_not_translated_yet),
+        CASE(dangling_references_are_warnings),
         CASE(a_directory_is_followed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,9 +1,11 @@
 /*
- * model_test.c - who applies to whom: endpoints, DestinationRules merged and found, PeerAuthentication resolved, names of things.
+ * model_test.c - who applies to whom: endpoints, DestinationRules merged and found,
+ * PeerAuthentication resolved, names of things.
  */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+
 #include <cmocka.h>
 
 #include "model/load.h"
@@ -19,22 +21,26 @@ static struct lt_model *build(const char *text)
     char line[2048];
     if (notes->errors > 0)
         fail_msg("%s", lt_note_format(lt_notes_at(notes, 0), line, sizeof(line)));
-    struct lt_model *model = lt_model_build(&(struct lt_model_input){.objects = objects, .count = count}, NULL);
+    struct lt_model *model = lt_model_build(
+        &(struct lt_model_input){.objects = objects, .count = count}, NULL);
     lt_manifests_free(&manifests); /* the model has counts of its own */
     return model;
 }
 
 #define SERVICE "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\n"
 #define DR(name, ns, rest) \
-    "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: " name ", namespace: " ns "}\nspec: " rest "\n"
+    "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: " name \
+    ", namespace: " ns "}\nspec: " rest "\n"
 #define PA(name, ns, rest) \
-    "---\napiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: " name ", namespace: " ns "}\nspec: " rest "\n"
+    "---\napiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: " name \
+    ", namespace: " ns "}\nspec: " rest "\n"
 
 static void endpoints_come_from_slices_by_port_name(void **state)
 {
     (void)state;
     struct lt_model *m = build(
-        SERVICE "spec: {clusterIP: 10.0.0.1, ports: [{name: http, port: 80, targetPort: web}, {name: grpc, port: 90}]}\n"
+        SERVICE
+        "spec: {clusterIP: 10.0.0.1, ports: [{name: http, port: 80, targetPort: web}, {name: grpc, port: 90}]}\n"
         "---\napiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: shop, labels: {a: b}}\n"
         "spec: {containers: [{name: c}]}\nstatus: {podIP: 10.1.0.1}\n"
         "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: s, namespace: shop, labels: {kubernetes.io/service-name: web}}\n"
@@ -86,17 +92,19 @@ static const char *rule_for(const struct lt_model *m, const char *ns)
 static void destination_rules_are_found_by_level_and_never_merged_across(void **state)
 {
     (void)state;
-    struct lt_model *m = build(SERVICE "spec: {ports: [{name: http, port: 80}]}\n" DR("theirs", "shop", "{host: web}")
-                                   DR("client", "client", "{host: web.shop.svc.cluster.local}")
-                                       DR("root", "istio-system", "{host: '*.svc.cluster.local'}")
-                                           DR("wide", "other", "{host: '*.shop.svc.cluster.local'}")
-                                               DR("wider", "other", "{host: '*.cluster.local'}"));
+    struct lt_model *m = build(
+        SERVICE "spec: {ports: [{name: http, port: 80}]}\n" DR("theirs", "shop", "{host: web}")
+            DR("client", "client", "{host: web.shop.svc.cluster.local}")
+                DR("root", "istio-system", "{host: '*.svc.cluster.local'}")
+                    DR("wide", "other", "{host: '*.shop.svc.cluster.local'}")
+                        DR("wider", "other", "{host: '*.cluster.local'}"));
     assert_string_equal(rule_for(m, "client"), "client");
     assert_string_equal(rule_for(m, "third"), "theirs");
     assert_string_equal(rule_for(m, "other"), "wide");
     assert_string_equal(rule_for(m, "shop"), "theirs");
     lt_model_unref(&m);
-    m = build(SERVICE "spec: {ports: [{name: http, port: 80}]}\n" DR("private", "shop", "{host: web, exportTo: ['.']}")
+    m = build(SERVICE "spec: {ports: [{name: http, port: 80}]}\n" DR("private", "shop",
+                                                                     "{host: web, exportTo: ['.']}")
                   DR("root", "istio-system", "{host: '*.svc.cluster.local'}"));
     assert_string_equal(rule_for(m, "shop"), "private");
     assert_string_equal(rule_for(m, "third"), "root");
@@ -106,15 +114,18 @@ static void destination_rules_are_found_by_level_and_never_merged_across(void **
 static void rules_of_one_host_merge_subsets_but_not_policies(void **state)
 {
     (void)state;
-    struct lt_model *m = build(SERVICE "spec: {ports: [{name: http, port: 80}]}\n"
-                               DR("a", "shop", "{host: web, subsets: [{name: v1, labels: {v: v1}}]}")
-                               DR("b", "shop", "{host: WEB.shop.svc.cluster.local, trafficPolicy: {tls: {mode: DISABLE}},"
-                                               " subsets: [{name: v1, labels: {v: other}}, {name: v2}]}")
-                               DR("c", "shop", "{host: web, trafficPolicy: {tls: {mode: SIMPLE}}}"));
+    struct lt_model *m = build(
+        SERVICE "spec: {ports: [{name: http, port: 80}]}\n" DR(
+            "a", "shop", "{host: web, subsets: [{name: v1, labels: {v: v1}}]}")
+            DR("b", "shop",
+               "{host: WEB.shop.svc.cluster.local, trafficPolicy: {tls: {mode: DISABLE}},"
+               " subsets: [{name: v1, labels: {v: other}}, {name: v2}]}")
+                DR("c", "shop", "{host: web, trafficPolicy: {tls: {mode: SIMPLE}}}"));
     const struct lt_service *s = lt_model_find_service(m, LT_STR("web.shop.svc.cluster.local"));
     const struct lt_rule *r = lt_model_find_rule(m, s, LT_STR("shop"), NULL);
     assert_int_equal(r->subset_count, 2);
-    assert_true(lt_str_eqz(lt_rule_find_subset(r, LT_STR("v1"))->spec->labels.items[0].value, "v1"));
+    assert_true(
+        lt_str_eqz(lt_rule_find_subset(r, LT_STR("v1"))->spec->labels.items[0].value, "v1"));
     assert_int_equal(r->policy->tls->mode.value, LT_TLS_DISABLE);
     assert_ptr_equal(lt_rule_find_subset(r, LT_STR("v1"))->rule_policy, r->policy);
     lt_model_unref(&m);
@@ -125,11 +136,15 @@ static void the_nearest_peer_authentication_counts(void **state)
     (void)state;
     static struct lt_kv items[] = {{{"app", 3}, {"web", 3}}}, others[] = {{{"app", 3}, {"db", 2}}};
     static const struct lt_kvs web = {1, items}, db = {1, others};
-    struct lt_model *m = build("kind: Namespace\napiVersion: v1\nmetadata: {name: shop}\n" PA("mesh", "istio-system", "{mtls: {mode: STRICT}}")
-                               PA("no-effect", "istio-system", "{selector: {matchLabels: {app: web}}, mtls: {mode: DISABLE}}")
-                               PA("ns", "plain", "{mtls: {mode: DISABLE}}")
-                               PA("web", "plain", "{selector: {matchLabels: {app: web}}, mtls: {mode: UNSET}, portLevelMtls:"
-                                                  " {8080: {mode: PERMISSIVE}, 443: {mode: STRICT}, 80: {}}}"));
+    struct lt_model *m = build(
+        "kind: Namespace\napiVersion: v1\nmetadata: {name: shop}\n" PA("mesh", "istio-system",
+                                                                       "{mtls: {mode: STRICT}}")
+            PA("no-effect", "istio-system",
+               "{selector: {matchLabels: {app: web}}, mtls: {mode: DISABLE}}")
+                PA("ns", "plain", "{mtls: {mode: DISABLE}}")
+                    PA("web", "plain",
+                       "{selector: {matchLabels: {app: web}}, mtls: {mode: UNSET}, portLevelMtls:"
+                       " {8080: {mode: PERMISSIVE}, 443: {mode: STRICT}, 80: {}}}"));
     assert_int_equal(lt_model_mtls_mode(m, LT_STR("shop"), &web, 80), LT_MTLS_STRICT);
     assert_int_equal(lt_model_mtls_mode(m, LT_STR("istio-system"), &web, 80), LT_MTLS_STRICT);
     assert_int_equal(lt_model_mtls_mode(m, LT_STR("plain"), &db, 8080), LT_MTLS_DISABLE);
@@ -153,8 +168,9 @@ static void mesh_configuration_is_read_over_its_defaults(void **state)
     lt_notes_init(&notes);
     struct lt_note where = {.file = LT_STR("mesh.yaml")};
     struct lt_mesh mesh = lt_mesh_default();
-    const char *text = "accessLogFile: /dev/stdout\naccessLogEncoding: JSON\ntrustDomain: a@b\nenableAutoMtls: false\nconnectTimeout: 1s\n"
-                       "outboundTrafficPolicy: {mode: REGISTRY_ONLY}\nextensionProviders: []\ntypo: 1\ndefaultConfig: {tracing: {}}\n";
+    const char *text =
+        "accessLogFile: /dev/stdout\naccessLogEncoding: JSON\ntrustDomain: a@b\nenableAutoMtls: false\nconnectTimeout: 1s\n"
+        "outboundTrafficPolicy: {mode: REGISTRY_ONLY}\nextensionProviders: []\ntypo: 1\ndefaultConfig: {tracing: {}}\n";
     assert_int_equal(lt_mesh_read(arena, lt_str_of(text), &where, &notes, &mesh), LT_OK);
     assert_true(lt_str_eqz(mesh.access_log_file, "/dev/stdout"));
     assert_true(lt_str_eqz(mesh.trust_domain, "a.b"));
@@ -163,7 +179,8 @@ static void mesh_configuration_is_read_over_its_defaults(void **state)
     assert_int_equal(mesh.connect_timeout_ns, 1000000000);
     assert_int_equal(notes.vec.count, 1);
     assert_int_equal(lt_notes_at(&notes, 0)->line, 8);
-    assert_int_equal(lt_mesh_read(arena, LT_STR("connectTimeout: soon"), &where, &notes, &mesh), LT_E_BAD);
+    assert_int_equal(lt_mesh_read(arena, LT_STR("connectTimeout: soon"), &where, &notes, &mesh),
+                     LT_E_BAD);
     lt_notes_fini(&notes);
     lt_arena_free(&arena);
 }
@@ -177,13 +194,15 @@ static void hosts_compare_as_istio_says(void **state)
         bool matches;
         bool is_subset;
     } table[] = {
-        {"a.b", "a.b", true, true},      {"a.b", "*.b", true, true},       {"*.b", "a.b", true, false},
-        {"b", "*.b", false, false},      {"a", "*", true, true},           {"*.a.b", "*.b", true, true},
-        {"*.b", "*.a.b", true, false},   {"*.a", "*.b", false, false},     {"x.a.b", "*.b", true, true},
+        {"a.b", "a.b", true, true},    {"a.b", "*.b", true, true},   {"*.b", "a.b", true, false},
+        {"b", "*.b", false, false},    {"a", "*", true, true},       {"*.a.b", "*.b", true, true},
+        {"*.b", "*.a.b", true, false}, {"*.a", "*.b", false, false}, {"x.a.b", "*.b", true, true},
     };
     for (size_t i = 0; i < LT_ARRAY_LEN(table); i++) {
-        assert_int_equal(lt_host_matches(lt_str_of(table[i].a), lt_str_of(table[i].b)), table[i].matches);
-        assert_int_equal(lt_host_is_subset(lt_str_of(table[i].a), lt_str_of(table[i].b)), table[i].is_subset);
+        assert_int_equal(lt_host_matches(lt_str_of(table[i].a), lt_str_of(table[i].b)),
+                         table[i].matches);
+        assert_int_equal(lt_host_is_subset(lt_str_of(table[i].a), lt_str_of(table[i].b)),
+                         table[i].is_subset);
     }
     assert_true(lt_host_specificity_cmp(LT_STR("a.b"), LT_STR("*.a.b")) < 0);
     assert_true(lt_host_specificity_cmp(LT_STR("*.a.b"), LT_STR("*.b")) < 0);
@@ -198,13 +217,16 @@ static void ports_say_what_they_speak(void **state)
         uint16_t port;
         lt_port_protocol protocol;
     } table[] = {
-        {"", "http", 1, LT_PORT_HTTP},         {"", "HTTP-web", 1, LT_PORT_HTTP},   {"", "httpx", 1, LT_PORT_AUTO},
-        {"", "grpc-web-x", 1, LT_PORT_GRPC_WEB}, {"", "grpc-x", 1, LT_PORT_GRPC},   {"", "", 3306, LT_PORT_TCP},
-        {"", "mysql", 3306, LT_PORT_MYSQL},    {"http", "tcp", 1, LT_PORT_HTTP},    {"other", "http", 1, LT_PORT_AUTO},
-        {"kubernetes.io/h2c", "x", 1, LT_PORT_HTTP2}, {"", "https-a", 1, LT_PORT_HTTPS}, {"", "tls", 443, LT_PORT_TLS},
+        {"", "http", 1, LT_PORT_HTTP},      {"", "HTTP-web", 1, LT_PORT_HTTP},
+        {"", "httpx", 1, LT_PORT_AUTO},     {"", "grpc-web-x", 1, LT_PORT_GRPC_WEB},
+        {"", "grpc-x", 1, LT_PORT_GRPC},    {"", "", 3306, LT_PORT_TCP},
+        {"", "mysql", 3306, LT_PORT_MYSQL}, {"http", "tcp", 1, LT_PORT_HTTP},
+        {"other", "http", 1, LT_PORT_AUTO}, {"kubernetes.io/h2c", "x", 1, LT_PORT_HTTP2},
+        {"", "https-a", 1, LT_PORT_HTTPS},  {"", "tls", 443, LT_PORT_TLS},
     };
     for (size_t i = 0; i < LT_ARRAY_LEN(table); i++)
-        assert_int_equal(lt_port_protocol_of(lt_str_of(table[i].app_protocol), lt_str_of(table[i].name), table[i].port),
+        assert_int_equal(lt_port_protocol_of(lt_str_of(table[i].app_protocol),
+                                             lt_str_of(table[i].name), table[i].port),
                          table[i].protocol);
 }
 
