@@ -1,6 +1,7 @@
 /*
- * proxy/access_log.c - lines of access logs. A format is cut into literals and operators once; a line is formatted into the file's
- * buffer, and the buffers are written at the end of the turn or when they are large.
+ * proxy/access_log.c - lines of access logs. A format is cut into literals and operators once; a
+ * line is formatted into the file's buffer, and the buffers are written at the end of the turn or
+ * when they are large.
  * Start at: px_access_log_write(). The table of operators stands before the compiler that reads it.
  */
 #include "proxy/access_log.h"
@@ -260,7 +261,10 @@ static void add_literal(struct format *format, lt_str text)
         format->parts[format->count++] = (struct part){.literal = text};
 }
 
-/* An operator's argument may hold '%' (START_TIME's format): the end is the '%' behind the closing parenthesis. */
+/*
+ * An operator's argument may hold '%' (START_TIME's format): the end is the '%' behind the closing
+ * parenthesis.
+ */
 static ptrdiff_t find_end(lt_str text)
 {
     size_t depth = 0;

@@ -1,7 +1,7 @@
 /*
- * proxy/access_log.h - access logs: formats compiled once, lines gathered, files written in one piece a turn.
- * Operators: Envoy's %COMMAND(ARG?ALT):LENGTH%, those of Istio's default format and their relatives (access_log.c has the
- * table); an operator that we don't know shows as "-".
+ * proxy/access_log.h - access logs: formats compiled once, lines gathered, files written in one
+ * piece a turn. Operators: Envoy's %COMMAND(ARG?ALT):LENGTH%, those of Istio's default format and
+ * their relatives (access_log.c has the table); an operator that we don't know shows as "-".
  */
 #ifndef LT_PROXY_ACCESS_LOG_H
 #define LT_PROXY_ACCESS_LOG_H
@@ -24,8 +24,9 @@ struct px_log_facts {
     const char *termination_details; /* NULL */
     const char *transport_failure;   /* upstream; NULL or "" */
     uint64_t bytes_received, bytes_sent;
-    uint64_t duration_ns, request_ns,
-        response_ns; /* request_ns: until the last byte of the request; response_ns: first byte of the response */
+    uint64_t duration_ns;
+    uint64_t request_ns;  /* until the last byte of the request */
+    uint64_t response_ns; /* until the first byte of the response */
     lt_str upstream_host, upstream_cluster;
     lt_str upstream_local;
     lt_str downstream_local, downstream_remote, downstream_direct_remote;
@@ -44,7 +45,10 @@ void px_access_logger_free(struct px_access_logger **logger);
 void px_access_log_write(struct px_access_logger *logger, const struct px_access_log *log,
                          const struct px_log_facts *facts);
 
-/* One text with operators, for header edits (%PROTOCOL% and so on); appended to out. LT_E_LIMIT when it is full. */
+/*
+ * One text with operators, for header edits (%PROTOCOL% and so on); appended to out. LT_E_LIMIT
+ * when it is full.
+ */
 LT_MUST lt_rc px_format_text(lt_str format, const struct px_log_facts *facts, struct lt_buf *out);
 
 #endif

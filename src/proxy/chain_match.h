@@ -1,7 +1,8 @@
 /*
  * proxy/chain_match.h - which filter chain of a listener takes a connection. Pure.
- * Semantics: Envoy's FilterChainMatch. Criteria are looked at in order (destination port, destination IP, server name, transport
- * protocol, application protocols); at each the most specific chains stay and the others are out, with no way back.
+ * Semantics: Envoy's FilterChainMatch. Criteria are looked at in order (destination port,
+ * destination IP, server name, transport protocol, application protocols); at each the most
+ * specific chains stay and the others are out, with no way back.
  */
 #ifndef LT_PROXY_CHAIN_MATCH_H
 #define LT_PROXY_CHAIN_MATCH_H

@@ -1,7 +1,7 @@
 /*
  * proxy/cluster.c - clusters at run time: hosts, counters, load balancing. Connections: upstream.c.
- * A run-time cluster is made when it is first used and follows the snapshots from then on; a host that went from the
- * configuration lives on until its last request has ended.
+ * A run-time cluster is made when it is first used and follows the snapshots from then on; a host
+ * that went from the configuration lives on until its last request has ended.
  * Start at: px_cluster_get(), px_cluster_pick().
  */
 #include <stdlib.h>
@@ -227,7 +227,10 @@ struct px_cluster *px_cluster_get(struct px_worker *worker, lt_str name)
     cluster->label = px_intern(worker, name);
     lt_list_init(&cluster->waiting);
     lt_list_init(&cluster->wake_link);
-    /* alt_stat_name ends with ';' in Istio's configurations, so that names with dots can be told apart */
+    /*
+     * alt_stat_name ends with ';' in Istio's configurations, so that names with dots can be told
+     * apart
+     */
     lt_str shown = entry->conf->alt_stat_name.len > 0 ? entry->conf->alt_stat_name : name;
     make_stats(cluster, shown);
     follow(cluster, entry);
@@ -235,7 +238,10 @@ struct px_cluster *px_cluster_get(struct px_worker *worker, lt_str name)
     return cluster;
 }
 
-/* What is under way goes on with the last configuration; what waits is told that the cluster is not there. */
+/*
+ * What is under way goes on with the last configuration; what waits is told that the cluster is not
+ * there.
+ */
 static void retire(struct px_cluster *cluster, struct px_pin *before)
 {
     px_cluster_take(cluster);

@@ -1,5 +1,6 @@
 /*
- * proxy/collect.c - asking the workers: counters and hosts travel by letter, so that nothing is read across threads.
+ * proxy/collect.c - asking the workers: counters and hosts travel by letter, so that nothing is
+ * read across threads.
  */
 #include <stdlib.h>
 

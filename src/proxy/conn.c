@@ -1,11 +1,12 @@
 /*
- * proxy/conn.c - one downstream connection from accept to the codec: where it was meant to go, what it speaks, which filter chain
- * takes it, TLS. Then http.c or tcp.c has it.
+ * proxy/conn.c - one downstream connection from accept to the codec: where it was meant to go, what
+ * it speaks, which filter chain takes it, TLS. Then http.c or tcp.c has it.
  *
  * INSPECT -> HANDSHAKE -> HTTP or TCP -> (LINGER ->) CLOSED
  *
- * A connection that was redirected belongs to the listener of its original destination. Inspectors peek at the first bytes only
- * where they are asked for, so that a server which speaks first is not waited for.
+ * A connection that was redirected belongs to the listener of its original destination. Inspectors
+ * peek at the first bytes only where they are asked for, so that a server which speaks first is not
+ * waited for.
  * Start at: px_conn_accept().
  */
 #include <stdatomic.h>
@@ -34,7 +35,7 @@ struct inspection {
 static void on_ready(struct lt_io *io, uint32_t events);
 static void choose_chain(struct px_conn *conn, const struct inspection *found);
 
-/* --- timers: the heap is touched when a deadline comes nearer than the timer, not for each request --- */
+/* --- timers: the heap is touched when a deadline comes nearer, not for each request --- */
 
 static uint64_t next_due_ns(const struct px_conn *conn)
 {
@@ -184,8 +185,8 @@ static bool wants_http_inspector(const struct px_conn *conn)
 }
 
 /*
- * Envoy's http_inspector: a request line "METHOD SP target SP HTTP/1.x", or the HTTP/2 preface. LT_OK with the protocol, LT_AGAIN
- * while it may still become one, LT_E_BAD when it can't.
+ * Envoy's http_inspector: a request line "METHOD SP target SP HTTP/1.x", or the HTTP/2 preface.
+ * LT_OK with the protocol, LT_AGAIN while it may still become one, LT_E_BAD when it can't.
  */
 static lt_rc inspect_http(lt_str bytes, lt_str *ret_protocol)
 {

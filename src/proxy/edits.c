@@ -1,6 +1,7 @@
 /*
- * proxy/edits.c - what the proxy does to heads on their way: headers that it adds, sets and takes out, rewrites, the head as it is
- * written. Rules: Envoy's http_conn_man/headers, Istio's HttpConnectionManager fields.
+ * proxy/edits.c - what the proxy does to heads on their way: headers that it adds, sets and takes
+ * out, rewrites, the head as it is written. Rules: Envoy's http_conn_man/headers, Istio's
+ * HttpConnectionManager fields.
  * Start at: px_request_edit(), px_response_edit().
  */
 #include <stdio.h>
@@ -10,7 +11,9 @@
 
 enum { EDITS_BYTES = 32 * 1024, EDITS_COUNT = 64 };
 
-/* What the proxy adds comes on top of what a peer may send: a head at its limit is still forwarded. */
+/*
+ * What the proxy adds comes on top of what a peer may send: a head at its limit is still forwarded.
+ */
 static void make_room(struct lt_headers *headers)
 {
     headers->bytes_max += EDITS_BYTES;
@@ -88,8 +91,8 @@ static lt_str make_request_id(struct px_request *request)
 }
 
 /*
- * Headers by which a request could steer this proxy if it came from inside. Nobody is inside by default (Envoy:
- * internal_address_config), so that they go from every request ...
+ * Headers by which a request could steer this proxy if it came from inside. Nobody is inside by
+ * default (Envoy: internal_address_config), so that they go from every request ...
  */
 static const lt_header_id steering[] = {
     LT_H_X_ENVOY_INTERNAL,
@@ -135,7 +138,10 @@ static void remove_steering(struct lt_headers *headers)
         lt_headers_remove_name(headers, steering_rare[i]);
 }
 
-/* The client as the outermost trusted proxy saw it: the peer, or with n trusted hops the n-th address from the right. */
+/*
+ * The client as the outermost trusted proxy saw it: the peer, or with n trusted hops the n-th
+ * address from the right.
+ */
 static lt_str external_address(struct px_request *request, lt_str before, lt_str peer)
 {
     lt_str found = LT_STR_NULL;
@@ -184,7 +190,9 @@ static lt_str client_cert_element(struct px_request *request)
     return element;
 }
 
-/* forward_client_cert_details. Without mutual TLS whoever claims an identity here is not believed. */
+/*
+ * forward_client_cert_details. Without mutual TLS whoever claims an identity here is not believed.
+ */
 static lt_rc forward_client_cert(struct px_request *request, struct lt_headers *headers)
 {
     bool is_mutual = lt_tls_has_verified_peer(&request->conn->transport);
@@ -258,7 +266,10 @@ static lt_rc add_timeout(struct px_request *request, struct lt_headers *headers)
 
 static lt_rc edit_by_config(struct px_request *request, struct lt_headers *headers)
 {
-    /* Envoy's order: the most specific last, unless most_specific_header_mutations_wins says otherwise */
+    /*
+     * Envoy's order: the most specific last, unless most_specific_header_mutations_wins says
+     * otherwise
+     */
     if (request->weighted != NULL)
         LT_TRY(apply_edits(request, headers, &request->weighted->request));
     LT_TRY(apply_edits(request, headers, &request->route->request));

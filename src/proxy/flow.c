@@ -1,6 +1,7 @@
 /*
- * proxy/flow.c - a request over its two connections: body up, response down. Bodies are not copied: what was read from one side is
- * written to the other from the same block, and nothing is read while something waits to be written.
+ * proxy/flow.c - a request over its two connections: body up, response down. Bodies are not copied:
+ * what was read from one side is written to the other from the same block, and nothing is read
+ * while something waits to be written.
  * Start at: px_request_flow().
  */
 #include "proxy/request.h"
@@ -82,7 +83,9 @@ static void request_is_parsed(struct px_request *request)
                           request->route->timeout_ms * LT_NS_PER_MS);
 }
 
-/* LT_OK: a piece is ready. LT_AGAIN: more input is needed. LT_E_BAD: the client broke the framing. */
+/*
+ * LT_OK: a piece is ready. LT_AGAIN: more input is needed. LT_E_BAD: the client broke the framing.
+ */
 static lt_rc next_up_piece(struct px_request *request)
 {
     struct px_conn *conn = request->conn;
@@ -99,7 +102,10 @@ static lt_rc next_up_piece(struct px_request *request)
     return LT_OK;
 }
 
-/* LT_EOF: the whole request is out. LT_AGAIN: wait. LT_E_CLOSED: the client has gone. Others: what is said of the upstream. */
+/*
+ * LT_EOF: the whole request is out. LT_AGAIN: wait. LT_E_CLOSED: the client has gone. Others: what
+ * is said of the upstream.
+ */
 static lt_rc pump_up(struct px_request *request)
 {
     struct px_conn *conn = request->conn;
@@ -192,7 +198,9 @@ static lt_rc forward_interim(struct px_request *request)
     return rc;
 }
 
-/* A tunnel gives its blocks back whenever it is idle; the log still wants the heads when it ends. */
+/*
+ * A tunnel gives its blocks back whenever it is idle; the log still wants the heads when it ends.
+ */
 static void keep_heads(struct px_request *request)
 {
     if (request->head_block == NULL)
@@ -312,7 +320,10 @@ static lt_rc read_upstream(struct px_request *request)
     return rc == LT_EOF ? upstream_ended(request) : LT_E_IO;
 }
 
-/* LT_EOF: the whole response is out. LT_AGAIN: wait, or something else goes on. LT_E_CLOSED: the client has gone. */
+/*
+ * LT_EOF: the whole response is out. LT_AGAIN: wait, or something else goes on. LT_E_CLOSED: the
+ * client has gone.
+ */
 static lt_rc pump_down(struct px_request *request)
 {
     for (int step = 0; step < STEPS_PER_TURN; step++) {
@@ -399,7 +410,9 @@ void px_request_flow(struct px_request *request)
             if (conn->state == PX_CONN_CLOSED)
                 return;
         }
-        /* LT_E_IO: the upstream takes no more, but may have answered already: the response decides */
+        /*
+         * LT_E_IO: the upstream takes no more, but may have answered already: the response decides
+         */
         if (rc == LT_E_IO)
             request->up->can_read = true;
     }

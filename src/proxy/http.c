@@ -1,6 +1,7 @@
 /*
  * proxy/http.c - HTTP on a downstream connection: one request after the other.
- * What happens to a request: request.c (before the upstream connection), flow.c (over it), reply.c (without one).
+ * What happens to a request: request.c (before the upstream connection), flow.c (over it), reply.c
+ * (without one).
  * Start at: px_http_run().
  */
 #include "http/url.h"
@@ -29,7 +30,10 @@ static void refuse(struct px_conn *conn, struct px_request *request)
                      lt_str_of(lt_http_reason(lt_h1_error_status(error))), "text/plain");
 }
 
-/* LT_OK: a head is there, or a refusal is on its way. LT_AGAIN: not yet. LT_E_CLOSED: the connection has ended. */
+/*
+ * LT_OK: a head is there, or a refusal is on its way. LT_AGAIN: not yet. LT_E_CLOSED: the
+ * connection has ended.
+ */
 static lt_rc read_head(struct px_conn *conn)
 {
     struct px_request *request = conn->request;

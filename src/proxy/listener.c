@@ -1,6 +1,6 @@
 /*
- * proxy/listener.c - listening sockets of one worker: opened, handed over from one snapshot to the next, closed.
- * What comes after accept: conn.c.
+ * proxy/listener.c - listening sockets of one worker: opened, handed over from one snapshot to the
+ * next, closed. What comes after accept: conn.c.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -142,9 +142,9 @@ static bool keeps_socket(const struct px_listener_conf *before,
 }
 
 /*
- * Those that stay keep their socket and take the new configuration for the connections to come; those that went are closed
- * before new ones open, for one may take over the other's address. The map's keys are names in the configurations: they move
- * with them.
+ * Those that stay keep their socket and take the new configuration for the connections to come;
+ * those that went are closed before new ones open, for one may take over the other's address. The
+ * map's keys are names in the configurations: they move with them.
  */
 lt_rc px_listeners_update(struct px_worker *worker, struct lt_err *err)
 {

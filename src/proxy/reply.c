@@ -1,5 +1,6 @@
 /*
- * proxy/reply.c - replies that the proxy makes by itself, and what is told about every request at its end.
+ * proxy/reply.c - replies that the proxy makes by itself, and what is told about every request at
+ * its end.
  */
 #include "proxy/request.h"
 #include "proxy/run.h"
@@ -41,7 +42,10 @@ void px_request_reply(struct px_request *request, uint32_t code, uint32_t flags,
     px_request_leave_upstream(request, false);
     request->flags |= flags;
     if (request->response_begun) {
-        /* half a response is out: only the end of the connection can say that the rest will not come */
+        /*
+         * half a response is out: only the end of the connection can say that the rest will not
+         * come
+         */
         request->details = details;
         px_conn_close(conn);
         return;

@@ -1,5 +1,6 @@
 /*
- * proxy/request.c - a request from its head to an upstream connection: checks, route, cluster, host.
+ * proxy/request.c - a request from its head to an upstream connection: checks, route, cluster,
+ * host.
  * Start at: px_request_start(), px_request_try().
  */
 #include "proxy/request.h"
@@ -491,7 +492,10 @@ void px_request_try(struct px_request *request)
         return;
     }
     bool has_idle = !lt_list_is_empty(&host->idle);
-    /* Envoy: a host without any connection may have its first beyond the limit, or it would wait for ever */
+    /*
+     * Envoy: a host without any connection may have its first beyond the limit, or it would wait
+     * for ever
+     */
     if (!has_idle && cluster->cx_active >= cluster->conf->circuit.max_connections &&
         host->cx_active > 0) {
         px_cluster_count(cluster, PX_STAT_CX_OVERFLOW);

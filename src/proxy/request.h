@@ -1,7 +1,8 @@
 /*
- * proxy/request.h - private to http*.c: one HTTP request, from its first byte to its last trace.
- * A request lives in an object that is used again; its arena is reset in between. Head slices point into the connections' input
- * blocks, which keep a head in place (px_input.floor) until the request is done.
+ * proxy/request.h - private to http*.c: one HTTP request, from its first byte to its last trace. A
+ * request lives in an object that is used again; its arena is reset in between. Head slices point
+ * into the connections' input blocks, which keep a head in place (px_input.floor) until the request
+ * is done.
  */
 #ifndef LT_PROXY_REQUEST_H
 #define LT_PROXY_REQUEST_H
@@ -127,7 +128,10 @@ bool px_retry_covers_status(const struct px_retry *retry, uint32_t code, lt_str 
 bool px_retry_covers_failure(const struct px_retry *retry, px_failure failure);
 
 /* --- reply.c --- */
-/* Ends the upstream try and answers by itself; after a response has begun the connection is closed instead. */
+/*
+ * Ends the upstream try and answers by itself; after a response has begun the connection is closed
+ * instead.
+ */
 void px_request_reply(struct px_request *request, uint32_t code, uint32_t flags,
                       const char *details, lt_str body, const char *content_type);
 /* Metrics, log, counters. */

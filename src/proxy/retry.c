@@ -1,6 +1,6 @@
 /*
- * proxy/retry.c - whether a failed try is repeated. The policy of the route decides, and it alone: what the application may have
- * seen is not sent again unless the policy says so.
+ * proxy/retry.c - whether a failed try is repeated. The policy of the route decides, and it alone:
+ * what the application may have seen is not sent again unless the policy says so.
  */
 #include "proxy/request.h"
 

@@ -1,6 +1,7 @@
 /*
  * proxy/route_match.h - which virtual host and route take a request. Pure: facts in, a route out.
- * Semantics: Envoy's RouteMatch, HeaderMatcher, domain search order (exact, longest suffix, longest prefix, "*").
+ * Semantics: Envoy's RouteMatch, HeaderMatcher, domain search order (exact, longest suffix, longest
+ * prefix, "*").
  */
 #ifndef LT_PROXY_ROUTE_MATCH_H
 #define LT_PROXY_ROUTE_MATCH_H

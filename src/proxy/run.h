@@ -1,12 +1,14 @@
 /*
- * proxy/run.h - private to the run time of the proxy (worker.c, listener.c, conn.c, http*.c, tcp.c, cluster.c, upstream.c): the structs
- * of one worker and how they hold on to each other. Everything here belongs to one thread.
+ * proxy/run.h - private to the run time of the proxy (worker.c, listener.c, conn.c, http*.c, tcp.c,
+ * cluster.c, upstream.c): the structs of one worker and how they hold on to each other. Everything
+ * here belongs to one thread.
  *
  *   px_worker --< px_listener --< px_conn --- px_request --- px_upstream >-- px_host >-- px_cluster
  *                                   |  (http)                    (pooled, h1)
  *                                   +-- px_tcp --------------- px_upstream
  *
- * Frozen configuration is read through a px_pin: whoever keeps a pointer into a snapshot beyond one call holds the pin.
+ * Frozen configuration is read through a px_pin: whoever keeps a pointer into a snapshot beyond one
+ * call holds the pin.
  */
 #ifndef LT_PROXY_RUN_H
 #define LT_PROXY_RUN_H
@@ -42,14 +44,14 @@ void px_pin_drop(struct px_pin **pin);
 enum { PX_BLOCK_BYTES = 16 * 1024 };
 
 /*
- * [0, floor) is kept: a head whose slices are in use. [floor, pos) is done with, [pos, end) is unread.
- * No memory is held while there is nothing to keep and nothing unread.
+ * [0, floor) is kept: a head whose slices are in use. [floor, pos) is done with, [pos, end) is
+ * unread. No memory is held while there is nothing to keep and nothing unread.
  */
 struct px_input {
     char *data; /* owned; NULL: none */
     uint32_t cap, floor, pos, end;
     bool
-        end_is_near; /* epoll said that the peer has ended: no edge will come for it again, so read until it is seen */
+        end_is_near; /* epoll told of the peer's end: no edge will come again, so read until then */
 };
 
 static inline lt_str px_input_unread(const struct px_input *in)
@@ -58,16 +60,20 @@ static inline lt_str px_input_unread(const struct px_input *in)
 }
 
 /*
- * One read into the block. LT_OK, LT_AGAIN, LT_EOF, LT_E_CLOSED, LT_E_TLS as the transport says; LT_E_LIMIT when the block is
- * full of unread bytes. *can_read is cleared when the socket is known to be empty.
+ * One read into the block. LT_OK, LT_AGAIN, LT_EOF, LT_E_CLOSED, LT_E_TLS as the transport says;
+ * LT_E_LIMIT when the block is full of unread bytes. *can_read is cleared when the socket is known
+ * to be empty.
  */
 LT_MUST lt_rc px_input_read(struct px_worker *worker, struct px_input *in,
                             struct lt_transport *transport, bool *can_read);
-/* Makes the block larger, up to cap bytes; LT_E_LIMIT when it is as large already. Slices into it are dead afterwards. */
+/*
+ * Makes the block larger, up to cap bytes; LT_E_LIMIT when it is as large already. Slices into it
+ * are dead afterwards.
+ */
 LT_MUST lt_rc px_input_grow(struct px_worker *worker, struct px_input *in, uint32_t cap);
 /*
- * When the kept head is longer than floor_max, what is unread moves to a fresh block. Returns the old one, which holds the head
- * still: the caller frees it with free(). NULL: nothing moved.
+ * When the kept head is longer than floor_max, what is unread moves to a fresh block. Returns the
+ * old one, which holds the head still: the caller frees it with free(). NULL: nothing moved.
  */
 char *px_input_detach(struct px_worker *worker, struct px_input *in, uint32_t floor_max);
 /* What was unread stays, everything before it goes. Gives the block back when nothing is left. */
@@ -132,14 +138,18 @@ struct px_cluster {
 
 /* Finds or makes the run-time cluster; NULL when the snapshot has none of that name. */
 struct px_cluster *px_cluster_get(struct px_worker *worker, lt_str name);
-/* After a new snapshot: takes over what changed, drops what went. before: the snapshot until now; NULL: none. */
+/*
+ * After a new snapshot: takes over what changed, drops what went. before: the snapshot until now;
+ * NULL: none.
+ */
 void px_clusters_update(struct px_worker *worker, struct px_pin *before);
 /* Task: px_worker.wake. */
 void px_clusters_wake(struct lt_task *task);
 void px_clusters_free(struct px_worker *worker);
 /*
- * A host by the cluster's policy; NULL when there is none. avoid: hosts that were tried already. original_dst: for clusters of
- * that kind; may be NULL. The caller takes a count (px_host_take) if it keeps it.
+ * A host by the cluster's policy; NULL when there is none. avoid: hosts that were tried already.
+ * original_dst: for clusters of that kind; may be NULL. The caller takes a count (px_host_take) if
+ * it keeps it.
  */
 struct px_host *px_cluster_pick(struct px_cluster *cluster, const struct lt_addr *original_dst,
                                 struct px_host *const *avoid, size_t avoid_count,
@@ -182,12 +192,18 @@ struct px_upstream {
     char failure[96]; /* why it failed, for logs: "delayed connect error: Connection refused" */
 };
 
-/* A fresh connection, in progress. owner: exactly one of request and tcp. NULL: the kernel refused at once. */
+/*
+ * A fresh connection, in progress. owner: exactly one of request and tcp. NULL: the kernel refused
+ * at once.
+ */
 struct px_upstream *px_upstream_connect(struct px_host *host, struct px_request *request,
                                         struct px_tcp *tcp, const lt_str *alpn, size_t alpn_count);
 /* An idle one of the host, or NULL. */
 struct px_upstream *px_upstream_reuse(struct px_host *host, struct px_request *request);
-/* Back to the pool (only when the response is complete and the connection can carry another), or closed. */
+/*
+ * Back to the pool (only when the response is complete and the connection can carry another), or
+ * closed.
+ */
 void px_upstream_release(struct px_upstream **upstream, bool is_reusable);
 void px_host_close_idle(struct px_host *host);
 
@@ -203,7 +219,10 @@ struct px_listener {
 };
 
 LT_MUST lt_rc px_listeners_update(struct px_worker *worker, struct lt_err *err);
-/* The listener whose address is the destination, else the one of any address at that port, else NULL. */
+/*
+ * The listener whose address is the destination, else the one of any address at that port, else
+ * NULL.
+ */
 struct px_listener *px_listener_for(struct px_worker *worker, const struct lt_addr *destination);
 void px_listeners_close(struct px_worker *worker);
 
@@ -247,18 +266,25 @@ struct px_conn {
 };
 
 void px_conn_accept(struct px_listener *listener, int fd, const struct lt_addr *peer);
-/* Ends it and everything that hangs on it. May be called from anywhere below; memory goes at the end of the turn. */
+/*
+ * Ends it and everything that hangs on it. May be called from anywhere below; memory goes at the
+ * end of the turn.
+ */
 void px_conn_close(struct px_conn *conn);
 /*
- * The last byte was written: FIN now, and the end when the client's comes (or soon). Closing at once would reset the connection
- * under a client that still sends, and take the response from it (RFC 9112 section 9.6).
+ * The last byte was written: FIN now, and the end when the client's comes (or soon). Closing at
+ * once would reset the connection under a client that still sends, and take the response from it
+ * (RFC 9112 section 9.6).
  */
 void px_conn_linger(struct px_conn *conn);
 /* Runs it again in the next turn, after everybody else had theirs. */
 void px_conn_yield(struct px_conn *conn);
 /* Something may have changed: go on. */
 void px_conn_run(struct px_conn *conn);
-/* Its listener went or changed: the response in hand is the last, and after the drain time it ends in any case. */
+/*
+ * Its listener went or changed: the response in hand is the last, and after the drain time it ends
+ * in any case.
+ */
 void px_conn_drain(struct px_conn *conn, uint64_t drain_ms);
 /* When nothing happens until then the connection is closed (HTTP: the request times out). */
 void px_conn_set_deadline(struct px_conn *conn, uint64_t after_ms);
@@ -276,7 +302,10 @@ void px_http_abort(struct px_conn *conn);
 /* From an upstream that served a request. */
 void px_http_on_upstream(struct px_request *request);
 void px_http_on_upstream_failed(struct px_request *request);
-/* The cluster may have room again: the first of cluster->waiting tries; it may come back into the line. */
+/*
+ * The cluster may have room again: the first of cluster->waiting tries; it may come back into the
+ * line.
+ */
 void px_http_wake_first(struct px_cluster *cluster);
 
 /* --- bytes that are only passed on (pump.c) --- */
@@ -290,8 +319,8 @@ struct px_side {
 };
 
 /*
- * Reads and writes until neither goes on. LT_AGAIN: wait; LT_OK: there is more to do, in another turn; LT_EOF: this direction is
- * done; an error ends the connection.
+ * Reads and writes until neither goes on. LT_AGAIN: wait; LT_OK: there is more to do, in another
+ * turn; LT_EOF: this direction is done; an error ends the connection.
  */
 LT_MUST lt_rc px_pump(struct px_worker *worker, const struct px_side *side);
 /* True when both directions are done, or one broke. */

@@ -1,5 +1,6 @@
 /*
- * proxy/tcp.c - raw TCP: bytes from one side to the other, half-closes passed on, memory bounded by one block a direction.
+ * proxy/tcp.c - raw TCP: bytes from one side to the other, half-closes passed on, memory bounded by
+ * one block a direction.
  * Start at: px_tcp_start().
  */
 #include <stdlib.h>
@@ -102,7 +103,10 @@ void px_tcp_abort(struct px_conn *conn)
 static void give_up(struct px_tcp *tcp, uint32_t flag)
 {
     tcp->flags |= flag;
-    /* Envoy resets what it could not forward, so that the client does not take it for an orderly end */
+    /*
+     * Envoy resets what it could not forward, so that the client does not take it for an orderly
+     * end
+     */
     if (!tcp->is_open)
         lt_sock_set_linger_reset(tcp->conn->transport.fd);
     px_conn_close(tcp->conn);

@@ -1,7 +1,8 @@
 /*
  * proxy/telemetry.c - Istio's standard metrics.
- * A request costs one lookup in a small cache: the labels of a report are all interned pointers and numbers, so equal reports have equal
- * bytes, and the handles of their series are kept under a hash of these.
+ * A request costs one lookup in a small cache: the labels of a report are all interned pointers and
+ * numbers, so equal reports have equal bytes, and the handles of their series are kept under a hash
+ * of these.
  * Start at: px_telemetry_http().
  */
 #include "proxy/telemetry.h"
@@ -284,7 +285,9 @@ static struct end own_end(const struct px_telemetry *telemetry, const struct px_
     };
 }
 
-/* Endpoint metadata "<workload>;<ns>;<canonical svc>;<canonical rev, empty for latest>;<cluster>". */
+/*
+ * Endpoint metadata "<workload>;<ns>;<canonical svc>;<canonical rev, empty for latest>;<cluster>".
+ */
 static void fill_from_endpoint(const char *text, struct end *end)
 {
     lt_str rest = lt_str_of(text), part;
@@ -414,7 +417,10 @@ static void fill_labels(const struct px_telemetry *telemetry, const struct px_re
 
 /* --- HTTP --- */
 
-/* Slices of a cluster's configuration move when it is compiled again: by content they are equal, by address perhaps not. */
+/*
+ * Slices of a cluster's configuration move when it is compiled again: by content they are equal, by
+ * address perhaps not.
+ */
 static bool same_report(const struct px_report *a, const struct px_report *b)
 {
     return a->is_inbound == b->is_inbound && a->is_grpc == b->is_grpc &&

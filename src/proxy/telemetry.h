@@ -26,8 +26,8 @@ struct px_telemetry *px_telemetry_new(struct lt_metric_set *set, const struct px
 void px_telemetry_free(struct px_telemetry **telemetry);
 
 /*
- * Takes the peer's two headers out of a message and returns whom they describe, for px_peer_drop later; NULL when they are not
- * there or not readable. *ret_had: they were there.
+ * Takes the peer's two headers out of a message and returns whom they describe, for px_peer_drop
+ * later; NULL when they are not there or not readable. *ret_had: they were there.
  */
 struct px_peer *px_telemetry_read_peer(struct px_telemetry *telemetry, struct lt_headers *headers,
                                        bool *ret_had);
@@ -35,7 +35,10 @@ void px_peer_drop(struct px_peer **peer);
 /* Adds our own two headers. */
 void px_telemetry_add_own(const struct px_telemetry *telemetry, struct lt_headers *headers);
 
-/* All that the labels are made of. Pointers must be interned or frozen: equal content, equal pointer. */
+/*
+ * All that the labels are made of. Pointers must be interned or frozen: equal content, equal
+ * pointer.
+ */
 struct px_report {
     bool is_inbound;
     bool is_grpc;

@@ -158,7 +158,10 @@ static void connected(struct px_upstream *up)
     handshake(up);
 }
 
-/* Anything but silence on an idle connection ends it: the host closed it, or speaks without being asked. */
+/*
+ * Anything but silence on an idle connection ends it: the host closed it, or speaks without being
+ * asked.
+ */
 static bool is_idle(const struct px_upstream *up)
 {
     return up->request == NULL && up->tcp == NULL;
@@ -189,7 +192,10 @@ static void on_ready(struct lt_io *io, uint32_t events)
     }
 }
 
-/* The timer of an idle connection is not moved at each use; it looks at the clock when it fires, and is set again. */
+/*
+ * The timer of an idle connection is not moved at each use; it looks at the clock when it fires,
+ * and is set again.
+ */
 static void on_idle_timer(struct px_upstream *up, uint64_t now_ns)
 {
     uint64_t limit_ns = up->host->cluster->conf->idle_timeout_ms * LT_NS_PER_MS;
@@ -216,8 +222,9 @@ static void on_timer(struct lt_timer *timer, uint64_t now_ns)
 /* --- the pool --- */
 
 /*
- * A host that closes an idle connection just now would take the request with it. Epoll tells of that once a turn; one that was idle
- * for long, when servers' timeouts strike, is asked again. Nothing may be readable: 0 is an end, bytes are nobody's answer.
+ * A host that closes an idle connection just now would take the request with it. Epoll tells of
+ * that once a turn; one that was idle for long, when servers' timeouts strike, is asked again.
+ * Nothing may be readable: 0 is an end, bytes are nobody's answer.
  */
 static bool still_stands(const struct px_upstream *up)
 {
@@ -254,8 +261,8 @@ static bool can_be_kept(const struct px_upstream *up)
     if (conf->max_connection_duration_ms != 0 &&
         px_now_ns(up->worker) - up->opened_ns >= conf->max_connection_duration_ms * LT_NS_PER_MS)
         return false;
-    if (up->in
-            .end_is_near) /* its end was announced while the response came: no event will tell again */
+    /* its end was announced while the response came: no event will tell again */
+    if (up->in.end_is_near)
         return false;
     return up->in.pos == up->in.end; /* bytes behind the response: nobody asked for them */
 }

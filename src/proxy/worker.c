@@ -1,5 +1,6 @@
 /*
- * proxy/worker.c - worker threads, their mailboxes, and what every part of a worker shares: pins, blocks, interned text.
+ * proxy/worker.c - worker threads, their mailboxes, and what every part of a worker shares: pins,
+ * blocks, interned text.
  * Start at: worker_main(), take_snapshot().
  */
 #include "proxy/worker.h"
@@ -228,7 +229,10 @@ static void open_report(struct lt_letter *letter, void *receiver LT_UNUSED)
     free(report);
 }
 
-/* Connections whose listener is unchanged follow the new snapshot, so that an idle one does not keep an old one alive. */
+/*
+ * Connections whose listener is unchanged follow the new snapshot, so that an idle one does not
+ * keep an old one alive.
+ */
 static void move_pins(struct px_worker *worker)
 {
     struct lt_list *it, *next;

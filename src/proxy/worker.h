@@ -1,7 +1,7 @@
 /*
  * proxy/worker.h - the threads of the data path, as the main thread sees them.
- * Each worker has a loop, its own sockets, pools and counters; snapshots go to it by mailbox and come back by mailbox.
- * All functions here are the main thread's.
+ * Each worker has a loop, its own sockets, pools and counters; snapshots go to it by mailbox and
+ * come back by mailbox. All functions here are the main thread's.
  */
 #ifndef LT_PROXY_WORKER_H
 #define LT_PROXY_WORKER_H
@@ -36,14 +36,17 @@ void px_workers_publish(struct px_workers *workers, struct px_snapshot *snapshot
 /* True once every worker has taken its first snapshot: listeners are open. */
 bool px_workers_are_ready(const struct px_workers *workers);
 /*
- * Listeners close, connections end after their request in hand. on_done comes when none is left, or after timeout_ms.
+ * Listeners close, connections end after their request in hand. on_done comes when none is left, or
+ * after timeout_ms.
  */
 void px_workers_drain(struct px_workers *workers, uint32_t timeout_ms, void (*on_done)(void *ctx),
                       void *ctx);
 /* Ends the threads; everything open is closed. */
 void px_workers_free(struct px_workers **workers);
 
-/* Asks all workers for their counters; done is called on the main loop with the sum, which it owns. */
+/*
+ * Asks all workers for their counters; done is called on the main loop with the sum, which it owns.
+ */
 typedef void px_metrics_fn(void *ctx, struct lt_metric_set *sum);
 void px_workers_collect_metrics(struct px_workers *workers, px_metrics_fn *done, void *ctx);
 

@@ -1,5 +1,6 @@
 /*
- * proxy/workers_priv.h - private to worker.c and collect.c: what the main thread keeps of its workers.
+ * proxy/workers_priv.h - private to worker.c and collect.c: what the main thread keeps of its
+ * workers.
  */
 #ifndef LT_PROXY_WORKERS_PRIV_H
 #define LT_PROXY_WORKERS_PRIV_H

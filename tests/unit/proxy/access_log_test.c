@@ -1,5 +1,6 @@
 /*
- * tests/unit/proxy/access_log_test.c - operators of access logs and header edits, text lines, JSON lines, and what is not logged.
+ * tests/unit/proxy/access_log_test.c - operators of access logs and header edits, text lines, JSON
+ * lines, and what is not logged.
  */
 #include <setjmp.h>
 #include <stdarg.h>

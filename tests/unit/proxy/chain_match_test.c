@@ -1,5 +1,6 @@
 /*
- * tests/unit/proxy/chain_match_test.c - which filter chain takes a connection: the chains that Istio sends, and Envoy's precedence.
+ * tests/unit/proxy/chain_match_test.c - which filter chain takes a connection: the chains that
+ * Istio sends, and Envoy's precedence.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -37,7 +38,10 @@ static const char *find(const struct px_listener_conf *listener, const char *ip,
     return chain == NULL ? "none" : chain->name.ptr;
 }
 
-/* virtualInbound: the pass-through set without a port, HTTP port 8080 PERMISSIVE, TCP port 3306 STRICT. */
+/*
+ * virtualInbound: the pass-through set without a port, HTTP port 8080 PERMISSIVE, TCP port 3306
+ * STRICT.
+ */
 static void test_inbound(void **state)
 {
     (void)state;
@@ -71,7 +75,10 @@ static void test_inbound(void **state)
     assert_string_equal(find(&listener, ip, 15006, "raw_buffer", "", NULL), "blackhole");
     assert_string_equal(find(&listener, ip, 8080, "tls", "", "istio-http/1.1"), "8080 mtls");
     assert_string_equal(find(&listener, ip, 8080, "raw_buffer", "", "http/1.1"), "8080 plain");
-    /* no way back: foreign TLS on a declared HTTP port has no chain, though the port-less ones would take it */
+    /*
+     * no way back: foreign TLS on a declared HTTP port has no chain, though the port-less ones
+     * would take it
+     */
     assert_string_equal(find(&listener, ip, 8080, "tls", "", "h2"), "none");
     assert_string_equal(find(&listener, ip, 3306, "tls", "", "anything"), "3306 mtls");
     assert_string_equal(find(&listener, ip, 3306, "raw_buffer", "", NULL), "none"); /* STRICT */

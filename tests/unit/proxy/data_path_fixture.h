@@ -1,6 +1,7 @@
 /*
- * tests/unit/proxy/data_path_fixture.h - a real worker between real sockets: the proxy from a bootstrap text, a backend whose
- * connections each run a function in a thread of their own, and a blocking client with a deadline on every read.
+ * tests/unit/proxy/data_path_fixture.h - a real worker between real sockets: the proxy from a
+ * bootstrap text, a backend whose connections each run a function in a thread of their own, and a
+ * blocking client with a deadline on every read.
  */
 #ifndef LT_TEST_DATA_PATH_FIXTURE_H
 #define LT_TEST_DATA_PATH_FIXTURE_H
@@ -186,7 +187,10 @@ static inline void take_away(struct proxy *proxy, px_resource_kind kind, lt_str 
     settle(proxy, 50);
 }
 
-/* cluster: fields of cluster "a" beside its endpoint; route: fields of the RouteAction; hcm: more of the connection manager. */
+/*
+ * cluster: fields of cluster "a" beside its endpoint; route: fields of the RouteAction; hcm: more
+ * of the connection manager.
+ */
 static inline void proxy_start(struct proxy *proxy, uint16_t backend_port, const char *cluster,
                                const char *route, const char *hcm)
 {
@@ -254,7 +258,10 @@ static inline size_t length_of(const char *head)
     return field == NULL ? 0 : strtoul(field + strlen("ontent-length: "), NULL, 10);
 }
 
-/* One message with a Content-Length (or none); its status, 0 when the connection ended. The head stays in `head`. */
+/*
+ * One message with a Content-Length (or none); its status, 0 when the connection ended. The head
+ * stays in `head`.
+ */
 static inline int read_message(int fd, char *head, size_t room)
 {
     size_t len = read_until(fd, "\r\n\r\n", head, room);

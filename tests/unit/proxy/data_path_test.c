@@ -1,5 +1,6 @@
 /*
- * tests/unit/proxy/data_path_test.c - HTTP through a real worker: bodies, back-pressure, failures, retries, limits, removal under way.
+ * tests/unit/proxy/data_path_test.c - HTTP through a real worker: bodies, back-pressure, failures,
+ * retries, limits, removal under way.
  */
 #include "data_path_fixture.h"
 
@@ -140,7 +141,10 @@ static void serve_flood(struct backend *backend, int fd, int number)
     }
 }
 
-/* A client that doesn't read stops the server: what is between them is the kernel's buffers and one block. */
+/*
+ * A client that doesn't read stops the server: what is between them is the kernel's buffers and one
+ * block.
+ */
 static void test_slow_reader(void **state)
 {
     (void)state;

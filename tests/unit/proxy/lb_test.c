@@ -1,5 +1,6 @@
 /*
- * tests/unit/proxy/lb_test.c - which host a cluster picks: policies, weights, health, panic, priorities, hosts tried before.
+ * tests/unit/proxy/lb_test.c - which host a cluster picks: policies, weights, health, panic,
+ * priorities, hosts tried before.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,5 +1,6 @@
 /*
- * tests/unit/proxy/retry_test.c - the retry policy's verdict alone: what is repeated, and what never without being asked for.
+ * tests/unit/proxy/retry_test.c - the retry policy's verdict alone: what is repeated, and what
+ * never without being asked for.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,5 +1,6 @@
 /*
- * tests/unit/proxy/route_match_test.c - which virtual host and route take a request, as a table of requests and answers.
+ * tests/unit/proxy/route_match_test.c - which virtual host and route take a request, as a table of
+ * requests and answers.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,5 +1,6 @@
 /*
- * tests/unit/proxy/telemetry_test.c - labels of Istio's standard metrics on both sides, and what peers tell of themselves.
+ * tests/unit/proxy/telemetry_test.c - labels of Istio's standard metrics on both sides, and what
+ * peers tell of themselves.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,8 +14,9 @@
 #include "proxy/telemetry.h"
 
 /*
- * base64 of a Struct {NAME: "front-1", NAMESPACE: "shop", WORKLOAD_NAME: "front", CLUSTER_ID: "Kubernetes", LABELS: {app: "front",
- * version: "v2", service.istio.io/canonical-name: "front", service.istio.io/canonical-revision: "v2"}}, made with protobuf for Python.
+ * base64 of a Struct {NAME: "front-1", NAMESPACE: "shop", WORKLOAD_NAME: "front", CLUSTER_ID:
+ * "Kubernetes", LABELS: {app: "front", version: "v2", service.istio.io/canonical-name: "front",
+ * service.istio.io/canonical-revision: "v2"}}, made with protobuf for Python.
  */
 #include "telemetry_peer.h"
 
