@@ -233,7 +233,7 @@ static lt_rc take_head(struct px_request *request)
     LT_TRY(px_response_write_head(request));
     request->response_parsed = head->body == LT_H1_BODY_NONE;
     if (head->body == LT_H1_BODY_TUNNEL) {
-        request->state = PX_RQ_TUNNEL;
+        px_request_set_state(request, PX_RQ_TUNNEL);
         lt_loop_timer_cancel(
             request->worker->loop,
             &request->timer); /* the response is never complete: only idleness ends it */
@@ -388,7 +388,7 @@ static void client_lied(struct px_request *request)
 
 static void finish(struct px_request *request)
 {
-    request->state = PX_RQ_DONE;
+    px_request_set_state(request, PX_RQ_DONE);
     lt_loop_timer_cancel(request->worker->loop, &request->timer);
     /* the connection is given back after the report, which reads the head in its block */
     request->up_is_reusable = request->has_rhead && request->up_keeps_alive && request->is_sent;

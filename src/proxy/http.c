@@ -207,7 +207,7 @@ void px_http_abort(struct px_conn *conn)
 void px_http_on_upstream(struct px_request *request)
 {
     if (request->state == PX_RQ_CONNECT) {
-        request->state = PX_RQ_FLOW;
+        px_request_set_state(request, PX_RQ_FLOW);
         request->peer_principal = px_intern(request->worker,
                                             lt_tls_peer_uri(&request->up->transport));
     }

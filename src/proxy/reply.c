@@ -54,7 +54,7 @@ void px_request_reply(struct px_request *request, uint32_t code, uint32_t flags,
     request->details = details;
     request->response_begun = request->response_parsed = true;
     request->response_begin_ns = px_now_ns(request->worker);
-    request->state = PX_RQ_REPLY;
+    px_request_set_state(request, PX_RQ_REPLY);
     if (!request->is_parsed)
         conn->is_closing = true;
     if (request->is_grpc && code != 200 && code >= 400)

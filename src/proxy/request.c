@@ -19,6 +19,27 @@ enum {
 static void on_route_timeout(struct lt_timer *timer, uint64_t now_ns);
 static void on_try_timer(struct lt_timer *timer, uint64_t now_ns);
 
+/* --- states --- */
+
+#define TO(state) (1u << PX_RQ_##state)
+
+/* Where a request may go from each state; WAIT again and again while it is tried. */
+static const uint32_t moves[] = {
+    [PX_RQ_HEAD] = TO(WAIT) | TO(REPLY),
+    [PX_RQ_WAIT] = TO(WAIT) | TO(CONNECT) | TO(FLOW) | TO(REPLY),
+    [PX_RQ_CONNECT] = TO(FLOW) | TO(WAIT) | TO(REPLY),
+    [PX_RQ_FLOW] = TO(WAIT) | TO(REPLY) | TO(TUNNEL) | TO(DONE),
+    [PX_RQ_REPLY] = TO(DONE),
+    [PX_RQ_TUNNEL] = 0, /* it ends with its connection */
+    [PX_RQ_DONE] = 0,
+};
+
+void px_request_set_state(struct px_request *request, px_rq_state state)
+{
+    LT_ASSERT((moves[request->state] >> state & 1) != 0);
+    request->state = state;
+}
+
 /* --- objects, used again --- */
 
 struct px_request *px_request_new(struct px_conn *conn)
@@ -369,7 +390,7 @@ static void cluster_not_found(struct px_request *request)
 
 void px_request_start(struct px_request *request)
 {
-    request->state = PX_RQ_WAIT;
+    px_request_set_state(request, PX_RQ_WAIT);
     read_facts(request);
     px_conn_set_deadline(request->conn, request->hcm->stream_idle_timeout_ms);
     if (!check_head(request) || !normalise_path(request) || !find_route(request) ||
@@ -418,7 +439,7 @@ static void wait_in_line(struct px_request *request)
         return;
     }
     px_cluster_count(cluster, PX_STAT_RQ_PENDING_TOTAL);
-    request->state = PX_RQ_WAIT;
+    px_request_set_state(request, PX_RQ_WAIT);
     request->counts_pending = true;
     cluster->pending++;
     lt_list_push_back(&cluster->waiting, &request->wait_link);
@@ -468,7 +489,7 @@ void px_request_try(struct px_request *request)
     struct px_cluster *cluster = request->cluster;
     const struct px_retry *retry = request->route->retry;
     bool avoids = retry != NULL && retry->avoid_previous_hosts;
-    request->state = PX_RQ_WAIT;
+    px_request_set_state(request, PX_RQ_WAIT);
     if (cluster->is_gone) { /* it went while this request waited */
         cluster_not_found(request);
         return;
@@ -515,12 +536,12 @@ void px_request_try(struct px_request *request)
                           retry->per_try_timeout_ms * LT_NS_PER_MS);
     request->up = px_upstream_reuse(host, request);
     if (request->up != NULL) {
-        request->state = PX_RQ_FLOW;
+        px_request_set_state(request, PX_RQ_FLOW);
         request->peer_principal = px_intern(request->worker,
                                             lt_tls_peer_uri(&request->up->transport));
         return;
     }
-    request->state = PX_RQ_CONNECT;
+    px_request_set_state(request, PX_RQ_CONNECT);
     request->up = connect_new(request, host);
     if (request->up == NULL)
         refused_at_once(request);

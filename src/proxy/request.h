@@ -97,6 +97,8 @@ struct px_request {
 };
 
 /* --- request.c: from head to upstream --- */
+/* The only way to change it; a move that is not in the table of moves is our bug. */
+void px_request_set_state(struct px_request *request, px_rq_state state);
 struct px_request *px_request_new(struct px_conn *conn);
 void px_request_free(struct px_request *request);
 /* The head is parsed: checks it, finds the route, starts. */

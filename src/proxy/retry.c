@@ -94,7 +94,7 @@ static bool try_again(struct px_request *request, const struct px_retry *retry)
     request->has_rhead = request->rhead_begun = false;
     request->rhead.status = 0;
     request->up_piece = LT_STR_NULL;
-    request->state = PX_RQ_WAIT;
+    px_request_set_state(request, PX_RQ_WAIT);
     request->resends = lt_buf_len(&request->replay) > 0 || request->is_sent;
     request->is_sent = false;
     request->replayed = 0;
