@@ -13,10 +13,11 @@ struct px_tcp {
     struct px_conn *conn;
     const struct px_tcp_conf *conf; /* held by the connection's pin */
     struct px_cluster *cluster;
-    struct px_host *host;    /* counted */
-    struct px_upstream *up;  /* owned */
-    uint64_t received, sent; /* from and to the client */
-    uint64_t started_ns;
+    struct px_host *host;              /* counted */
+    struct px_upstream *up;            /* owned */
+    uint64_t received, sent;           /* from and to the client */
+    uint64_t received_told, sent_told; /* of them, in the metrics */
+    uint64_t started_ns, told_ns;
     int64_t started_wall_ns;
     uint32_t flags;
     uint32_t attempts;
@@ -27,7 +28,8 @@ struct px_tcp {
     char failure[96];
 };
 
-enum { CONNECT_ATTEMPTS_MAX = 1 }; /* TcpProxy.max_connect_attempts */
+enum { CONNECT_ATTEMPTS_MAX = 1 };      /* TcpProxy.max_connect_attempts */
+#define TELL_EVERY_NS (5 * LT_NS_PER_S) /* Istio: tcp_reporting_duration */
 
 static lt_str pick_cluster_name(struct px_worker *worker, const struct px_tcp_conf *conf)
 {
@@ -59,13 +61,31 @@ static struct px_report make_report(const struct px_tcp *tcp)
     };
 }
 
+static void tell_bytes(struct px_tcp *tcp)
+{
+    struct px_report report = make_report(tcp);
+    px_telemetry_tcp_bytes(tcp->conn->worker->telemetry, &report, tcp->sent - tcp->sent_told,
+                           tcp->received - tcp->received_told);
+    tcp->sent_told = tcp->sent;
+    tcp->received_told = tcp->received;
+    tcp->told_ns = px_now_ns(tcp->conn->worker);
+}
+
+static void tell_end(struct px_tcp *tcp)
+{
+    struct px_report report = make_report(tcp);
+    tell_bytes(tcp);
+    if (!tcp->is_open) /* it never stood: opened and closed come together */
+        px_telemetry_tcp_opened(tcp->conn->worker->telemetry, &report);
+    px_telemetry_tcp_closed(tcp->conn->worker->telemetry, &report);
+}
+
 static void finish_report(struct px_tcp *tcp)
 {
     struct px_conn *conn = tcp->conn;
     char upstream[LT_ADDR_TEXT_MAX], local[LT_ADDR_TEXT_MAX], remote[LT_ADDR_TEXT_MAX];
-    struct px_report report = make_report(tcp);
     if (tcp->conf->has_istio_stats)
-        px_telemetry_tcp_closed(conn->worker->telemetry, &report, tcp->sent, tcp->received);
+        tell_end(tcp);
     struct px_log_facts facts = {
         .start_wall_ns = tcp->started_wall_ns,
         .flags = tcp->flags,
@@ -144,7 +164,7 @@ void px_tcp_start(struct px_conn *conn)
     struct px_tcp *tcp = lt_new(struct px_tcp);
     tcp->conn = conn;
     tcp->conf = conn->chain->tcp;
-    tcp->started_ns = px_now_ns(conn->worker);
+    tcp->started_ns = tcp->told_ns = px_now_ns(conn->worker);
     tcp->started_wall_ns = lt_env_wall_ns(conn->worker->env);
     tcp->peer_principal = tcp->local_principal = "";
     conn->tcp = tcp;
@@ -188,8 +208,11 @@ void px_tcp_run(struct px_conn *conn)
     }
     if (there == LT_OK || back == LT_OK)
         px_conn_yield(conn);
-    if (tcp->received + tcp->sent != moved)
-        px_conn_set_deadline(conn, tcp->conf->idle_timeout_ms);
+    if (tcp->received + tcp->sent == moved)
+        return;
+    px_conn_set_deadline(conn, tcp->conf->idle_timeout_ms);
+    if (tcp->conf->has_istio_stats && px_now_ns(conn->worker) - tcp->told_ns >= TELL_EVERY_NS)
+        tell_bytes(tcp);
 }
 
 /* --- from the upstream connection --- */

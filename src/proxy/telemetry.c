@@ -502,13 +502,20 @@ void px_telemetry_tcp_opened(struct px_telemetry *telemetry, const struct px_rep
     lt_counter_add(lt_metric_counter(telemetry->opened, values), 1);
 }
 
-void px_telemetry_tcp_closed(struct px_telemetry *telemetry, const struct px_report *report,
-                             uint64_t sent_bytes, uint64_t received_bytes)
+void px_telemetry_tcp_closed(struct px_telemetry *telemetry, const struct px_report *report)
 {
     struct label_text text;
     lt_str values[LABELS_MAX];
     tcp_values(telemetry, report, &text, values);
     lt_counter_add(lt_metric_counter(telemetry->closed, values), 1);
+}
+
+void px_telemetry_tcp_bytes(struct px_telemetry *telemetry, const struct px_report *report,
+                            uint64_t sent_bytes, uint64_t received_bytes)
+{
+    struct label_text text;
+    lt_str values[LABELS_MAX];
+    tcp_values(telemetry, report, &text, values);
     lt_counter_add(lt_metric_counter(telemetry->sent, values), sent_bytes);
     lt_counter_add(lt_metric_counter(telemetry->received, values), received_bytes);
 }

@@ -66,7 +66,8 @@ void px_telemetry_http(struct px_telemetry *telemetry, const struct px_report *r
 
 /* TCP: opened once, then deltas, then closed. */
 void px_telemetry_tcp_opened(struct px_telemetry *telemetry, const struct px_report *report);
-void px_telemetry_tcp_closed(struct px_telemetry *telemetry, const struct px_report *report,
-                             uint64_t sent_bytes, uint64_t received_bytes);
+void px_telemetry_tcp_bytes(struct px_telemetry *telemetry, const struct px_report *report,
+                            uint64_t sent_bytes, uint64_t received_bytes);
+void px_telemetry_tcp_closed(struct px_telemetry *telemetry, const struct px_report *report);
 
 #endif

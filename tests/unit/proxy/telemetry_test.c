@@ -206,7 +206,9 @@ static void test_tcp(void **state)
                                      .cluster = "c",
                                      .route_name = ""};
     px_telemetry_tcp_opened(telemetry, &report);
-    px_telemetry_tcp_closed(telemetry, &report, 500, 40);
+    px_telemetry_tcp_bytes(telemetry, &report, 400, 40);
+    px_telemetry_tcp_bytes(telemetry, &report, 100, 0);
+    px_telemetry_tcp_closed(telemetry, &report);
     render();
     assert_non_null(strstr(text, "istio_tcp_connections_opened_total{reporter=\"source\""));
     assert_non_null(strstr(text, "istio_tcp_connections_closed_total"));
