@@ -80,14 +80,16 @@ static void format_state(const struct lt_doc *pod, char *out, size_t size)
 static void format_runs(const struct lt_doc *pod, char *out, size_t size)
 {
     const struct lt_doc *app = find_container(pod, "app");
+    bool has_envoy = text(find_container(pod, "proxy"), "envoy").len > 0;
+    const char *beside = has_envoy ? ", real Envoy" : "";
     if (is_true(pod, "isControl"))
         snprintf(out, size, "lateend");
     else if (app == NULL)
-        snprintf(out, size, "gateway");
+        snprintf(out, size, "gateway%s", beside);
     else if (is_true(app, "isStandIn"))
-        snprintf(out, size, "stand-in for %.*s", LT_STR_ARG(text(app, "wanted")));
+        snprintf(out, size, "stand-in for %.*s%s", LT_STR_ARG(text(app, "wanted")), beside);
     else
-        snprintf(out, size, "%.*s", LT_STR_ARG(text(app, "wanted")));
+        snprintf(out, size, "%.*s%s", LT_STR_ARG(text(app, "wanted")), beside);
 }
 
 static void format_memory(const struct lt_doc *pod, char *out, size_t size)

@@ -7,6 +7,7 @@
  *   {"command": "down"}                            the end
  * Start at: on_request().
  */
+#include <dirent.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/syscall.h>
@@ -25,23 +26,47 @@ struct request {
 
 /* --- processes --- */
 
-/* The program behind a container's init, as the node sees it; 0 when it has none. */
-static pid_t program_pid(const struct ctl_run *run)
+enum { PROCESSES_MAX = 256 }; /* of one container, that are counted */
+
+static size_t list_children_of(pid_t parent, const char *task, pid_t *pids, size_t room)
 {
-    char path[64], *text = NULL;
-    size_t len;
-    uint64_t pid = 0;
-    if (!run->is_up)
-        return 0;
-    snprintf(path, sizeof(path), "/proc/%d/task/%d/children", run->container.pid,
-             run->container.pid);
-    if (ctl_file_read(path, 4096, &text, &len, NULL) == LT_OK) {
-        lt_str rest = lt_str_make(text, len), first;
-        if (lt_str_split(&rest, ' ', &first) && lt_str_to_u64(first, &pid) != LT_OK)
-            pid = 0;
+    char path[300], *text = NULL;
+    size_t len, count = 0;
+    snprintf(path, sizeof(path), "/proc/%d/task/%.32s/children", parent, task);
+    if (ctl_file_read(path, 65536, &text, &len, NULL) == LT_OK) {
+        lt_str rest = lt_str_make(text, len), word;
+        uint64_t pid = 0;
+        while (count < room && lt_str_split(&rest, ' ', &word)) {
+            if (lt_str_to_u64(word, &pid) == LT_OK)
+                pids[count++] = (pid_t)pid;
+        }
     }
     free(text);
-    return (pid_t)pid;
+    return count;
+}
+
+/* As the node sees them. A child is its thread's: all threads are asked. */
+static size_t list_children(pid_t parent, pid_t *pids, size_t room)
+{
+    char path[64];
+    size_t count = 0;
+    snprintf(path, sizeof(path), "/proc/%d/task", parent);
+    DIR *tasks = opendir(path);
+    if (tasks == NULL)
+        return 0;
+    for (struct dirent *task; (task = readdir(tasks)) != NULL;)
+        count += list_children_of(parent, task->d_name, pids + count, room - count);
+    closedir(tasks);
+    return count;
+}
+
+/* The program behind a container's init; 0 when it has none. */
+static pid_t program_pid(const struct ctl_run *run)
+{
+    pid_t pid = 0;
+    if (run->is_up)
+        (void)list_children(run->container.pid, &pid, 1);
+    return pid;
 }
 
 /* A line "Pss:   123 kB" of smaps_rollup; 0 when it is not there. */
@@ -57,15 +82,42 @@ static uint64_t find_kb(lt_str text, const char *name)
     return 0;
 }
 
-static void write_memory(struct request *r, const struct ctl_run *run)
+static void add_memory(pid_t pid, uint64_t *pss_kb, uint64_t *anonymous_kb)
 {
     char path[64], *text = NULL;
     size_t len;
-    snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", program_pid(run));
+    snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", pid);
     if (ctl_file_read(path, 65536, &text, &len, NULL) == LT_OK) {
-        lt_json_kv_uint(&r->w, "pssKb", find_kb(lt_str_make(text, len), "Pss:"));
-        lt_json_kv_uint(&r->w, "anonymousKb", find_kb(lt_str_make(text, len), "Anonymous:"));
+        *pss_kb += find_kb(lt_str_make(text, len), "Pss:");
+        *anonymous_kb += find_kb(lt_str_make(text, len), "Anonymous:");
     }
+    free(text);
+}
+
+/* Of the program and all that it started: a real Envoy is its agent's child. */
+static void write_memory(struct request *r, pid_t program)
+{
+    pid_t pids[PROCESSES_MAX] = {program};
+    uint64_t pss_kb = 0, anonymous_kb = 0;
+    for (size_t at = 0, count = program != 0 ? 1 : 0; at < count; at++) {
+        add_memory(pids[at], &pss_kb, &anonymous_kb);
+        count += list_children(pids[at], pids + count, LT_ARRAY_LEN(pids) - count);
+    }
+    lt_json_kv_uint(&r->w, "pssKb", pss_kb);
+    lt_json_kv_uint(&r->w, "anonymousKb", anonymous_kb);
+}
+
+/* What the sidecar's agent started instead of being the data path itself; nothing otherwise. */
+static void write_envoy(struct request *r, pid_t program)
+{
+    char path[64], *text = NULL;
+    size_t len;
+    pid_t child = 0;
+    if (program == 0 || list_children(program, &child, 1) == 0)
+        return;
+    snprintf(path, sizeof(path), "/proc/%d/cmdline", child);
+    if (ctl_file_read(path, 65536, &text, &len, NULL) == LT_OK)
+        lt_json_kv_str(&r->w, "envoy", lt_str_of(text)); /* its first argument ends with a NUL */
     free(text);
 }
 
@@ -142,6 +194,7 @@ static const struct ctl_run *find_asked_run(struct request *r, const struct ctl_
 static void write_container(struct request *r, const struct ctl_run *run)
 {
     struct lt_json_writer *w = &r->w;
+    pid_t program = program_pid(run);
     lt_json_object_open(w);
     lt_json_kv_str(w, "name", lt_str_of(run->plan->name));
     lt_json_kv_str(w, "role",
@@ -154,8 +207,10 @@ static void write_container(struct request *r, const struct ctl_run *run)
     lt_json_kv_uint(w, "restarts", run->restarts);
     lt_json_kv_int(w, "exitCode", run->exit_code);
     lt_json_kv_str(w, "reason", lt_str_of(run->reason));
-    lt_json_kv_int(w, "pid", program_pid(run));
-    write_memory(r, run);
+    lt_json_kv_int(w, "pid", program);
+    write_memory(r, program);
+    if (run->plan->role == CTL_ROLE_PROXY)
+        write_envoy(r, program);
     lt_json_object_close(w);
 }
 
