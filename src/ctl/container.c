@@ -31,12 +31,15 @@ _Noreturn static void fail(int start_fd, const struct lt_err *err)
 
 /* --- the program --- */
 
-/* Descriptors 0 to 2; the others end by execve, or here. */
+/*
+ * Descriptors 0 to 2; the others end by execve, or here. The pipe behind 1 and 2 becomes the
+ * program's own, as container runtimes have it: it may open /dev/stdout by name.
+ */
 static lt_rc arrange_fds(const struct ctl_container_spec *spec, int start_fd, struct lt_err *err)
 {
     int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
     if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(spec->log_fd, STDOUT_FILENO) < 0 ||
-        dup2(spec->log_fd, STDERR_FILENO) < 0)
+        dup2(spec->log_fd, STDERR_FILENO) < 0 || fchown(spec->log_fd, spec->uid, spec->gid) < 0)
         return lt_err_errno(err, "standard streams");
     syscall(SYS_close_range, STDERR_FILENO + 1, (unsigned)start_fd - 1, 0);
     syscall(SYS_close_range, (unsigned)start_fd + 1, ~0u, 0);

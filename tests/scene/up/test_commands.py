@@ -26,6 +26,13 @@ def test_exec_is_inside(mesh):
     assert mesh.exec_code("app", "nonsense") == 127
 
 
+def test_logs_have_what_is_written_by_name(mesh):
+    """Many programs open /dev/stdout for their logs; a container does not run as who made the pipe behind it."""
+    mesh.write("a.yaml", deployment("app", ["sh", "-c", "echo one >/dev/stdout; echo two >>/dev/stderr; exec sleep 1000"], port=0))
+    mesh.up()
+    wait_until(lambda: mesh.logs("app").split() == ["one", "two"], 10, "both lines")
+
+
 def test_exec_has_the_terminal(mesh):
     mesh.write("a.yaml", deployment("app", SLEEP, port=0))
     mesh.up()
