@@ -8,6 +8,7 @@
 #include "ctl/capture.h"
 #include "ctl/plan_priv.h"
 #include "wire/json.h"
+#include "wire/yaml.h"
 
 enum { JSON_BYTES_MAX = 64 * 1024 };
 
@@ -66,6 +67,33 @@ static const char *owner(const struct ctl_pod_plan *pod)
     LT_UNREACHABLE();
 }
 
+/* Members of `to` become those of the ProxyConfig's proxyMetadata. */
+static void merge_metadata(struct lt_arena *arena, lt_str config, struct lt_doc *to)
+{
+    const struct lt_doc *doc = NULL;
+    if (lt_yaml_parse(arena, lt_yaml_whole(config), NULL, &doc, NULL) != LT_OK)
+        return; /* the agent reads it, too, and says what is wrong */
+    const struct lt_doc *metadata = lt_doc_findz(doc, "proxyMetadata");
+    for (uint32_t i = 0; lt_doc_is(metadata, LT_DOC_OBJECT) && i < metadata->count; i++)
+        lt_doc_set(arena, to, metadata->members[i].key, metadata->members[i].value);
+}
+
+/* Variables that the user gives the proxy: the mesh's, then the Pod's own. */
+static void add_metadata(struct ctl_strings *env, const struct ctl_pod_plan *pod,
+                         const char *proxy_config)
+{
+    struct lt_doc metadata = lt_doc_of_object();
+    merge_metadata(pod->arena, lt_str_of(proxy_config), &metadata);
+    merge_metadata(pod->arena, lt_kvs_find(&pod->annotations, LT_STR("proxy.istio.io/config")),
+                   &metadata);
+    for (uint32_t i = 0; i < metadata.count; i++) {
+        lt_str value = lt_doc_string(&metadata.members[i].value);
+        if (value.ptr != NULL)
+            ctl_strings_addf(env, "%.*s=%.*s", LT_STR_ARG(metadata.members[i].key),
+                             LT_STR_ARG(value));
+    }
+}
+
 /* In the injector's order (injection template, container istio-proxy). */
 static const char *const *proxy_env(const struct ctl_pod_plan *pod,
                                     const struct ctl_plan_world *world, const char *proxy_config)
@@ -93,6 +121,7 @@ static const char *const *proxy_env(const struct ctl_pod_plan *pod,
     ctl_strings_addf(&env, "ISTIO_META_OWNER=%s", owner(pod));
     ctl_strings_add(&env, "ISTIO_META_MESH_ID=" CTL_DOMAIN);
     ctl_strings_add(&env, "TRUST_DOMAIN=" CTL_DOMAIN);
+    add_metadata(&env, pod, proxy_config);
     return ctl_strings_finish(&env);
 }
 

@@ -139,6 +139,27 @@ static void names_change_with_the_template_only(void **state)
     assert_string_not_equal(a, name_of_first(WEB("1", ""), b)); /* without a sidecar now */
 }
 
+/* As the injector's template does: proxyMetadata is environment, the Pod's own before the mesh's. */
+static void proxies_have_the_environment_they_are_given(void **state)
+{
+    (void)state;
+    struct lt_manifests *manifests;
+    struct lt_notes notes;
+    struct ctl_plan *plan = plan_of(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\n"
+        "data: {mesh: 'defaultConfig: {proxyMetadata: {A: mesh, B: mesh}}'}\n---\n"
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: p, labels: {sidecar.istio.io/inject: 'true'}, annotations: "
+        "{proxy.istio.io/config: '{proxyMetadata: {B: pod, C: pod}}'}}\nspec: {containers: [{name: c, image: i}]}\n",
+        &manifests, &notes);
+    const struct ctl_container_plan *proxy = &plan->pods[1]->containers[0];
+    assert_string_equal(env(proxy, "A"), "mesh");
+    assert_string_equal(env(proxy, "B"), "pod");
+    assert_string_equal(env(proxy, "C"), "pod");
+    ctl_plan_free(&plan);
+    lt_notes_fini(&notes);
+    lt_manifests_free(&manifests);
+}
+
 static void stand_ins_and_gateways(void **state)
 {
     (void)state;
@@ -198,7 +219,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(a_sidecar_and_its_application),
                                        cmocka_unit_test(names_change_with_the_template_only),
-                                       cmocka_unit_test(stand_ins_and_gateways),
+                                       cmocka_unit_test(proxies_have_the_environment_they_are_given),
+        cmocka_unit_test(stand_ins_and_gateways),
                                        cmocka_unit_test(services)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
