@@ -58,6 +58,41 @@ static const struct px_tls_conf *find_tls(const struct px_cluster_conf *conf,
     return NULL;
 }
 
+static bool is_same_matcher(const struct lt_san_matcher *a, const struct lt_san_matcher *b)
+{
+    return a->type == b->type && a->match == b->match && a->ignore_case == b->ignore_case &&
+           lt_str_eq(a->value, b->value);
+}
+
+/* Connections made by the one are as good as those made by the other. */
+static bool is_same_tls(const struct px_tls_conf *a, const struct px_tls_conf *b)
+{
+    if (a == b)
+        return true;
+    if (a == NULL || b == NULL || a->ctx_slot != b->ctx_slot || !lt_str_eq(a->sni, b->sni) ||
+        a->alpn_count != b->alpn_count || a->san_count != b->san_count)
+        return false;
+    for (size_t i = 0; i < a->alpn_count; i++) {
+        if (!lt_str_eq(a->alpn[i], b->alpn[i]))
+            return false;
+    }
+    for (size_t i = 0; i < a->san_count; i++) {
+        if (!is_same_matcher(&a->sans[i], &b->sans[i]))
+            return false;
+    }
+    return true;
+}
+
+/* The old one is still there: the snapshot that had it is let go after the update. */
+static void set_tls(struct px_host *host, const struct px_tls_conf *tls)
+{
+    if (!is_same_tls(host->tls, tls)) {
+        host->tls_epoch++;
+        px_host_close_idle(host);
+    }
+    host->tls = tls;
+}
+
 static struct px_host *make_host(struct px_cluster *cluster, const struct lt_addr *addr)
 {
     char text[LT_ADDR_TEXT_MAX];
@@ -156,9 +191,8 @@ static void rebuild_hosts(struct px_cluster *cluster)
         struct px_host *host = find_same(&old, &endpoint->addr);
         if (host == NULL)
             host = make_host(cluster, &endpoint->addr);
-        const struct px_tls_conf *tls = find_tls(cluster->conf, endpoint->transport_meta,
-                                                 endpoint->transport_meta_count);
-        host->tls = tls;
+        set_tls(host,
+                find_tls(cluster->conf, endpoint->transport_meta, endpoint->transport_meta_count));
         host->weight = endpoint->weight;
         host->health = endpoint->health;
         host->priority = endpoint->priority;
@@ -179,7 +213,7 @@ static void refresh_original_dst(struct px_cluster *cluster, bool is_changed)
 {
     for (size_t i = 0; i < cluster->by_addr.count; i++) {
         struct px_host *host = cluster->by_addr.entries[i].value;
-        host->tls = find_tls(cluster->conf, NULL, 0);
+        set_tls(host, find_tls(cluster->conf, NULL, 0));
         if (is_changed)
             px_host_close_idle(host);
     }

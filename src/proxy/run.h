@@ -89,8 +89,9 @@ struct px_host {
     px_health health;
     uint32_t priority;
     const struct px_tls_conf *tls; /* of the cluster's conf; NULL: plain */
-    const char *workload;          /* interned; endpoint metadata istio.workload, or "" */
-    char *name;                    /* owned; "10.0.0.1:80" */
+    uint32_t tls_epoch;   /* grows when that says something else: older connections serve no more */
+    const char *workload; /* interned; endpoint metadata istio.workload, or "" */
+    char *name;           /* owned; "10.0.0.1:80" */
     uint32_t rq_active, cx_active;
     uint64_t rq_total, rq_success, rq_error, cx_total, cx_connect_fail, rq_timeout;
     struct lt_list idle; /* of px_upstream.link, newest first */
@@ -186,6 +187,7 @@ struct px_upstream {
     uint64_t opened_ns;
     uint64_t idle_ns; /* since when it is idle */
     uint32_t requests;
+    uint32_t tls_epoch; /* of the host when this connection was made */
     bool can_read, can_write;
     bool timed_out;
     bool is_reused;   /* it served another request before this one */

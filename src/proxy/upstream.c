@@ -80,6 +80,7 @@ struct px_upstream *px_upstream_connect(struct px_host *host, struct px_request 
     up->request = request;
     up->tcp = tcp;
     up->opened_ns = px_now_ns(worker);
+    up->tls_epoch = host->tls_epoch;
     lt_list_init(&up->link);
     lt_timer_init(&up->timer, on_timer);
     lt_io_init(&up->io, on_ready);
@@ -255,6 +256,8 @@ static bool can_be_kept(const struct px_upstream *up)
 {
     const struct px_cluster_conf *conf = up->host->cluster->conf;
     if (!up->host->is_listed || up->host->cluster->is_gone || up->worker->is_draining)
+        return false;
+    if (up->tls_epoch != up->host->tls_epoch) /* whom it may speak to has changed since */
         return false;
     if (conf->max_requests_per_connection != 0 && up->requests >= conf->max_requests_per_connection)
         return false;
