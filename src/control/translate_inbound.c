@@ -90,6 +90,7 @@ static Xds__RouteConfiguration *inline_routes(struct cp_translation *t, const st
     config->name = in->cluster;
     config->validate_clusters = cp_bool(t, false);
     CP_PUSH(t, config->virtual_hosts, config->n_virtual_hosts, vhost);
+    cp_drop_peer_headers(t, config);
     return config;
 }
 

@@ -174,6 +174,11 @@ struct cp_tcp_options cp_l4_options(struct cp_translation *t, const struct lt_ro
 void cp_translate_inbound(struct cp_translation *t);
 
 /* ---- translate_route.c ---- */
+/*
+ * The filter that reads who a peer says it is also keeps that from the application, and what a
+ * client claims from the servers. Where it is missing, the routes take the headers out.
+ */
+void cp_drop_peer_headers(struct cp_translation *t, Xds__RouteConfiguration *config);
 Xds__RouteConfiguration *cp_route_config(struct cp_translation *t, const char *name);
 /*
  * retries: NULL: the mesh's default. With hashing, retries must not avoid the one endpoint that the

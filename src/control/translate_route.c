@@ -172,6 +172,14 @@ Xds__Route *cp_default_route(struct cp_translation *t, const struct lt_service *
     return route;
 }
 
+void cp_drop_peer_headers(struct cp_translation *t, Xds__RouteConfiguration *config)
+{
+    static const char *const names[] = {"x-envoy-peer-metadata-id", "x-envoy-peer-metadata"};
+    for (size_t i = 0; i < LT_ARRAY_LEN(names) && !cp_has(t, CP_EXT_MX_HTTP); i++)
+        CP_PUSH(t, config->request_headers_to_remove, config->n_request_headers_to_remove,
+                names[i]);
+}
+
 Xds__RouteConfiguration *cp_route_config(struct cp_translation *t, const char *name)
 {
     Xds__RouteConfiguration *config = CP_NEW(t, Xds__RouteConfiguration, xds__route_configuration);
@@ -179,6 +187,7 @@ Xds__RouteConfiguration *cp_route_config(struct cp_translation *t, const char *n
     config->validate_clusters = cp_bool(t, false);
     config->max_direct_response_body_size_bytes = cp_u32(t, DIRECT_BODY_BYTES_MAX);
     config->ignore_port_in_host_matching = config->has_ignore_port_in_host_matching = true;
+    cp_drop_peer_headers(t, config);
     return config;
 }
 

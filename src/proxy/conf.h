@@ -347,6 +347,7 @@ struct px_hcm_conf {
     bool has_peer_metadata, has_istio_stats, has_istio_alpn;
     bool disable_host_header_fallback;      /* of istio.stats */
     bool is_inbound;                        /* traffic_direction of the listener */
+    bool takes_operation;                   /* it traces and is no client: x-envoy-decorator-operation is for itself */
     const struct px_access_log *access_logs;
     size_t access_log_count;
 };

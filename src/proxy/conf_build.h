@@ -32,7 +32,7 @@ struct px_build {
     lt_str unhonoured[PX_UNHONOURED_MAX];
     size_t unhonoured_count;
     uint64_t unhonoured_total;
-    bool is_inbound; /* of the listener being made */
+    bool is_inbound, is_outbound; /* of the listener being made */
 };
 
 /* A step down the path; leave with px_path_leave(build, what enter returned). index -1: no index. */

@@ -188,6 +188,7 @@ static lt_rc make_hcm(struct px_build *build, const Xds__HttpConnectionManager *
     conf->accept_http_10 = in->http_protocol_options != NULL && in->http_protocol_options->has_accept_http_10 &&
                            in->http_protocol_options->accept_http_10;
     conf->is_inbound = build->is_inbound;
+    conf->takes_operation = in->tracing != NULL && !build->is_outbound;
     for (size_t i = 0; i < in->n_upgrade_configs; i++) {
         if (in->upgrade_configs[i]->upgrade_type != NULL && strcasecmp(in->upgrade_configs[i]->upgrade_type, "websocket") == 0)
             conf->upgrade_websocket = px_bool(in->upgrade_configs[i]->enabled, true);

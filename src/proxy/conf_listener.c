@@ -260,6 +260,7 @@ lt_rc px_make_listener(struct px_build *build, const Xds__Listener *in, struct p
     conf->is_inbound = direction == XDS__TRAFFIC_DIRECTION__INBOUND;
     conf->is_outbound = direction == XDS__TRAFFIC_DIRECTION__OUTBOUND;
     build->is_inbound = conf->is_inbound;
+    build->is_outbound = conf->is_outbound;
     conf->filters_timeout_ms = px_duration_ms(in->listener_filters_timeout, FILTERS_TIMEOUT_DEFAULT_MS);
     conf->continue_on_timeout = in->has_continue_on_listener_filters_timeout && in->continue_on_listener_filters_timeout;
     conf->transparent = px_bool(in->transparent, false);

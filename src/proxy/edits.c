@@ -286,6 +286,8 @@ lt_rc px_request_edit(struct px_request *request)
     if (!hcm->proxy_100_continue)
         lt_headers_remove(headers, LT_H_EXPECT);
     remove_steering(headers);
+    if (hcm->takes_operation)
+        lt_headers_remove(headers, LT_H_X_ENVOY_DECORATOR_OPERATION);
     LT_TRY(forward_client_cert(request, headers));
     if (hcm->use_remote_address)
         LT_TRY(forward_address(request, headers));

@@ -142,6 +142,20 @@ def test_header_edits(run_proxy, backends):
     assert (response.header("x-out"), response.header("x-backend")) == ("yes", None)
 
 
+@pytest.mark.parametrize("direction", [None, "INBOUND", "OUTBOUND"])
+def test_the_name_of_the_operation_is_for_who_traces(run_proxy, backends, direction):
+    """A client's proxy says how the server's should call its span; the application has nothing to do with that."""
+    server = backends("a")
+    fields = {"traffic_direction": direction} if direction else {}
+    traced, plain = listener(hcm([route("/", "a")], tracing={}), **fields), listener(hcm([route("/", "a")]), name="plain", **fields)
+    proxy = run_proxy(bootstrap([traced, plain], [cluster("a", server.port)]))
+
+    def arrives(port):
+        return "x-envoy-decorator-operation" in client.get(port, headers={"x-envoy-decorator-operation": "op"}).json()["headers"]
+
+    assert [arrives(port) for port in proxy.ports] == [direction == "OUTBOUND", True]
+
+
 def test_no_route_and_no_cluster(run_proxy, backends):
     proxy, _ = serve(run_proxy, backends, [route("/x", "a"), route("/nc", "missing")],
                      route_config={"validate_clusters": False})

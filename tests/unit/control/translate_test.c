@@ -190,6 +190,11 @@ static void disable_takes_plaintext_only(void **state)
 static void what_the_node_lacks_is_not_sent(void **state)
 {
     struct world *w = *state;
+    static const char taken_out[] =
+        "\"request_headers_to_remove\":[\"x-envoy-peer-metadata-id\",\"x-envoy-peer-metadata\"]";
+    build(w, NULL, NULL);
+    assert_lacks(json_of(w, CP_TYPE_LDS, "virtualInbound"), taken_out);
+    assert_lacks(json_of(w, CP_TYPE_RDS, "80"), taken_out);
     w->node.extensions = 0;
     build(w, NULL, NULL);
     const char *cds = json_of(w, CP_TYPE_CDS, "outbound|80||web.shop.svc.cluster.local");
@@ -198,6 +203,8 @@ static void what_the_node_lacks_is_not_sent(void **state)
     assert_has(cds, "\"alpn_protocols\":[\"istio-http/1.1\",\"istio\",\"http/1.1\"]");
     assert_has(json_of(w, CP_TYPE_CDS, "outbound|9000||web.shop.svc.cluster.local"),
                "\"alpn_protocols\":[\"istio\"]");
+    assert_has(json_of(w, CP_TYPE_LDS, "virtualInbound"), taken_out);
+    assert_has(json_of(w, CP_TYPE_RDS, "80"), taken_out);
     static const char *const listeners[] = {"virtualInbound", "virtualOutbound", "0.0.0.0_80",
                                             "10.0.0.1_9000"};
     for (size_t i = 0; i < LT_ARRAY_LEN(listeners); i++) {
