@@ -112,6 +112,7 @@ lt_rc px_agent_new(const struct px_agent_opts *opts, struct px_agent **ret_agent
                                        .is_router = opts->is_router,
                                        .domain = opts->domain,
                                        .log_level = opts->log_level,
+                                       .component_log_level = opts->component_log_level,
                                        .concurrency = opts->concurrency,
                                        .cpu_count = cpus > 0 ? (unsigned)cpus : 1};
     lt_rc rc = px_agent_settings_read(agent->arena, &sources, &agent->settings, err);

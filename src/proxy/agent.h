@@ -59,8 +59,9 @@ struct px_agent_opts {
     bool is_router;                     /* `proxy router` */
     /* --domain: "<namespace>.svc.cluster.local"; NULL: made from POD_NAMESPACE */
     const char *domain;
-    const char *log_level; /* --proxyLogLevel, handed on to Envoy; NULL: "warning" */
-    unsigned concurrency;  /* --concurrency; 0: ProxyConfig.concurrency, ISTIO_CPU_LIMIT, 2 */
+    const char *log_level;           /* --proxyLogLevel, handed on to Envoy; NULL: "warning" */
+    const char *component_log_level; /* --proxyComponentLogLevel, for Envoy too; NULL: none */
+    unsigned concurrency; /* --concurrency; 0: ProxyConfig.concurrency, ISTIO_CPU_LIMIT, 2 */
     const char *const
         *environment; /* "NAME=value", NULL-terminated; NULL: the process's. Read in px_agent_new */
 };

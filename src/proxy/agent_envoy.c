@@ -57,6 +57,12 @@ static void make_args(struct px_envoy *envoy, const char *config_path, const cha
     args[n++] = "--allow-unknown-static-fields";
     args[n++] = "-l";
     args[n++] = text(envoy, settings->log_level);
+    if (settings->component_log_level.len > 0) {
+        args[n++] = "--component-log-level";
+        args[n++] = text(envoy, settings->component_log_level);
+    }
+    if (settings->skips_deprecated_logs)
+        args[n++] = "--skip-deprecated-logs";
     args[n++] = "--concurrency";
     args[n++] = lt_arena_printf(envoy->arena, "%u", settings->concurrency).ptr;
     args[n] = NULL;

@@ -284,6 +284,10 @@ static lt_rc read_proxy(const struct px_agent_sources *sources, struct px_agent_
                                                   (int64_t)UINT32_MAX);
     settings->app_probers = env_of(sources, "ISTIO_KUBE_APP_PROBERS");
     settings->log_level = lt_str_of(sources->log_level != NULL ? sources->log_level : "warning");
+    if (sources->component_log_level != NULL)
+        settings->component_log_level = lt_str_of(sources->component_log_level);
+    settings->skips_deprecated_logs = true;
+    LT_TRY(env_bool(sources, "ENVOY_SKIP_DEPRECATED_LOGS", &settings->skips_deprecated_logs, err));
     return read_concurrency(sources, settings, err);
 }
 

@@ -20,7 +20,6 @@ struct px_agent_header {
 
 /* All slices live in the arena that was given. */
 struct px_agent_settings {
-    bool is_router;
     /* identity */
     lt_str instance_ip, pod_name, pod_namespace, service_account, trust_domain;
     lt_str spiffe_id;
@@ -57,12 +56,15 @@ struct px_agent_settings {
     /* the proxy */
     lt_str binary_path;
     bool has_binary_path; /* somebody set it */
+    bool is_router;
     unsigned concurrency;
     uint32_t drain_ms, termination_drain_ms, minimum_drain_ms;
     bool exits_on_zero_connections;
     bool uses_delta_xds;
+    bool skips_deprecated_logs; /* of a real Envoy */
     lt_str log_level;
-    lt_str app_probers; /* ISTIO_KUBE_APP_PROBERS, JSON or empty */
+    lt_str component_log_level; /* of a real Envoy; empty: none */
+    lt_str app_probers;         /* ISTIO_KUBE_APP_PROBERS, JSON or empty */
 };
 
 /* Where the values come from; tests give their own. */
@@ -75,9 +77,10 @@ struct px_agent_sources {
     lt_rc (*read_file)(void *ctx, struct lt_arena *arena, const char *path, lt_str *ret_text);
     void *ctx;
     bool is_router;
-    const char *domain;    /* or NULL */
-    const char *log_level; /* or NULL */
-    unsigned concurrency;  /* 0: not given */
+    const char *domain;              /* or NULL */
+    const char *log_level;           /* or NULL */
+    const char *component_log_level; /* or NULL */
+    unsigned concurrency;            /* 0: not given */
     unsigned cpu_count;
 };
 

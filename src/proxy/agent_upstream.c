@@ -8,7 +8,15 @@
 #include "net/resolve.h"
 #include "proxy/agent_files.h"
 
-enum { RETRY_BASE_MS = 200, RETRY_MAX_MS = 10000 };
+enum {
+    RETRY_BASE_MS = 200,
+    RETRY_MAX_MS = 10000,
+    /*
+     * Of connecting to the address that is known: who comes back is to be found within a second. It
+     * costs a SYN where nobody listens.
+     */
+    CONNECT_RETRY_MAX_MS = 1000,
+};
 
 struct px_upstream {
     struct px_upstream_opts opts;
@@ -23,6 +31,7 @@ struct px_upstream {
     struct lt_prng prng;
     char *root_path; /* owned, NUL-terminated */
     uint64_t failures;
+    uint64_t in_a_row; /* of them, since it was ready */
 };
 
 static void refresh(struct px_upstream *upstream);
@@ -61,13 +70,19 @@ static lt_rc load_root(struct px_upstream *upstream, struct lt_err *err)
 static void on_channel_state(void *ctx, lt_grpc_channel_state state, const char *reason)
 {
     struct px_upstream *upstream = ctx;
-    if (state == LT_GRPC_READY)
+    if (state == LT_GRPC_READY) {
         lt_backoff_reset(&upstream->backoff);
+        upstream->in_a_row = 0;
+    }
     if (state != LT_GRPC_BACKING_OFF)
         return;
     upstream->failures++;
-    lt_log_warn(&upstream->env->log, "agent: control plane %.*s: %s",
-                LT_STR_ARG(upstream->opts.host), reason);
+    upstream->in_a_row++;
+    if ((upstream->in_a_row & (upstream->in_a_row - 1)) ==
+        0) /* 1, 2, 4 ...: a long outage is no news */
+        lt_log_warn(&upstream->env->log, "agent: control plane %.*s: %s (%llu times in a row)",
+                    LT_STR_ARG(upstream->opts.host), reason,
+                    (unsigned long long)upstream->in_a_row);
     /* it may have moved, or have a new root; the channel itself keeps trying with what it has */
     if (upstream->resolve == NULL && !lt_timer_is_set(&upstream->retry))
         lt_loop_timer_set(upstream->opts.loop, &upstream->retry,
@@ -88,7 +103,8 @@ static void make_channel(struct px_upstream *upstream)
     opts.addr = upstream->addr;
     opts.authority = lt_str_of(authority);
     opts.tls = upstream->tls;
-    opts.backoff_max_ns = RETRY_MAX_MS * LT_NS_PER_MS;
+    opts.backoff_base_ns = RETRY_BASE_MS * LT_NS_PER_MS;
+    opts.backoff_max_ns = CONNECT_RETRY_MAX_MS * LT_NS_PER_MS;
     if (upstream->tls != NULL) {
         opts.sni = is_ip ? LT_STR_NULL : upstream->opts.tls_name;
         opts.sans = &san;

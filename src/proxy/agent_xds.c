@@ -18,7 +18,8 @@ struct pair {
     struct lt_list link;
     struct px_xds_relay *relay;
     struct lt_grpc_stream *down; /* NULL once it has closed */
-    struct lt_grpc_call *up;     /* NULL once it has closed */
+    struct lt_grpc_call *up;     /* NULL before the channel is known, and once it has closed */
+    bool is_delta;
 };
 
 /* Lives on, without its owner, until the server has told its last stream. */
@@ -91,22 +92,24 @@ static void on_up_closed(struct lt_grpc_call *call, lt_grpc_code code, lt_str me
 
 /* --- from Envoy --- */
 
-static lt_rc start_call(struct pair *pair, bool is_delta)
+/*
+ * It waits for the control plane as long as that takes: then Envoy has its answer as soon as
+ * somebody is there. Refused, it would come back by its own back-off, up to 30 s later.
+ */
+static void start_call(struct pair *pair)
 {
     static const struct lt_grpc_call_handler handler = {
         .on_message = on_response, .on_writable = on_up_writable, .on_closed = on_up_closed};
     struct px_xds_relay *relay = pair->relay;
-    if (relay->channel == NULL)
-        return LT_E_CLOSED;
     struct lt_arena *arena = lt_arena_new(4096, 0);
     struct lt_grpc_metadata metadata[PX_XDS_METADATA_MAX];
-    struct lt_grpc_call_opts opts = {.path = is_delta ? LT_ADS_DELTA_METHOD : SOTW_METHOD,
-                                     .metadata = metadata};
+    struct lt_grpc_call_opts opts = {.path = pair->is_delta ? LT_ADS_DELTA_METHOD : SOTW_METHOD,
+                                     .metadata = metadata,
+                                     .wait_for_ready = true};
     opts.metadata_count = relay->opts.metadata(relay->opts.ctx, arena, metadata);
     pair->up = lt_grpc_call_start(relay->channel, &opts, &handler, pair);
     relay->open_calls++;
     lt_arena_wipe_free(&arena);
-    return LT_OK;
 }
 
 static void open_pair(struct lt_grpc_stream *stream, struct px_xds_relay *relay, bool is_delta)
@@ -115,11 +118,13 @@ static void open_pair(struct lt_grpc_stream *stream, struct px_xds_relay *relay,
     relay->stats.streams++;
     pair->relay = relay;
     pair->down = stream;
+    pair->is_delta = is_delta;
     lt_list_push_back(&relay->pairs, &pair->link);
     lt_grpc_stream_set_user(stream, pair);
-    if (start_call(pair, is_delta) != LT_OK)
-        lt_grpc_stream_finish(stream, LT_GRPC_UNAVAILABLE,
-                              LT_STR("the control plane is not known yet"));
+    if (relay->channel != NULL)
+        start_call(pair);
+    else
+        lt_grpc_stream_pause(stream);
 }
 
 static void on_open_delta(struct lt_grpc_stream *stream, void *service)
@@ -218,7 +223,14 @@ lt_rc px_xds_relay_new(const struct px_xds_relay_opts *opts, struct px_xds_relay
 
 void px_xds_relay_set_upstream(struct px_xds_relay *relay, struct lt_grpc_channel *channel)
 {
+    struct lt_list *at, *next;
+    LT_ASSERT(relay->channel == NULL);
     relay->channel = channel;
+    lt_list_each (&relay->pairs, at, next) {
+        struct pair *pair = LT_CONTAINER_OF(at, struct pair, link);
+        start_call(pair);
+        lt_grpc_stream_resume(pair->down);
+    }
 }
 
 void px_xds_relay_free(struct px_xds_relay **relay)

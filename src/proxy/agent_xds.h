@@ -33,10 +33,7 @@ struct px_xds_relay_stats {
 /* LT_E_IO: the socket can't be opened; its folders are made. */
 LT_MUST lt_rc px_xds_relay_new(const struct px_xds_relay_opts *opts,
                                struct px_xds_relay **ret_relay, struct lt_err *err);
-/*
- * Until then streams are refused UNAVAILABLE, and Envoy comes again. The channel must outlive the
- * relay.
- */
+/* Once. Until then streams wait. The channel must outlive the relay. */
 void px_xds_relay_set_upstream(struct px_xds_relay *relay, struct lt_grpc_channel *channel);
 void px_xds_relay_free(struct px_xds_relay **relay);
 const struct px_xds_relay_stats *px_xds_relay_stats(const struct px_xds_relay *relay);

@@ -174,6 +174,7 @@ static lt_rc start(struct px_mesh *mesh, struct lt_err *err)
                                  .is_router = program->options.mode == PX_MODE_ROUTER,
                                  .domain = program->options.domain,
                                  .log_level = program->options.proxy_log_level,
+                                 .component_log_level = program->options.component_log_level,
                                  .concurrency = program->options.concurrency};
     LT_TRY(px_agent_new(&opts, &mesh->agent, err));
     if (!px_agent_runs_envoy(mesh->agent))

@@ -29,6 +29,7 @@ static const struct flag flags[] = {
     TEXT("--service-zone", NULL, service_zone),
     TEXT("--admin-address-path", NULL, admin_address_path),
     TEXT("--domain", NULL, domain),
+    TEXT("--proxyComponentLogLevel", NULL, component_log_level),
     TEXT("--proxyLogLevel", NULL, proxy_log_level),
     NUMBER("--concurrency", concurrency),
     NUMBER("--drain-time-s", drain_time_s),
@@ -45,7 +46,6 @@ static const struct flag flags[] = {
     IGNORED("--log_output_level", NULL),
     IGNORED("--outlierLogPath", NULL),
     IGNORED("--parent-shutdown-time-s", NULL),
-    IGNORED("--proxyComponentLogLevel", NULL),
     IGNORED("--restart-epoch", NULL),
     IGNORED("--socket-mode", NULL),
     IGNORED("--socket-path", NULL),
@@ -188,5 +188,6 @@ const char px_options_help[] =
     "      --service-node ID, --service-cluster NAME, --service-zone ZONE\n"
     "      --admin-address-path FILE   where to write the admin server's address\n"
     "      --drain-time-s N       how long connections drain (default 600)\n"
-    "Flags of the second form, as pilot-agent's: --domain, --proxyLogLevel, --concurrency.\n"
+    "Flags of the second form, as pilot-agent's: --domain, --proxyLogLevel,\n"
+    "--proxyComponentLogLevel (of a real Envoy), --concurrency.\n"
     "Other flags of Envoy and pilot-agent are accepted and do nothing.\n";

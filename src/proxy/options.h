@@ -21,6 +21,7 @@ struct px_options {
     unsigned drain_time_s;      /* 600 */
     const char *domain;         /* --domain, of the agent */
     const char *proxy_log_level; /* --proxyLogLevel */
+    const char *component_log_level; /* --proxyComponentLogLevel */
     const char *run_mode;       /* --mode: "serve" or "validate" */
     struct lt_vec ignored;      /* of const char *: flags that were accepted and do nothing */
 };

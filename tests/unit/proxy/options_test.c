@@ -89,8 +89,9 @@ static void test_agent_line(void **state)
                            "--proxyComponentLogLevel=misc:error --log_output_level=default:info", &options), LT_OK);
     assert_string_equal(options.domain, "shop.svc.cluster.local");
     assert_string_equal(options.proxy_log_level, "warning");
+    assert_string_equal(options.component_log_level, "misc:error");
     assert_int_equal(options.drain_time_s, 600);
-    assert_int_equal(options.ignored.count, 2);
+    assert_int_equal(options.ignored.count, 1);
     px_options_fini(&options);
 }
 
