@@ -20,6 +20,8 @@ struct cp_proxy {
     uint64_t unnamed_ns;       /* since when no acknowledged route names the clusters that go; 0: not yet */
     bool owes_first[CP_TYPE_COUNT]; /* of a wildcard type: even nothing has to be said once */
     bool has_removals;
+    bool is_back;              /* it held something before this stream */
+    bool gave_absent;          /* it was told which of its endpoints are no more */
     uint64_t due_ns;
     const char *waits_for;
 };
@@ -116,6 +118,16 @@ static struct lt_ads_resource *wire_of(struct cp_proxy *proxy, struct cp_resourc
     return cp_wire_cache_get(proxy->opts.wire, resource);
 }
 
+/* Counted, into batch->absent; a type whose names all come by themselves has none. */
+static void add_absent(struct cp_proxy *proxy, cp_type type, lt_str name, struct batch *batch)
+{
+    struct cp_resource *resource = cp_translate_absent(proxy->opts.views->pool, type, name);
+    if (resource == NULL)
+        return;
+    lt_vec_push(&batch->absent, resource);
+    lt_vec_push(&batch->resources, wire_of(proxy, resource));
+}
+
 static void gather_changed(struct cp_proxy *proxy, cp_type type, struct batch *batch)
 {
     const struct cp_resources *wanted = proxy->wanted[type];
@@ -182,11 +194,36 @@ static lt_rc push_endpoints(struct cp_proxy *proxy, const struct batch *clusters
     return rc;
 }
 
+/*
+ * A proxy that comes back to this or another replica asks for everything at once; with a cluster that
+ * still warms, real Envoy asks for clusters last.
+ */
 static bool clusters_are_settled(const struct cp_proxy *proxy, uint64_t now_ns)
 {
-    if (proxy->clusters_seq == 0 || proxy->subs[CP_TYPE_CDS] == NULL)
-        return true;
-    return lt_ads_sub_settled_seq(proxy->subs[CP_TYPE_CDS]) >= proxy->clusters_seq || now_ns >= proxy->gate_ns;
+    const struct lt_ads_sub *sub = proxy->subs[CP_TYPE_CDS];
+    bool is_settled = sub == NULL ? !proxy->is_back
+                                  : lt_ads_sub_settled_seq(sub) >= proxy->clusters_seq;
+    return is_settled || now_ns >= proxy->gate_ns;
+}
+
+/*
+ * A cluster that no longer exists may be what warms, and nothing else ends that: no assignment of its
+ * is to come.
+ */
+static lt_rc push_absent_endpoints(struct cp_proxy *proxy)
+{
+    struct batch batch = {0};
+    const struct lt_ads_sub *sub = proxy->subs[CP_TYPE_EDS];
+    for (size_t i = 0; i < lt_ads_sub_count(sub); i++) {
+        struct lt_ads_held held;
+        lt_ads_sub_at(sub, i, &held);
+        if (held.is_subscribed && cp_resources_find(proxy->wanted[CP_TYPE_EDS], held.name) == NULL)
+            add_absent(proxy, CP_TYPE_EDS, held.name, &batch);
+    }
+    uint64_t seq = 0;
+    lt_rc rc = batch.resources.count > 0 ? send_batch(proxy, CP_TYPE_EDS, &batch, &seq) : LT_OK;
+    batch_fini(&batch);
+    return rc;
 }
 
 /* --- listeners and routes --- */
@@ -274,6 +311,11 @@ lt_rc cp_proxy_push(struct cp_proxy *proxy, uint64_t now_ns)
     if (rc == LT_OK && proxy->subs[CP_TYPE_EDS] != NULL)
         rc = push_endpoints(proxy, &clusters);
     batch_fini(&clusters);
+    bool is_stuck = proxy->is_back && proxy->subs[CP_TYPE_CDS] == NULL && now_ns >= proxy->gate_ns;
+    if (rc == LT_OK && is_stuck && proxy->subs[CP_TYPE_EDS] != NULL && !proxy->gave_absent) {
+        proxy->gave_absent = true;
+        rc = push_absent_endpoints(proxy);
+    }
     if (rc == LT_OK && clusters_are_settled(proxy, now_ns)) {
         if (proxy->subs[CP_TYPE_LDS] != NULL)
             rc = push_naming(proxy, CP_TYPE_LDS);
@@ -288,24 +330,46 @@ lt_rc cp_proxy_push(struct cp_proxy *proxy, uint64_t now_ns)
 
 /* --- requests --- */
 
-/* Each name that was asked for gets an answer, whether it exists or not, and whether the proxy has it or not. */
-static lt_rc answer_names(struct cp_proxy *proxy, cp_type type, const struct lt_ads_request *request)
+static bool is_held(const struct lt_ads_sub *sub, lt_str name)
+{
+    struct lt_ads_held held;
+    return lt_ads_sub_held(sub, name, &held) == LT_OK && held.is_held;
+}
+
+/*
+ * Each name that was asked for gets an answer, whether the proxy has it or not, and whether it exists
+ * or not: only what the proxy has and nobody else any more stays as it is until its cluster or
+ * listener goes. What names clusters waits for them here, too, and goes with the others then.
+ */
+static lt_rc answer_names(struct cp_proxy *proxy, cp_type type, const struct lt_ads_request *request,
+                          uint64_t now_ns)
 {
     struct batch batch = {0};
+    bool must_wait = type == CP_TYPE_RDS && !clusters_are_settled(proxy, now_ns);
     for (size_t i = 0; i < request->subscribed_count; i++) {
         lt_str name = request->subscribed[i];
         struct cp_resource *resource = cp_resources_find(proxy->wanted[type], name);
-        if (resource == NULL) {
-            resource = cp_translate_absent(proxy->opts.views->pool, type, name);
-            if (resource == NULL)
-                continue;
-            lt_vec_push(&batch.absent, resource);
-        }
-        lt_vec_push(&batch.resources, wire_of(proxy, resource));
+        if (resource != NULL && !must_wait)
+            lt_vec_push(&batch.resources, wire_of(proxy, resource));
+        else if (resource == NULL && !is_held(proxy->subs[type], name))
+            add_absent(proxy, type, name, &batch);
     }
     lt_rc rc = batch.resources.count > 0 ? send_batch(proxy, type, &batch, &proxy->routes_seq[type]) : LT_OK;
     batch_fini(&batch);
     return rc;
+}
+
+/* Of its first request of a type the names that it has already are known before anything was sent. */
+static void note_return(struct cp_proxy *proxy, const struct lt_ads_request *request,
+                        uint64_t now_ns)
+{
+    for (size_t i = 0; request->is_first && !proxy->is_back && i < lt_ads_sub_count(request->sub);
+         i++) {
+        struct lt_ads_held held;
+        lt_ads_sub_at(request->sub, i, &held);
+        proxy->is_back = held.is_held;
+        proxy->gate_ns = now_ns + proxy->opts.gate_ns;
+    }
 }
 
 lt_rc cp_proxy_request(struct cp_proxy *proxy, const struct lt_ads_request *request, uint64_t now_ns)
@@ -314,11 +378,12 @@ lt_rc cp_proxy_request(struct cp_proxy *proxy, const struct lt_ads_request *requ
     if (type == CP_TYPE_COUNT || request->is_stale)
         return LT_OK; /* types that we do not have are left unanswered, as istiod leaves PCDS */
     proxy->subs[type] = request->sub;
+    note_return(proxy, request, now_ns);
     if (cp_type_is_wildcard(type) && (request->is_first || request->wildcard_began))
         proxy->owes_first[type] = true;
     if (request->subscribed_count > 0) {
         renew_view(proxy, type);
-        LT_TRY(answer_names(proxy, type, request));
+        LT_TRY(answer_names(proxy, type, request, now_ns));
     }
     return cp_proxy_push(proxy, now_ns);
 }
