@@ -1,9 +1,15 @@
 """Starts a proxy, lateen-proxy or a real Envoy, on the same bootstrap."""
+import atexit
+import functools
+import importlib.util
 import json
 import os
 import pathlib
+import shutil
+import stat
 import subprocess
 import sys
+import tempfile
 import time
 
 from lib import client
@@ -16,6 +22,21 @@ def binary(kind):
     if kind == "lateen":
         return [str(BUILD / "lateen-proxy")]
     return [str(pathlib.Path(sys.executable).parent / "envoy")]
+
+
+@functools.cache
+def envoy_program():
+    """A real Envoy that any user may execute: where the tree is closed to others, a copy for this run."""
+    program = pathlib.Path(importlib.util.find_spec("envoy").origin).resolve().parent / "_bin/envoy"
+    if all(folder.stat().st_mode & stat.S_IXOTH for folder in program.parents):
+        return str(program)
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="lateen-envoy-", dir="/var/tmp"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    folder.chmod(0o755)
+    copy = folder / "envoy"
+    shutil.copy(program, copy)
+    copy.chmod(0o755)
+    return str(copy)
 
 
 class Proxy:

@@ -1,4 +1,5 @@
 """lateen up as an ordinary user: with a line in /etc/subuid, and the message without one."""
+import json
 import os
 import pathlib
 import shutil
@@ -7,6 +8,7 @@ import tempfile
 
 import pytest
 
+from lib.proxy import envoy_program
 from mesh_lib import BUILD, deployment, service, wait_until
 
 UID = 12345
@@ -49,6 +51,12 @@ def test_without_a_line_the_command_that_adds_one(place):
 
 
 def test_a_mesh_of_ones_own(place):
+    """With sidecars of both kinds: a real Envoy runs as another user of the same range."""
+    envoy = json.dumps({"proxy.istio.io/config": json.dumps({"binaryPath": envoy_program()})})[1:-1]
+    injected = '"sidecar.istio.io/inject": "true"'
+    (place / "mesh" / "b.yaml").write_text(deployment("in", labels=injected) + service("in") +
+                                           deployment("envoy", ["sleep", "1000"], port=0, labels=injected, annotations=envoy))
+
     def lateen(*arguments, check=True):
         done = subprocess.run([*AS_USER, str(place / "lateen"), *arguments], capture_output=True, text=True, timeout=20)
         assert not check or done.returncode == 0, done.stderr
@@ -58,6 +66,8 @@ def test_a_mesh_of_ones_own(place):
     wait_until(lambda: "web" in lateen("workloads", check=False), 10, "the mesh")
     lateen("workloads", "--wait", "--timeout", "30")
     assert '"workload":"web"' in lateen("curl", "client", "http://web/")
+    peer = '"peer":"spiffe://cluster.local/ns/default/sa/default"'
+    wait_until(lambda: peer in lateen("curl", "envoy", "http://in/", check=False), 10, "the answer")
     assert lateen("exec", "client", "--", "id", "-u") == "10001\n"
     ids = lateen("exec", "client", "--", "cat", "/proc/self/uid_map").split()
     assert ids == ["0", str(UID), "1", "1", "100000", "65535"]
