@@ -64,7 +64,7 @@ static struct span now(void)
     return span;
 }
 
-static void parse(lt_str text, bool is_response, struct lt_arena *arena, struct lt_h1_head *head)
+static void parse(lt_str text, bool is_response, struct lt_arena *arena, struct lt_http_head *head)
 {
     struct lt_h1_parser parser;
     size_t used = 0;
@@ -74,7 +74,7 @@ static void parse(lt_str text, bool is_response, struct lt_arena *arena, struct 
     LT_ASSERT(lt_h1_parse_head(&parser, text, head, &used) == LT_OK && used == text.len);
 }
 
-static void write_head(const struct lt_h1_head *head, bool is_response, struct lt_buf *out)
+static void write_head(const struct lt_http_head *head, bool is_response, struct lt_buf *out)
 {
     struct lt_h1_framing framing = {.body = head->body, .content_length = head->content_length};
     lt_buf_clear(out, SIZE_MAX);
@@ -95,7 +95,7 @@ int main(int argc, char **argv)
 {
     long rounds = argc > 1 ? strtol(argv[1], NULL, 10) : 1000000;
     struct lt_arena *arena = lt_arena_new(4096, 0);
-    struct lt_h1_head head;
+    struct lt_http_head head;
     struct lt_buf out;
     lt_buf_init(&out, 1 << 16);
     for (size_t i = 0; i < LT_ARRAY_LEN(heads); i++) {

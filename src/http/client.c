@@ -43,7 +43,7 @@ struct lt_call {
     struct lt_tls_conn_opts tls_opts; /* sni in the arena */
     struct lt_buf out, in, body;
     struct lt_h1_parser parser;
-    struct lt_h1_head head;
+    struct lt_http_head head;
     unsigned interims;
     char error[256];
 };
@@ -186,7 +186,7 @@ static lt_rc read_head(struct lt_call *call)
     bool was_head = call->parser.request_was_head;
     lt_h1_next_message(&call->parser);
     call->parser.request_was_head = was_head;
-    lt_h1_head_init(&call->head, call->arena, NULL);
+    lt_http_head_init(&call->head, call->arena, 0, 0);
     return LT_OK;
 }
 
@@ -315,7 +315,7 @@ static lt_rc make_request(struct lt_call *call, const struct lt_call_opts *opts)
     lt_http_method id = lt_http_method_of(method);
     bool has_body = opts->body.len > 0 || id == LT_METHOD_POST || id == LT_METHOD_PUT ||
                     id == LT_METHOD_PATCH;
-    struct lt_h1_framing framing = {.body = has_body ? LT_H1_BODY_LENGTH : LT_H1_BODY_NONE,
+    struct lt_h1_framing framing = {.body = has_body ? LT_BODY_LENGTH : LT_BODY_NONE,
                                     .content_length = opts->body.len,
                                     .connection = "close"};
     call->parser.request_was_head = id == LT_METHOD_HEAD;
@@ -362,7 +362,7 @@ struct lt_call *lt_call_start(struct lt_loop *loop, const struct lt_call_opts *o
     lt_buf_init(&call->in, HEAD_BYTES + READ_BYTES);
     lt_buf_init(&call->body, opts->body_bytes_max != 0 ? opts->body_bytes_max : BODY_DEFAULT_BYTES);
     lt_h1_parser_init(&call->parser, true, NULL);
-    lt_h1_head_init(&call->head, call->arena, NULL);
+    lt_http_head_init(&call->head, call->arena, 0, 0);
     uint32_t timeout_ms = opts->timeout_ms != 0 ? opts->timeout_ms : TIMEOUT_DEFAULT_MS;
     lt_loop_timer_set(loop, &call->timer, timeout_ms * LT_NS_PER_MS);
     if (start(call, opts) != LT_OK)

@@ -64,13 +64,12 @@ void lt_h1_next_message(struct lt_h1_parser *parser)
     parser->needs_host = needs_host;
 }
 
-void lt_h1_head_init(struct lt_h1_head *head, struct lt_arena *arena,
+void lt_h1_head_init(struct lt_http_head *head, struct lt_arena *arena,
                      const struct lt_h1_limits *limits)
 {
     if (limits == NULL)
         limits = &lt_h1_limits_default;
-    *head = (struct lt_h1_head){0};
-    lt_headers_init(&head->headers, arena, limits->headers_max, limits->head_bytes_max);
+    lt_http_head_init(head, arena, limits->headers_max, limits->head_bytes_max);
 }
 
 /* --- start line --- */
@@ -91,7 +90,7 @@ static lt_h1_error take_version(struct h1_cursor *c, unsigned *ret_minor)
     return LT_H1_E_NONE;
 }
 
-static lt_h1_error take_request_line(struct h1_cursor *c, struct lt_h1_head *head)
+static lt_h1_error take_request_line(struct h1_cursor *c, struct lt_http_head *head)
 {
     const char *method = c->at;
     h1_skip_token(c);
@@ -114,7 +113,7 @@ static lt_h1_error take_request_line(struct h1_cursor *c, struct lt_h1_head *hea
 }
 
 /* RFC 9112 section 4: the blank behind the code is often missing where the reason is empty. */
-static lt_h1_error take_status_line(struct h1_cursor *c, struct lt_h1_head *head)
+static lt_h1_error take_status_line(struct h1_cursor *c, struct lt_http_head *head)
 {
     lt_h1_error error = take_version(c, &head->minor);
     if (error != LT_H1_E_NONE)
@@ -142,7 +141,7 @@ static lt_h1_error take_status_line(struct h1_cursor *c, struct lt_h1_head *head
 }
 
 static lt_rc take_start_line(const struct lt_h1_parser *parser, struct h1_cursor *cursor,
-                             struct lt_h1_head *head, lt_h1_error *ret_error)
+                             struct lt_http_head *head, lt_h1_error *ret_error)
 {
     struct h1_cursor c = *cursor;
     *ret_error = parser->is_response ? take_status_line(&c, head) : take_request_line(&c, head);
@@ -166,7 +165,7 @@ static bool is_host(lt_str s)
     return lt_http_is_authority(s) && lt_str_find_char(s, '@') < 0;
 }
 
-static lt_h1_error split_absolute(struct lt_h1_head *head)
+static lt_h1_error split_absolute(struct lt_http_head *head)
 {
     ptrdiff_t colon = lt_str_find(head->target, LT_STR("://"));
     if (colon < 0)
@@ -191,11 +190,11 @@ static lt_h1_error split_absolute(struct lt_h1_head *head)
 }
 
 /* RFC 9112 section 3.2 */
-static lt_h1_error split_target(struct lt_h1_head *head)
+static lt_h1_error split_target(struct lt_http_head *head)
 {
     lt_str target = head->target;
     if (head->method_id == LT_METHOD_CONNECT) {
-        head->form = LT_H1_AUTHORITY;
+        head->form = LT_TARGET_AUTHORITY;
         head->authority = target;
         ptrdiff_t colon = lt_str_rfind_char(target, ':');
         uint64_t port = 0;
@@ -205,16 +204,16 @@ static lt_h1_error split_target(struct lt_h1_head *head)
                                                                              : LT_H1_E_TARGET;
     }
     if (target.ptr[0] == '/') {
-        head->form = LT_H1_ORIGIN;
+        head->form = LT_TARGET_ORIGIN;
         head->path = target;
         return LT_H1_E_NONE;
     }
     if (lt_str_eq(target, LT_STR("*"))) {
-        head->form = LT_H1_ASTERISK;
+        head->form = LT_TARGET_ASTERISK;
         head->path = target;
         return head->method_id == LT_METHOD_OPTIONS ? LT_H1_E_NONE : LT_H1_E_TARGET;
     }
-    head->form = LT_H1_ABSOLUTE;
+    head->form = LT_TARGET_ABSOLUTE;
     return split_absolute(head);
 }
 
@@ -264,7 +263,7 @@ static void find_core_fields(const struct lt_headers *headers, struct core_field
  * RFC 9112 section 3.2. The authority of an absolute target replaces Host, so that all behind us
  * see one name.
  */
-static lt_h1_error settle_host(const struct lt_h1_parser *parser, struct lt_h1_head *head,
+static lt_h1_error settle_host(const struct lt_h1_parser *parser, struct lt_http_head *head,
                                const struct core_fields *core)
 {
     if (core->hosts > 1 || (core->host != NULL && !is_host(core->host->value)))
@@ -275,14 +274,14 @@ static lt_h1_error settle_host(const struct lt_h1_parser *parser, struct lt_h1_h
     } else if (head->authority.len == 0) {
         head->authority = core->host->value;
     }
-    if (head->form == LT_H1_ABSOLUTE &&
+    if (head->form == LT_TARGET_ABSOLUTE &&
         lt_headers_set_id(&head->headers, LT_H_HOST, head->authority) != LT_OK)
         return LT_H1_E_TOO_MANY_HEADERS;
     return LT_H1_E_NONE;
 }
 
 /* RFC 9112 sections 6.1 to 6.3, taking the strict choice wherever there is one. */
-static lt_h1_error settle_framing(struct lt_h1_head *head, const struct core_fields *core)
+static lt_h1_error settle_framing(struct lt_http_head *head, const struct core_fields *core)
 {
     if (core->lengths > 1)
         return LT_H1_E_CONTENT_LENGTH;
@@ -305,7 +304,7 @@ static lt_h1_error settle_framing(struct lt_h1_head *head, const struct core_fie
 }
 
 /* RFC 9110 section 9.3.6; a Content-Length of 0 does no harm. */
-static lt_h1_error refuse_connect_body(const struct lt_h1_head *head)
+static lt_h1_error refuse_connect_body(const struct lt_http_head *head)
 {
     if (head->is_chunked)
         return LT_H1_E_CODING;
@@ -315,52 +314,52 @@ static lt_h1_error refuse_connect_body(const struct lt_h1_head *head)
 /*
  * 1xx and 204 have no body and must not announce one (RFC 9112 section 6.1, RFC 9110 section 8.6).
  */
-static lt_h1_error refuse_framing(const struct lt_h1_head *head)
+static lt_h1_error refuse_framing(const struct lt_http_head *head)
 {
     if (head->is_chunked)
         return LT_H1_E_CODING_NOT_ALLOWED;
     return head->content_length > 0 ? LT_H1_E_LENGTH_NOT_ALLOWED : LT_H1_E_NONE;
 }
 
-static lt_h1_body announced_body(const struct lt_h1_head *head, lt_h1_body otherwise)
+static lt_http_body announced_body(const struct lt_http_head *head, lt_http_body otherwise)
 {
     if (head->is_chunked)
-        return LT_H1_BODY_CHUNKED;
+        return LT_BODY_CHUNKED;
     if (!head->has_content_length)
         return otherwise;
-    return head->content_length > 0 ? LT_H1_BODY_LENGTH : LT_H1_BODY_NONE;
+    return head->content_length > 0 ? LT_BODY_LENGTH : LT_BODY_NONE;
 }
 
-static lt_h1_error settle_response_body(const struct lt_h1_parser *parser, struct lt_h1_head *head)
+static lt_h1_error settle_response_body(const struct lt_h1_parser *parser,
+                                        struct lt_http_head *head)
 {
     if (parser->request_was_connect && head->status / 100 == 2) {
-        head->body = LT_H1_BODY_TUNNEL; /* whatever its fields say: RFC 9110 section 9.3.6 */
+        head->body = LT_BODY_TUNNEL; /* whatever its fields say: RFC 9110 section 9.3.6 */
         return LT_H1_E_NONE;
     }
     if (head->status < 200 || head->status == 204) {
-        head->body = head->status == 101 ? LT_H1_BODY_TUNNEL : LT_H1_BODY_NONE;
+        head->body = head->status == 101 ? LT_BODY_TUNNEL : LT_BODY_NONE;
         return refuse_framing(head);
     }
     if (parser->request_was_head || head->status == 304)
-        head->body = LT_H1_BODY_NONE;
+        head->body = LT_BODY_NONE;
     else
-        head->body = announced_body(head, LT_H1_BODY_CLOSE);
+        head->body = announced_body(head, LT_BODY_CLOSE);
     return LT_H1_E_NONE;
 }
 
-static void settle_connection(struct lt_h1_head *head, const struct core_fields *core)
+static void settle_connection(struct lt_http_head *head, const struct core_fields *core)
 {
     bool is_wanted = head->minor == 1 ? !core->has_close : core->has_keep_alive && !core->has_close;
-    head->keep_alive = is_wanted && head->body != LT_H1_BODY_CLOSE &&
-                       head->body != LT_H1_BODY_TUNNEL;
+    head->keep_alive = is_wanted && head->body != LT_BODY_CLOSE && head->body != LT_BODY_TUNNEL;
     head->wants_upgrade = head->minor == 1 && core->has_upgrade && core->upgrade != NULL &&
                           core->upgrade->value.len > 0;
-    head->expects_continue = head->minor == 1 && head->body != LT_H1_BODY_NONE &&
+    head->expects_continue = head->minor == 1 && head->body != LT_BODY_NONE &&
                              core->expect != NULL &&
                              lt_str_case_eq(core->expect->value, LT_STR("100-continue"));
 }
 
-static lt_h1_error settle(const struct lt_h1_parser *parser, struct lt_h1_head *head)
+static lt_h1_error settle(const struct lt_h1_parser *parser, struct lt_http_head *head)
 {
     struct core_fields core = {0};
     find_core_fields(&head->headers, &core);
@@ -373,7 +372,7 @@ static lt_h1_error settle(const struct lt_h1_parser *parser, struct lt_h1_head *
             error = settle_host(parser, head, &core);
         if (error == LT_H1_E_NONE && head->method_id == LT_METHOD_CONNECT)
             error = refuse_connect_body(head);
-        head->body = announced_body(head, LT_H1_BODY_NONE);
+        head->body = announced_body(head, LT_BODY_NONE);
     }
     settle_connection(head, &core);
     return error;
@@ -439,7 +438,8 @@ static lt_rc take_before(struct lt_h1_parser *parser, struct h1_cursor *c)
     return LT_OK;
 }
 
-static lt_rc take_fields(struct lt_h1_parser *parser, struct h1_cursor *c, struct lt_h1_head *head)
+static lt_rc take_fields(struct lt_h1_parser *parser, struct h1_cursor *c,
+                         struct lt_http_head *head)
 {
     for (;;) {
         lt_str name, value;
@@ -462,7 +462,7 @@ static lt_rc take_fields(struct lt_h1_parser *parser, struct h1_cursor *c, struc
  * Continues where the last call stopped, or from the front when the bytes have moved. LT_AGAIN: no
  * line end is new.
  */
-static lt_rc resume(struct lt_h1_parser *parser, lt_str input, struct lt_h1_head *head,
+static lt_rc resume(struct lt_h1_parser *parser, lt_str input, struct lt_http_head *head,
                     struct h1_cursor *ret_cursor)
 {
     if (parser->base != input.ptr || parser->head_step == STEP_BEFORE) {
@@ -478,7 +478,7 @@ static lt_rc resume(struct lt_h1_parser *parser, lt_str input, struct lt_h1_head
     return has_new_line ? LT_OK : wait(parser, ret_cursor);
 }
 
-lt_rc lt_h1_parse_head(struct lt_h1_parser *parser, lt_str input, struct lt_h1_head *head,
+lt_rc lt_h1_parse_head(struct lt_h1_parser *parser, lt_str input, struct lt_http_head *head,
                        size_t *ret_used)
 {
     struct h1_cursor c;

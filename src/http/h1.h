@@ -22,7 +22,7 @@
 #define LT_HTTP_H1_H
 
 #include "base/buf.h"
-#include "http/headers.h"
+#include "http/head.h"
 
 typedef enum {
 #define LT_H1_ERROR(name, status, details, text) LT_H1_E_##name,
@@ -50,43 +50,6 @@ struct lt_h1_limits {
 /* The values named above. */
 extern const struct lt_h1_limits lt_h1_limits_default;
 
-/* Of the request target (RFC 9112 section 3.2). */
-typedef enum { LT_H1_ORIGIN, LT_H1_ABSOLUTE, LT_H1_AUTHORITY, LT_H1_ASTERISK } lt_h1_form;
-
-/* How the end of the body is known (RFC 9112 section 6.3). */
-typedef enum {
-    LT_H1_BODY_NONE,
-    LT_H1_BODY_LENGTH,
-    LT_H1_BODY_CHUNKED,
-    LT_H1_BODY_CLOSE,  /* responses only: all until the connection ends */
-    LT_H1_BODY_TUNNEL, /* after 101 or a 2xx to CONNECT: no more HTTP on this connection */
-} lt_h1_body;
-
-struct lt_h1_head {
-    /* requests; slices of the input */
-    lt_str method;
-    lt_str target;    /* as it came */
-    lt_str scheme;    /* absolute form only, else empty */
-    lt_str authority; /* the target's (RFC 9112 section 3.2.2), else Host's; may be empty */
-    lt_str path;      /* and query; "/" where there is none, "*", empty for CONNECT */
-    lt_http_method method_id;
-    lt_h1_form form;
-    /* responses */
-    unsigned status;
-    lt_str reason;
-    /* both */
-    unsigned minor;            /* 1 for HTTP/1.1, 0 for HTTP/1.0 */
-    struct lt_headers headers; /* all fields as received, hop-by-hop ones included */
-    lt_h1_body body;
-    uint64_t content_length; /* valid when: */
-    bool has_content_length; /* also where no body follows (HEAD, 304) */
-    bool is_chunked; /* Transfer-Encoding: chunked was there, also where no body follows (HEAD) */
-    bool keep_alive; /* the connection may carry another message after this one */
-    bool wants_upgrade;    /* Connection: upgrade and an Upgrade field (HTTP/1.1) */
-    bool expects_continue; /* Expect: 100-continue on a 1.1 request with a body */
-    uint32_t bytes; /* length of the head with its empty line, without empty lines before it */
-};
-
 struct lt_h1_parser {
     const struct lt_h1_limits *limits; /* borrowed */
     bool is_response;
@@ -106,7 +69,7 @@ struct lt_h1_parser {
     /* inner: body */
     uint8_t chunk_step;
     uint8_t chunk_digits;
-    lt_h1_body body;
+    lt_http_body body;
     uint64_t left;       /* of the body, or of the chunk */
     uint32_t ext_bytes;  /* of this chunk line */
     uint64_t body_bytes; /* payload so far */
@@ -120,13 +83,16 @@ void lt_h1_next_message(struct lt_h1_parser *parser);
 
 /*
  * input: all bytes not yet used, the same in front as in the last call (perhaps moved) and more
- * behind. head: made by lt_h1_head_init for this message. LT_OK: *ret_used bytes of input are the
+ * behind. head: made by lt_h1_head_init for this
+ * message. LT_OK: *ret_used bytes of input are the
  * head. LT_AGAIN: incomplete. LT_E_BAD or
  * LT_E_LIMIT: parser->error; the connection cannot be used any more.
  */
-LT_MUST lt_rc lt_h1_parse_head(struct lt_h1_parser *parser, lt_str input, struct lt_h1_head *head,
+LT_MUST lt_rc lt_h1_parse_head(struct lt_h1_parser *parser, lt_str input, struct lt_http_head *head,
                                size_t *ret_used);
-void lt_h1_head_init(struct lt_h1_head *head, struct lt_arena *arena,
+
+/* An empty head with the limits' room; limits NULL: the defaults. */
+void lt_h1_head_init(struct lt_http_head *head, struct lt_arena *arena,
                      const struct lt_h1_limits *limits);
 
 /*
@@ -155,7 +121,7 @@ struct lt_h1_piece {
 LT_MUST lt_rc lt_h1_parse_body(struct lt_h1_parser *parser, lt_str input, bool raw,
                                struct lt_headers *trailers, struct lt_h1_piece *ret_piece);
 /*
- * The connection ended: LT_OK when that completes the body (LT_H1_BODY_CLOSE, or already at its
+ * The connection ended: LT_OK when that completes the body (LT_BODY_CLOSE, or already at its
  * end), else LT_E_BAD.
  */
 LT_MUST lt_rc lt_h1_body_eof(struct lt_h1_parser *parser);
@@ -175,7 +141,7 @@ LT_MUST lt_rc lt_h1_strip_hop_by_hop(struct lt_headers *headers, bool keep_upgra
  * written.
  */
 struct lt_h1_framing {
-    lt_h1_body body; /* LENGTH writes Content-Length, CHUNKED Transfer-Encoding; others nothing */
+    lt_http_body body; /* LENGTH writes Content-Length, CHUNKED Transfer-Encoding; others nothing */
     uint64_t content_length;
     const char *connection; /* "close", "keep-alive", "upgrade", or NULL for no Connection field */
     bool lower_case;        /* field names in lower case, as Envoy writes them */

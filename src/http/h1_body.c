@@ -37,11 +37,11 @@ static void begin_chunk(struct lt_h1_parser *parser)
     parser->seen = 0;
 }
 
-void lt_h1_body_begin(struct lt_h1_parser *parser, lt_h1_body body, uint64_t length)
+void lt_h1_body_begin(struct lt_h1_parser *parser, lt_http_body body, uint64_t length)
 {
     begin_chunk(parser);
     parser->body = body;
-    parser->left = body == LT_H1_BODY_LENGTH ? length : 0;
+    parser->left = body == LT_BODY_LENGTH ? length : 0;
     parser->body_bytes = 0;
 }
 
@@ -185,7 +185,7 @@ static lt_rc take_end(struct lt_h1_parser *parser, lt_str input, struct lt_heade
     piece->data = lt_str_make(c.at, 2);
     piece->used += (size_t)(c.at + 2 - input.ptr);
     piece->is_end = true;
-    parser->body = LT_H1_BODY_NONE;
+    parser->body = LT_BODY_NONE;
     return LT_OK;
 }
 
@@ -273,17 +273,17 @@ lt_rc lt_h1_parse_body(struct lt_h1_parser *parser, lt_str input, bool raw,
     struct h1_cursor c = {input.ptr, input.ptr + input.len};
     struct lt_h1_piece piece = {0};
     switch (parser->body) {
-    case LT_H1_BODY_NONE: piece.is_end = true; break;
-    case LT_H1_BODY_LENGTH:
+    case LT_BODY_NONE: piece.is_end = true; break;
+    case LT_BODY_LENGTH:
         piece.data = take_data(parser, &c);
         piece.used = piece.data.len;
         piece.is_end = parser->left == 0;
         if (piece.is_end)
-            parser->body = LT_H1_BODY_NONE;
+            parser->body = LT_BODY_NONE;
         break;
-    case LT_H1_BODY_CHUNKED: LT_TRY(parse_chunked(parser, input, raw, trailers, &piece)); break;
-    case LT_H1_BODY_CLOSE:
-    case LT_H1_BODY_TUNNEL:
+    case LT_BODY_CHUNKED: LT_TRY(parse_chunked(parser, input, raw, trailers, &piece)); break;
+    case LT_BODY_CLOSE:
+    case LT_BODY_TUNNEL:
         piece = (struct lt_h1_piece){.used = input.len, .data = input};
         parser->body_bytes += input.len;
         break;
@@ -295,11 +295,11 @@ lt_rc lt_h1_parse_body(struct lt_h1_parser *parser, lt_str input, bool raw,
 lt_rc lt_h1_body_eof(struct lt_h1_parser *parser)
 {
     switch (parser->body) {
-    case LT_H1_BODY_NONE:
-    case LT_H1_BODY_CLOSE:
-    case LT_H1_BODY_TUNNEL: parser->body = LT_H1_BODY_NONE; return LT_OK;
-    case LT_H1_BODY_LENGTH:
-    case LT_H1_BODY_CHUNKED: return fail(parser, LT_H1_E_TRUNCATED);
+    case LT_BODY_NONE:
+    case LT_BODY_CLOSE:
+    case LT_BODY_TUNNEL: parser->body = LT_BODY_NONE; return LT_OK;
+    case LT_BODY_LENGTH:
+    case LT_BODY_CHUNKED: return fail(parser, LT_H1_E_TRUNCATED);
     }
     LT_UNREACHABLE();
 }

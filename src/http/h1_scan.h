@@ -158,6 +158,6 @@ static inline lt_rc h1_take_field(struct h1_cursor *cursor, bool allow_bare_lf, 
 }
 
 /* What a head found about its body; h1_body.c. */
-void lt_h1_body_begin(struct lt_h1_parser *parser, lt_h1_body body, uint64_t length);
+void lt_h1_body_begin(struct lt_h1_parser *parser, lt_http_body body, uint64_t length);
 
 #endif

@@ -75,10 +75,10 @@ static char *put_fields(char *to, const struct lt_headers *headers, bool lower_c
 static char *put_framing(char *to, const struct lt_h1_framing *framing)
 {
     bool lower = framing->lower_case;
-    if (framing->body == LT_H1_BODY_LENGTH) {
+    if (framing->body == LT_BODY_LENGTH) {
         to = lower ? PUT(to, "content-length: ") : PUT(to, "Content-Length: ");
         to = PUT(put_decimal(to, framing->content_length), "\r\n");
-    } else if (framing->body == LT_H1_BODY_CHUNKED) {
+    } else if (framing->body == LT_BODY_CHUNKED) {
         to = lower ? PUT(to, "transfer-encoding: chunked\r\n")
                    : PUT(to, "Transfer-Encoding: chunked\r\n");
     }

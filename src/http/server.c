@@ -65,7 +65,7 @@ struct conn {
     conn_state state;
     bool has_handshake;
     struct lt_h1_parser parser;
-    struct lt_h1_head head;
+    struct lt_http_head head;
     struct lt_buf in, out, body;
     struct lt_arena *arena;
     struct lt_exchange exchange;
@@ -139,7 +139,7 @@ static lt_rc flush(struct conn *conn)
 }
 
 static lt_rc write_head(struct conn *conn, unsigned status, const char *content_type,
-                        lt_h1_body body, uint64_t length)
+                        lt_http_body body, uint64_t length)
 {
     struct lt_headers *headers = &conn->reply_headers;
     set_timeout(conn, conn->server->opts.write_timeout_ms);
@@ -203,7 +203,7 @@ void lt_exchange_reply(struct lt_exchange *exchange, unsigned status, const char
         return;
     bool is_head = conn->head.method_id == LT_METHOD_HEAD;
     conn->state = WRITING;
-    if (write_head(conn, status, content_type, LT_H1_BODY_LENGTH, body.len) != LT_OK ||
+    if (write_head(conn, status, content_type, LT_BODY_LENGTH, body.len) != LT_OK ||
         (!is_head && lt_buf_append_str(&conn->out, body) != LT_OK)) {
         close_conn(conn);
         return;
@@ -237,8 +237,8 @@ void lt_exchange_reply_stream(struct lt_exchange *exchange, unsigned status,
     bool is_chunked = conn->head.minor == 1;
     conn->keep_alive = conn->keep_alive && is_chunked;
     bool is_head = conn->head.method_id == LT_METHOD_HEAD;
-    lt_rc rc = write_head(conn, status, content_type,
-                          is_chunked ? LT_H1_BODY_CHUNKED : LT_H1_BODY_CLOSE, 0);
+    lt_rc rc = write_head(conn, status, content_type, is_chunked ? LT_BODY_CHUNKED : LT_BODY_CLOSE,
+                          0);
     if (rc != LT_OK) {
         close_conn(conn);
         return;
@@ -347,7 +347,7 @@ static lt_rc read_head(struct conn *conn)
         return LT_OK;
     }
     conn->keep_alive = conn->head.keep_alive;
-    if (conn->head.body == LT_H1_BODY_LENGTH &&
+    if (conn->head.body == LT_BODY_LENGTH &&
         conn->head.content_length > conn->server->opts.body_bytes_max) {
         refuse(conn, 413);
         return LT_OK;
@@ -364,7 +364,7 @@ static lt_rc read_head(struct conn *conn)
 
 static lt_rc read_body(struct conn *conn)
 {
-    if (conn->head.body == LT_H1_BODY_NONE) {
+    if (conn->head.body == LT_BODY_NONE) {
         begin_handling(conn);
         return LT_OK;
     }

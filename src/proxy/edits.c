@@ -321,9 +321,9 @@ lt_rc px_request_write_head(struct px_request *request)
         .lower_case = true,
     };
     /* "Content-Length: 0" of a POST is kept: some servers want it */
-    if (request->head.body == LT_H1_BODY_NONE && request->head.has_content_length)
-        framing.body = LT_H1_BODY_LENGTH;
-    request->sends_raw = request->head.body == LT_H1_BODY_CHUNKED;
+    if (request->head.body == LT_BODY_NONE && request->head.has_content_length)
+        framing.body = LT_BODY_LENGTH;
+    request->sends_raw = request->head.body == LT_BODY_CHUNKED;
     return lt_h1_write_request(&request->up_out, request->method, request->path, 1, headers,
                                &framing);
 }
@@ -389,13 +389,13 @@ lt_rc px_response_edit(struct px_request *request)
 lt_rc px_response_write_head(struct px_request *request)
 {
     struct px_conn *conn = request->conn;
-    struct lt_h1_head *head = &request->rhead;
+    struct lt_http_head *head = &request->rhead;
     /* Envoy: who answers before the request is complete doesn't wait for the rest */
     bool is_early = !request->is_parsed && head->status != 101;
     bool closes = conn->is_closing || conn->is_draining || !request->head.keep_alive || is_early;
     if (closes)
         conn->is_closing = true;
-    request->response_raw = head->body == LT_H1_BODY_CHUNKED && request->head.minor == 1;
+    request->response_raw = head->body == LT_BODY_CHUNKED && request->head.minor == 1;
     struct lt_h1_framing framing = {
         .body = head->body,
         .content_length = head->content_length,
@@ -405,20 +405,20 @@ lt_rc px_response_write_head(struct px_request *request)
                                                  : NULL,
         .lower_case = true,
     };
-    if (head->body == LT_H1_BODY_CLOSE && request->head.minor == 1) {
+    if (head->body == LT_BODY_CLOSE && request->head.minor == 1) {
         framing.body =
-            LT_H1_BODY_CHUNKED; /* an end that the client can see, on a connection that stays */
+            LT_BODY_CHUNKED; /* an end that the client can see, on a connection that stays */
         request->down_chunked = true;
-    } else if (head->body == LT_H1_BODY_CLOSE ||
-               (head->body == LT_H1_BODY_CHUNKED && request->head.minor == 0)) {
-        framing.body = LT_H1_BODY_CLOSE;
+    } else if (head->body == LT_BODY_CLOSE ||
+               (head->body == LT_BODY_CHUNKED && request->head.minor == 0)) {
+        framing.body = LT_BODY_CLOSE;
         framing.connection = "close";
         conn->is_closing = true;
-    } else if (head->body == LT_H1_BODY_NONE && head->has_content_length) {
-        framing.body = LT_H1_BODY_LENGTH;
-    } else if (head->body == LT_H1_BODY_NONE && head->is_chunked && head->status != 204 &&
+    } else if (head->body == LT_BODY_NONE && head->has_content_length) {
+        framing.body = LT_BODY_LENGTH;
+    } else if (head->body == LT_BODY_NONE && head->is_chunked && head->status != 204 &&
                head->status != 304) {
-        framing.body = LT_H1_BODY_CHUNKED;
+        framing.body = LT_BODY_CHUNKED;
     }
     return lt_h1_write_response(&request->down_out, head->status, LT_STR_NULL, 1, &head->headers,
                                 &framing);

@@ -184,7 +184,7 @@ static lt_rc forward_interim(struct px_request *request)
 {
     if (++request->interim_count > INTERIM_MAX)
         return LT_E_BAD;
-    struct lt_h1_framing framing = {.body = LT_H1_BODY_NONE, .lower_case = true};
+    struct lt_h1_framing framing = {.body = LT_BODY_NONE, .lower_case = true};
     bool is_wanted = request->head.minor == 1 &&
                      (request->hcm->proxy_100_continue || request->rhead.status != 100);
     lt_rc rc = lt_h1_strip_hop_by_hop(&request->rhead.headers, false);
@@ -212,7 +212,7 @@ static void keep_heads(struct px_request *request)
 /* LT_OK: go on. LT_AGAIN: another try is under way. */
 static lt_rc take_head(struct px_request *request)
 {
-    struct lt_h1_head *head = &request->rhead;
+    struct lt_http_head *head = &request->rhead;
     struct px_upstream *up = request->up;
     if (head->status < 200 && head->status != 101)
         return forward_interim(request);
@@ -231,8 +231,8 @@ static lt_rc take_head(struct px_request *request)
     lt_loop_timer_cancel(request->worker->loop, &request->try_timer);
     LT_TRY(px_response_edit(request));
     LT_TRY(px_response_write_head(request));
-    request->response_parsed = head->body == LT_H1_BODY_NONE;
-    if (head->body == LT_H1_BODY_TUNNEL) {
+    request->response_parsed = head->body == LT_BODY_NONE;
+    if (head->body == LT_BODY_TUNNEL) {
         px_request_set_state(request, PX_RQ_TUNNEL);
         lt_loop_timer_cancel(
             request->worker->loop,

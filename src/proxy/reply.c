@@ -12,11 +12,11 @@ enum { DIRECT_HEADERS_MAX = 64 };
 static lt_rc make_head(struct px_request *request, uint32_t code, lt_str body,
                        const char *content_type)
 {
-    struct lt_h1_head *head = &request->rhead;
+    struct lt_http_head *head = &request->rhead;
     lt_h1_head_init(head, request->arena, NULL);
     head->status = code;
     head->minor = 1;
-    head->body = LT_H1_BODY_LENGTH;
+    head->body = LT_BODY_LENGTH;
     head->content_length = body.len;
     head->has_content_length = true;
     if (content_type != NULL && body.len > 0)

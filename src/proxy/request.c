@@ -225,7 +225,7 @@ static bool check_upgrade(const struct px_request *request)
 /* False: a refusal is on its way. */
 static bool check_head(struct px_request *request)
 {
-    const struct lt_h1_head *head = &request->head;
+    const struct lt_http_head *head = &request->head;
     if (head->minor == 0 && !request->hcm->accept_http_10) {
         request->conn->is_closing = true;
         px_request_reply(request, 426, 0, "low_version", LT_STR_NULL, NULL);
@@ -365,7 +365,7 @@ static void read_facts(struct px_request *request)
                                                     : LT_STR("http");
     request->is_grpc = lt_str_starts(lt_headers_value(headers, LT_H_CONTENT_TYPE),
                                      LT_STR("application/grpc"));
-    request->is_parsed = request->head.body == LT_H1_BODY_NONE;
+    request->is_parsed = request->head.body == LT_BODY_NONE;
     request->replay_is_whole = true;
     if (request->is_parsed)
         request->request_end_ns = px_now_ns(request->worker);

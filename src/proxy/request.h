@@ -40,7 +40,7 @@ struct px_request {
     px_rq_state state;
 
     /* the request */
-    struct lt_h1_head head;
+    struct lt_http_head head;
     lt_str method, path, authority, scheme; /* as they go on: normalised, rewritten */
     lt_str original_path;                   /* when it was rewritten, else empty */
     char *head_block,
@@ -58,7 +58,7 @@ struct px_request {
     bool sends_raw;      /* chunked framing goes through as it came */
 
     /* the response */
-    struct lt_h1_head rhead;
+    struct lt_http_head rhead;
     bool has_rhead, rhead_begun; /* complete; made ready to be filled */
     struct lt_headers trailers;
     struct lt_buf down_out;

@@ -21,7 +21,7 @@ struct result {
     lt_rc rc;
     lt_h1_error error;
     size_t used;
-    struct lt_h1_head head;
+    struct lt_http_head head;
     struct lt_headers trailers;
     char body[BODY_MAX];
     size_t body_len;
@@ -153,12 +153,12 @@ static void check_same(const struct result *a, const struct result *b)
 
 static lt_rc write_head(const struct result *r, struct lt_buf *out, bool is_response)
 {
-    const struct lt_h1_head *head = &r->head;
+    const struct lt_http_head *head = &r->head;
     bool has_length = head->has_content_length;
     struct lt_h1_framing framing = {
-        .body = head->is_chunked ? LT_H1_BODY_CHUNKED
-                : has_length     ? LT_H1_BODY_LENGTH
-                                 : LT_H1_BODY_NONE,
+        .body = head->is_chunked ? LT_BODY_CHUNKED
+                : has_length     ? LT_BODY_LENGTH
+                                 : LT_BODY_NONE,
         .content_length = head->content_length,
         .connection = head->keep_alive ? "keep-alive" : "close",
     };
@@ -175,7 +175,7 @@ static void check_written(const struct result *r, const struct settings *setting
     struct lt_buf out;
     lt_buf_init(&out, 1 << 20);
     LT_ASSERT(write_head(r, &out, settings->is_response) == LT_OK);
-    if (r->head.body == LT_H1_BODY_CHUNKED) {
+    if (r->head.body == LT_BODY_CHUNKED) {
         LT_ASSERT(lt_h1_write_chunk(&out, lt_str_make(r->body, r->body_len)) == LT_OK);
         LT_ASSERT(lt_h1_write_last_chunk(&out, &r->trailers) == LT_OK);
     } else {
@@ -189,7 +189,7 @@ static void check_written(const struct result *r, const struct settings *setting
     LT_ASSERT(second->body_len == r->body_len && memcmp(second->body, r->body, r->body_len) == 0);
     LT_ASSERT(lt_str_eq(second->head.path, r->head.path) &&
               lt_str_eq(second->head.authority, r->head.authority));
-    LT_ASSERT(r->head.body == LT_H1_BODY_TUNNEL || second->head.keep_alive == r->head.keep_alive);
+    LT_ASSERT(r->head.body == LT_BODY_TUNNEL || second->head.keep_alive == r->head.keep_alive);
     check_headers_equal(&second->trailers, &r->trailers);
     drop(second);
     lt_buf_fini(&out);
@@ -202,13 +202,13 @@ static void check_raw(lt_str input, size_t cut, const struct result *decoded,
     LT_ASSERT(raw->rc == decoded->rc && raw->error == decoded->error);
     if (raw->rc == LT_OK)
         LT_ASSERT(raw->used == decoded->used);
-    if (raw->rc == LT_OK && raw->head.body == LT_H1_BODY_CHUNKED) {
+    if (raw->rc == LT_OK && raw->head.body == LT_BODY_CHUNKED) {
         struct lt_h1_parser parser;
         struct result *again = lt_new(struct result);
         again->arena = lt_arena_new(0, 0);
         lt_headers_init(&again->trailers, again->arena, 0, 0);
         lt_h1_parser_init(&parser, false, NULL);
-        parser.body = LT_H1_BODY_CHUNKED;
+        parser.body = LT_BODY_CHUNKED;
         lt_str body = lt_str_make(raw->body, raw->body_len);
         LT_ASSERT(read_pieces(&parser, body, body.len, false, again) == LT_OK &&
                   again->used == raw->body_len);

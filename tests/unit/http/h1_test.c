@@ -18,7 +18,7 @@
 struct outcome {
     lt_rc rc; /* of the head or, when that was fine, of the body */
     lt_h1_error error;
-    struct lt_h1_head head;
+    struct lt_http_head head;
     size_t used;
     char body[8192];
     size_t body_len;
@@ -342,13 +342,13 @@ static void a_request_is_taken_apart(void **state)
     assert_str(o->head.target, "/a/b?c=d");
     assert_str(o->head.path, "/a/b?c=d");
     assert_str(o->head.authority, "example.org:8080");
-    assert_int_equal(o->head.form, LT_H1_ORIGIN);
+    assert_int_equal(o->head.form, LT_TARGET_ORIGIN);
     assert_int_equal(o->head.minor, 1);
     assert_int_equal(o->head.headers.count, 5);
     assert_str(o->head.headers.items[1].name, "X-Empty");
     assert_str(o->head.headers.items[1].value, "");
     assert_str(o->head.headers.items[2].value, "a b\xff");
-    assert_int_equal(o->head.body, LT_H1_BODY_LENGTH);
+    assert_int_equal(o->head.body, LT_BODY_LENGTH);
     assert_int_equal(o->head.content_length, 5);
     assert_true(o->head.keep_alive && o->head.expects_continue && !o->head.wants_upgrade);
     assert_int_equal(o->head.bytes, sizeof(text) - 1 - 3 - 5);
@@ -362,27 +362,27 @@ static void targets_have_four_forms(void **state)
     (void)state;
     static const struct {
         const char *text, *authority, *path;
-        lt_h1_form form;
+        lt_http_form form;
     } cases[] = {
-        {"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "a", "/", LT_H1_ORIGIN},
-        {"GET / HTTP/1.1\r\nHost:\r\n\r\n", "", "/", LT_H1_ORIGIN},
-        {"GET / HTTP/1.0\r\n\r\n", "", "/", LT_H1_ORIGIN},
-        {"GET //x/ HTTP/1.1\r\nHost: a\r\n\r\n", "a", "//x/", LT_H1_ORIGIN},
-        {"GET http://x.y/z?q HTTP/1.1\r\nHost: a\r\n\r\n", "x.y", "/z?q", LT_H1_ABSOLUTE},
-        {"GET HTTPS://x.y:1 HTTP/1.1\r\n\r\n", "x.y:1", "/", LT_H1_ABSOLUTE},
+        {"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "a", "/", LT_TARGET_ORIGIN},
+        {"GET / HTTP/1.1\r\nHost:\r\n\r\n", "", "/", LT_TARGET_ORIGIN},
+        {"GET / HTTP/1.0\r\n\r\n", "", "/", LT_TARGET_ORIGIN},
+        {"GET //x/ HTTP/1.1\r\nHost: a\r\n\r\n", "a", "//x/", LT_TARGET_ORIGIN},
+        {"GET http://x.y/z?q HTTP/1.1\r\nHost: a\r\n\r\n", "x.y", "/z?q", LT_TARGET_ABSOLUTE},
+        {"GET HTTPS://x.y:1 HTTP/1.1\r\n\r\n", "x.y:1", "/", LT_TARGET_ABSOLUTE},
         {"GET http://[::1]:80?z=1 HTTP/1.1\r\nHost: a\r\n\r\n", "[::1]:80", "/?z=1",
-         LT_H1_ABSOLUTE},
-        {"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", "a", "*", LT_H1_ASTERISK},
-        {"CONNECT x.y:443 HTTP/1.1\r\nHost: a\r\n\r\n", "x.y:443", "", LT_H1_AUTHORITY},
+         LT_TARGET_ABSOLUTE},
+        {"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", "a", "*", LT_TARGET_ASTERISK},
+        {"CONNECT x.y:443 HTTP/1.1\r\nHost: a\r\n\r\n", "x.y:443", "", LT_TARGET_AUTHORITY},
         {"CONNECT [::1]:443 HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", "[::1]:443", "",
-         LT_H1_AUTHORITY},
+         LT_TARGET_AUTHORITY},
     };
     for (size_t i = 0; i < LT_ARRAY_LEN(cases); i++) {
         struct outcome *o = accept(cases[i].text, &request_feed);
         assert_str(o->head.authority, cases[i].authority);
         assert_str(o->head.path, cases[i].path);
         assert_int_equal(o->head.form, cases[i].form);
-        if (o->head.form == LT_H1_ABSOLUTE)
+        if (o->head.form == LT_TARGET_ABSOLUTE)
             assert_str(lt_headers_value(&o->head.headers, LT_H_HOST), cases[i].authority);
         drop(&o);
     }
@@ -471,7 +471,7 @@ static void one_raw_slice_covers_a_whole_body(void **state)
 {
     (void)state;
     struct lt_h1_parser parser;
-    struct lt_h1_head head;
+    struct lt_http_head head;
     struct lt_arena *arena = lt_arena_new(0, 0);
     lt_h1_parser_init(&parser, false, NULL);
     lt_h1_head_init(&head, arena, NULL);
@@ -496,34 +496,34 @@ static void responses_are_framed_by_status_and_request(void **state)
     const struct feed connect_feed = {.is_response = true, .was_connect = true};
     static const struct {
         const char *text;
-        lt_h1_body plain, head, connect;
+        lt_http_body plain, head, connect;
     } cases[] = {
-        {"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", LT_H1_BODY_LENGTH, LT_H1_BODY_NONE,
-         LT_H1_BODY_TUNNEL},
-        {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", LT_H1_BODY_CHUNKED,
-         LT_H1_BODY_NONE, LT_H1_BODY_TUNNEL},
-        {"HTTP/1.1 200 OK\r\n\r\nok", LT_H1_BODY_CLOSE, LT_H1_BODY_NONE, LT_H1_BODY_TUNNEL},
-        {"HTTP/1.0 200\r\n\r\nok", LT_H1_BODY_CLOSE, LT_H1_BODY_NONE, LT_H1_BODY_TUNNEL},
-        {"HTTP/1.1 200 \nContent-Length: 0\n\n", LT_H1_BODY_NONE, LT_H1_BODY_NONE,
-         LT_H1_BODY_TUNNEL},
-        {"HTTP/1.1 204 No\r\n\r\n", LT_H1_BODY_NONE, LT_H1_BODY_NONE, LT_H1_BODY_TUNNEL},
-        {"HTTP/1.1 204 No\r\nContent-Length: 0\r\n\r\n", LT_H1_BODY_NONE, LT_H1_BODY_NONE,
-         LT_H1_BODY_TUNNEL},
-        {"HTTP/1.1 304 No\r\nContent-Length: 7\r\n\r\n", LT_H1_BODY_NONE, LT_H1_BODY_NONE,
-         LT_H1_BODY_NONE},
-        {"HTTP/1.1 100 Continue\r\n\r\n", LT_H1_BODY_NONE, LT_H1_BODY_NONE, LT_H1_BODY_NONE},
-        {"HTTP/1.1 101 Sw\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nraw", LT_H1_BODY_TUNNEL,
-         LT_H1_BODY_TUNNEL, LT_H1_BODY_TUNNEL},
-        {"HTTP/1.1 407 Proxy\r\nContent-Length: 1\r\n\r\nx", LT_H1_BODY_LENGTH, LT_H1_BODY_NONE,
-         LT_H1_BODY_LENGTH},
+        {"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", LT_BODY_LENGTH, LT_BODY_NONE,
+         LT_BODY_TUNNEL},
+        {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", LT_BODY_CHUNKED,
+         LT_BODY_NONE, LT_BODY_TUNNEL},
+        {"HTTP/1.1 200 OK\r\n\r\nok", LT_BODY_CLOSE, LT_BODY_NONE, LT_BODY_TUNNEL},
+        {"HTTP/1.0 200\r\n\r\nok", LT_BODY_CLOSE, LT_BODY_NONE, LT_BODY_TUNNEL},
+        {"HTTP/1.1 200 \nContent-Length: 0\n\n", LT_BODY_NONE, LT_BODY_NONE,
+         LT_BODY_TUNNEL},
+        {"HTTP/1.1 204 No\r\n\r\n", LT_BODY_NONE, LT_BODY_NONE, LT_BODY_TUNNEL},
+        {"HTTP/1.1 204 No\r\nContent-Length: 0\r\n\r\n", LT_BODY_NONE, LT_BODY_NONE,
+         LT_BODY_TUNNEL},
+        {"HTTP/1.1 304 No\r\nContent-Length: 7\r\n\r\n", LT_BODY_NONE, LT_BODY_NONE,
+         LT_BODY_NONE},
+        {"HTTP/1.1 100 Continue\r\n\r\n", LT_BODY_NONE, LT_BODY_NONE, LT_BODY_NONE},
+        {"HTTP/1.1 101 Sw\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nraw", LT_BODY_TUNNEL,
+         LT_BODY_TUNNEL, LT_BODY_TUNNEL},
+        {"HTTP/1.1 407 Proxy\r\nContent-Length: 1\r\n\r\nx", LT_BODY_LENGTH, LT_BODY_NONE,
+         LT_BODY_LENGTH},
     };
     for (size_t i = 0; i < LT_ARRAY_LEN(cases); i++) {
         const struct feed *feeds[] = {&response_feed, &head_feed, &connect_feed};
-        const lt_h1_body bodies[] = {cases[i].plain, cases[i].head, cases[i].connect};
+        const lt_http_body bodies[] = {cases[i].plain, cases[i].head, cases[i].connect};
         for (size_t f = 0; f < 3; f++) {
             struct outcome *o = accept(cases[i].text, feeds[f]);
             assert_int_equal(o->head.body, bodies[f]);
-            bool ends_connection = bodies[f] == LT_H1_BODY_CLOSE || bodies[f] == LT_H1_BODY_TUNNEL;
+            bool ends_connection = bodies[f] == LT_BODY_CLOSE || bodies[f] == LT_BODY_TUNNEL;
             assert_int_equal(o->head.keep_alive, !ends_connection && o->head.minor == 1);
             drop(&o);
         }
@@ -639,7 +639,7 @@ static lt_rc strip(const char *fields, bool keep_upgrade, char *out, size_t room
 {
     struct lt_arena *arena = lt_arena_new(0, 0);
     struct lt_h1_parser parser;
-    struct lt_h1_head head;
+    struct lt_http_head head;
     char text[1024];
     size_t used = 0;
     int len = snprintf(text, sizeof(text), "GET / HTTP/1.1\r\nHost: a\r\n%s\r\n", fields);
@@ -705,7 +705,7 @@ static void heads_are_written(void **state)
     assert_int_equal(lt_headers_add(&h, LT_STR("X-Odd"), LT_STR("")), LT_OK);
     assert_int_equal(lt_headers_add(&h, LT_STR("CONNECTION"), LT_STR("gone")), LT_OK);
     struct lt_h1_framing framing = {
-        .body = LT_H1_BODY_LENGTH, .content_length = UINT64_MAX, .connection = "close"};
+        .body = LT_BODY_LENGTH, .content_length = UINT64_MAX, .connection = "close"};
     assert_int_equal(lt_h1_write_request(&out, LT_STR("PUT"), LT_STR("/x"), 1, &h, &framing),
                      LT_OK);
     assert_str(lt_buf_str(&out),
@@ -713,13 +713,13 @@ static void heads_are_written(void **state)
                "Connection: close\r\n\r\n");
     lt_buf_clear(&out, 4096);
     framing = (struct lt_h1_framing){
-        .body = LT_H1_BODY_CHUNKED, .lower_case = true, .connection = "keep-alive"};
+        .body = LT_BODY_CHUNKED, .lower_case = true, .connection = "keep-alive"};
     assert_int_equal(lt_h1_write_response(&out, 404, LT_STR_NULL, 1, &h, &framing), LT_OK);
     assert_str(lt_buf_str(&out),
                "HTTP/1.1 404 Not Found\r\nhost: a\r\nx-odd: \r\ntransfer-encoding: chunked\r\n"
                "connection: keep-alive\r\n\r\n");
     lt_buf_clear(&out, 4096);
-    framing = (struct lt_h1_framing){.body = LT_H1_BODY_NONE};
+    framing = (struct lt_h1_framing){.body = LT_BODY_NONE};
     assert_int_equal(lt_h1_write_response(&out, 299, LT_STR("Fine"), 0, NULL, &framing), LT_OK);
     assert_str(lt_buf_str(&out), "HTTP/1.0 299 Fine\r\n\r\n");
     lt_buf_fini(&out);
