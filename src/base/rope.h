@@ -79,6 +79,11 @@ LT_MUST lt_rc lt_rope_add_bytes(struct lt_rope *rope, struct lt_bytes *owner, lt
 LT_MUST lt_rc lt_rope_move(struct lt_rope *to, struct lt_rope *from);
 /* Moves the first `len` bytes; asserts that there are so many. Slices are shared, not copied. */
 LT_MUST lt_rc lt_rope_move_front(struct lt_rope *to, struct lt_rope *from, size_t len);
+/* The first slice, borrowed until the rope is changed; empty when the rope is. */
+static inline struct lt_rope_piece lt_rope_front(const struct lt_rope *rope)
+{
+    return rope->count == 0 ? (struct lt_rope_piece){0} : rope->pieces[rope->first];
+}
 /* Fills at most `max` entries from the front; returns how many. Valid until the rope is changed. */
 int lt_rope_iov(const struct lt_rope *rope, struct iovec *iov, int max);
 /* Drops bytes from the front. */

@@ -106,6 +106,7 @@ static struct px_host *make_host(struct px_cluster *cluster, const struct lt_add
     host->refs = 1;
     host->is_listed = true;
     lt_list_init(&host->idle);
+    lt_list_init(&host->shared);
     return host;
 }
 

@@ -119,7 +119,14 @@ struct px_meta_pair {
     lt_str value;
 };
 
-typedef enum { PX_UPSTREAM_H1, PX_UPSTREAM_H2, PX_UPSTREAM_AS_DOWNSTREAM } px_upstream_protocol;
+/* AUTO: what ALPN says, HTTP/1.1 without it. */
+typedef enum { PX_UPSTREAM_H1, PX_UPSTREAM_H2, PX_UPSTREAM_AS_DOWNSTREAM, PX_UPSTREAM_AUTO } px_upstream_protocol;
+
+/* core.v3.Http2ProtocolOptions */
+struct px_h2_options {
+    uint32_t max_concurrent_streams, stream_window_bytes, conn_window_bytes, header_table_bytes;
+    bool allow_connect;
+};
 
 struct px_circuit {
     uint32_t max_connections, max_pending_requests, max_requests, max_retries; /* UINT32_MAX: no limit */
@@ -136,6 +143,7 @@ struct px_cluster_conf {
     uint32_t max_requests_per_connection; /* 0: no limit */
     uint64_t max_connection_duration_ms;
     px_upstream_protocol protocol;
+    struct px_h2_options h2;
     struct px_circuit circuit;  /* DEFAULT priority */
     uint32_t least_request_choices; /* 2 by default */
     uint32_t panic_threshold_percent; /* Envoy's 50, Istio sends 0 */
@@ -180,6 +188,40 @@ struct px_endpoints_conf {
     size_t locality_count;
 };
 
+/* --- HTTP filters --- */
+
+/* One entry of HttpConnectionManager.http_filters; what it does: filter.c. */
+typedef enum {
+    PX_FILTER_PEER_METADATA, /* istio.metadata_exchange (HTTP) */
+    PX_FILTER_ISTIO_STATS,
+    PX_FILTER_ISTIO_ALPN,
+    PX_FILTER_GRPC_STATS,
+    PX_FILTER_FAULT,
+    PX_FILTER_CORS,
+    PX_FILTER_ROUTER,
+    PX_FILTER_KINDS,
+} px_http_filter_kind;
+
+struct px_http_filter {
+    px_http_filter_kind kind;
+    uint32_t at;      /* index in the chain */
+    lt_str name;      /* what typed_per_filter_config calls it */
+    const void *conf; /* of its kind; NULL: it has none */
+};
+
+/* One entry of typed_per_filter_config, of a route or what is around it. */
+struct px_filter_conf {
+    lt_str name;
+    px_http_filter_kind kind;
+    const void *conf; /* NULL: only is_off counts */
+    bool is_off;
+};
+
+struct px_filter_confs {
+    const struct px_filter_conf *items;
+    size_t count;
+};
+
 /* --- routes --- */
 
 typedef enum { PX_PATH_PREFIX, PX_PATH_EXACT, PX_PATH_REGEX, PX_PATH_SEPARATED_PREFIX, PX_PATH_CONNECT } px_path_kind;
@@ -215,6 +257,7 @@ struct px_weighted_cluster {
     lt_str cluster;
     uint32_t weight;
     struct px_header_edits request, response;
+    struct px_filter_confs filters;
 };
 
 typedef enum { PX_ACTION_CLUSTER, PX_ACTION_WEIGHTED, PX_ACTION_CLUSTER_HEADER, PX_ACTION_REDIRECT, PX_ACTION_DIRECT } px_action_kind;
@@ -263,6 +306,7 @@ struct px_route {
     uint64_t idle_timeout_ms;      /* UINT64_MAX: the connection manager's */
     const struct px_retry *retry;  /* NULL: none */
     struct px_header_edits request, response;
+    struct px_filter_confs filters;
     lt_str config_path;            /* metadata.istio.config: the VirtualService */
 };
 
@@ -276,6 +320,7 @@ struct px_vhost {
     bool require_tls_all;
     bool include_attempt_count; /* x-envoy-attempt-count */
     const struct px_retry *retry;
+    struct px_filter_confs filters;
 };
 
 struct px_routes_conf {
@@ -290,6 +335,7 @@ struct px_routes_conf {
     const struct px_vhost *catch_all;        /* "*" */
     struct px_header_edits request, response;
     bool ignore_port_in_host;
+    struct px_filter_confs filters;
 };
 
 struct px_domain_suffix {
@@ -309,17 +355,9 @@ struct px_access_log {
     bool only_no_route; /* filter response_flag NR, used on listeners */
 };
 
-typedef enum {
-    PX_FILTER_PEER_METADATA, /* istio.metadata_exchange (HTTP) */
-    PX_FILTER_ISTIO_STATS,
-    PX_FILTER_ISTIO_ALPN,
-    PX_FILTER_GRPC_STATS,
-    PX_FILTER_FAULT,
-    PX_FILTER_CORS,
-    PX_FILTER_ROUTER,
-} px_http_filter_kind;
-
 typedef enum { PX_XFCC_SANITIZE, PX_XFCC_FORWARD_ONLY, PX_XFCC_APPEND_FORWARD, PX_XFCC_SANITIZE_SET, PX_XFCC_ALWAYS_FORWARD } px_xfcc_mode;
+
+typedef enum { PX_CODEC_AUTO, PX_CODEC_H1, PX_CODEC_H2 } px_codec_type;
 
 struct px_hcm_conf {
     lt_str stat_prefix;
@@ -340,10 +378,15 @@ struct px_hcm_conf {
     bool merge_slashes;
     bool proxy_100_continue;
     bool generate_request_id;
-    bool upgrade_websocket;
+    const lt_str *upgrades;                 /* upgrade_configs that are on, in lower case: "websocket", "connect" */
+    size_t upgrade_count;
+    px_codec_type codec;
     bool accept_http_10;
-    px_http_filter_kind filters[16];
+    bool enable_trailers;                   /* of HTTP/1; off: they are dropped, as Envoy does */
+    struct px_h2_options h2;
+    const struct px_http_filter *filters;   /* in order; the router is the last */
     size_t filter_count;
+    bool has_response_steps, has_piece_steps;
     bool has_peer_metadata, has_istio_stats, has_istio_alpn;
     bool disable_host_header_fallback;      /* of istio.stats */
     bool is_inbound;                        /* traffic_direction of the listener */

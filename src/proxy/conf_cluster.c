@@ -114,12 +114,16 @@ static lt_rc make_http_options(struct px_build *build, const Pb__Any *any, struc
         if (options->explicit_http_config->protocol_config_case ==
             XDS__UPSTREAM_HTTP__HTTP_PROTOCOL_OPTIONS__EXPLICIT_HTTP_CONFIG__PROTOCOL_CONFIG_HTTP2_PROTOCOL_OPTIONS)
             conf->protocol = PX_UPSTREAM_H2;
+        if (conf->protocol == PX_UPSTREAM_H2)
+            LT_TRY(px_make_h2_options(build, options->explicit_http_config->http2_protocol_options, &conf->h2));
         break;
     case XDS__UPSTREAM_HTTP__HTTP_PROTOCOL_OPTIONS__UPSTREAM_PROTOCOL_OPTIONS_USE_DOWNSTREAM_PROTOCOL_CONFIG:
         conf->protocol = PX_UPSTREAM_AS_DOWNSTREAM;
+        LT_TRY(px_make_h2_options(build, options->use_downstream_protocol_config->http2_protocol_options, &conf->h2));
         break;
     case XDS__UPSTREAM_HTTP__HTTP_PROTOCOL_OPTIONS__UPSTREAM_PROTOCOL_OPTIONS_AUTO_CONFIG:
-        px_unhonoured(build, "typed_extension_protocol_options.auto_config");
+        conf->protocol = PX_UPSTREAM_AUTO;
+        LT_TRY(px_make_h2_options(build, options->auto_config->http2_protocol_options, &conf->h2));
         break;
     default:
         return px_bad(build, "typed_extension_protocol_options", "an upstream protocol must be chosen");
@@ -132,6 +136,7 @@ static lt_rc make_http_options(struct px_build *build, const Pb__Any *any, struc
 static lt_rc make_protocol(struct px_build *build, const Xds__Cluster *cluster, struct px_cluster_conf *conf)
 {
     conf->protocol = cluster->http2_protocol_options != NULL ? PX_UPSTREAM_H2 : PX_UPSTREAM_H1;
+    LT_TRY(px_make_h2_options(build, cluster->http2_protocol_options, &conf->h2));
     conf->idle_timeout_ms = POOL_IDLE_DEFAULT_MS;
     conf->max_requests_per_connection = px_u32(cluster->max_requests_per_connection, 0);
     make_common_http(cluster->common_http_protocol_options, conf);

@@ -4,6 +4,7 @@
  * is listed as unhonoured.
  */
 #include "proxy/conf_build.h"
+#include "proxy/filter.h"
 #include "wire/proto/hcm.pb-c.h"
 #include "wire/proto/http_cors.pb-c.h"
 #include "wire/proto/http_fault.pb-c.h"
@@ -56,6 +57,18 @@ static lt_rc set_filter(struct px_build *build, px_http_filter_kind kind, const 
     return LT_OK;
 }
 
+static lt_rc add_filter(struct px_build *build, const Xds__HttpFilter *in, px_http_filter_kind kind,
+                        struct px_hcm_conf *conf)
+{
+    struct px_http_filter *filter = (struct px_http_filter *)&conf->filters[conf->filter_count];
+    filter->kind = kind;
+    filter->at = (uint32_t)conf->filter_count++;
+    filter->name = px_copy(build, in->name);
+    conf->has_response_steps |= px_filter_ops_of(kind)->on_response != NULL;
+    conf->has_piece_steps |= px_filter_ops_of(kind)->on_piece != NULL;
+    return set_filter(build, kind, in->typed_config, conf);
+}
+
 static lt_rc make_filter(struct px_build *build, const Xds__HttpFilter *filter, struct px_hcm_conf *conf)
 {
     if (filter->has_disabled && filter->disabled)
@@ -70,10 +83,7 @@ static lt_rc make_filter(struct px_build *build, const Xds__HttpFilter *filter, 
     for (size_t i = 0; i < LT_ARRAY_LEN(filter_kinds); i++) {
         if (!lt_str_eqz(type, filter_kinds[i].type->name))
             continue;
-        if (conf->filter_count == LT_ARRAY_LEN(conf->filters))
-            return px_bad(build, NULL, "more than %zu filters", LT_ARRAY_LEN(conf->filters));
-        conf->filters[conf->filter_count++] = filter_kinds[i].kind;
-        return set_filter(build, filter_kinds[i].kind, filter->typed_config, conf);
+        return add_filter(build, filter, filter_kinds[i].kind, conf);
     }
     if (lt_str_eqz(type, xds__grpc_web__descriptor.name)) {
         px_unhonoured(build, filter->name);
@@ -86,14 +96,17 @@ static lt_rc make_filter(struct px_build *build, const Xds__HttpFilter *filter, 
 
 static lt_rc make_filters(struct px_build *build, const Xds__HttpConnectionManager *in, struct px_hcm_conf *conf)
 {
+    conf->filters = lt_arena_make_n(build->arena, struct px_http_filter, in->n_http_filters);
+    bool has_router = false;
     for (size_t i = 0; i < in->n_http_filters; i++) {
         size_t mark = px_path_enter(build, "http_filters", (ptrdiff_t)i);
         LT_TRY(make_filter(build, in->http_filters[i], conf));
-        if (conf->filter_count > 0 && conf->filters[conf->filter_count - 1] == PX_FILTER_ROUTER && i + 1 < in->n_http_filters)
+        has_router = conf->filter_count > 0 && conf->filters[conf->filter_count - 1].kind == PX_FILTER_ROUTER;
+        if (has_router && i + 1 < in->n_http_filters)
             return px_bad(build, NULL, "the router must be the last filter");
         px_path_leave(build, mark);
     }
-    return LT_OK;
+    return has_router ? LT_OK : px_bad(build, "http_filters", "the last must be a router");
 }
 
 static void make_xfcc(const Xds__HttpConnectionManager *in, struct px_hcm_conf *conf)
@@ -173,13 +186,36 @@ static void list_unhonoured(struct px_build *build, const Xds__HttpConnectionMan
         px_unhonoured(build, "original_ip_detection_extensions");
 }
 
+static lt_rc make_codec(struct px_build *build, const Xds__HttpConnectionManager *in, struct px_hcm_conf *conf)
+{
+    switch (in->has_codec_type ? in->codec_type : XDS__HTTP_CONNECTION_MANAGER__CODEC_TYPE__AUTO) {
+    case XDS__HTTP_CONNECTION_MANAGER__CODEC_TYPE__AUTO: conf->codec = PX_CODEC_AUTO; break;
+    case XDS__HTTP_CONNECTION_MANAGER__CODEC_TYPE__HTTP1: conf->codec = PX_CODEC_H1; break;
+    case XDS__HTTP_CONNECTION_MANAGER__CODEC_TYPE__HTTP2: conf->codec = PX_CODEC_H2; break;
+    default: return px_unsupported(build, "codec_type", "HTTP/3 is not supported");
+    }
+    return px_make_h2_options(build, in->http2_protocol_options, &conf->h2);
+}
+
+static void make_upgrades(struct px_build *build, const Xds__HttpConnectionManager *in, struct px_hcm_conf *conf)
+{
+    lt_str *upgrades = lt_arena_make_n(build->arena, lt_str, in->n_upgrade_configs);
+    for (size_t i = 0; i < in->n_upgrade_configs; i++) {
+        const Xds__HttpConnectionManager__UpgradeConfig *upgrade = in->upgrade_configs[i];
+        if (upgrade->upgrade_type != NULL && px_bool(upgrade->enabled, true))
+            upgrades[conf->upgrade_count++] = px_copy(build, upgrade->upgrade_type);
+        if (upgrade->n_filters > 0)
+            px_unhonoured(build, "upgrade_configs.filters");
+    }
+    conf->upgrades = upgrades;
+}
+
 static lt_rc make_hcm(struct px_build *build, const Xds__HttpConnectionManager *in, struct px_hcm_conf *conf)
 {
     conf->stat_prefix = px_copy(build, in->stat_prefix);
     if (conf->stat_prefix.len == 0)
         return px_bad(build, "stat_prefix", "is empty");
-    if (in->has_codec_type && in->codec_type >= XDS__HTTP_CONNECTION_MANAGER__CODEC_TYPE__HTTP2)
-        return px_unsupported(build, "codec_type", "only AUTO and HTTP1 are supported yet");
+    LT_TRY(make_codec(build, in, conf));
     conf->server_name = in->server_name != NULL && in->server_name[0] != '\0' ? px_copy(build, in->server_name) : LT_STR("envoy");
     conf->use_remote_address = px_bool(in->use_remote_address, false);
     conf->xff_num_trusted_hops = in->has_xff_num_trusted_hops ? in->xff_num_trusted_hops : 0;
@@ -187,14 +223,11 @@ static lt_rc make_hcm(struct px_build *build, const Xds__HttpConnectionManager *
     conf->generate_request_id = px_bool(in->generate_request_id, true);
     conf->accept_http_10 = in->http_protocol_options != NULL && in->http_protocol_options->has_accept_http_10 &&
                            in->http_protocol_options->accept_http_10;
+    conf->enable_trailers = in->http_protocol_options != NULL && in->http_protocol_options->has_enable_trailers &&
+                            in->http_protocol_options->enable_trailers;
     conf->is_inbound = build->is_inbound;
     conf->takes_operation = in->tracing != NULL && !build->is_outbound;
-    for (size_t i = 0; i < in->n_upgrade_configs; i++) {
-        if (in->upgrade_configs[i]->upgrade_type != NULL && strcasecmp(in->upgrade_configs[i]->upgrade_type, "websocket") == 0)
-            conf->upgrade_websocket = px_bool(in->upgrade_configs[i]->enabled, true);
-        else
-            px_unhonoured(build, "upgrade_configs");
-    }
+    make_upgrades(build, in, conf);
     make_xfcc(in, conf);
     LT_TRY(make_limits(build, in, conf));
     LT_TRY(make_paths(build, in, conf));

@@ -367,3 +367,44 @@ lt_rc px_make_meta_pairs(struct px_build *build, const Pb__Struct *st, const str
     *ret_count = count;
     return LT_OK;
 }
+
+/* --- HTTP/2 --- */
+
+enum {
+    H2_STREAMS_DEFAULT = 1024,
+    /* less than Envoy's 16 MiB and 24 MiB: what a peer may send ahead is memory that it holds here */
+    H2_STREAM_WINDOW_DEFAULT = 256 * 1024,
+    H2_CONN_WINDOW_DEFAULT = 1024 * 1024,
+    H2_WINDOW_MIN = 65535,
+    H2_WINDOW_MAX = 64 * 1024 * 1024,
+    H2_TABLE_DEFAULT = 4096,
+    H2_TABLE_MAX = 64 * 1024,
+};
+
+lt_rc px_make_h2_options(struct px_build *build, const Xds__Http2ProtocolOptions *options,
+                         struct px_h2_options *ret_options)
+{
+    *ret_options = (struct px_h2_options){
+        .max_concurrent_streams = H2_STREAMS_DEFAULT,
+        .stream_window_bytes = H2_STREAM_WINDOW_DEFAULT,
+        .conn_window_bytes = H2_CONN_WINDOW_DEFAULT,
+        .header_table_bytes = H2_TABLE_DEFAULT,
+    };
+    if (options == NULL)
+        return LT_OK;
+    uint32_t streams = px_u32(options->max_concurrent_streams, H2_STREAMS_DEFAULT);
+    uint32_t stream_window = px_u32(options->initial_stream_window_size, H2_STREAM_WINDOW_DEFAULT);
+    uint32_t conn_window = px_u32(options->initial_connection_window_size, H2_CONN_WINDOW_DEFAULT);
+    if (streams == 0 || streams > INT32_MAX)
+        return px_bad(build, "http2_protocol_options.max_concurrent_streams", "must be between 1 and 2147483647");
+    if (stream_window < H2_WINDOW_MIN || stream_window > INT32_MAX)
+        return px_bad(build, "http2_protocol_options.initial_stream_window_size", "must be between 65535 and 2147483647");
+    if (conn_window < H2_WINDOW_MIN || conn_window > INT32_MAX)
+        return px_bad(build, "http2_protocol_options.initial_connection_window_size", "must be between 65535 and 2147483647");
+    ret_options->max_concurrent_streams = streams;
+    ret_options->stream_window_bytes = LT_MIN(stream_window, (uint32_t)H2_WINDOW_MAX);
+    ret_options->conn_window_bytes = LT_MIN(conn_window, (uint32_t)H2_WINDOW_MAX);
+    ret_options->header_table_bytes = LT_MIN(px_u32(options->hpack_table_size, H2_TABLE_DEFAULT), (uint32_t)H2_TABLE_MAX);
+    ret_options->allow_connect = options->has_allow_connect && options->allow_connect;
+    return LT_OK;
+}

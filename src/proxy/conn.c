@@ -2,7 +2,7 @@
  * proxy/conn.c - one downstream connection from accept to the codec: where it was meant to go, what
  * it speaks, which filter chain takes it, TLS. Then http.c or tcp.c has it.
  *
- * INSPECT -> HANDSHAKE -> HTTP or TCP -> (LINGER ->) CLOSED
+ * INSPECT -> HANDSHAKE -> (SNIFF ->) HTTP (1), H2 or TCP -> (LINGER ->) CLOSED
  *
  * A connection that was redirected belongs to the listener of its original destination. Inspectors
  * peek at the first bytes only where they are asked for, so that a server which speaks first is not
@@ -59,6 +59,8 @@ void px_conn_set_deadline(struct px_conn *conn, uint64_t after_ms)
 
 void px_conn_drain(struct px_conn *conn, uint64_t drain_ms)
 {
+    if (!conn->is_draining && conn->state == PX_CONN_H2)
+        px_h2_drain(conn);
     conn->is_draining = true;
     if (conn->drained_at_ns == 0)
         conn->drained_at_ns = px_now_ns(conn->worker) + drain_ms * LT_NS_PER_MS;
@@ -68,7 +70,8 @@ void px_conn_drain(struct px_conn *conn, uint64_t drain_ms)
 static void give_up_waiting(struct px_conn *conn)
 {
     switch (conn->state) {
-    case PX_CONN_HTTP: px_http_timeout(conn); break;
+    case PX_CONN_HTTP: px_h1_timeout(conn); break;
+    case PX_CONN_H2: px_h2_timeout(conn); break;
     case PX_CONN_TCP: px_tcp_timeout(conn); break;
     case PX_CONN_INSPECT:
         if (conn->listener->continue_on_timeout) {
@@ -113,7 +116,9 @@ void px_conn_close(struct px_conn *conn)
     px_conn_state before = conn->state;
     conn->state = PX_CONN_CLOSED;
     if (before == PX_CONN_HTTP)
-        px_http_abort(conn);
+        px_h1_abort(conn);
+    else if (before == PX_CONN_H2)
+        px_h2_abort(conn);
     else if (before == PX_CONN_TCP)
         px_tcp_abort(conn);
     lt_task_cancel(&conn->again);
@@ -184,17 +189,26 @@ static bool wants_http_inspector(const struct px_conn *conn)
                    lt_addr_port(&conn->local));
 }
 
+/* LT_OK: it is HTTP/2's preface; LT_AGAIN: so far. */
+static lt_rc match_preface(lt_str bytes)
+{
+    static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    size_t shared = LT_MIN(bytes.len, sizeof(preface) - 1);
+    if (shared > 0 && memcmp(bytes.ptr, preface, shared) != 0)
+        return LT_E_BAD;
+    return shared == sizeof(preface) - 1 ? LT_OK : LT_AGAIN;
+}
+
 /*
  * Envoy's http_inspector: a request line "METHOD SP target SP HTTP/1.x", or the HTTP/2 preface.
  * LT_OK with the protocol, LT_AGAIN while it may still become one, LT_E_BAD when it can't.
  */
 static lt_rc inspect_http(lt_str bytes, lt_str *ret_protocol)
 {
-    static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-    size_t shared = LT_MIN(bytes.len, sizeof(preface) - 1);
-    if (shared > 0 && memcmp(bytes.ptr, preface, shared) == 0) {
+    lt_rc rc = bytes.len > 0 ? match_preface(bytes) : LT_E_BAD;
+    if (rc != LT_E_BAD) {
         *ret_protocol = LT_STR("h2c");
-        return shared == sizeof(preface) - 1 ? LT_OK : LT_AGAIN;
+        return rc;
     }
     ptrdiff_t blank = lt_str_find_char(bytes, ' ');
     lt_str method = blank < 0 ? bytes : lt_str_slice(bytes, 0, (size_t)blank);
@@ -247,13 +261,58 @@ static lt_rc inspect(const struct px_conn *conn, lt_str bytes, struct inspection
 
 /* --- the chain, and TLS --- */
 
+static void start_http(struct px_conn *conn, bool is_h2)
+{
+    conn->state = is_h2 ? PX_CONN_H2 : PX_CONN_HTTP;
+    if (is_h2)
+        px_h2_start(conn);
+    else
+        px_h1_start(conn);
+}
+
+static void run_sniff(struct px_conn *conn)
+{
+    for (;;) {
+        lt_rc rc = match_preface(px_input_unread(&conn->in));
+        if (rc != LT_AGAIN) {
+            start_http(conn, rc == LT_OK);
+            return;
+        }
+        if (conn->can_read)
+            rc = px_input_read(conn->worker, &conn->in, &conn->transport, &conn->can_read);
+        if (rc == LT_AGAIN) {
+            if (conn->in.pos == conn->in.end)
+                px_input_free(conn->worker, &conn->in);
+            return;
+        }
+        if (rc != LT_OK) {
+            px_conn_close(conn);
+            return;
+        }
+    }
+}
+
+/* Envoy's AUTO: what ALPN said, else what the first bytes say. */
+static void choose_http(struct px_conn *conn)
+{
+    lt_str alpn = conn->transport.tls != NULL ? lt_tls_alpn(&conn->transport) : LT_STR_NULL;
+    bool is_h2_alpn = lt_str_eqz(alpn, "h2") || lt_str_eqz(alpn, "istio-h2");
+    if (conn->chain->hcm->codec != PX_CODEC_AUTO || alpn.len > 0) {
+        start_http(conn, conn->chain->hcm->codec == PX_CODEC_H2 ||
+                             (conn->chain->hcm->codec == PX_CODEC_AUTO && is_h2_alpn));
+        return;
+    }
+    conn->state = PX_CONN_SNIFF;
+    px_conn_set_deadline(conn, conn->chain->hcm->idle_timeout_ms);
+    run_sniff(conn);
+}
+
 static void start_codec(struct px_conn *conn)
 {
     conn->principal = px_intern(conn->worker, lt_tls_peer_uri(&conn->transport));
     px_conn_set_deadline(conn, 0);
     if (conn->chain->hcm != NULL) {
-        conn->state = PX_CONN_HTTP;
-        px_http_start(conn);
+        choose_http(conn);
     } else {
         conn->state = PX_CONN_TCP;
         px_tcp_start(conn);
@@ -396,6 +455,7 @@ void px_conn_accept(struct px_listener *listener, int fd, const struct lt_addr *
     conn->principal = conn->requested_server_name = "";
     conn->id = ++worker->next_conn_id;
     conn->can_write = true;
+    lt_list_init(&conn->streams);
     lt_transport_init_raw(&conn->transport, fd);
     lt_timer_init(&conn->timer, on_timer);
     lt_task_init(&conn->again, run_again);
@@ -421,7 +481,9 @@ void px_conn_run(struct px_conn *conn)
     switch (conn->state) {
     case PX_CONN_INSPECT: run_inspect(conn); break;
     case PX_CONN_HANDSHAKE: handshake(conn); break;
-    case PX_CONN_HTTP: px_http_run(conn); break;
+    case PX_CONN_SNIFF: run_sniff(conn); break;
+    case PX_CONN_HTTP: px_h1_run(conn); break;
+    case PX_CONN_H2: px_h2_run(conn); break;
     case PX_CONN_TCP: px_tcp_run(conn); break;
     case PX_CONN_LINGER: run_linger(conn); break;
     case PX_CONN_CLOSED: break;

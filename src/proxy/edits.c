@@ -277,12 +277,19 @@ static lt_rc edit_by_config(struct px_request *request, struct lt_headers *heade
     return apply_edits(request, headers, &request->routes->request);
 }
 
-lt_rc px_request_edit(struct px_request *request)
+static lt_rc strip_hop_by_hop(const struct px_request *request, struct lt_headers *headers)
+{
+    if (request->down->protocol == PX_PROTO_H2)
+        return LT_OK; /* the codec takes none */
+    return lt_h1_strip_hop_by_hop(headers, request->head.wants_upgrade);
+}
+
+lt_rc px_request_sanitize(struct px_request *request)
 {
     const struct px_hcm_conf *hcm = request->hcm;
     struct lt_headers *headers = &request->head.headers;
     make_room(headers);
-    LT_TRY(lt_h1_strip_hop_by_hop(headers, request->head.wants_upgrade));
+    LT_TRY(strip_hop_by_hop(request, headers));
     if (!hcm->proxy_100_continue)
         lt_headers_remove(headers, LT_H_EXPECT);
     remove_steering(headers);
@@ -295,7 +302,14 @@ lt_rc px_request_edit(struct px_request *request)
         LT_TRY(lt_headers_set_id(headers, LT_H_X_FORWARDED_PROTO, request->scheme));
     bool has_id = lt_headers_find(headers, LT_H_X_REQUEST_ID) != NULL;
     if (hcm->generate_request_id && (!has_id || hcm->use_remote_address))
-        LT_TRY(lt_headers_set_id(headers, LT_H_X_REQUEST_ID, make_request_id(request)));
+        return lt_headers_set_id(headers, LT_H_X_REQUEST_ID, make_request_id(request));
+    return LT_OK;
+}
+
+lt_rc px_request_edit(struct px_request *request)
+{
+    const struct px_hcm_conf *hcm = request->hcm;
+    struct lt_headers *headers = &request->head.headers;
     LT_TRY(add_timeout(request, headers));
     if (hcm->has_peer_metadata && !hcm->is_inbound)
         px_telemetry_add_own(request->worker->telemetry, headers);
@@ -304,28 +318,13 @@ lt_rc px_request_edit(struct px_request *request)
     return rewrite_path(request, headers);
 }
 
-/* The head for this try; the attempt count differs from try to try. */
-lt_rc px_request_write_head(struct px_request *request)
+/* The attempt count differs from try to try. */
+lt_rc px_request_edit_try(struct px_request *request)
 {
-    struct lt_headers *headers = &request->head.headers;
-    lt_buf_clear(&request->up_out, PX_BLOCK_BYTES);
-    if (request->vhost->include_attempt_count) {
-        LT_TRY(lt_headers_set_id(headers, LT_H_X_ENVOY_ATTEMPT_COUNT,
-                                 lt_arena_u64(request->arena, request->attempts)));
-    }
-    LT_TRY(lt_headers_set_id(headers, LT_H_HOST, request->authority));
-    struct lt_h1_framing framing = {
-        .body = request->head.body,
-        .content_length = request->head.content_length,
-        .connection = request->head.wants_upgrade ? "upgrade" : NULL,
-        .lower_case = true,
-    };
-    /* "Content-Length: 0" of a POST is kept: some servers want it */
-    if (request->head.body == LT_BODY_NONE && request->head.has_content_length)
-        framing.body = LT_BODY_LENGTH;
-    request->sends_raw = request->head.body == LT_BODY_CHUNKED;
-    return lt_h1_write_request(&request->up_out, request->method, request->path, 1, headers,
-                               &framing);
+    if (!request->vhost->include_attempt_count)
+        return LT_OK;
+    return lt_headers_set_id(&request->head.headers, LT_H_X_ENVOY_ATTEMPT_COUNT,
+                             lt_arena_u64(request->arena, request->attempts));
 }
 
 /* --- response --- */
@@ -369,7 +368,8 @@ lt_rc px_response_edit(struct px_request *request)
     struct lt_headers *headers = &request->rhead.headers;
     bool is_upgrade = request->rhead.status == 101;
     make_room(headers);
-    LT_TRY(lt_h1_strip_hop_by_hop(headers, is_upgrade));
+    if (request->up_codec != NULL && request->up_codec->protocol == PX_PROTO_H1)
+        LT_TRY(lt_h1_strip_hop_by_hop(headers, is_upgrade));
     read_response_peer(request, headers);
     if (request->hcm->is_inbound && request->peer_asked)
         px_telemetry_add_own(request->worker->telemetry, headers);
@@ -382,44 +382,7 @@ lt_rc px_response_edit(struct px_request *request)
         LT_TRY(apply_edits(request, headers, &request->vhost->response));
         LT_TRY(apply_edits(request, headers, &request->routes->response));
     }
+    px_filters_on_response(request);
     LT_TRY(add_date(request, headers));
     return lt_headers_set_id(headers, LT_H_SERVER, request->hcm->server_name);
-}
-
-lt_rc px_response_write_head(struct px_request *request)
-{
-    struct px_conn *conn = request->conn;
-    struct lt_http_head *head = &request->rhead;
-    /* Envoy: who answers before the request is complete doesn't wait for the rest */
-    bool is_early = !request->is_parsed && head->status != 101;
-    bool closes = conn->is_closing || conn->is_draining || !request->head.keep_alive || is_early;
-    if (closes)
-        conn->is_closing = true;
-    request->response_raw = head->body == LT_BODY_CHUNKED && request->head.minor == 1;
-    struct lt_h1_framing framing = {
-        .body = head->body,
-        .content_length = head->content_length,
-        .connection = head->status == 101        ? "upgrade"
-                      : closes                   ? "close"
-                      : request->head.minor == 0 ? "keep-alive"
-                                                 : NULL,
-        .lower_case = true,
-    };
-    if (head->body == LT_BODY_CLOSE && request->head.minor == 1) {
-        framing.body =
-            LT_BODY_CHUNKED; /* an end that the client can see, on a connection that stays */
-        request->down_chunked = true;
-    } else if (head->body == LT_BODY_CLOSE ||
-               (head->body == LT_BODY_CHUNKED && request->head.minor == 0)) {
-        framing.body = LT_BODY_CLOSE;
-        framing.connection = "close";
-        conn->is_closing = true;
-    } else if (head->body == LT_BODY_NONE && head->has_content_length) {
-        framing.body = LT_BODY_LENGTH;
-    } else if (head->body == LT_BODY_NONE && head->is_chunked && head->status != 204 &&
-               head->status != 304) {
-        framing.body = LT_BODY_CHUNKED;
-    }
-    return lt_h1_write_response(&request->down_out, head->status, LT_STR_NULL, 1, &head->headers,
-                                &framing);
 }

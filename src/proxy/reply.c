@@ -5,72 +5,179 @@
 #include "proxy/request.h"
 #include "proxy/run.h"
 
-enum { DIRECT_HEADERS_MAX = 64 };
-
 /* --- local replies --- */
 
-static lt_rc make_head(struct px_request *request, uint32_t code, lt_str body,
-                       const char *content_type)
+/* What a code of HTTP says to a client of gRPC (gRPC's http-grpc-status-mapping). */
+static unsigned grpc_status_of(uint32_t code)
+{
+    switch (code) {
+    case 200: return 0;
+    case 400: return 13;
+    case 401: return 16;
+    case 403: return 7;
+    case 404: return 12;
+    case 429:
+    case 502:
+    case 503:
+    case 504: return 14;
+    default: return 2;
+    }
+}
+
+/* "%25" and the like: what gRPC asks of a message in a header. */
+static lt_str grpc_message(struct lt_arena *arena, lt_str text)
+{
+    static const char hex[] = "0123456789ABCDEF";
+    char *out = lt_arena_bytes(arena, text.len * 3 + 1);
+    size_t len = 0;
+    for (size_t i = 0; i < text.len; i++) {
+        unsigned char c = (unsigned char)text.ptr[i];
+        if (c >= 0x20 && c <= 0x7e && c != '%') {
+            out[len++] = (char)c;
+            continue;
+        }
+        out[len++] = '%';
+        out[len++] = hex[c >> 4];
+        out[len++] = hex[c & 15];
+    }
+    return lt_str_make(out, len);
+}
+
+/* A client of gRPC gets headers alone, 200, and the reason as gRPC says it. */
+static lt_rc make_grpc_head(struct px_request *request, uint32_t code, lt_str text)
+{
+    struct lt_headers *headers = &request->rhead.headers;
+    request->rhead.status = request->code = 200;
+    request->rhead.body = LT_BODY_NONE;
+    LT_TRY(lt_headers_add_id(headers, LT_H_CONTENT_TYPE, LT_STR("application/grpc")));
+    LT_TRY(lt_headers_add_id(headers, LT_H_GRPC_STATUS,
+                             lt_arena_u64(request->arena, grpc_status_of(code))));
+    if (text.len == 0)
+        return LT_OK;
+    return lt_headers_add_id(headers, LT_H_GRPC_MESSAGE, grpc_message(request->arena, text));
+}
+
+static lt_rc make_http_head(struct px_request *request, uint32_t code, lt_str body,
+                            const char *content_type)
 {
     struct lt_http_head *head = &request->rhead;
-    lt_h1_head_init(head, request->arena, NULL);
     head->status = code;
-    head->minor = 1;
-    head->body = LT_BODY_LENGTH;
+    head->body = body.len > 0 && request->head.method_id != LT_METHOD_HEAD ? LT_BODY_LENGTH
+                                                                           : LT_BODY_NONE;
     head->content_length = body.len;
     head->has_content_length = true;
     if (content_type != NULL && body.len > 0)
         LT_TRY(lt_headers_add_id(&head->headers, LT_H_CONTENT_TYPE, lt_str_of(content_type)));
     if (request->location.len > 0)
         LT_TRY(lt_headers_add_id(&head->headers, LT_H_LOCATION, request->location));
+    return LT_OK;
+}
+
+static lt_rc make_head(struct px_request *request, uint32_t code, lt_str body,
+                       const char *content_type)
+{
+    struct lt_http_head *head = &request->rhead;
+    lt_h1_head_init(head, request->arena, NULL);
+    head->minor = 1;
+    head->keep_alive = true;
+    bool is_grpc = request->is_grpc && request->location.len == 0;
+    LT_TRY(is_grpc ? make_grpc_head(request, code, body)
+                   : make_http_head(request, code, body, content_type));
     if (request->is_overloaded)
         LT_TRY(lt_headers_add(&head->headers, LT_STR("x-envoy-overloaded"), LT_STR("true")));
     struct px_cluster *cluster = request->cluster;
     request->cluster = NULL; /* no service time: no service answered */
     lt_rc rc = px_response_edit(request);
     request->cluster = cluster;
-    LT_TRY(rc);
-    return px_response_write_head(request);
+    return rc;
+}
+
+static lt_rc begin_reply(struct px_request *request, uint32_t code, lt_str body,
+                         const char *content_type)
+{
+    struct px_dir *resp = &request->resp;
+    lt_buf_clear(&request->down_out, PX_BLOCK_BYTES);
+    LT_TRY(make_head(request, code, body, content_type));
+    resp->piece = request->rhead.body == LT_BODY_LENGTH ? body : LT_STR_NULL;
+    resp->piece_used = 0;
+    resp->owner = NULL;
+    resp->trailers = NULL;
+    resp->is_read = true;
+    resp->is_raw = resp->is_chunked = resp->is_framed = false;
+    resp->body_bytes = resp->piece.len;
+    return request->down->head(request);
 }
 
 void px_request_reply(struct px_request *request, uint32_t code, uint32_t flags,
                       const char *details, lt_str body, const char *content_type)
 {
-    struct px_conn *conn = request->conn;
     lt_loop_timer_cancel(request->worker->loop, &request->timer);
-    lt_loop_timer_cancel(request->worker->loop, &request->try_timer);
-    px_request_leave_upstream(request, false);
     request->flags |= flags;
+    request->details = details;
     if (request->response_begun) {
-        /*
-         * half a response is out: only the end of the connection can say that the rest will not
-         * come
-         */
-        request->details = details;
-        px_conn_close(conn);
+        /* half a response is out: only a cut can say that the rest will not come */
+        request->down->abort(request);
         return;
     }
+    px_request_leave_upstream(request, false);
     request->code = code;
-    request->details = details;
-    request->response_begun = request->response_parsed = true;
+    request->response_begun = true;
     request->response_begin_ns = px_now_ns(request->worker);
     px_request_set_state(request, PX_RQ_REPLY);
-    if (!request->is_parsed)
-        conn->is_closing = true;
-    if (request->is_grpc && code != 200 && code >= 400)
-        content_type = "text/plain";
-    lt_buf_clear(&request->down_out, PX_BLOCK_BYTES);
-    if (make_head(request, code, body, content_type) != LT_OK ||
-        (request->head.method_id != LT_METHOD_HEAD &&
-         lt_buf_append_str(&request->down_out, body) != LT_OK)) {
-        px_conn_close(conn);
+    if (!request->req.is_read && request->down->protocol == PX_PROTO_H1)
+        request->conn->is_closing = true;
+    if (begin_reply(request, code, body, content_type) != LT_OK)
+        request->down->abort(request);
+}
+
+/* --- what is said when an upstream broke off --- */
+
+static const struct {
+    uint32_t code, flag;
+    const char *before, *after, *text;
+} breaks[] = {
+    [PX_BROKE_TERMINATION] = {503, PX_FLAG_UPSTREAM_TERMINATION,
+                              "upstream_reset_before_response_started{connection_termination}",
+                              "upstream_reset_after_response_started{connection_termination}",
+                              "connection termination"},
+    [PX_BROKE_RESET] = {503, PX_FLAG_UPSTREAM_RESET,
+                        "upstream_reset_before_response_started{remote_reset}",
+                        "upstream_reset_after_response_started{remote_reset}", "remote reset"},
+    [PX_BROKE_REFUSED] = {503, PX_FLAG_UPSTREAM_RESET,
+                          "upstream_reset_before_response_started{remote_refused_stream_reset}",
+                          "upstream_reset_after_response_started{remote_refused_stream_reset}",
+                          "remote refused stream reset"},
+    [PX_BROKE_PROTOCOL] = {502, PX_FLAG_UPSTREAM_PROTOCOL,
+                           "upstream_reset_before_response_started{protocol_error}",
+                           "upstream_reset_after_response_started{protocol_error}",
+                           "protocol error"},
+};
+
+void px_request_broke(struct px_request *request)
+{
+    px_failure failure = request->broke == PX_BROKE_REFUSED ? PX_FAIL_REFUSED
+                         : request->has_reached_up          ? PX_FAIL_RESET
+                                                            : PX_FAIL_RESET_BEFORE;
+    if (!request->response_begun && px_request_retry_failure(request, failure))
         return;
-    }
-    if (request->head.method_id != LT_METHOD_HEAD)
-        request->bytes_sent = body.len;
+    const char *details = request->response_begun ? breaks[request->broke].after
+                                                  : breaks[request->broke].before;
+    lt_str body = lt_arena_printf(
+        request->arena,
+        "upstream connect error or disconnect/reset before headers. reset reason: %s",
+        breaks[request->broke].text);
+    px_request_reply(request, breaks[request->broke].code, breaks[request->broke].flag, details,
+                     body, "text/plain");
 }
 
 /* --- the end of a request --- */
+
+static lt_str protocol_name(const struct px_request *request)
+{
+    if (request->down->protocol == PX_PROTO_H2)
+        return LT_STR("HTTP/2");
+    return request->head.minor == 0 ? LT_STR("HTTP/1.0") : LT_STR("HTTP/1.1");
+}
 
 void px_request_log_facts(struct px_request *request, struct px_log_facts *facts,
                           char text[4][LT_ADDR_TEXT_MAX])
@@ -82,7 +189,7 @@ void px_request_log_facts(struct px_request *request, struct px_log_facts *facts
         .method = request->method,
         .path = request->path,
         .original_path = request->original_path,
-        .protocol = request->head.minor == 0 ? LT_STR("HTTP/1.0") : LT_STR("HTTP/1.1"),
+        .protocol = protocol_name(request),
         .authority = request->authority,
         .scheme = request->scheme,
         .request = &request->head.headers,
@@ -91,8 +198,8 @@ void px_request_log_facts(struct px_request *request, struct px_log_facts *facts
         .flags = request->flags,
         .details = request->details,
         .transport_failure = request->failure,
-        .bytes_received = request->bytes_received,
-        .bytes_sent = request->bytes_sent,
+        .bytes_received = request->req.body_bytes,
+        .bytes_sent = request->resp.body_bytes,
         .duration_ns = now_ns - request->start_ns,
         .request_ns = request->request_end_ns != 0 ? request->request_end_ns - request->start_ns
                                                    : 0,
@@ -191,8 +298,8 @@ void px_request_report(struct px_request *request)
         struct px_report report = make_report(request);
         struct px_http_result result = {
             .duration_ms = (double)((px_now_ns(worker) - request->start_ns) / 1000) / 1000.0,
-            .request_bytes = request->wire_received,
-            .response_bytes = request->wire_sent,
+            .request_bytes = request->req.wire_bytes,
+            .response_bytes = request->resp.wire_bytes,
         };
         px_telemetry_http(worker->telemetry, &report, &result);
     }

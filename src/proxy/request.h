@@ -1,34 +1,117 @@
 /*
- * proxy/request.h - private to http*.c: one HTTP request, from its first byte to its last trace. A
- * request lives in an object that is used again; its arena is reset in between. Head slices point
- * into the connections' input blocks, which keep a head in place (px_input.floor) until the request
- * is done.
+ * proxy/request.h - private to the HTTP files of the data path: one request, from its first byte to
+ * its last trace, whatever version of HTTP it came in and goes on in.
+ *
+ *   client ──> px_down ──> req ──> px_up ──> host          px_down   down_h1.c, down_h2.c
+ *          <── (codec) <── resp <── (codec) <──            px_up     up_h1.c, up_h2.c
+ *
+ * Both sides are spoken to by small tables of functions; flow.c moves pieces of body between them
+ * and knows no version. What the proxy does to a request on its way are steps (filter.h), the last
+ * of which is the router (router.c).
+ * A request lives in an object that is used again; its arena is reset in between. Head slices of
+ * HTTP/1 point into the connections' input blocks, which keep a head in place (px_input.floor)
+ * until the request is done.
  */
 #ifndef LT_PROXY_REQUEST_H
 #define LT_PROXY_REQUEST_H
 
 #include "base/buf.h"
+#include "base/rope.h"
+#include "http/h2.h"
 #include "proxy/access_log.h"
+#include "proxy/filter.h"
 #include "proxy/run.h"
 
 typedef enum {
     PX_RQ_HEAD,    /* its head is not complete */
+    PX_RQ_FILTER,  /* a filter waits for something */
     PX_RQ_WAIT,    /* for a free connection or request slot of the cluster, or a retry's back-off */
     PX_RQ_CONNECT, /* for an upstream connection to stand */
     PX_RQ_FLOW,    /* request goes up, response comes down */
     PX_RQ_REPLY,   /* a reply of our own is being written */
-    PX_RQ_TUNNEL,  /* after 101: bytes both ways */
     PX_RQ_DONE,
+    PX_RQ_GONE, /* it ended early; its memory goes at the end of this turn */
 } px_rq_state;
 
 enum { PX_RQ_HOSTS_MAX = 8, PX_RQ_HEADS_MAX = 128 * 1024, PX_REPLAY_MAX = 64 * 1024 };
 
+/* One direction of a body: what was read from one side and is not written to the other yet. */
+struct px_dir {
+    lt_str piece;           /* read, not written; borrowed from the source until took() */
+    struct lt_bytes *owner; /* borrowed: of the piece, when it is counted; else NULL */
+    size_t piece_used;      /* bytes that the source forgets with the piece; 0: took() was called */
+    struct lt_rope rx;      /* HTTP/2: received, not yet a piece */
+    struct lt_headers *trailers; /* in the request's arena; NULL: none */
+    bool rx_ended;               /* HTTP/2: nothing will be added to rx */
+    bool is_read;                /* the piece in hand is the last */
+    bool is_sent;                /* and all of it was written, with its end */
+    bool is_raw;                 /* HTTP/1 to HTTP/1: chunk framing goes through as it came */
+    bool is_chunked;             /* the sink frames each piece as a chunk */
+    bool is_framed;              /* is_chunked: the last chunk was written */
+    uint64_t body_bytes;
+    uint64_t wire_bytes; /* with heads and framing, for metrics */
+};
+
+/* Why an upstream try broke off. */
+typedef enum {
+    PX_BROKE_TERMINATION, /* the connection ended */
+    PX_BROKE_RESET,       /* HTTP/2: the host reset the stream */
+    PX_BROKE_REFUSED,     /* HTTP/2: refused, or never looked at (GOAWAY): may be sent again */
+    PX_BROKE_PROTOCOL,    /* what came is no HTTP */
+} px_broke;
+
+/*
+ * The client's side. LT_E_CLOSED from any of them: the client has gone. None of them calls the
+ * request back.
+ */
+struct px_down {
+    px_protocol protocol;
+    /*
+     * The next piece of the request's body into req, reading what is there. LT_AGAIN; LT_E_BAD: the
+     * client broke the framing.
+     */
+    lt_rc (*next)(struct px_request *request);
+    /* req.piece is empty and was not taken back yet: forget it, give credit. */
+    void (*took)(struct px_request *request);
+    /* The response's head (request->rhead) is complete; it goes out with the first send. */
+    lt_rc (*head)(struct px_request *request);
+    lt_rc (*interim)(struct px_request *request, const struct lt_http_head *head);
+    /* Head, piece and, when resp.is_read, the end. LT_OK: all of it is written. LT_AGAIN. */
+    lt_rc (*send)(struct px_request *request);
+    /* Something moved: the idle timeout starts again. 0: none. */
+    void (*touch)(struct px_request *request, uint64_t idle_ms);
+    /* It ends here, half done: the client must be able to tell. The request is GONE afterwards. */
+    void (*abort)(struct px_request *request);
+    /* Goes on where it stands; may end in DONE or GONE, and frees it then. */
+    void (*run)(struct px_request *request);
+};
+
+/* The upstream connection's side, of one try. LT_E_IO: it broke, request->broke says how. */
+struct px_up {
+    px_protocol protocol;
+    /* The connection stands and is the request's: make the head. LT_E_LIMIT: it is too large. */
+    lt_rc (*start)(struct px_request *request);
+    /* Head, piece and, when req.is_read, the end. LT_OK: all of it is written. LT_AGAIN. */
+    lt_rc (*send)(struct px_request *request);
+    /*
+     * The next head, interim or final, into rhead. LT_AGAIN; LT_E_BAD: it is no HTTP. */
+    lt_rc (*next_head)(struct px_request *request);
+    lt_rc (*next)(struct px_request *request);
+    void (*took)(struct px_request *request);
+    /* The connection is free again, or ends; a stream is reset when it is not complete. */
+    void (*leave)(struct px_request *request, bool is_reusable);
+};
+
 struct px_request {
-    struct lt_list wait_link; /* in cluster->waiting, or in the worker's free list */
+    struct lt_list wait_link;  /* in cluster->waiting, or in the worker's free list */
+    struct lt_list ready_link; /* in worker->ready: runs at the end of this turn */
+    struct lt_list conn_link;  /* HTTP/2: in conn->streams */
+    struct lt_list up_link;    /* in up->requests */
     struct px_worker *worker;
     struct px_conn *conn;
     struct px_pin *pin;     /* of routes and clusters; the connection's own pin holds hcm */
     struct lt_arena *arena; /* owned; reset between requests */
+    const struct px_down *down;
     const struct px_hcm_conf *hcm;
     const struct px_routes_conf *routes;
     const struct px_vhost *vhost;
@@ -36,46 +119,46 @@ struct px_request {
     const struct px_weighted_cluster *weighted;
     struct px_cluster *cluster;
     struct px_host *host;   /* counted */
-    struct px_upstream *up; /* owned */
+    struct px_upstream *up; /* HTTP/1: owned; HTTP/2: shared, this is in up->requests; or NULL */
+    const struct px_up *up_codec;     /* of the try; NULL: none has stood yet */
+    struct lt_h2_stream *down_stream; /* HTTP/2; NULL once it has closed */
+    struct lt_h2_stream *up_stream;   /* HTTP/2; NULL before it is open and once it has closed */
     px_rq_state state;
+    px_broke broke;
 
     /* the request */
     struct lt_http_head head;
     lt_str method, path, authority, scheme; /* as they go on: normalised, rewritten */
     lt_str original_path;                   /* when it was rewritten, else empty */
     char *head_block,
-        *rhead_block;     /* owned; set when a large head moved out of the way (px_input_detach) */
-    struct lt_buf up_out; /* head for the upstream connection, what is not written yet */
-    lt_str up_piece;      /* of the body: slice of conn->in, not written yet */
-    size_t up_piece_used; /* bytes of conn->in that are done with when the piece is out */
-    struct lt_buf replay; /* body as sent so far, for a retry */
-    bool client_ended, client_end_sent, server_ended, server_end_sent; /* tunnel */
-    bool is_parsed, is_sent; /* the last byte was read; was written */
-    bool replay_is_whole;    /* everything sent so far is in it */
-    bool resends;            /* this try begins with what the replay holds */
-    size_t replayed;         /* bytes of the replay that were written in this try */
-    bool has_reached_up; /* some byte was written in this try: the application may have seen it */
-    bool sends_raw;      /* chunked framing goes through as it came */
+        *rhead_block; /* owned; set when a large head moved out of the way (px_input_detach) */
+    struct px_dir req, resp;
+    struct lt_buf up_out; /* HTTP/1: head for the upstream connection, framing */
+    struct lt_buf replay; /* body as sent so far, for a retry; or held back by a filter */
+    bool replay_is_whole; /* everything read so far is in it */
+    bool resends;         /* what the replay holds comes before what the client sends */
+    bool was_read;        /* resends: req.is_read as it was */
+    bool up_end_said;     /* HTTP/2: the stream's end was queued */
+    bool has_reached_up;  /* some byte was written in this try: the application may have seen it */
+    bool is_tunnel;       /* bytes of something else both ways */
+    bool client_has_gone; /* HTTP/2: its stream has closed before we were done */
 
     /* the response */
     struct lt_http_head rhead;
-    bool has_rhead, rhead_begun; /* complete; made ready to be filled */
-    struct lt_headers trailers;
+    bool has_rhead;   /* complete */
+    bool rhead_begun; /* made ready to be filled */
     struct lt_buf down_out;
-    lt_str down_piece;
-    size_t down_piece_used;
-    bool response_begun;  /* bytes of it were made for the client: no retry any more */
-    bool response_parsed; /* its last byte was read */
+    bool response_begun; /* bytes of it were made for the client: no retry any more */
     bool up_keeps_alive;
     bool up_is_reusable; /* when it is done */
-    bool response_raw;   /* chunk framing passed through */
-    bool down_chunked;   /* we frame the response ourselves */
+
+    /* steps */
+    uint32_t filter_at;   /* the one that runs, or waits */
+    void **filter_states; /* in the arena; NULL: none was asked for */
 
     /* what is told about it */
     uint64_t start_ns, request_end_ns, response_begin_ns, up_start_ns;
     int64_t start_wall_ns;
-    uint64_t bytes_received, bytes_sent; /* bodies, for logs */
-    uint64_t wire_received, wire_sent;   /* with heads, for metrics */
     uint32_t code, flags;
     const char *details;
     const char *peer_principal;
@@ -91,37 +174,91 @@ struct px_request {
     struct px_host *tried[PX_RQ_HOSTS_MAX]; /* counted */
     uint32_t tried_count;
     bool counts_retry, counts_pending, counts_active;
-    struct lt_timer timer;     /* route timeout */
-    struct lt_timer try_timer; /* per try timeout, or back-off */
+    struct lt_timer timer;      /* route timeout */
+    struct lt_timer try_timer;  /* per try timeout, or back-off */
+    struct lt_timer idle_timer; /* HTTP/2 only: HTTP/1 has its connection's */
+    uint64_t idle_at_ns;
     uint64_t random;
 };
 
-/* --- request.c: from head to upstream --- */
+/* --- request.c: objects, states, timers, what comes before the steps --- */
+
 /* The only way to change it; a move that is not in the table of moves is our bug. */
 void px_request_set_state(struct px_request *request, px_rq_state state);
-struct px_request *px_request_new(struct px_conn *conn);
+struct px_request *px_request_new(struct px_conn *conn, const struct px_down *down);
+/* Its report was made. Memory is used again at once: for who owns the last pointer. */
 void px_request_free(struct px_request *request);
-/* The head is parsed: checks it, finds the route, starts. */
+/*
+ * Early end: told (px_request_report), taken out of everything, GONE; freed at the end of the turn,
+ * so that callers up the stack may still look at its state.
+ */
+void px_request_bury(struct px_request *request);
+/* The head is there: checks it, finds the route, takes the steps. */
 void px_request_start(struct px_request *request);
+/* The timer of the route: from now, when the whole request was read. */
+void px_request_arm_timeout(struct px_request *request);
+/* Looks for the route again: a step has changed what it was found by. */
+void px_request_find_route(struct px_request *request);
+/* Runs it at the end of this turn: events of HTTP/2 come inside a call of the engine. */
+void px_request_ready(struct px_request *request);
+static inline void px_request_run(struct px_request *request)
+{
+    if (request->state != PX_RQ_GONE)
+        request->down->run(request);
+}
+static inline bool px_request_is_over(const struct px_request *request)
+{
+    return request->state == PX_RQ_DONE || request->state == PX_RQ_GONE;
+}
+static inline void px_request_touch(struct px_request *request)
+{
+    uint64_t own_ms = request->route != NULL ? request->route->idle_timeout_ms : UINT64_MAX;
+    request->down->touch(request,
+                         own_ms != UINT64_MAX ? own_ms : request->hcm->stream_idle_timeout_ms);
+}
+
+/* --- router.c: the last step: cluster, host, connection --- */
+void px_router_start(struct px_request *request);
 /* Picks a host and a connection; may end in a reply. */
 void px_request_try(struct px_request *request);
+/* request->up stands and is the request's (HTTP/2: has room for it): it goes on, and runs. */
+void px_request_attach(struct px_request *request);
+/* The connection that it waited for failed and is gone: another try, or a reply; and runs. */
+void px_request_connect_failed(struct px_request *request, const struct px_failed *failed);
+/* What it waited for went to another: it tries again, and runs. */
+void px_request_look_again(struct px_request *request);
 /* What the try held: connection, counters. is_reusable: the connection goes back to the pool. */
 void px_request_leave_upstream(struct px_request *request, bool is_reusable);
+void px_request_forget_hosts(struct px_request *request);
 
 /* --- edits.c: what a proxy does to heads --- */
+/* Before the steps: what a client may not say, and what the connection knows. */
+LT_MUST lt_rc px_request_sanitize(struct px_request *request);
+/* The router's: edits of the configuration, rewrites. */
 LT_MUST lt_rc px_request_edit(struct px_request *request);
+/* Once for each try. */
+LT_MUST lt_rc px_request_edit_try(struct px_request *request);
 LT_MUST lt_rc px_response_edit(struct px_request *request);
 void px_request_log_facts(struct px_request *request, struct px_log_facts *facts,
                           char text[4][LT_ADDR_TEXT_MAX]);
-LT_MUST lt_rc px_request_write_head(struct px_request *request);
-LT_MUST lt_rc px_response_write_head(struct px_request *request);
 
 /* --- flow.c: both directions --- */
+/* In FLOW and REPLY; moves what can be moved. */
 void px_request_flow(struct px_request *request);
-void px_request_tunnel(struct px_request *request);
+/*
+ * Reads the client's body into the replay, for a step that wants it before the request goes on:
+ * LT_OK it is complete; LT_AGAIN; LT_E_LIMIT more than max bytes; LT_E_BAD, LT_E_CLOSED.
+ */
+LT_MUST lt_rc px_request_hold(struct px_request *request, size_t max);
 
 /* --- retry.c --- */
-typedef enum { PX_FAIL_CONNECT, PX_FAIL_RESET_BEFORE, PX_FAIL_RESET, PX_FAIL_TIMEOUT } px_failure;
+typedef enum {
+    PX_FAIL_CONNECT,
+    PX_FAIL_RESET_BEFORE,
+    PX_FAIL_RESET,
+    PX_FAIL_REFUSED,
+    PX_FAIL_TIMEOUT,
+} px_failure;
 /* True: another try is under way (or waits for its back-off). */
 bool px_request_retry_failure(struct px_request *request, px_failure failure);
 bool px_request_retry_status(struct px_request *request);
@@ -131,12 +268,29 @@ bool px_retry_covers_failure(const struct px_retry *retry, px_failure failure);
 
 /* --- reply.c --- */
 /*
- * Ends the upstream try and answers by itself; after a response has begun the connection is closed
- * instead.
+ * Ends the upstream try and answers by itself; after a response has begun the request is aborted
+ * instead (GONE).
  */
 void px_request_reply(struct px_request *request, uint32_t code, uint32_t flags,
                       const char *details, lt_str body, const char *content_type);
+/* The upstream broke off: a retry, or the reply that says so. */
+void px_request_broke(struct px_request *request);
 /* Metrics, log, counters. */
 void px_request_report(struct px_request *request);
+
+/* --- h1_out.c: what both HTTP/1 sides write --- */
+/*
+ * Frames what is to be framed, then writes out and piece; LT_OK: nothing is left. *ret_put: bytes
+ * that went. trailers: behind the last chunk; NULL: none.
+ */
+LT_MUST lt_rc px_h1_write(struct px_dir *dir, struct lt_buf *out, const struct lt_headers *trailers,
+                          struct lt_transport *transport, bool *can_write, size_t *ret_put);
+
+/* --- up_h2.c: of the shared connection --- */
+void px_up_h2_open(struct px_upstream *up);
+bool px_up_h2_has_room(const struct px_upstream *up);
+
+extern const struct px_down px_down_h1, px_down_h2;
+extern const struct px_up px_up_h1, px_up_h2;
 
 #endif

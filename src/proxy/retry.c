@@ -16,6 +16,9 @@ bool px_retry_covers_failure(const struct px_retry *retry, px_failure failure)
     case PX_FAIL_RESET_BEFORE:
         return (retry->on & (any | PX_RETRY_RESET | PX_RETRY_RESET_BEFORE_REQUEST)) != 0;
     case PX_FAIL_RESET: return (retry->on & (any | PX_RETRY_RESET)) != 0;
+    case PX_FAIL_REFUSED:
+        return (retry->on & (any | PX_RETRY_RESET | PX_RETRY_REFUSED_STREAM |
+                             PX_RETRY_RESET_BEFORE_REQUEST)) != 0;
     case PX_FAIL_TIMEOUT:
         return (retry->on & (any | PX_RETRY_RESET)) !=
                0; /* Envoy: a per-try timeout counts as a reset */
@@ -81,6 +84,28 @@ static bool may_retry(struct px_request *request, const struct px_retry *retry)
     return !cluster->is_gone;
 }
 
+/* Everything as it was before the first try; what the client has sent is in the replay. */
+static void rewind_request(struct px_request *request)
+{
+    struct px_dir *req = &request->req, *resp = &request->resp;
+    request->has_rhead = request->rhead_begun = false;
+    request->rhead.status = 0;
+    req->piece = LT_STR_NULL;
+    req->owner = NULL;
+    if (req->piece_used > 0)
+        request->down->took(request);
+    if (!request->resends && lt_buf_len(&request->replay) > 0) {
+        request->was_read = req->is_read;
+        request->resends = true;
+        req->is_read = false;
+    }
+    req->is_sent = req->is_framed = false;
+    request->has_reached_up = request->up_end_said = false;
+    lt_rope_fini(&resp->rx);
+    resp->rx_ended = false;
+    resp->trailers = NULL;
+}
+
 static bool try_again(struct px_request *request, const struct px_retry *retry)
 {
     if (!may_retry(request, retry))
@@ -91,14 +116,8 @@ static bool try_again(struct px_request *request, const struct px_retry *retry)
     }
     px_cluster_count(request->cluster, PX_STAT_RQ_RETRY);
     px_request_leave_upstream(request, false);
-    request->has_rhead = request->rhead_begun = false;
-    request->rhead.status = 0;
-    request->up_piece = LT_STR_NULL;
+    rewind_request(request);
     px_request_set_state(request, PX_RQ_WAIT);
-    request->resends = lt_buf_len(&request->replay) > 0 || request->is_sent;
-    request->is_sent = false;
-    request->replayed = 0;
-    request->has_reached_up = false;
     lt_loop_timer_set(request->worker->loop, &request->try_timer, backoff_ns(request, retry));
     return true;
 }

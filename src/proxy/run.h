@@ -27,6 +27,9 @@
 struct px_worker;
 struct px_request;
 struct px_tcp;
+struct px_h2_link;
+
+typedef enum { PX_PROTO_RAW, PX_PROTO_H1, PX_PROTO_H2 } px_protocol;
 
 /* --- the snapshot in use --- */
 
@@ -94,8 +97,9 @@ struct px_host {
     char *name;           /* owned; "10.0.0.1:80" */
     uint32_t rq_active, cx_active;
     uint64_t rq_total, rq_success, rq_error, cx_total, cx_connect_fail, rq_timeout;
-    struct lt_list idle; /* of px_upstream.link, newest first */
-    uint32_t refs;       /* requests and connections, and the cluster while it is listed */
+    struct lt_list idle;   /* HTTP/1: of px_upstream.link, newest first */
+    struct lt_list shared; /* HTTP/2: of px_upstream.link: connecting or taking streams */
+    uint32_t refs;         /* requests and connections, and the cluster while it is listed */
     bool is_listed;
     uint64_t used_ns; /* ORIGINAL_DST: when it was picked last */
 };
@@ -172,7 +176,7 @@ void px_cluster_wake(struct px_cluster *cluster);
 typedef enum { PX_UP_CONNECTING, PX_UP_HANDSHAKE, PX_UP_OPEN, PX_UP_CLOSED } px_up_state;
 
 struct px_upstream {
-    struct lt_list link; /* in host->idle while idle */
+    struct lt_list link; /* in host->idle, or in host->shared */
     struct px_worker *worker;
     struct px_host *host; /* counted */
     struct px_pin *pin;   /* until the handshake is done */
@@ -180,33 +184,59 @@ struct px_upstream {
     struct lt_io io;
     struct lt_timer timer; /* connecting: connect timeout; idle: idle timeout */
     px_up_state state;
+    px_protocol protocol; /* what is spoken, or will be */
+    bool asks_alpn;       /* the protocol is what the handshake says */
     struct px_input in;
     struct lt_h1_parser parser;
-    struct px_request *request; /* whom it serves; NULL: idle, or TCP */
+    struct px_request *request; /* HTTP/1: whom it serves; NULL: idle */
+    struct lt_list requests; /* HTTP/2: of px_request.up_link: served, or waiting for it to stand */
+    struct px_h2_link *h2;   /* owned; HTTP/2 once it stands */
     struct px_tcp *tcp;
     uint64_t opened_ns;
     uint64_t idle_ns; /* since when it is idle */
-    uint32_t requests;
+    uint32_t served;  /* requests so far */
     uint32_t tls_epoch; /* of the host when this connection was made */
     bool can_read, can_write;
     bool timed_out;
-    bool is_reused;   /* it served another request before this one */
-    char failure[96]; /* why it failed, for logs: "delayed connect error: Connection refused" */
+    bool is_reused;     /* it served another request before this one */
+    bool takes_no_more; /* HTTP/2: no new streams; it ends with its last */
+    char failure[96];   /* why it failed, for logs: "delayed connect error: Connection refused" */
 };
 
+/* Why a connection does not come to stand. */
+typedef enum { PX_FAILED_REMOTE, PX_FAILED_LOCAL, PX_FAILED_TIMEOUT } px_failed_how;
+struct px_failed {
+    px_failed_how how;
+    char reason[96]; /* "delayed connect error: Connection refused" */
+};
+
+/* What a connection is made for. */
+struct px_connect {
+    px_protocol protocol;
+    bool asks_alpn;     /* the handshake chooses between HTTP/1.1 and HTTP/2 */
+    const lt_str *alpn; /* instead of the cluster's; count 0: the cluster's */
+    size_t alpn_count;
+    struct px_request *request; /* one of these */
+    struct px_tcp *tcp;
+};
+
+/* A fresh connection, in progress. NULL: the kernel refused at once. */
+struct px_upstream *px_upstream_connect(struct px_host *host, const struct px_connect *how);
 /*
- * A fresh connection, in progress. owner: exactly one of request and tcp. NULL: the kernel refused
- * at once.
+ * One of the host that can take how->request now or, HTTP/2, will: an idle one becomes the
+ * request's, a shared one gets it among its own. NULL: none. *ret_stands: it need not be waited for.
  */
-struct px_upstream *px_upstream_connect(struct px_host *host, struct px_request *request,
-                                        struct px_tcp *tcp, const lt_str *alpn, size_t alpn_count);
-/* An idle one of the host, or NULL. */
-struct px_upstream *px_upstream_reuse(struct px_host *host, struct px_request *request);
+struct px_upstream *px_upstream_reuse(struct px_host *host, const struct px_connect *how,
+                                      bool *ret_stands);
 /*
- * Back to the pool (only when the response is complete and the connection can carry another), or
- * closed.
+ * HTTP/1 and raw: back to the pool (only when the response is complete and the connection can carry
+ * another), or closed.
  */
 void px_upstream_release(struct px_upstream **upstream, bool is_reusable);
+/* HTTP/2: the request is none of its own any more; its stream was ended by the caller. */
+void px_upstream_unshare(struct px_request *request);
+/* HTTP/2: it is lost; the requests on it find their streams ended and go on. */
+void px_upstream_break(struct px_upstream *up);
 void px_host_close_idle(struct px_host *host);
 
 /* --- listeners and downstream connections --- */
@@ -231,7 +261,9 @@ void px_listeners_close(struct px_worker *worker);
 typedef enum {
     PX_CONN_INSPECT,
     PX_CONN_HANDSHAKE,
+    PX_CONN_SNIFF, /* HTTP, and the first bytes will say which */
     PX_CONN_HTTP,
+    PX_CONN_H2,
     PX_CONN_TCP,
     PX_CONN_LINGER,
     PX_CONN_CLOSED
@@ -262,7 +294,9 @@ struct px_conn {
     const char *requested_server_name; /* interned; SNI */
     struct lt_h1_parser parser;
     struct lt_h1_limits limits; /* of request heads; max_request_headers_kb */
-    struct px_request *request; /* HTTP: the one in hand; owned */
+    struct px_request *request; /* HTTP/1: the one in hand; owned */
+    struct px_h2_link *h2;      /* HTTP/2: owned */
+    struct lt_list streams;     /* HTTP/2: of px_request.conn_link; owned */
     struct px_tcp *tcp;         /* TCP: owned */
     uint64_t id;
 };
@@ -291,19 +325,25 @@ void px_conn_drain(struct px_conn *conn, uint64_t drain_ms);
 /* When nothing happens until then the connection is closed (HTTP: the request times out). */
 void px_conn_set_deadline(struct px_conn *conn, uint64_t after_ms);
 
-/* --- HTTP (http.c and its neighbours) --- */
+/* --- HTTP (request.h and its neighbours) --- */
 
-void px_http_start(struct px_conn *conn);
-void px_http_run(struct px_conn *conn);
-void px_http_timeout(struct px_conn *conn);
+void px_h1_start(struct px_conn *conn);
+void px_h1_run(struct px_conn *conn);
+void px_h1_timeout(struct px_conn *conn);
+/* The connection is going: its request too. */
+void px_h1_abort(struct px_conn *conn);
+void px_h2_start(struct px_conn *conn);
+void px_h2_run(struct px_conn *conn);
+void px_h2_timeout(struct px_conn *conn);
+void px_h2_abort(struct px_conn *conn);
+/* GOAWAY, and the end when the last stream has gone. */
+void px_h2_drain(struct px_conn *conn);
+
+/* Requests that are ready, then HTTP/2 connections with output: the end of a turn. */
+void px_http_turn(struct lt_task *task);
 void px_http_free_requests(struct px_worker *worker);
 /* Frees those that nobody missed since the last time (worker->requests_spare). */
 void px_http_trim_requests(struct px_worker *worker);
-/* The connection is going: its request too. */
-void px_http_abort(struct px_conn *conn);
-/* From an upstream that served a request. */
-void px_http_on_upstream(struct px_request *request);
-void px_http_on_upstream_failed(struct px_request *request);
 /*
  * The cluster may have room again: the first of cluster->waiting tries; it may come back into the
  * line.
@@ -340,7 +380,8 @@ void px_tcp_run(struct px_conn *conn);
 void px_tcp_timeout(struct px_conn *conn);
 void px_tcp_abort(struct px_conn *conn);
 void px_tcp_on_upstream(struct px_tcp *tcp);
-void px_tcp_on_upstream_failed(struct px_tcp *tcp);
+/* The connection is gone already. */
+void px_tcp_on_upstream_failed(struct px_tcp *tcp, const struct px_failed *failed);
 
 /* --- the worker --- */
 
@@ -370,6 +411,10 @@ struct px_worker {
     struct lt_metric_set *metrics;
     struct px_telemetry *telemetry;
     struct px_access_logger *access_log;
+    struct lt_list ready;   /* of px_request.ready_link */
+    struct lt_list dirty;   /* of px_h2_link.dirty */
+    struct lt_list buried;  /* of px_request.wait_link: GONE, freed at the end of the turn */
+    struct lt_task turn;    /* px_http_turn */
     struct lt_list to_wake; /* of px_cluster.wake_link */
     struct lt_task wake;
     struct lt_vec graveyard; /* freed at the end of the turn: nobody's callback may find it gone */

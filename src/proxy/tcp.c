@@ -150,7 +150,8 @@ static bool connect_upstream(struct px_tcp *tcp)
     }
     px_host_drop(&tcp->host);
     tcp->host = px_host_take(host);
-    tcp->up = px_upstream_connect(host, NULL, tcp, NULL, 0);
+    struct px_connect how = {.protocol = PX_PROTO_RAW, .tcp = tcp};
+    tcp->up = px_upstream_connect(host, &how);
     if (tcp->up == NULL) {
         give_up(tcp, PX_FLAG_UPSTREAM_FAILURE);
         return false;
@@ -235,10 +236,10 @@ void px_tcp_on_upstream(struct px_tcp *tcp)
     px_tcp_run(tcp->conn);
 }
 
-void px_tcp_on_upstream_failed(struct px_tcp *tcp)
+void px_tcp_on_upstream_failed(struct px_tcp *tcp, const struct px_failed *failed)
 {
-    memcpy(tcp->failure, tcp->up->failure, sizeof(tcp->failure));
-    px_upstream_release(&tcp->up, false);
+    memcpy(tcp->failure, failed->reason, sizeof(tcp->failure));
+    tcp->up = NULL;
     if (tcp->attempts < CONNECT_ATTEMPTS_MAX) {
         (void)connect_upstream(tcp);
         return;

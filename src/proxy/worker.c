@@ -322,6 +322,10 @@ static struct px_worker *make_worker(struct px_workers *workers, unsigned index)
     worker->mailbox = lt_mailbox_new(worker->loop, worker);
     lt_list_init(&worker->conns);
     lt_list_init(&worker->requests);
+    lt_list_init(&worker->ready);
+    lt_list_init(&worker->dirty);
+    lt_list_init(&worker->buried);
+    lt_task_init(&worker->turn, px_http_turn);
     lt_list_init(&worker->to_wake);
     lt_task_init(&worker->wake, px_clusters_wake);
     lt_task_init(&worker->bury, run_bury);
@@ -347,6 +351,7 @@ static void free_worker(struct px_worker *worker)
     px_telemetry_free(&worker->telemetry);
     lt_metric_set_free(&worker->metrics);
     lt_task_cancel(&worker->wake);
+    lt_task_cancel(&worker->turn);
     lt_loop_timer_cancel(worker->loop, &worker->trim);
     lt_task_cancel(&worker->bury);
     run_bury(&worker->bury);
@@ -421,6 +426,8 @@ static void open_drain(struct lt_letter *letter, void *receiver)
     struct lt_list *it, *next;
     lt_list_each (&worker->conns, it, next) {
         struct px_conn *conn = LT_CONTAINER_OF(it, struct px_conn, link);
+        if (conn->state == PX_CONN_H2)
+            px_h2_drain(conn);
         conn->is_draining = true;
         /* nothing in hand, nothing on its way: closing it costs nobody a request that had begun */
         if (conn->state == PX_CONN_HTTP && conn->request == NULL && conn->in.data == NULL)

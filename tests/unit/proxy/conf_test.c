@@ -237,7 +237,7 @@ static void test_listener(void **state)
     assert_text(chain->hcm->route_config_name, "80");
     assert_int_equal(chain->hcm->xfcc, PX_XFCC_APPEND_FORWARD);
     assert_true(chain->hcm->xfcc_subject && chain->hcm->xfcc_uri && !chain->hcm->xfcc_dns);
-    assert_true(chain->hcm->is_inbound && chain->hcm->normalize_path && chain->hcm->upgrade_websocket);
+    assert_true(chain->hcm->is_inbound && chain->hcm->normalize_path && chain->hcm->upgrade_count == 1);
     assert_int_equal(chain->hcm->filter_count, 1);
     assert_int_equal(chain->hcm->stream_idle_timeout_ms, 300000);
     assert_text(conf->default_chain->tcp->cluster, "a");

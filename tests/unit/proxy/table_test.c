@@ -66,7 +66,8 @@ static size_t serving_listeners(void)
     "{cluster_name: web, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 10.0.0.1, port_value: " port "}}}}]}]}"
 #define LISTENER(name, stat, routes) \
     "{name: " name ", address: {socket_address: {address: 127.0.0.1, port_value: 1}}, filter_chains: [{filters: [{name: hcm, " \
-    "typed_config: {'@type': " HCM ", stat_prefix: " stat ", rds: {route_config_name: " routes "}}}]}]}"
+    "typed_config: {'@type': " HCM ", stat_prefix: " stat ", rds: {route_config_name: " routes "}, http_filters: [{name: router, " \
+    "typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}]}}]}]}"
 #define ROUTES(name) "{name: " name ", virtual_hosts: [{name: v, domains: ['*']}]}"
 
 static void test_cluster_waits_for_endpoints(void **state)

@@ -1,0 +1,383 @@
+/*
+ * proxy/router.c - the last step: the answer that the route gives by itself, or a cluster, a host, a
+ * connection. What goes over it: flow.c. Whether a failed try is repeated: retry.c.
+ * Start at: px_router_start(), px_request_try().
+ */
+#include "http/url.h"
+#include "proxy/request.h"
+#include "proxy/route_match.h"
+
+/* --- replies that the route asks for --- */
+
+static lt_str redirect_location(struct px_request *request, const struct px_redirect *to)
+{
+    bool is_tls = request->conn->transport.tls != NULL || lt_str_eqz(request->scheme, "https");
+    lt_str scheme = to->scheme.len > 0 ? to->scheme
+                    : to->https        ? LT_STR("https")
+                    : is_tls           ? LT_STR("https")
+                                       : LT_STR("http");
+    lt_str host = to->host.len > 0 ? to->host : request->authority;
+    struct lt_url_parts parts = lt_url_split(request->path);
+    lt_str path = to->path.len > 0 ? to->path : request->path;
+    if (to->prefix_rewrite.len > 0) {
+        lt_str rest = lt_str_from(request->path, request->route->path.len);
+        path = lt_arena_printf(request->arena, "%.*s%.*s", LT_STR_ARG(to->prefix_rewrite),
+                               LT_STR_ARG(rest));
+    } else if (to->path.len > 0 && parts.has_query && !to->strip_query &&
+               lt_str_find_char(to->path, '?') < 0) {
+        path = lt_arena_printf(request->arena, "%.*s?%.*s", LT_STR_ARG(to->path),
+                               LT_STR_ARG(parts.query));
+    }
+    if (to->strip_query)
+        path = lt_url_split(path).path;
+    if (to->port == 0)
+        return lt_arena_printf(request->arena, "%.*s://%.*s%.*s", LT_STR_ARG(scheme),
+                               LT_STR_ARG(host), LT_STR_ARG(path));
+    ptrdiff_t colon = lt_str_rfind_char(host, ':');
+    lt_str bare = colon < 0 || lt_str_ends(host, LT_STR("]"))
+                      ? host
+                      : lt_str_slice(host, 0, (size_t)colon);
+    return lt_arena_printf(request->arena, "%.*s://%.*s:%u%.*s", LT_STR_ARG(scheme),
+                           LT_STR_ARG(bare), to->port, LT_STR_ARG(path));
+}
+
+static void redirect(struct px_request *request, const struct px_redirect *to)
+{
+    request->location = redirect_location(request, to);
+    px_request_reply(request, to->code, 0, "direct_response", LT_STR_NULL, NULL);
+}
+
+/* True when the route answers without any upstream. */
+static bool answered_by_route(struct px_request *request)
+{
+    static const struct px_redirect to_https = {.code = 301, .https = true};
+    const struct px_route *route = request->route;
+    if (request->vhost->require_tls_all && !lt_str_eqz(request->scheme, "https")) {
+        redirect(request, &to_https);
+        return true;
+    }
+    if (route->action == PX_ACTION_REDIRECT) {
+        redirect(request, &route->redirect);
+        return true;
+    }
+    if (route->action == PX_ACTION_DIRECT) {
+        px_request_reply(request, route->direct_code, 0, "direct_response", route->direct_body,
+                         route->direct_body.len > 0 ? "text/plain" : NULL);
+        return true;
+    }
+    return false;
+}
+
+static lt_str cluster_name(struct px_request *request)
+{
+    const struct px_route *route = request->route;
+    if (route->action == PX_ACTION_WEIGHTED) {
+        request->weighted = px_route_pick_weighted(route->weighted, route->weighted_count,
+                                                   route->total_weight, request->random);
+        return request->weighted->cluster;
+    }
+    if (route->action == PX_ACTION_CLUSTER_HEADER)
+        return lt_headers_value_of(&request->head.headers, route->cluster);
+    return route->cluster;
+}
+
+static void cluster_not_found(struct px_request *request)
+{
+    px_request_reply(request, request->route->cluster_not_found_code, PX_FLAG_NO_CLUSTER,
+                     "cluster_not_found", LT_STR_NULL, NULL);
+}
+
+static void route_not_found(struct px_request *request)
+{
+    px_request_reply(request, 404, PX_FLAG_NO_ROUTE, "route_not_found", LT_STR_NULL, NULL);
+}
+
+void px_router_start(struct px_request *request)
+{
+    if (request->route == NULL) {
+        route_not_found(request);
+        return;
+    }
+    if (answered_by_route(request))
+        return;
+    struct px_cluster *cluster = px_cluster_get(request->worker, cluster_name(request));
+    if (cluster == NULL) {
+        cluster_not_found(request);
+        return;
+    }
+    request->cluster = px_cluster_take(cluster);
+    if (px_request_edit(request) != LT_OK) {
+        px_request_reply(request, 431, 0, "http1.headers_too_large", LT_STR_NULL, NULL);
+        return;
+    }
+    if (request->head.expects_continue && !request->hcm->proxy_100_continue) {
+        struct lt_http_head go_on = {.status = 100};
+        if (request->down->interim(request, &go_on) != LT_OK) {
+            request->down->abort(request);
+            return;
+        }
+    }
+    if (request->req.is_read || (request->resends && request->was_read))
+        px_request_arm_timeout(request);
+    px_request_try(request);
+}
+
+/* --- a try --- */
+
+static void overflow(struct px_request *request)
+{
+    px_cluster_count(request->cluster, PX_STAT_RQ_PENDING_OVERFLOW);
+    request->is_overloaded = true;
+    px_request_reply(
+        request, 503, PX_FLAG_UPSTREAM_OVERFLOW, "upstream_reset_before_response_started{overflow}",
+        LT_STR("upstream connect error or disconnect/reset before headers. reset reason: overflow"),
+        "text/plain");
+}
+
+/* Envoy: whoever does not find a connection at once is pending. False: too many are; answered. */
+static bool count_pending(struct px_request *request)
+{
+    struct px_cluster *cluster = request->cluster;
+    if (request->counts_pending)
+        return true;
+    if (cluster->pending >= cluster->conf->circuit.max_pending_requests) {
+        overflow(request);
+        return false;
+    }
+    px_cluster_count(cluster, PX_STAT_RQ_PENDING_TOTAL);
+    request->counts_pending = true;
+    cluster->pending++;
+    return true;
+}
+
+/* No connection may be made now: wait until one comes free. */
+static void wait_in_line(struct px_request *request)
+{
+    px_request_set_state(request, PX_RQ_WAIT);
+    lt_list_push_back(&request->cluster->waiting, &request->wait_link);
+}
+
+static const lt_str alpn_h1[] = {{"istio-http/1.1", 14}, {"istio", 5}, {"http/1.1", 8}};
+static const lt_str alpn_h10[] = {{"istio-http/1.0", 14}, {"istio", 5}, {"http/1.0", 8}};
+static const lt_str alpn_h2[] = {{"istio-h2", 8}, {"istio", 5}, {"h2", 2}};
+
+/* Envoy: filter istio.alpn offers the protocol of the request, unless the cluster says no. */
+static void choose_alpn(const struct px_request *request, struct px_connect *how)
+{
+    if (!request->hcm->has_istio_alpn || request->cluster->conf->has_alpn_override_off)
+        return;
+    bool is_old = request->down->protocol == PX_PROTO_H1 && request->head.minor == 0;
+    how->alpn = how->protocol == PX_PROTO_H2 ? alpn_h2 : is_old ? alpn_h10 : alpn_h1;
+    how->alpn_count = LT_ARRAY_LEN(alpn_h1);
+}
+
+static struct px_connect choose_protocol(struct px_request *request)
+{
+    struct px_connect how = {.protocol = PX_PROTO_H1, .request = request};
+    switch (request->cluster->conf->protocol) {
+    case PX_UPSTREAM_H1: break;
+    case PX_UPSTREAM_H2: how.protocol = PX_PROTO_H2; break;
+    case PX_UPSTREAM_AS_DOWNSTREAM: how.protocol = request->down->protocol; break;
+    case PX_UPSTREAM_AUTO: how.asks_alpn = true; break;
+    }
+    choose_alpn(request, &how);
+    return how;
+}
+
+static void use_host(struct px_request *request, struct px_host *host)
+{
+    if (request->host != NULL && request->tried_count < PX_RQ_HOSTS_MAX)
+        request->tried[request->tried_count++] = px_host_take(request->host);
+    px_host_drop(&request->host);
+    request->host = px_host_take(host);
+}
+
+void px_request_forget_hosts(struct px_request *request)
+{
+    for (uint32_t i = 0; i < request->tried_count; i++)
+        px_host_drop(&request->tried[i]);
+    request->tried_count = 0;
+    px_host_drop(&request->host);
+}
+
+static struct px_host *pick_host(struct px_request *request)
+{
+    const struct px_retry *retry = request->route->retry;
+    bool avoids = retry != NULL && retry->avoid_previous_hosts;
+    struct px_host *tried[PX_RQ_HOSTS_MAX + 1];
+    memcpy(tried, request->tried, sizeof(request->tried));
+    size_t tried_count = request->tried_count;
+    if (request->host != NULL)
+        tried[tried_count++] = request->host;
+    struct px_host *host = px_cluster_pick(request->cluster, &request->conn->local, tried,
+                                           avoids ? tried_count : 0,
+                                           avoids ? retry->host_attempts : 1);
+    if (host == NULL) {
+        px_cluster_count(request->cluster, PX_STAT_RQ_NONE_HEALTHY);
+        px_request_reply(request, 503, PX_FLAG_NO_HEALTHY_UPSTREAM, "no_healthy_upstream",
+                         LT_STR("no healthy upstream"), "text/plain");
+    }
+    return host;
+}
+
+static void head_too_large(struct px_request *request)
+{
+    px_request_reply(request, 431, 0, "http1.headers_too_large", LT_STR_NULL, NULL);
+}
+
+static void leave_counts(struct px_request *request)
+{
+    struct px_cluster *cluster = request->cluster;
+    if (request->counts_pending)
+        cluster->pending--;
+    request->counts_pending = false;
+    if (request->counts_active) {
+        cluster->rq_active--;
+        request->host->rq_active--;
+        px_cluster_wake(cluster);
+    }
+    request->counts_active = false;
+}
+
+void px_request_leave_upstream(struct px_request *request, bool is_reusable)
+{
+    lt_loop_timer_cancel(request->worker->loop, &request->try_timer);
+    lt_list_remove(&request->wait_link);
+    if (request->up_codec != NULL)
+        request->up_codec->leave(request, is_reusable);
+    else if (lt_list_is_linked(&request->up_link))
+        px_upstream_unshare(request); /* it waited for it to stand */
+    else
+        px_upstream_release(&request->up, false);
+    request->up_codec = NULL;
+    leave_counts(request);
+}
+
+/* The request has its connection: the try begins. */
+static void begin_try(struct px_request *request)
+{
+    struct px_cluster *cluster = request->cluster;
+    leave_counts(request);
+    request->up_codec = request->up->protocol == PX_PROTO_H2 ? &px_up_h2 : &px_up_h1;
+    if (cluster->rq_active >= cluster->conf->circuit.max_requests) {
+        px_request_leave_upstream(request, true);
+        overflow(request);
+        return;
+    }
+    request->counts_active = true;
+    cluster->rq_active++;
+    request->host->rq_active++;
+    request->host->rq_total++;
+    px_cluster_count(cluster, PX_STAT_RQ_TOTAL);
+    request->peer_principal = px_intern(request->worker, lt_tls_peer_uri(&request->up->transport));
+    px_request_set_state(request, PX_RQ_FLOW);
+    if (px_request_edit_try(request) != LT_OK || request->up_codec->start(request) != LT_OK)
+        head_too_large(request);
+}
+
+static void start_try_timer(struct px_request *request)
+{
+    const struct px_retry *retry = request->route->retry;
+    request->up_start_ns = px_now_ns(request->worker);
+    if (retry != NULL && retry->per_try_timeout_ms != 0)
+        lt_loop_timer_set(request->worker->loop, &request->try_timer,
+                          retry->per_try_timeout_ms * LT_NS_PER_MS);
+}
+
+/* Response code details and the words for people, by how a connection did not come to stand. */
+static const struct {
+    const char *details, *text;
+} failures[] = {
+    [PX_FAILED_REMOTE] = {"upstream_reset_before_response_started{remote_connection_failure}",
+                          "remote connection failure"},
+    [PX_FAILED_LOCAL] = {"upstream_reset_before_response_started{local_connection_failure}",
+                         "local connection failure"},
+    [PX_FAILED_TIMEOUT] = {"upstream_reset_before_response_started{connection_timeout}",
+                           "connection timeout"},
+};
+
+static void connect_failed(struct px_request *request, const struct px_failed *failed)
+{
+    memcpy(request->failure, failed->reason, sizeof(request->failure));
+    if (px_request_retry_failure(request, PX_FAIL_CONNECT))
+        return;
+    bool has_reason = failed->reason[0] != '\0' && failed->how == PX_FAILED_REMOTE;
+    lt_str body = lt_arena_printf(
+        request->arena,
+        "upstream connect error or disconnect/reset before headers. reset reason: %s%s%s",
+        failures[failed->how].text, has_reason ? ", transport failure reason: " : "",
+        has_reason ? failed->reason : "");
+    px_request_reply(request, 503, PX_FLAG_UPSTREAM_FAILURE, failures[failed->how].details, body,
+                     "text/plain");
+}
+
+void px_request_try(struct px_request *request)
+{
+    static const struct px_failed refused_at_once = {.how = PX_FAILED_LOCAL};
+    struct px_cluster *cluster = request->cluster;
+    px_request_set_state(request, PX_RQ_WAIT);
+    if (cluster->is_gone) { /* it went while this request waited */
+        cluster_not_found(request);
+        return;
+    }
+    struct px_host *host = pick_host(request);
+    if (host == NULL)
+        return;
+    struct px_connect how = choose_protocol(request);
+    bool stands = false;
+    request->up = px_upstream_reuse(host, &how, &stands);
+    bool must_wait = request->up == NULL || !stands;
+    if (must_wait && !count_pending(request))
+        return;
+    /*
+     * Envoy: a host without any connection may have its first beyond the limit, or it would wait
+     * for ever
+     */
+    if (request->up == NULL && cluster->cx_active >= cluster->conf->circuit.max_connections &&
+        host->cx_active > 0) {
+        px_cluster_count(cluster, PX_STAT_CX_OVERFLOW);
+        wait_in_line(request);
+        return;
+    }
+    use_host(request, host);
+    request->attempts++;
+    start_try_timer(request);
+    if (!must_wait) {
+        begin_try(request);
+        return;
+    }
+    px_request_set_state(request, PX_RQ_CONNECT);
+    if (request->up == NULL)
+        request->up = px_upstream_connect(host, &how);
+    if (request->up == NULL)
+        connect_failed(request, &refused_at_once);
+}
+
+void px_request_attach(struct px_request *request)
+{
+    begin_try(request);
+    px_request_run(request);
+}
+
+void px_request_connect_failed(struct px_request *request, const struct px_failed *failed)
+{
+    connect_failed(request, failed);
+    px_request_run(request);
+}
+
+void px_request_look_again(struct px_request *request)
+{
+    lt_loop_timer_cancel(request->worker->loop, &request->try_timer);
+    px_host_drop(&request->host);
+    request->attempts--;
+    px_request_try(request);
+    px_request_run(request);
+}
+
+void px_http_wake_first(struct px_cluster *cluster)
+{
+    struct px_request *request = lt_list_first(&cluster->waiting, struct px_request, wait_link);
+    lt_list_remove(&request->wait_link);
+    px_request_try(request);
+    px_request_run(request);
+}
