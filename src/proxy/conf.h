@@ -269,6 +269,13 @@ struct px_redirect {
     bool https, strip_query;
 };
 
+/* RouteAction.RequestMirrorPolicy */
+struct px_mirror_conf {
+    lt_str cluster;
+    uint32_t fraction_ppm; /* of a million */
+    bool keeps_host;       /* disable_shadow_host_suffix_append */
+};
+
 struct px_query_match {
     lt_str name;
     struct px_string_match value;
@@ -305,6 +312,8 @@ struct px_route {
     uint64_t timeout_ms;           /* 0: none */
     uint64_t idle_timeout_ms;      /* UINT64_MAX: the connection manager's */
     const struct px_retry *retry;  /* NULL: none */
+    const struct px_mirror_conf *mirrors;
+    size_t mirror_count;
     struct px_header_edits request, response;
     struct px_filter_confs filters;
     lt_str config_path;            /* metadata.istio.config: the VirtualService */

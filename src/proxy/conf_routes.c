@@ -222,8 +222,6 @@ static lt_rc make_rewrites(struct px_build *build, const Xds__RouteAction *in, s
 
 static void list_unhonoured(struct px_build *build, const Xds__RouteAction *in)
 {
-    if (in->n_request_mirror_policies > 0)
-        px_unhonoured(build, "request_mirror_policies");
     if (in->n_hash_policy > 0)
         px_unhonoured(build, "hash_policy");
     if (in->hedge_policy != NULL)
@@ -236,11 +234,33 @@ static void list_unhonoured(struct px_build *build, const Xds__RouteAction *in)
         px_unhonoured(build, "max_stream_duration");
 }
 
+static lt_rc make_mirrors(struct px_build *build, const Xds__RouteAction *in, struct px_route *route)
+{
+    struct px_mirror_conf *mirrors = lt_arena_make_n(build->arena, struct px_mirror_conf, in->n_request_mirror_policies);
+    for (size_t i = 0; i < in->n_request_mirror_policies; i++) {
+        const Xds__RouteAction__RequestMirrorPolicy *policy = in->request_mirror_policies[i];
+        struct px_mirror_conf *mirror = &mirrors[route->mirror_count];
+        mirror->cluster = px_copy(build, policy->cluster);
+        if (mirror->cluster.len == 0) {
+            px_unhonoured(build, "request_mirror_policies.cluster_header");
+            continue;
+        }
+        mirror->fraction_ppm = policy->runtime_fraction == NULL
+                                   ? 1000000
+                                   : px_fraction_ppm(policy->runtime_fraction->default_value, 1000000);
+        mirror->keeps_host = policy->has_disable_shadow_host_suffix_append && policy->disable_shadow_host_suffix_append;
+        route->mirror_count++;
+    }
+    route->mirrors = mirrors;
+    return LT_OK;
+}
+
 static lt_rc make_route_action(struct px_build *build, const Xds__RouteAction *in, const struct px_retry *vhost_retry,
                                struct px_route *route)
 {
     LT_TRY(make_destination(build, in, route));
     LT_TRY(make_rewrites(build, in, route));
+    LT_TRY(make_mirrors(build, in, route));
     route->timeout_ms = px_duration_ms(in->timeout, ROUTE_TIMEOUT_DEFAULT_MS);
     route->idle_timeout_ms = px_duration_ms(in->idle_timeout, UINT64_MAX);
     switch (in->has_cluster_not_found_response_code ? in->cluster_not_found_response_code : 0) {

@@ -486,6 +486,7 @@ void px_conn_run(struct px_conn *conn)
     case PX_CONN_H2: px_h2_run(conn); break;
     case PX_CONN_TCP: px_tcp_run(conn); break;
     case PX_CONN_LINGER: run_linger(conn); break;
+    case PX_CONN_INSIDE:
     case PX_CONN_CLOSED: break;
     }
 }

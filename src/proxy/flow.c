@@ -56,6 +56,8 @@ static lt_rc read_request_piece(struct px_request *request)
     req->body_bytes += req->piece.len;
     if (request->hcm->has_piece_steps)
         px_filters_on_piece(request, req, req->piece);
+    if (request->mirror_count > 0)
+        px_request_add_to_mirrors(request, req->piece, req->is_read);
     if (req->is_read && !request->is_tunnel)
         request_is_read(request);
     return LT_OK;
@@ -212,7 +214,7 @@ static void choose_response_body(struct px_request *request)
                    request->down->protocol == PX_PROTO_H1;
     resp->is_read = head->body == LT_BODY_NONE;
     resp->is_raw = both_h1 && head->body == LT_BODY_CHUNKED && request->head.minor == 1 &&
-                   !request->hcm->enable_trailers;
+                   !request->hcm->enable_trailers && !request->hcm->has_piece_steps;
 }
 
 /* LT_OK: go on. LT_AGAIN: another try is under way. */

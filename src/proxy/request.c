@@ -74,6 +74,7 @@ struct px_request *px_request_new(struct px_conn *conn, const struct px_down *do
     request->worker = worker;
     request->conn = conn;
     request->down = down;
+    request->client_protocol = down->protocol;
     request->pin = px_pin_take(worker->pin);
     request->hcm = conn->chain->hcm;
     request->peer_principal = "";
@@ -109,6 +110,7 @@ static void take_out(struct px_request *request)
 {
     struct px_worker *worker = request->worker;
     px_filters_on_end(request);
+    px_request_abort_mirrors(request);
     px_request_leave_upstream(request, false);
     end_retry(request);
     px_request_forget_hosts(request);

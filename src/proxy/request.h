@@ -20,6 +20,7 @@
 #include "http/h2.h"
 #include "proxy/access_log.h"
 #include "proxy/filter.h"
+#include "proxy/inside.h"
 #include "proxy/run.h"
 
 typedef enum {
@@ -112,6 +113,7 @@ struct px_request {
     struct px_pin *pin;     /* of routes and clusters; the connection's own pin holds hcm */
     struct lt_arena *arena; /* owned; reset between requests */
     const struct px_down *down;
+    px_protocol client_protocol; /* that of down, or of the request that this is a copy of */
     const struct px_hcm_conf *hcm;
     const struct px_routes_conf *routes;
     const struct px_vhost *vhost;
@@ -133,12 +135,13 @@ struct px_request {
     char *head_block,
         *rhead_block; /* owned; set when a large head moved out of the way (px_input_detach) */
     struct px_dir req, resp;
-    struct lt_buf up_out; /* HTTP/1: head for the upstream connection, framing */
-    struct lt_buf replay; /* body as sent so far, for a retry; or held back by a filter */
-    bool replay_is_whole; /* everything read so far is in it */
-    bool resends;         /* what the replay holds comes before what the client sends */
-    bool was_read;        /* resends: req.is_read as it was */
-    bool up_end_said;     /* HTTP/2: the stream's end was queued */
+    struct lt_buf up_out;   /* HTTP/1: head for the upstream connection, framing */
+    struct lt_buf replay;   /* body as sent so far, for a retry; or held back by a filter */
+    bool replay_is_whole;   /* everything read so far is in it */
+    bool resends;           /* what the replay holds comes before what the client sends */
+    bool was_read;          /* resends: req.is_read as it was */
+    bool is_framing_chosen; /* req.is_raw is for all tries */
+    bool up_end_said;       /* HTTP/2: the stream's end was queued */
     bool has_reached_up;  /* some byte was written in this try: the application may have seen it */
     bool is_tunnel;       /* bytes of something else both ways */
     bool client_has_gone; /* HTTP/2: its stream has closed before we were done */
@@ -155,6 +158,9 @@ struct px_request {
     /* steps */
     uint32_t filter_at;   /* the one that runs, or waits */
     void **filter_states; /* in the arena; NULL: none was asked for */
+
+    struct px_mirror **mirrors; /* in the arena; those whose body is not complete; NULL: ended */
+    size_t mirror_count;
 
     /* what is told about it */
     uint64_t start_ns, request_end_ns, response_begin_ns, up_start_ns;
@@ -251,6 +257,12 @@ void px_request_flow(struct px_request *request);
  */
 LT_MUST lt_rc px_request_hold(struct px_request *request, size_t max);
 
+/* --- inside.c: copies for mirrors --- */
+/* Starts those that the route wants; what was read of the body before goes to them at once. */
+void px_request_start_mirrors(struct px_request *request);
+void px_request_add_to_mirrors(struct px_request *request, lt_str piece, bool is_end);
+void px_request_abort_mirrors(struct px_request *request);
+
 /* --- retry.c --- */
 typedef enum {
     PX_FAIL_CONNECT,
@@ -290,7 +302,7 @@ LT_MUST lt_rc px_h1_write(struct px_dir *dir, struct lt_buf *out, const struct l
 void px_up_h2_open(struct px_upstream *up);
 bool px_up_h2_has_room(const struct px_upstream *up);
 
-extern const struct px_down px_down_h1, px_down_h2;
+extern const struct px_down px_down_h1, px_down_h2, px_down_inside;
 extern const struct px_up px_up_h1, px_up_h2;
 
 #endif

@@ -110,6 +110,8 @@ void px_router_start(struct px_request *request)
         px_request_reply(request, 431, 0, "http1.headers_too_large", LT_STR_NULL, NULL);
         return;
     }
+    if (request->route->mirror_count > 0)
+        px_request_start_mirrors(request);
     if (request->head.expects_continue && !request->hcm->proxy_100_continue) {
         struct lt_http_head go_on = {.status = 100};
         if (request->down->interim(request, &go_on) != LT_OK) {
@@ -177,7 +179,7 @@ static struct px_connect choose_protocol(struct px_request *request)
     switch (request->cluster->conf->protocol) {
     case PX_UPSTREAM_H1: break;
     case PX_UPSTREAM_H2: how.protocol = PX_PROTO_H2; break;
-    case PX_UPSTREAM_AS_DOWNSTREAM: how.protocol = request->down->protocol; break;
+    case PX_UPSTREAM_AS_DOWNSTREAM: how.protocol = request->client_protocol; break;
     case PX_UPSTREAM_AUTO: how.asks_alpn = true; break;
     }
     choose_alpn(request, &how);

@@ -266,6 +266,7 @@ typedef enum {
     PX_CONN_H2,
     PX_CONN_TCP,
     PX_CONN_LINGER,
+    PX_CONN_INSIDE, /* stands for the client of requests that have none (inside.h) */
     PX_CONN_CLOSED
 } px_conn_state;
 
@@ -411,11 +412,13 @@ struct px_worker {
     struct lt_metric_set *metrics;
     struct px_telemetry *telemetry;
     struct px_access_logger *access_log;
-    struct lt_list ready;   /* of px_request.ready_link */
-    struct lt_list dirty;   /* of px_h2_link.dirty */
-    struct lt_list buried;  /* of px_request.wait_link: GONE, freed at the end of the turn */
-    struct lt_task turn;    /* px_http_turn */
-    struct lt_list to_wake; /* of px_cluster.wake_link */
+    struct lt_list inside;       /* of struct px_fetch.link (inside.c) */
+    struct px_conn *inside_conn; /* owned; NULL until the first of them */
+    struct lt_list ready;        /* of px_request.ready_link */
+    struct lt_list dirty;        /* of px_h2_link.dirty */
+    struct lt_list buried;       /* of px_request.wait_link: GONE, freed at the end of the turn */
+    struct lt_task turn;         /* px_http_turn */
+    struct lt_list to_wake;      /* of px_cluster.wake_link */
     struct lt_task wake;
     struct lt_vec graveyard; /* freed at the end of the turn: nobody's callback may find it gone */
     struct lt_task bury;

@@ -18,20 +18,31 @@ static lt_str upgrade_to(const struct px_request *request)
                                           : lt_headers_value(&request->head.headers, LT_H_UPGRADE);
 }
 
+/*
+ * Chunks may go through as they came when nobody looks at the body, and then in every try: the
+ * replay holds them as they are.
+ */
+static bool may_go_raw(const struct px_request *request)
+{
+    return request->head.body == LT_BODY_CHUNKED && request->down->protocol == PX_PROTO_H1 &&
+           request->cluster->conf->protocol != PX_UPSTREAM_AUTO && !request->hcm->enable_trailers &&
+           !request->hcm->has_piece_steps && request->mirror_count == 0 && !request->resends;
+}
+
 static void choose_framing(struct px_request *request, struct lt_h1_framing *framing)
 {
     const struct lt_http_head *head = &request->head;
-    struct px_dir *req = &request->req;
-    bool is_down_h1 = request->down->protocol == PX_PROTO_H1;
     framing->body = head->body;
     framing->content_length = head->content_length;
     /* "Content-Length: 0" of a POST is kept: some servers want it */
     if (head->body == LT_BODY_NONE && head->has_content_length)
         framing->body = LT_BODY_LENGTH;
-    if (request->head.protocol.len > 0)
+    if (head->protocol.len > 0)
         framing->body = LT_BODY_NONE; /* bytes follow when the host agrees, and only then */
-    req->is_raw = framing->body == LT_BODY_CHUNKED && is_down_h1 && !request->hcm->enable_trailers;
-    req->is_chunked = framing->body == LT_BODY_CHUNKED && !req->is_raw;
+    if (!request->is_framing_chosen)
+        request->req.is_raw = may_go_raw(request);
+    request->is_framing_chosen = true;
+    request->req.is_chunked = framing->body == LT_BODY_CHUNKED && !request->req.is_raw;
 }
 
 static lt_rc start(struct px_request *request)

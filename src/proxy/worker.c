@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "proxy/access_log.h"
+#include "proxy/inside.h"
 #include "proxy/run.h"
 #include "proxy/workers_priv.h"
 
@@ -322,6 +323,7 @@ static struct px_worker *make_worker(struct px_workers *workers, unsigned index)
     worker->mailbox = lt_mailbox_new(worker->loop, worker);
     lt_list_init(&worker->conns);
     lt_list_init(&worker->requests);
+    lt_list_init(&worker->inside);
     lt_list_init(&worker->ready);
     lt_list_init(&worker->dirty);
     lt_list_init(&worker->buried);
@@ -343,6 +345,7 @@ static void free_worker(struct px_worker *worker)
     px_listeners_close(worker);
     while (!lt_list_is_empty(&worker->conns))
         px_conn_close(lt_list_first(&worker->conns, struct px_conn, link));
+    px_inside_free(worker);
     px_clusters_free(worker);
     lt_map_fini(&worker->listeners);
     px_http_free_requests(worker);
