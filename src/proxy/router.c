@@ -315,7 +315,6 @@ static void connect_failed(struct px_request *request, const struct px_failed *f
 
 void px_request_try(struct px_request *request)
 {
-    static const struct px_failed refused_at_once = {.how = PX_FAILED_LOCAL};
     struct px_cluster *cluster = request->cluster;
     px_request_set_state(request, PX_RQ_WAIT);
     if (cluster->is_gone) { /* it went while this request waited */
@@ -349,10 +348,11 @@ void px_request_try(struct px_request *request)
         return;
     }
     px_request_set_state(request, PX_RQ_CONNECT);
+    struct px_failed failed;
     if (request->up == NULL)
-        request->up = px_upstream_connect(host, &how);
+        request->up = px_upstream_connect(host, &how, &failed);
     if (request->up == NULL)
-        connect_failed(request, &refused_at_once);
+        connect_failed(request, &failed);
 }
 
 void px_request_attach(struct px_request *request)

@@ -220,8 +220,9 @@ struct px_connect {
     struct px_tcp *tcp;
 };
 
-/* A fresh connection, in progress. NULL: the kernel refused at once. */
-struct px_upstream *px_upstream_connect(struct px_host *host, const struct px_connect *how);
+/* A fresh connection, in progress. NULL: refused at once, *ret_failed says why. */
+struct px_upstream *px_upstream_connect(struct px_host *host, const struct px_connect *how,
+                                        struct px_failed *ret_failed);
 /*
  * One of the host that can take how->request now or, HTTP/2, will: an idle one becomes the
  * request's, a shared one gets it among its own. NULL: none. *ret_stands: it need not be waited for.

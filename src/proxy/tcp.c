@@ -151,8 +151,10 @@ static bool connect_upstream(struct px_tcp *tcp)
     px_host_drop(&tcp->host);
     tcp->host = px_host_take(host);
     struct px_connect how = {.protocol = PX_PROTO_RAW, .tcp = tcp};
-    tcp->up = px_upstream_connect(host, &how);
+    struct px_failed failed;
+    tcp->up = px_upstream_connect(host, &how, &failed);
     if (tcp->up == NULL) {
+        memcpy(tcp->failure, failed.reason, sizeof(tcp->failure));
         give_up(tcp, PX_FLAG_UPSTREAM_FAILURE);
         return false;
     }

@@ -90,7 +90,8 @@ static struct px_upstream *make_upstream(struct px_host *host, const struct px_c
     return up;
 }
 
-struct px_upstream *px_upstream_connect(struct px_host *host, const struct px_connect *how)
+struct px_upstream *px_upstream_connect(struct px_host *host, const struct px_connect *how,
+                                        struct px_failed *ret_failed)
 {
     struct px_cluster *cluster = host->cluster;
     struct px_worker *worker = cluster->worker;
@@ -101,10 +102,13 @@ struct px_upstream *px_upstream_connect(struct px_host *host, const struct px_co
     if (lt_sock_connect(&host->addr, source, &fd) != LT_OK) {
         px_cluster_count(cluster, PX_STAT_CX_CONNECT_FAIL);
         host->cx_connect_fail++;
+        *ret_failed = (struct px_failed){.how = PX_FAILED_LOCAL};
         return NULL;
     }
     struct px_upstream *up = make_upstream(host, how, fd);
     if (!start_transport(up, fd, how)) {
+        *ret_failed = (struct px_failed){.how = PX_FAILED_REMOTE,
+                                         .reason = "TLS error: Secret is not supplied by SDS"};
         free_upstream(up);
         return NULL;
     }
