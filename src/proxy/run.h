@@ -193,8 +193,8 @@ struct px_upstream {
     struct px_h2_link *h2;   /* owned; HTTP/2 once it stands */
     struct px_tcp *tcp;
     uint64_t opened_ns;
-    uint64_t idle_ns; /* since when it is idle */
-    uint32_t served;  /* requests so far */
+    uint64_t idle_ns;   /* since when it is idle */
+    uint32_t served;    /* requests so far */
     uint32_t tls_epoch; /* of the host when this connection was made */
     bool can_read, can_write;
     bool timed_out;
