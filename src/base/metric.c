@@ -187,20 +187,38 @@ static struct lt_metric_series *find_or_make(struct lt_metric_family *family, lt
     return series;
 }
 
+struct key {
+    char small[2048];
+    char *large; /* owned; NULL while small is enough */
+    size_t len;
+};
+
+static lt_str make_key(const struct lt_metric_family *family, const lt_str *values, struct key *key)
+{
+    key->large = NULL;
+    key->len = write_key(family, values, key->small, sizeof(key->small));
+    if (key->len == SIZE_MAX) {
+        size_t room = (size_t)family->desc.label_count * (LT_METRIC_VALUE_MAX + 1);
+        key->large = lt_malloc(room);
+        key->len = write_key(family, values, key->large, room);
+    }
+    return lt_str_make(key->large != NULL ? key->large : key->small, key->len);
+}
+
 static void *find_series(struct lt_metric_family *family, const lt_str *values)
 {
-    char small[2048];
-    char *key = small;
-    size_t len = write_key(family, values, small, sizeof(small));
-    if (len == SIZE_MAX) {
-        size_t room = (size_t)family->desc.label_count * (LT_METRIC_VALUE_MAX + 1);
-        key = lt_malloc(room);
-        len = write_key(family, values, key, room);
-    }
-    struct lt_metric_series *series = find_or_make(family, lt_str_make(key, len));
-    if (key != small)
-        free(key);
+    struct key key;
+    struct lt_metric_series *series = find_or_make(family, make_key(family, values, &key));
+    free(key.large);
     return series->value;
+}
+
+bool lt_metric_has(const struct lt_metric_family *family, const lt_str *values)
+{
+    struct key key;
+    bool is_there = lt_map_find(&family->series, make_key(family, values, &key)) != NULL;
+    free(key.large);
+    return is_there;
 }
 
 struct lt_counter *lt_metric_counter(struct lt_metric_family *family, const lt_str *values)

@@ -114,6 +114,9 @@ struct lt_counter *lt_metric_counter(struct lt_metric_family *family, const lt_s
 struct lt_gauge *lt_metric_gauge(struct lt_metric_family *family, const lt_str *values);
 struct lt_histogram *lt_metric_histogram(struct lt_metric_family *family, const lt_str *values);
 
+/* True when the series is there already. */
+bool lt_metric_has(const struct lt_metric_family *family, const lt_str *values);
+
 /*
  * Removes every series (but overflow ones) with that value in a label of that name, as when a
  * cluster goes; pointers to them are dead then. Returns how many.

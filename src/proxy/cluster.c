@@ -120,6 +120,10 @@ static void free_if_unused(struct px_cluster *cluster)
     lt_map_fini(&cluster->by_addr);
     px_pin_drop(&cluster->pin);
     free(cluster->name);
+    px_text_drop(&cluster->label);
+    px_text_drop(&cluster->service_host);
+    px_text_drop(&cluster->service_name);
+    px_text_drop(&cluster->service_namespace);
     px_bury(cluster->worker, cluster);
 }
 
@@ -154,6 +158,7 @@ void px_host_drop(struct px_host **host)
         return;
     LT_ASSERT(lt_list_is_empty(&dropped->idle));
     free(dropped->name);
+    px_text_drop(&dropped->workload);
     px_bury(dropped->cluster->worker, dropped);
 }
 
@@ -197,7 +202,7 @@ static void rebuild_hosts(struct px_cluster *cluster)
         host->weight = endpoint->weight;
         host->health = endpoint->health;
         host->priority = endpoint->priority;
-        host->workload = px_intern(cluster->worker, endpoint->workload);
+        px_text_set(&host->workload, px_intern(cluster->worker, endpoint->workload));
         cluster->has_weights |= host->weight != 1;
         lt_vec_push(&cluster->hosts, host);
     }
@@ -236,11 +241,23 @@ static void make_stats(struct px_cluster *cluster, lt_str shown)
     }
 }
 
+/* What the labels of its requests say of it. */
+static void name_service(struct px_cluster *cluster)
+{
+    const struct px_cluster_conf *conf = cluster->conf;
+    struct px_worker *worker = cluster->worker;
+    px_text_set(&cluster->service_host, px_intern(worker, conf->service_host));
+    px_text_set(&cluster->service_name, px_intern(worker, conf->service_name));
+    px_text_set(&cluster->service_namespace, px_intern(worker, conf->service_namespace));
+}
+
 static void follow(struct px_cluster *cluster, const struct px_cluster_entry *entry)
 {
     bool is_changed = cluster->conf != entry->conf;
     bool has_new_hosts = cluster->endpoints != entry->endpoints;
     cluster->conf = entry->conf;
+    if (is_changed)
+        name_service(cluster);
     cluster->endpoints = entry->endpoints;
     if (entry->conf->discovery == PX_DISCOVERY_ORIGINAL_DST)
         refresh_original_dst(cluster, is_changed);
@@ -260,6 +277,7 @@ struct px_cluster *px_cluster_get(struct px_worker *worker, lt_str name)
     cluster->worker = worker;
     cluster->name = lt_str_dupz(name);
     cluster->label = px_intern(worker, name);
+    cluster->service_host = cluster->service_name = cluster->service_namespace = "";
     lt_list_init(&cluster->waiting);
     lt_list_init(&cluster->wake_link);
     /*

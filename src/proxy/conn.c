@@ -128,6 +128,8 @@ void px_conn_close(struct px_conn *conn)
     px_input_free(conn->worker, &conn->in);
     lt_list_remove(&conn->link);
     px_pin_drop(&conn->pin);
+    px_text_drop(&conn->principal);
+    px_text_drop(&conn->requested_server_name);
     count_connections(conn->worker, -1);
     px_bury(conn->worker, conn);
 }
@@ -309,7 +311,7 @@ static void choose_http(struct px_conn *conn)
 
 static void start_codec(struct px_conn *conn)
 {
-    conn->principal = px_intern(conn->worker, lt_tls_peer_uri(&conn->transport));
+    px_text_set(&conn->principal, px_intern(conn->worker, lt_tls_peer_uri(&conn->transport)));
     px_conn_set_deadline(conn, 0);
     if (conn->chain->hcm != NULL) {
         choose_http(conn);
@@ -374,7 +376,7 @@ static void choose_chain(struct px_conn *conn, const struct inspection *found)
         .application_protocols = found->protocols,
         .application_protocol_count = found->protocol_count,
     };
-    conn->requested_server_name = px_intern(conn->worker, facts.server_name);
+    px_text_set(&conn->requested_server_name, px_intern(conn->worker, facts.server_name));
     conn->chain = px_chain_find(conn->listener, &facts);
     if (conn->chain == NULL) {
         px_conn_close(conn);

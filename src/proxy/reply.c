@@ -243,19 +243,17 @@ static const char *known_route_name(const struct px_route *route)
                                                 : "";
 }
 
-static struct px_report make_report(const struct px_request *request)
+/* host_header: what the labels say of a service that the configuration does not name, or "". */
+static struct px_report make_report(const struct px_request *request, const char *host_header)
 {
     const struct px_conn *conn = request->conn;
-    const struct px_cluster_conf *cluster = request->cluster != NULL && !request->cluster->is_gone
-                                                ? request->cluster->conf
-                                                : NULL;
+    const struct px_cluster *cluster = request->cluster;
     bool is_inbound = request->hcm->is_inbound;
     return (struct px_report){
         .is_inbound = is_inbound,
         .is_grpc = request->is_grpc,
         .is_mutual_tls = is_inbound && conn->principal[0] != '\0' &&
                          request->worker->own_principal[0] != '\0',
-        .has_host_fallback = !is_inbound && !request->hcm->disable_host_header_fallback,
         .code = request->code,
         .flags = request->flags,
         .peer = request->peer,
@@ -266,13 +264,11 @@ static struct px_report make_report(const struct px_request *request)
                                     request->host->tls != NULL)
                                ? request->worker->own_principal
                                : "",
-        .host_header = cluster != NULL && cluster->service_host.len > 0
-                           ? ""
-                           : px_intern(request->worker, request->head.authority),
-        .cluster = request->cluster != NULL ? request->cluster->label : "",
-        .service_host = cluster != NULL ? cluster->service_host : LT_STR_NULL,
-        .service_name = cluster != NULL ? cluster->service_name : LT_STR_NULL,
-        .service_namespace = cluster != NULL ? cluster->service_namespace : LT_STR_NULL,
+        .host_header = host_header,
+        .cluster = cluster != NULL ? cluster->label : "",
+        .service_host = cluster != NULL ? cluster->service_host : "",
+        .service_name = cluster != NULL ? cluster->service_name : "",
+        .service_namespace = cluster != NULL ? cluster->service_namespace : "",
         .route_name = known_route_name(request->route),
     };
 }
@@ -289,20 +285,35 @@ static void count(struct px_request *request)
         px_cluster_count(request->cluster, PX_STAT_RQ_RETRY_SUCCESS);
 }
 
+/* Istio: only an outbound listener of a sidecar takes a service's name from the Host. */
+static bool falls_back_to_host(const struct px_request *request)
+{
+    return !request->hcm->is_inbound && !request->hcm->disable_host_header_fallback &&
+           (request->cluster == NULL || request->cluster->service_host[0] == '\0');
+}
+
+static void tell_metrics(struct px_request *request)
+{
+    struct px_worker *worker = request->worker;
+    const char *host = falls_back_to_host(request) ? px_intern(worker, request->head.authority)
+                                                   : "";
+    struct px_report report = make_report(request, host);
+    struct px_http_result result = {
+        .duration_ms = (double)((px_now_ns(worker) - request->start_ns) / 1000) / 1000.0,
+        .request_bytes = request->req.wire_bytes,
+        .response_bytes = request->resp.wire_bytes,
+    };
+    px_telemetry_http(worker->telemetry, &report, &result);
+    px_text_drop(&host);
+}
+
 void px_request_report(struct px_request *request)
 {
     struct px_worker *worker = request->worker;
     const struct px_hcm_conf *hcm = request->hcm;
     count(request);
-    if (hcm->has_istio_stats) {
-        struct px_report report = make_report(request);
-        struct px_http_result result = {
-            .duration_ms = (double)((px_now_ns(worker) - request->start_ns) / 1000) / 1000.0,
-            .request_bytes = request->req.wire_bytes,
-            .response_bytes = request->resp.wire_bytes,
-        };
-        px_telemetry_http(worker->telemetry, &report, &result);
-    }
+    if (hcm->has_istio_stats)
+        tell_metrics(request);
     if (hcm->access_log_count == 0)
         return;
     char text[4][LT_ADDR_TEXT_MAX];

@@ -120,6 +120,7 @@ static void take_out(struct px_request *request)
     lt_list_remove(&request->conn_link);
     px_cluster_drop(&request->cluster);
     px_peer_drop(&request->peer);
+    px_text_drop(&request->peer_principal);
     px_pin_drop(&request->pin);
 }
 

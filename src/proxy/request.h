@@ -167,10 +167,10 @@ struct px_request {
     int64_t start_wall_ns;
     uint32_t code, flags;
     const char *details;
-    const char *peer_principal;
-    char failure[96];     /* transport failure reason */
-    struct px_peer *peer; /* counted */
-    bool peer_asked;      /* the client sent its metadata: it gets ours */
+    const char *peer_principal; /* counted text; of the upstream connection, or "" */
+    char failure[96];           /* transport failure reason */
+    struct px_peer *peer;       /* counted */
+    bool peer_asked;            /* the client sent its metadata: it gets ours */
     bool is_grpc;
     bool is_overloaded; /* the reply says x-envoy-overloaded */
     lt_str location;    /* of a redirect */

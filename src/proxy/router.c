@@ -271,7 +271,8 @@ static void begin_try(struct px_request *request)
     request->host->rq_active++;
     request->host->rq_total++;
     px_cluster_count(cluster, PX_STAT_RQ_TOTAL);
-    request->peer_principal = px_intern(request->worker, lt_tls_peer_uri(&request->up->transport));
+    px_text_set(&request->peer_principal,
+                px_intern(request->worker, lt_tls_peer_uri(&request->up->transport)));
     px_request_set_state(request, PX_RQ_FLOW);
     if (px_request_edit_try(request) != LT_OK || request->up_codec->start(request) != LT_OK)
         head_too_large(request);

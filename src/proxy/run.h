@@ -22,6 +22,7 @@
 #include "net/sock.h"
 #include "proxy/conf.h"
 #include "proxy/flags.h"
+#include "proxy/intern.h"
 #include "proxy/telemetry.h"
 
 struct px_worker;
@@ -93,7 +94,7 @@ struct px_host {
     uint32_t priority;
     const struct px_tls_conf *tls; /* of the cluster's conf; NULL: plain */
     uint32_t tls_epoch;   /* grows when that says something else: older connections serve no more */
-    const char *workload; /* interned; endpoint metadata istio.workload, or "" */
+    const char *workload; /* counted text; endpoint metadata istio.workload, or "" */
     char *name;           /* owned; "10.0.0.1:80" */
     uint32_t rq_active, cx_active;
     uint64_t rq_total, rq_success, rq_error, cx_total, cx_connect_fail, rq_timeout;
@@ -124,8 +125,9 @@ typedef enum {
 
 struct px_cluster {
     struct px_worker *worker;
-    char *name;                         /* owned; also the key in worker->clusters */
-    const char *label;                  /* interned; the name, for reports */
+    char *name;        /* owned; also the key in worker->clusters */
+    const char *label; /* counted text; the name, for reports */
+    const char *service_host, *service_name, *service_namespace; /* the same; of conf */
     const struct px_cluster_conf *conf; /* of the worker's current snapshot */
     const struct px_endpoints_conf *endpoints;
     struct lt_vec hosts;   /* of px_host, counted */
@@ -292,8 +294,8 @@ struct px_conn {
     struct px_input in;
     struct lt_addr peer;
     struct lt_addr local;  /* original destination when there is one */
-    const char *principal; /* interned; the verified peer's URI SAN, "" when there is none */
-    const char *requested_server_name; /* interned; SNI */
+    const char *principal; /* counted text; the verified peer's URI SAN, "" when there is none */
+    const char *requested_server_name; /* counted text; SNI */
     struct lt_h1_parser parser;
     struct lt_h1_limits limits; /* of request heads; max_request_headers_kb */
     struct px_request *request; /* HTTP/1: the one in hand; owned */
@@ -408,7 +410,7 @@ struct px_worker {
     uint32_t requests_spare; /* fewest of them, and of blocks, since the last trim: */
     uint32_t blocks_spare;   /* nobody missed these */
     struct lt_timer trim;    /* set while more is kept than an idle worker needs */
-    struct lt_map interned;  /* text -> itself */
+    struct px_interns interns;
     struct lt_prng prng;
     struct lt_metric_set *metrics;
     struct px_telemetry *telemetry;
@@ -424,13 +426,13 @@ struct px_worker {
     struct lt_vec graveyard; /* freed at the end of the turn: nobody's callback may find it gone */
     struct lt_task bury;
     uint64_t next_conn_id;
-    const char *own_principal; /* our own certificate's URI SAN, "" while there is none */
+    const char *own_principal; /* counted text; our own certificate's URI SAN, or "" */
     int64_t date_s;            /* the second that `date` tells */
     char date[LT_HTTP_DATE_LEN + 1];
     bool is_draining;
 };
 
-/* The same text is the same pointer. Bounded: beyond the limit "overflow" is returned. */
+/* The caller holds the text, and gives it back with px_text_drop. */
 const char *px_intern(struct px_worker *worker, lt_str text);
 enum { PX_REQUESTS_IDLE = 4 /* objects that an idle worker keeps */ };
 /* Something went into a free list: what stays there for a second goes back to the system. */

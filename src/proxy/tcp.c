@@ -24,7 +24,7 @@ struct px_tcp {
     bool is_open; /* the upstream connection stands */
     bool client_ended, client_end_sent;
     bool server_ended, server_end_sent;
-    const char *peer_principal, *local_principal;
+    const char *peer_principal, *local_principal; /* counted texts */
     char failure[96];
 };
 
@@ -42,7 +42,7 @@ static lt_str pick_cluster_name(struct px_worker *worker, const struct px_tcp_co
 
 static struct px_report make_report(const struct px_tcp *tcp)
 {
-    const struct px_cluster_conf *cluster = tcp->cluster != NULL ? tcp->cluster->conf : NULL;
+    const struct px_cluster *cluster = tcp->cluster;
     const struct px_conn *conn = tcp->conn;
     bool is_inbound = conn->listener->is_inbound;
     return (struct px_report){
@@ -53,10 +53,10 @@ static struct px_report make_report(const struct px_tcp *tcp)
         .peer_principal = is_inbound ? conn->principal : tcp->peer_principal,
         .local_principal = tcp->local_principal,
         .host_header = "",
-        .cluster = tcp->cluster != NULL ? tcp->cluster->label : "",
-        .service_host = cluster != NULL ? cluster->service_host : LT_STR_NULL,
-        .service_name = cluster != NULL ? cluster->service_name : LT_STR_NULL,
-        .service_namespace = cluster != NULL ? cluster->service_namespace : LT_STR_NULL,
+        .cluster = cluster != NULL ? cluster->label : "",
+        .service_host = cluster != NULL ? cluster->service_host : "",
+        .service_name = cluster != NULL ? cluster->service_name : "",
+        .service_namespace = cluster != NULL ? cluster->service_namespace : "",
         .route_name = "",
     };
 }
@@ -114,6 +114,8 @@ void px_tcp_abort(struct px_conn *conn)
         return;
     finish_report(tcp);
     conn->tcp = NULL;
+    px_text_drop(&tcp->peer_principal);
+    px_text_drop(&tcp->local_principal);
     px_upstream_release(&tcp->up, false);
     px_host_drop(&tcp->host);
     px_cluster_drop(&tcp->cluster);
@@ -225,10 +227,9 @@ void px_tcp_on_upstream(struct px_tcp *tcp)
     struct px_worker *worker = tcp->conn->worker;
     if (!tcp->is_open) {
         tcp->is_open = true;
-        tcp->peer_principal = px_intern(worker, lt_tls_peer_uri(&tcp->up->transport));
-        tcp->local_principal = tcp->host->tls != NULL || tcp->conn->chain->tls != NULL
-                                   ? worker->own_principal
-                                   : "";
+        px_text_set(&tcp->peer_principal, px_intern(worker, lt_tls_peer_uri(&tcp->up->transport)));
+        if (tcp->host->tls != NULL || tcp->conn->chain->tls != NULL)
+            px_text_set(&tcp->local_principal, px_text_take(worker->own_principal));
         tcp->conn->can_read = true; /* what came before the connection stood was not looked at */
         tcp->up->can_read = true;
         struct px_report report = make_report(tcp);

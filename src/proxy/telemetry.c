@@ -7,10 +7,12 @@
  */
 #include "proxy/telemetry.h"
 
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "proxy/flags.h"
+#include "proxy/intern.h"
 #include "wire/base64.h"
 #include "wire/pb.h"
 #include "wire/struct.h"
@@ -39,10 +41,13 @@ struct slot {
 
 struct px_telemetry {
     const struct px_node_facts *node; /* borrowed */
+    struct lt_metric_set *set;        /* borrowed */
     struct lt_map peers;              /* id -> struct px_peer, counted */
     struct slot *slots;               /* owned; made on first use */
+    uint32_t stranger_series;         /* of PX_STRANGER_SERIES_MAX */
     struct lt_metric_family *requests, *duration, *request_bytes, *response_bytes;
     struct lt_metric_family *opened, *closed, *sent, *received;
+    struct lt_counter *collapsed; /* requests whose labels say "unknown" for want of room */
 };
 
 /* --- families --- */
@@ -95,6 +100,11 @@ struct px_telemetry *px_telemetry_new(struct lt_metric_set *set, const struct px
 {
     struct px_telemetry *telemetry = lt_new(struct px_telemetry);
     telemetry->node = node;
+    telemetry->set = set;
+    const struct lt_metric_desc collapsed = {.name = LT_STR("lateen_telemetry_collapsed_total"),
+                                             .kind = LT_METRIC_COUNTER,
+                                             .stat = LT_STR("lateen.telemetry.collapsed")};
+    telemetry->collapsed = lt_metric_counter(lt_metric_family(set, &collapsed), NULL);
     telemetry->requests = make_family(set, "istio_requests_total", LT_METRIC_COUNTER, false);
     telemetry->duration = make_family(set, "istio_request_duration_milliseconds",
                                       LT_METRIC_HISTOGRAM, false);
@@ -127,10 +137,36 @@ void px_peer_drop(struct px_peer **peer)
     lt_arena_free(&arena);
 }
 
+static const size_t text_members[] = {
+    offsetof(struct px_report, workload),        offsetof(struct px_report, peer_principal),
+    offsetof(struct px_report, local_principal), offsetof(struct px_report, host_header),
+    offsetof(struct px_report, cluster),         offsetof(struct px_report, service_host),
+    offsetof(struct px_report, service_name),    offsetof(struct px_report, service_namespace),
+};
+
+static const char **text_member(struct px_report *report, size_t index)
+{
+    return (const char **)((char *)report + text_members[index]);
+}
+
 static void clear_slot(struct slot *slot)
 {
+    if (!slot->is_used)
+        return;
     px_peer_drop(&slot->report.peer);
+    for (size_t i = 0; i < LT_ARRAY_LEN(text_members); i++)
+        px_text_drop(text_member(&slot->report, i));
     slot->is_used = false;
+}
+
+static void fill_slot(struct slot *slot, const struct px_report *report)
+{
+    slot->is_used = true;
+    slot->report = *report;
+    if (report->peer != NULL)
+        peer_take(report->peer);
+    for (size_t i = 0; i < LT_ARRAY_LEN(text_members); i++)
+        px_text_take(*text_member(&slot->report, i));
 }
 
 /* Who still reports one of them holds it. */
@@ -343,8 +379,8 @@ static struct service service_of(const struct px_telemetry *telemetry,
                                  const struct px_report *report, const struct end *peer)
 {
     const struct px_node_facts *node = telemetry->node;
-    struct service service = {report->service_host, report->service_name,
-                              report->service_namespace};
+    struct service service = {lt_str_of(report->service_host), lt_str_of(report->service_name),
+                              lt_str_of(report->service_namespace)};
     lt_str cluster = lt_str_of(report->cluster);
     if (report->is_inbound) {
         service.host = service.host.len > 0 ? service.host : or_unknown(node->canonical_service);
@@ -353,9 +389,7 @@ static struct service service_of(const struct px_telemetry *telemetry,
         return service;
     }
     if (service.host.len == 0)
-        service.host = report->has_host_fallback && report->host_header[0] != '\0'
-                           ? lt_str_of(report->host_header)
-                           : LT_STR("unknown");
+        service.host = or_unknown(lt_str_of(report->host_header));
     if (service.name.len == 0) {
         service.name = service.host;
         if (is_named_cluster(cluster))
@@ -417,26 +451,24 @@ static void fill_labels(const struct px_telemetry *telemetry, const struct px_re
 
 /* --- HTTP --- */
 
-/*
- * Slices of a cluster's configuration move when it is compiled again: by content they are equal, by
- * address perhaps not.
- */
 static bool same_report(const struct px_report *a, const struct px_report *b)
 {
     return a->is_inbound == b->is_inbound && a->is_grpc == b->is_grpc &&
-           a->is_mutual_tls == b->is_mutual_tls && a->has_host_fallback == b->has_host_fallback &&
-           a->code == b->code && a->flags == b->flags && a->peer == b->peer &&
-           a->workload == b->workload && a->peer_principal == b->peer_principal &&
-           a->local_principal == b->local_principal && a->host_header == b->host_header &&
-           a->cluster == b->cluster && a->route_name == b->route_name;
+           a->is_mutual_tls == b->is_mutual_tls && a->code == b->code && a->flags == b->flags &&
+           a->peer == b->peer && a->workload == b->workload &&
+           a->peer_principal == b->peer_principal && a->local_principal == b->local_principal &&
+           a->host_header == b->host_header && a->cluster == b->cluster &&
+           a->service_host == b->service_host && a->service_name == b->service_name &&
+           a->service_namespace == b->service_namespace && a->route_name == b->route_name;
 }
 
+/* Without the service: it follows from the cluster, but for the moment when that changes. */
 static uint64_t report_hash(const struct px_report *report)
 {
     const uint64_t parts[] = {
         (uint64_t)report->is_inbound | (uint64_t)report->is_grpc << 1 |
-            (uint64_t)report->is_mutual_tls << 2 | (uint64_t)report->has_host_fallback << 3 |
-            (uint64_t)report->code << 8 | (uint64_t)report->flags << 32,
+            (uint64_t)report->is_mutual_tls << 2 | (uint64_t)report->code << 8 |
+            (uint64_t)report->flags << 32,
         (uintptr_t)report->peer,
         (uintptr_t)report->workload,
         (uintptr_t)report->peer_principal,
@@ -451,6 +483,35 @@ static uint64_t report_hash(const struct px_report *report)
     return hash;
 }
 
+static void find_series(struct px_telemetry *telemetry, struct slot *slot,
+                        const lt_str values[LABELS_MAX])
+{
+    slot->requests = lt_metric_counter(telemetry->requests, values);
+    slot->duration = lt_metric_histogram(telemetry->duration, values);
+    slot->request_bytes = lt_metric_histogram(telemetry->request_bytes, values);
+    slot->response_bytes = lt_metric_histogram(telemetry->response_bytes, values);
+}
+
+static bool has_peer_without_proof(const struct px_report *report)
+{
+    return report->peer != NULL && report->peer_principal[0] == '\0';
+}
+
+static bool is_by_stranger(const struct px_report *report)
+{
+    return report->host_header[0] != '\0' || has_peer_without_proof(report);
+}
+
+/* The same without what a stranger made up. */
+static struct px_report collapse(const struct px_report *report)
+{
+    struct px_report plain = *report;
+    plain.host_header = "";
+    if (has_peer_without_proof(report))
+        plain.peer = NULL;
+    return plain;
+}
+
 static struct slot *find_slot(struct px_telemetry *telemetry, const struct px_report *report)
 {
     if (telemetry->slots == NULL)
@@ -461,15 +522,19 @@ static struct slot *find_slot(struct px_telemetry *telemetry, const struct px_re
     struct label_text text;
     lt_str values[LABELS_MAX];
     fill_labels(telemetry, report, report->is_grpc ? "grpc" : "http", &text, values);
+    bool is_by_stranger_now = is_by_stranger(report);
+    if (is_by_stranger_now && telemetry->stranger_series >= PX_STRANGER_SERIES_MAX &&
+        !lt_metric_has(telemetry->requests, values)) {
+        struct px_report plain = collapse(report);
+        lt_counter_add(telemetry->collapsed, 1);
+        return find_slot(telemetry, &plain);
+    }
     clear_slot(slot);
-    slot->is_used = true;
-    slot->report = *report;
-    if (report->peer != NULL)
-        peer_take(report->peer);
-    slot->requests = lt_metric_counter(telemetry->requests, values);
-    slot->duration = lt_metric_histogram(telemetry->duration, values);
-    slot->request_bytes = lt_metric_histogram(telemetry->request_bytes, values);
-    slot->response_bytes = lt_metric_histogram(telemetry->response_bytes, values);
+    fill_slot(slot, report);
+    uint32_t before = lt_metric_set_series(telemetry->set);
+    find_series(telemetry, slot, values);
+    if (is_by_stranger_now)
+        telemetry->stranger_series += lt_metric_set_series(telemetry->set) - before;
     return slot;
 }
 

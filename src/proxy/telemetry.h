@@ -36,30 +36,36 @@ void px_peer_drop(struct px_peer **peer);
 void px_telemetry_add_own(const struct px_telemetry *telemetry, struct lt_headers *headers);
 
 /*
- * All that the labels are made of. Pointers must be interned or frozen: equal content, equal
- * pointer.
+ * All that the labels are made of. Texts are counted ones (intern.h) or "", borrowed for the call:
+ * equal content is an equal pointer.
  */
 struct px_report {
     bool is_inbound;
     bool is_grpc;
     bool is_mutual_tls;
-    bool has_host_fallback;
     uint32_t code; /* 0: none */
     uint32_t flags;
     struct px_peer *peer;        /* borrowed; NULL: unknown */
     const char *workload;        /* endpoint metadata of the upstream host, or "" */
     const char *peer_principal;  /* "" unknown */
     const char *local_principal; /* "" unknown */
-    const char *host_header;     /* interned; "" */
+    const char *host_header;     /* stands in for the service's host; "" where it must not */
     const char *cluster;         /* the run-time cluster's name, or "" */
-    lt_str service_host, service_name, service_namespace; /* of the cluster */
-    const char *route_name;                               /* "block_all", "allow_any" or "" */
+    const char *service_host, *service_name, *service_namespace; /* of the cluster, or "" */
+    const char *route_name; /* "block_all", "allow_any" or "": static, not counted */
 };
 
 struct px_http_result {
     double duration_ms;
     uint64_t request_bytes, response_bytes;
 };
+
+/*
+ * What strangers make up (a Host, the metadata of a peer without a certificate) gets so many series
+ * and no more (a thousand names): others of that kind count as "unknown", and leave the room of the
+ * configured ones alone.
+ */
+enum { PX_STRANGER_SERIES_MAX = 4000 };
 
 void px_telemetry_http(struct px_telemetry *telemetry, const struct px_report *report,
                        const struct px_http_result *result);

@@ -19,7 +19,6 @@
 
 enum {
     SERIES_MAX = 50000,
-    INTERNED_MAX = 20000,
     BLOCKS_KEPT = 256,
     TRIM_MS = 1000,
     TRIM_HEAP_BYTES = 64 * 1024,
@@ -75,16 +74,7 @@ void px_bury(struct px_worker *worker, void *memory)
 
 const char *px_intern(struct px_worker *worker, lt_str text)
 {
-    if (text.len == 0)
-        return "";
-    const char *known = lt_map_find(&worker->interned, text);
-    if (known != NULL)
-        return known;
-    if (worker->interned.count >= INTERNED_MAX)
-        return "overflow";
-    char *copy = lt_str_dupz(text);
-    lt_map_put(&worker->interned, lt_str_make(copy, text.len), copy);
-    return copy;
+    return px_text_make(&worker->interns, text);
 }
 
 /* --- what is kept for the next request, and given back when nobody misses it --- */
@@ -257,7 +247,7 @@ static void find_own_principal(struct px_worker *worker)
         lt_str uri = snapshot->tls_ctxs[i] == NULL ? LT_STR_NULL
                                                    : lt_tls_ctx_own_uri(snapshot->tls_ctxs[i]);
         if (uri.len > 0)
-            worker->own_principal = px_intern(worker, uri);
+            px_text_set(&worker->own_principal, px_intern(worker, uri));
     }
 }
 
@@ -332,6 +322,7 @@ static struct px_worker *make_worker(struct px_workers *workers, unsigned index)
     lt_task_init(&worker->wake, px_clusters_wake);
     lt_task_init(&worker->bury, run_bury);
     lt_timer_init(&worker->trim, on_trim);
+    px_interns_init(&worker->interns);
     worker->own_principal = "";
     lt_prng_seed(&worker->prng, worker->env);
     worker->metrics = lt_metric_set_new(SERIES_MAX);
@@ -362,9 +353,8 @@ static void free_worker(struct px_worker *worker)
     while (worker->blocks.count > 0)
         free(lt_vec_pop(&worker->blocks));
     lt_vec_fini(&worker->blocks);
-    for (size_t i = 0; i < worker->interned.count; i++)
-        free(worker->interned.entries[i].value);
-    lt_map_fini(&worker->interned);
+    px_text_drop(&worker->own_principal);
+    px_interns_fini(&worker->interns);
     lt_mailbox_free(&worker->mailbox);
     lt_loop_free(&worker->loop);
     free(worker);

@@ -47,6 +47,14 @@ static inline int listen_on_loopback(void)
     return fd;
 }
 
+static inline uint16_t free_port(void)
+{
+    int probe = listen_on_loopback();
+    uint16_t port = port_of(probe);
+    close(probe);
+    return port;
+}
+
 static inline void set_deadline(int fd)
 {
     struct timeval limit = {.tv_sec = DEADLINE_S};
@@ -187,20 +195,36 @@ static inline void take_away(struct proxy *proxy, px_resource_kind kind, lt_str 
     settle(proxy, 50);
 }
 
+/* The environment may have been set before: a test's own clock. */
+static inline void proxy_run(struct proxy *proxy, const char *bootstrap)
+{
+    struct lt_err err = {0};
+    if (proxy->env.mono_ns == NULL)
+        lt_env_init(&proxy->env, "test");
+    proxy->loop = lt_loop_new(&proxy->env);
+    proxy->table = px_table_new();
+    if (px_bootstrap_load(lt_str_of(bootstrap), proxy->table, &proxy->bootstrap, &err) != LT_OK)
+        fail_msg("%s", err.text);
+    const struct px_workers_opts opts = {
+        .env = &proxy->env,
+        .loop = proxy->loop,
+        .count = 1,
+        .drain_ms = 1000,
+        .node = {.workload = LT_STR("w"), .namespace = LT_STR("n")}};
+    proxy->workers = px_workers_new(&opts);
+    publish(proxy);
+    turn_until_ready(proxy);
+}
+
 /*
  * cluster: fields of cluster "a" beside its endpoint; route: fields of the RouteAction; hcm: more
  * of the connection manager.
  */
-static inline void proxy_start(struct proxy *proxy, uint16_t backend_port, const char *cluster,
-                               const char *route, const char *hcm)
+static inline void proxy_bootstrap(char text[TEXT_MAX], uint16_t port, uint16_t backend_port,
+                                   const char *cluster, const char *route, const char *hcm)
 {
-    static char text[TEXT_MAX];
-    int probe = listen_on_loopback();
-    memset(proxy, 0, sizeof(*proxy));
-    proxy->port = port_of(probe);
-    close(probe);
     snprintf(
-        text, sizeof(text),
+        text, TEXT_MAX,
         "{\"static_resources\": {\"clusters\": [{\"name\": \"a\", \"type\": \"STATIC\", \"connect_timeout\": \"1s\", %s"
         "\"load_assignment\": {\"cluster_name\": \"a\", \"endpoints\": [{\"lb_endpoints\": [{\"endpoint\": {\"address\": "
         "{\"socket_address\": {\"address\": \"127.0.0.1\", \"port_value\": %u}}}}]}]}}],"
@@ -213,22 +237,17 @@ static inline void proxy_start(struct proxy *proxy, uint16_t backend_port, const
         "udpa.type.v1.TypedStruct\", \"type_url\": \"type.googleapis.com/stats.PluginConfig\"}},"
         "{\"name\": \"router\", \"typed_config\": {\"@type\": \"type.googleapis.com/"
         "envoy.extensions.filters.http.router.v3.Router\"}}]}}]}]}]}}",
-        cluster, backend_port, proxy->port, hcm, route);
-    struct lt_err err = {0};
-    lt_env_init(&proxy->env, "test");
-    proxy->loop = lt_loop_new(&proxy->env);
-    proxy->table = px_table_new();
-    if (px_bootstrap_load(lt_str_of(text), proxy->table, &proxy->bootstrap, &err) != LT_OK)
-        fail_msg("%s", err.text);
-    const struct px_workers_opts opts = {
-        .env = &proxy->env,
-        .loop = proxy->loop,
-        .count = 1,
-        .drain_ms = 1000,
-        .node = {.workload = LT_STR("w"), .namespace = LT_STR("n")}};
-    proxy->workers = px_workers_new(&opts);
-    publish(proxy);
-    turn_until_ready(proxy);
+        cluster, backend_port, port, hcm, route);
+}
+
+static inline void proxy_start(struct proxy *proxy, uint16_t backend_port, const char *cluster,
+                               const char *route, const char *hcm)
+{
+    static char text[TEXT_MAX];
+    memset(proxy, 0, sizeof(*proxy));
+    proxy->port = free_port();
+    proxy_bootstrap(text, proxy->port, backend_port, cluster, route, hcm);
+    proxy_run(proxy, text);
 }
 
 static inline void proxy_stop(struct proxy *proxy)

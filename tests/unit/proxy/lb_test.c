@@ -68,9 +68,7 @@ static int tear_down(void **state)
     lt_task_cancel(&worker.bury);
     free_graves(&worker.bury);
     lt_vec_fini(&worker.graveyard);
-    for (size_t i = 0; i < worker.interned.count; i++)
-        free(worker.interned.entries[i].value);
-    lt_map_fini(&worker.interned);
+    px_interns_fini(&worker.interns);
     lt_map_fini(&snapshot.clusters);
     lt_metric_set_free(&worker.metrics);
     lt_loop_free(&worker.loop);

@@ -9,9 +9,12 @@
 #include <cmocka.h>
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "proxy/flags.h"
+#include "proxy/intern.h"
 #include "proxy/telemetry.h"
+#include "wire/base64.h"
 
 /*
  * base64 of a Struct {NAME: "front-1", NAMESPACE: "shop", WORKLOAD_NAME: "front", CLUSTER_ID:
@@ -32,16 +35,23 @@ static const struct px_node_facts node = {
     .canonical_revision = LT_STR("v1"),
 };
 
+enum { HELD_MAX = 64 };
+
 static struct lt_arena *arena;
+static struct px_interns interns;
+static const char *texts_held[HELD_MAX];
+static size_t held_count;
 static struct lt_metric_set *set;
 static struct px_telemetry *telemetry;
-static char text[256 * 1024];
+static char text[16 << 20];
 
 static int set_up(void **state)
 {
     (void)state;
     arena = lt_arena_new(0, 0);
-    set = lt_metric_set_new(1000);
+    set = lt_metric_set_new(50000);
+    px_interns_init(&interns);
+    held_count = 0;
     telemetry = px_telemetry_new(set, &node);
     return 0;
 }
@@ -50,17 +60,33 @@ static int tear_down(void **state)
 {
     (void)state;
     px_telemetry_free(&telemetry);
+    while (held_count > 0)
+        px_text_drop(&texts_held[--held_count]);
+    px_interns_fini(&interns); /* nobody else holds one */
     lt_metric_set_free(&set);
     lt_arena_free(&arena);
     return 0;
 }
 
-static const char *render(void)
+/* A counted text until the end of the test. */
+static const char *held(const char *words)
+{
+    assert_true(held_count < HELD_MAX);
+    return texts_held[held_count++] = px_text_make(&interns, lt_str_of(words));
+}
+
+static bool only_counters(lt_str name, void *ctx)
+{
+    (void)ctx;
+    return lt_str_ends(name, LT_STR("_total"));
+}
+
+static const char *render_those(lt_metric_keep_fn *keep)
 {
     struct lt_metric_cursor cursor = {0};
     struct lt_buf out;
     lt_buf_init(&out, sizeof(text) - 1);
-    assert_int_equal(lt_metric_render(set, LT_METRIC_PROMETHEUS, NULL, NULL, &cursor,
+    assert_int_equal(lt_metric_render(set, LT_METRIC_PROMETHEUS, keep, NULL, &cursor,
                                       sizeof(text) - 20000, &out),
                      LT_EOF);
     lt_str all = lt_buf_str(&out);
@@ -68,6 +94,11 @@ static const char *render(void)
     text[all.len] = '\0';
     lt_buf_fini(&out);
     return text;
+}
+
+static const char *render(void)
+{
+    return render_those(NULL);
 }
 
 static void expect(const char *line)
@@ -106,10 +137,13 @@ static void test_destination(void **state)
         .code = 200,
         .peer = peer,
         .workload = "",
-        .peer_principal = "spiffe://cluster.local/ns/shop/sa/front",
-        .local_principal = "spiffe://cluster.local/ns/shop/sa/back",
-        .host_header = "evil",
-        .cluster = "inbound|8080||",
+        .peer_principal = held("spiffe://cluster.local/ns/shop/sa/front"),
+        .local_principal = held("spiffe://cluster.local/ns/shop/sa/back"),
+        .host_header = held("evil"),
+        .cluster = held("inbound|8080||"),
+        .service_host = "",
+        .service_name = "",
+        .service_namespace = "",
         .route_name = "",
     };
     for (int i = 0; i < 3; i++)
@@ -140,6 +174,9 @@ static void test_unknown_client(void **state)
                                      .local_principal = "",
                                      .host_header = "",
                                      .cluster = "",
+                                     .service_host = "",
+                                     .service_name = "",
+                                     .service_namespace = "",
                                      .route_name = ""};
     px_telemetry_http(telemetry, &report, &result);
     expect(
@@ -156,14 +193,14 @@ static void test_source_by_endpoint(void **state)
     (void)state;
     const struct px_report report = {.code = 503,
                                      .flags = PX_FLAG_UPSTREAM_FAILURE | PX_FLAG_RETRY_LIMIT,
-                                     .workload = "pay;bank;pay;;Kubernetes",
+                                     .workload = held("pay;bank;pay;;Kubernetes"),
                                      .peer_principal = "",
                                      .local_principal = "",
                                      .host_header = "",
-                                     .cluster = "outbound|80||pay.bank.svc.cluster.local",
-                                     .service_host = LT_STR("pay.bank.svc.cluster.local"),
-                                     .service_name = LT_STR("pay"),
-                                     .service_namespace = LT_STR("bank"),
+                                     .cluster = held("outbound|80||pay.bank.svc.cluster.local"),
+                                     .service_host = held("pay.bank.svc.cluster.local"),
+                                     .service_name = held("pay"),
+                                     .service_namespace = held("bank"),
                                      .route_name = ""};
     px_telemetry_http(telemetry, &report, &result);
     expect("reporter=\"source\",source_workload=\"back\"");
@@ -178,13 +215,15 @@ static void test_source_by_endpoint(void **state)
 static void test_passthrough(void **state)
 {
     (void)state;
-    struct px_report report = {.has_host_fallback = true,
-                               .code = 200,
+    struct px_report report = {.code = 200,
                                .workload = "",
                                .peer_principal = "",
                                .local_principal = "",
-                               .host_header = "www.example.com",
-                               .cluster = "PassthroughCluster",
+                               .host_header = held("www.example.com"),
+                               .cluster = held("PassthroughCluster"),
+                               .service_host = "",
+                               .service_name = "",
+                               .service_namespace = "",
                                .route_name = "allow_any"};
     px_telemetry_http(telemetry, &report, &result);
     expect("destination_service=\"www.example.com\"");
@@ -203,7 +242,10 @@ static void test_tcp(void **state)
                                      .peer_principal = "",
                                      .local_principal = "",
                                      .host_header = "",
-                                     .cluster = "c",
+                                     .cluster = held("c"),
+                                     .service_host = "",
+                                     .service_name = "",
+                                     .service_namespace = "",
                                      .route_name = ""};
     px_telemetry_tcp_opened(telemetry, &report);
     px_telemetry_tcp_bytes(telemetry, &report, 400, 40);
@@ -230,6 +272,130 @@ static void test_peer_headers(void **state)
     px_peer_drop(&again);
 }
 
+/* The cluster keeps its name while the control plane gives it another service. */
+static void test_service_changes(void **state)
+{
+    (void)state;
+    struct px_report report = {.code = 200,
+                               .workload = "",
+                               .peer_principal = "",
+                               .local_principal = "",
+                               .host_header = "",
+                               .cluster = held("outbound|80||pay.bank"),
+                               .service_host = held("pay.bank.svc.cluster.local"),
+                               .service_name = held("pay"),
+                               .service_namespace = held("bank"),
+                               .route_name = ""};
+    px_telemetry_http(telemetry, &report, &result);
+    report.service_host = held("purse.mint.svc.cluster.local");
+    report.service_name = held("purse");
+    report.service_namespace = held("mint");
+    px_telemetry_http(telemetry, &report, &result);
+    expect("destination_service_name=\"pay\",destination_service_namespace=\"bank\"");
+    expect("destination_service=\"purse.mint.svc.cluster.local\"");
+    expect("destination_service_name=\"purse\",destination_service_namespace=\"mint\"");
+}
+
+static void tell_host(const char *host)
+{
+    const struct px_report report = {.code = 200,
+                                     .workload = "",
+                                     .peer_principal = "",
+                                     .local_principal = "",
+                                     .host_header = px_text_make(&interns, lt_str_of(host)),
+                                     .cluster = "",
+                                     .service_host = "",
+                                     .service_name = "",
+                                     .service_namespace = "",
+                                     .route_name = ""};
+    px_telemetry_http(telemetry, &report, &result);
+    const char *mine = report.host_header;
+    px_text_drop(&mine);
+}
+
+/* Names that a client makes up fill their own room, and nobody else's. */
+static void test_many_hosts(void **state)
+{
+    (void)state;
+    enum { HOSTS = 5000 };
+    for (int i = 0; i < HOSTS; i++) {
+        char host[32];
+        snprintf(host, sizeof(host), "host-%d.test", i);
+        tell_host(host);
+    }
+    assert_in_range(lt_metric_set_series(set), PX_STRANGER_SERIES_MAX / 2,
+                    PX_STRANGER_SERIES_MAX + 10);
+    assert_true(interns.texts.count <= 1024); /* what the slots hold */
+    assert_int_equal(lt_metric_set_overflows(set), 0);
+    tell_host("host-7.test"); /* who came in time is still told apart */
+    const struct px_report service = {.code = 200,
+                                      .workload = "",
+                                      .peer_principal = "",
+                                      .local_principal = "",
+                                      .host_header = "",
+                                      .cluster = held("outbound|80||pay.bank"),
+                                      .service_host = held("pay.bank.svc.cluster.local"),
+                                      .service_name = held("pay"),
+                                      .service_namespace = held("bank"),
+                                      .route_name = ""};
+    px_telemetry_http(telemetry, &service, &result);
+    render_those(only_counters);
+    assert_non_null(strstr(text, "destination_service=\"pay.bank.svc.cluster.local\""));
+    const char *seventh = strstr(text, "destination_service=\"host-7.test\"");
+    assert_non_null(seventh);
+    assert_memory_equal(strstr(seventh, "} "), "} 2\n", 4);
+    assert_null(strstr(text, "host-4999.test"));
+    const char *others = strstr(text, "destination_service=\"unknown\"");
+    assert_non_null(others);
+    assert_in_range(strtoul(strstr(others, "} ") + 2, NULL, 10), HOSTS / 2, HOSTS);
+    assert_non_null(strstr(text, "lateen_telemetry_collapsed_total "));
+}
+
+/* A Struct {WORKLOAD_NAME: "w-<number>"}, in base64. */
+static struct px_peer *read_peer_called(int number)
+{
+    char name[16], id[16];
+    unsigned char bytes[64];
+    int len = snprintf(name, sizeof(name), "w-%d", number);
+    int all = snprintf((char *)bytes, sizeof(bytes), "\n%c\n\rWORKLOAD_NAME\x12%c\x1a%c%s",
+                       len + 19, len + 2, len, name);
+    snprintf(id, sizeof(id), "id-%d", number);
+    lt_str base64 = lt_base64_encode(arena, lt_str_make(bytes, (size_t)all));
+    struct px_peer *peer = read_peer(id, lt_arena_strz(arena, base64));
+    assert_non_null(peer);
+    return peer;
+}
+
+/* Whoever has no certificate may call himself what he likes, but not for ever. */
+static void test_many_nameless_peers(void **state)
+{
+    (void)state;
+    struct px_report report = {.is_inbound = true,
+                               .workload = "",
+                               .peer_principal = "",
+                               .local_principal = "",
+                               .host_header = "",
+                               .cluster = "",
+                               .service_host = "",
+                               .service_name = "",
+                               .service_namespace = "",
+                               .route_name = ""};
+    for (int i = 0; i < 3000; i++) {
+        report.peer = read_peer_called(i);
+        px_telemetry_http(telemetry, &report, &result);
+        px_peer_drop(&report.peer);
+    }
+    assert_in_range(lt_metric_set_series(set), PX_STRANGER_SERIES_MAX / 2,
+                    PX_STRANGER_SERIES_MAX + 10);
+    report.peer_principal = held("spiffe://cluster.local/ns/shop/sa/front");
+    report.peer = read_peer_called(5000);
+    px_telemetry_http(telemetry, &report, &result);
+    px_peer_drop(&report.peer);
+    render_those(only_counters);
+    assert_non_null(strstr(text, "source_workload=\"w-5000\""));
+    assert_null(strstr(text, "source_workload=\"w-2999\""));
+}
+
 /* More peers than are kept: the oldest are forgotten, and who is still reported stays alive. */
 static void test_many_peers(void **state)
 {
@@ -243,6 +409,9 @@ static void test_many_peers(void **state)
                                .local_principal = "",
                                .host_header = "",
                                .cluster = "",
+                               .service_host = "",
+                               .service_name = "",
+                               .service_namespace = "",
                                .route_name = ""};
     for (int i = 1; i < 2000; i++) {
         char id[32];
@@ -268,6 +437,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_tcp, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_peer_headers, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_many_peers, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_service_changes, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_many_hosts, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_many_nameless_peers, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
