@@ -386,6 +386,8 @@ void px_tcp_abort(struct px_conn *conn);
 void px_tcp_on_upstream(struct px_tcp *tcp);
 /* The connection is gone already. */
 void px_tcp_on_upstream_failed(struct px_tcp *tcp, const struct px_failed *failed);
+/* Timer: px_worker.tcp_tell. */
+void px_tcp_on_tell(struct lt_timer *timer, uint64_t now_ns);
 
 /* --- the worker --- */
 
@@ -411,6 +413,8 @@ struct px_worker {
     uint32_t blocks_spare;   /* nobody missed these */
     struct lt_timer trim;    /* set while more is kept than an idle worker needs */
     struct px_interns interns;
+    struct lt_list tcp_untold; /* of px_tcp: bytes that the metrics don't know yet, oldest first */
+    struct lt_timer tcp_tell;  /* set while there are such */
     struct lt_prng prng;
     struct lt_metric_set *metrics;
     struct px_telemetry *telemetry;

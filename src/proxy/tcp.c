@@ -17,7 +17,8 @@ struct px_tcp {
     struct px_upstream *up;            /* owned */
     uint64_t received, sent;           /* from and to the client */
     uint64_t received_told, sent_told; /* of them, in the metrics */
-    uint64_t started_ns, told_ns;
+    struct lt_list untold_link;        /* in worker->tcp_untold while bytes wait to be told */
+    uint64_t started_ns, tell_at_ns;
     int64_t started_wall_ns;
     uint32_t flags;
     uint32_t attempts;
@@ -68,7 +69,32 @@ static void tell_bytes(struct px_tcp *tcp)
                            tcp->received - tcp->received_told);
     tcp->sent_told = tcp->sent;
     tcp->received_told = tcp->received;
-    tcp->told_ns = px_now_ns(tcp->conn->worker);
+    lt_list_remove(&tcp->untold_link);
+}
+
+/* All wait equally long, so that the list is in the order of their turns, and one timer serves. */
+void px_tcp_on_tell(struct lt_timer *timer, uint64_t now_ns)
+{
+    struct px_worker *worker = LT_CONTAINER_OF(timer, struct px_worker, tcp_tell);
+    while (!lt_list_is_empty(&worker->tcp_untold)) {
+        struct px_tcp *tcp = lt_list_first(&worker->tcp_untold, struct px_tcp, untold_link);
+        if (tcp->tell_at_ns > now_ns) {
+            lt_loop_timer_set(worker->loop, timer, tcp->tell_at_ns - now_ns);
+            return;
+        }
+        tell_bytes(tcp);
+    }
+}
+
+static void tell_later(struct px_tcp *tcp)
+{
+    struct px_worker *worker = tcp->conn->worker;
+    if (!tcp->conf->has_istio_stats || lt_list_is_linked(&tcp->untold_link))
+        return;
+    tcp->tell_at_ns = px_now_ns(worker) + TELL_EVERY_NS;
+    lt_list_push_back(&worker->tcp_untold, &tcp->untold_link);
+    if (!lt_timer_is_set(&worker->tcp_tell))
+        lt_loop_timer_set(worker->loop, &worker->tcp_tell, TELL_EVERY_NS);
 }
 
 static void tell_end(struct px_tcp *tcp)
@@ -169,7 +195,8 @@ void px_tcp_start(struct px_conn *conn)
     struct px_tcp *tcp = lt_new(struct px_tcp);
     tcp->conn = conn;
     tcp->conf = conn->chain->tcp;
-    tcp->started_ns = tcp->told_ns = px_now_ns(conn->worker);
+    lt_list_init(&tcp->untold_link);
+    tcp->started_ns = px_now_ns(conn->worker);
     tcp->started_wall_ns = lt_env_wall_ns(conn->worker->env);
     tcp->peer_principal = tcp->local_principal = "";
     conn->tcp = tcp;
@@ -216,8 +243,7 @@ void px_tcp_run(struct px_conn *conn)
     if (tcp->received + tcp->sent == moved)
         return;
     px_conn_set_deadline(conn, tcp->conf->idle_timeout_ms);
-    if (tcp->conf->has_istio_stats && px_now_ns(conn->worker) - tcp->told_ns >= TELL_EVERY_NS)
-        tell_bytes(tcp);
+    tell_later(tcp);
 }
 
 /* --- from the upstream connection --- */

@@ -323,6 +323,8 @@ static struct px_worker *make_worker(struct px_workers *workers, unsigned index)
     lt_task_init(&worker->bury, run_bury);
     lt_timer_init(&worker->trim, on_trim);
     px_interns_init(&worker->interns);
+    lt_list_init(&worker->tcp_untold);
+    lt_timer_init(&worker->tcp_tell, px_tcp_on_tell);
     worker->own_principal = "";
     lt_prng_seed(&worker->prng, worker->env);
     worker->metrics = lt_metric_set_new(SERIES_MAX);
@@ -347,6 +349,7 @@ static void free_worker(struct px_worker *worker)
     lt_task_cancel(&worker->wake);
     lt_task_cancel(&worker->turn);
     lt_loop_timer_cancel(worker->loop, &worker->trim);
+    lt_loop_timer_cancel(worker->loop, &worker->tcp_tell);
     lt_task_cancel(&worker->bury);
     run_bury(&worker->bury);
     lt_vec_fini(&worker->graveyard);

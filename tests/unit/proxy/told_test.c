@@ -1,8 +1,13 @@
 /*
- * tests/unit/proxy/told_test.c - what a worker tells of its traffic: labels after a change of
- * configuration, names that strangers make up.
+ * tests/unit/proxy/told_test.c - what a worker tells of its traffic: bytes of TCP connections that
+ * fall idle (with a clock that the test moves), labels after a change of configuration, names that
+ * strangers make up.
  */
 #include "data_path_fixture.h"
+
+#define STATS_FILTER \
+    "{\"name\": \"istio.stats\", \"typed_config\": {\"@type\": \"type.googleapis.com/" \
+    "udpa.type.v1.TypedStruct\", \"type_url\": \"type.googleapis.com/stats.PluginConfig\"}}"
 
 /* --- asking --- */
 
@@ -61,6 +66,89 @@ static long wait_for(struct proxy *proxy, const char *name, const char *part, lo
         usleep(1000);
     }
     return seen;
+}
+
+/* --- bytes of a connection that stays open --- */
+
+static atomic_ulong moved_ns; /* how far the test's clock is ahead of the real one */
+static struct lt_env real_env;
+
+static uint64_t moved_mono_ns(void *ctx)
+{
+    (void)ctx;
+    return lt_env_mono_ns(&real_env) + moved_ns;
+}
+
+static void serve_echo(struct backend *backend, int fd, int number)
+{
+    (void)backend, (void)number;
+    char part[4096];
+    for (ssize_t got; (got = recv(fd, part, sizeof(part), 0)) > 0;) {
+        part[got] = '\0';
+        say(fd, part);
+    }
+}
+
+static void start_tcp(struct proxy *proxy, uint16_t backend_port)
+{
+    static char text[TEXT_MAX];
+    memset(proxy, 0, sizeof(*proxy));
+    lt_env_init(&real_env, "test");
+    proxy->env = real_env;
+    proxy->env.mono_ns = moved_mono_ns;
+    proxy->port = free_port();
+    snprintf(
+        text, sizeof(text),
+        "{\"static_resources\": {\"clusters\": [{\"name\": \"a\", \"type\": \"STATIC\", \"load_assignment\": {"
+        "\"cluster_name\": \"a\", \"endpoints\": [{\"lb_endpoints\": [{\"endpoint\": {\"address\": {\"socket_address\": "
+        "{\"address\": \"127.0.0.1\", \"port_value\": %u}}}}]}]}}],"
+        "\"listeners\": [{\"name\": \"l\", \"address\": {\"socket_address\": {\"address\": \"127.0.0.1\", \"port_value\": %u}},"
+        "\"filter_chains\": [{\"filters\": [" STATS_FILTER
+        ", {\"name\": \"tcp\", \"typed_config\": {\"@type\": "
+        "\"type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy\", \"stat_prefix\": \"t\", "
+        "\"cluster\": \"a\"}}]}]}]}}",
+        backend_port, proxy->port);
+    proxy_run(proxy, text);
+}
+
+static void test_bytes_of_an_idle_connection(void **state)
+{
+    (void)state;
+    struct backend backend;
+    struct proxy proxy;
+    char text[16];
+    moved_ns = 0;
+    backend_start(&backend, serve_echo);
+    start_tcp(&proxy, port_of(backend.listen_fd));
+    int fd = dial(&proxy), other = dial(&proxy);
+    for (int round = 1; round <= 3; round++) {
+        say(fd, "hello");
+        assert_int_equal(read_until(fd, "hello", text, sizeof(text)), 5);
+        assert_int_equal(wait_for(&proxy, "istio_tcp_connections_opened_total", "", 2), 2);
+        long before = value_of(&proxy, "istio_tcp_received_bytes_total", "");
+        assert_int_equal(before, round == 1 ? -1 : 5 * (round - 1)); /* not five seconds yet */
+        moved_ns += 5 * LT_NS_PER_S; /* nothing moves on the connection meanwhile */
+        assert_int_equal(wait_for(&proxy, "istio_tcp_received_bytes_total", "", 5L * round),
+                         5L * round);
+        assert_int_equal(value_of(&proxy, "istio_tcp_sent_bytes_total", ""), 5L * round);
+    }
+    say(other, "abc"); /* its turn comes later than the first one's */
+    assert_int_equal(read_until(other, "abc", text, sizeof(text)), 3);
+    moved_ns += 3 * LT_NS_PER_S;
+    say(fd, "hello");
+    assert_int_equal(read_until(fd, "hello", text, sizeof(text)), 5);
+    moved_ns += 2 * LT_NS_PER_S;
+    assert_int_equal(wait_for(&proxy, "istio_tcp_sent_bytes_total", "", 18), 18);
+    moved_ns += 3 * LT_NS_PER_S;
+    assert_int_equal(wait_for(&proxy, "istio_tcp_sent_bytes_total", "", 23), 23);
+    say(fd, "bye"); /* told at the end, before its five seconds */
+    assert_int_equal(read_until(fd, "bye", text, sizeof(text)), 3);
+    close(fd);
+    assert_int_equal(wait_for(&proxy, "istio_tcp_connections_closed_total", "", 1), 1);
+    assert_int_equal(value_of(&proxy, "istio_tcp_sent_bytes_total", ""), 26);
+    close(other);
+    proxy_stop(&proxy);
+    backend_stop(&backend);
 }
 
 /* --- labels --- */
@@ -139,6 +227,7 @@ static void test_host_stands_in_for_a_service(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_bytes_of_an_idle_connection),
         cmocka_unit_test(test_labels_follow_the_configuration),
         cmocka_unit_test(test_host_stands_in_for_a_service),
     };
