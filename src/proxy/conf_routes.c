@@ -201,6 +201,8 @@ static lt_rc make_destination(struct px_build *build, const Xds__RouteAction *in
 static lt_rc make_rewrites(struct px_build *build, const Xds__RouteAction *in, struct px_route *route)
 {
     route->prefix_rewrite = px_copy(build, in->prefix_rewrite);
+    if (route->prefix_rewrite.len > 0 && in->regex_rewrite != NULL)
+        return px_bad(build, "regex_rewrite", "only one of prefix_rewrite and regex_rewrite may be given");
     if (in->regex_rewrite != NULL) {
         LT_TRY(px_make_regex(build, "regex_rewrite", in->regex_rewrite->pattern, &route->regex_rewrite));
         route->regex_substitution = px_copy(build, in->regex_rewrite->substitution);

@@ -8,6 +8,7 @@
 
 #include "http/url.h"
 #include "proxy/request.h"
+#include "proxy/route_match.h"
 
 enum { EDITS_BYTES = 32 * 1024, EDITS_COUNT = 64 };
 
@@ -218,8 +219,7 @@ static lt_rc rewrite_path(struct px_request *request, struct lt_headers *headers
     const struct px_route *route = request->route;
     lt_str before = request->path;
     if (route->prefix_rewrite.len > 0) {
-        /* prefix, or the whole path of an exact match */
-        lt_str rest = lt_str_from(before, route->path.len);
+        lt_str rest = px_route_unmatched(route, before);
         request->path = lt_arena_printf(request->arena, "%.*s%.*s",
                                         LT_STR_ARG(route->prefix_rewrite), LT_STR_ARG(rest));
     } else if (route->regex_rewrite != NULL) {

@@ -210,6 +210,13 @@ const struct px_route *px_route_find(const struct px_vhost *vhost,
     return NULL;
 }
 
+lt_str px_route_unmatched(const struct px_route *route, lt_str path)
+{
+    bool is_prefix = route->path_kind == PX_PATH_PREFIX ||
+                     route->path_kind == PX_PATH_SEPARATED_PREFIX;
+    return lt_str_from(path, is_prefix ? route->path.len : lt_url_split(path).path.len);
+}
+
 const struct px_weighted_cluster *px_route_pick_weighted(const struct px_weighted_cluster *clusters,
                                                          size_t count, uint32_t total_weight,
                                                          uint64_t random)

@@ -25,6 +25,12 @@ const struct px_vhost *px_route_find_vhost(const struct px_routes_conf *routes, 
 const struct px_route *px_route_find(const struct px_vhost *vhost,
                                      const struct px_request_facts *facts);
 
+/*
+ * What a prefix rewrite leaves of the path: what is behind the prefix that the route matched; of a
+ * path that was matched whole (exact, by regular expression) the query.
+ */
+lt_str px_route_unmatched(const struct px_route *route, lt_str path);
+
 bool px_string_matches(const struct px_string_match *match, lt_str text);
 bool px_header_matches(const struct px_header_match *match, const struct px_request_facts *facts);
 

@@ -20,7 +20,7 @@ static lt_str redirect_location(struct px_request *request, const struct px_redi
     struct lt_url_parts parts = lt_url_split(request->path);
     lt_str path = to->path.len > 0 ? to->path : request->path;
     if (to->prefix_rewrite.len > 0) {
-        lt_str rest = lt_str_from(request->path, request->route->path.len);
+        lt_str rest = px_route_unmatched(request->route, request->path);
         path = lt_arena_printf(request->arena, "%.*s%.*s", LT_STR_ARG(to->prefix_rewrite),
                                LT_STR_ARG(rest));
     } else if (to->path.len > 0 && parts.has_query && !to->strip_query &&

@@ -4,6 +4,7 @@ import collections
 import pytest
 
 from lib import client
+from lib import proxy as proxy_lib
 from lib.proxy import bootstrap, cluster, hcm, listener, route
 
 pytestmark = pytest.mark.quick
@@ -120,6 +121,33 @@ def test_rewrites(run_proxy, backends):
     assert [r.path for r in seen] == ["/x?q=1", "/host", "/two/one"]
     assert seen[1].header("host") == "inner.test"
     assert seen[0].header("x-envoy-original-path") == "/prefix/x?q=1"
+
+
+def test_prefix_rewrite_replaces_what_was_matched(run_proxy, backends):
+    """Of a path that was matched whole, by a regular expression or exactly, all but the query."""
+    proxy, servers = serve(run_proxy, backends, [
+        route({"safe_regex": {"regex": "/re/[0-9]+.*"}}, {"cluster": "a", "prefix_rewrite": "/new"}),
+        route({"path": "/exact"}, {"cluster": "a", "prefix_rewrite": "/new"}),
+        route({"path_separated_prefix": "/sep"}, {"cluster": "a", "prefix_rewrite": "/new"}),
+        route({"prefix": "/UP", "case_sensitive": False}, {"cluster": "a", "prefix_rewrite": "/new"}),
+        route({"safe_regex": {"regex": "/away/.*"}}, redirect={"prefix_rewrite": "/to"}),
+        route({"path": "/gone"}, redirect={"prefix_rewrite": "/to"}),
+    ])
+    expected = {"/re/12": "/new", "/re/12?q=1": "/new?q=1", "/re/1;a=b/c?": "/new?", "/exact?q": "/new?q", "/sep/x?q": "/new/x?q",
+                "/upper/x": "/newper/x"}
+    for path in expected:
+        assert client.get(proxy.port, path).status == 200
+    assert {r.header("x-envoy-original-path"): r.path for r in servers["a"].requests} == expected
+    assert client.get(proxy.port, "/away/x?q=2").header("location") == "http://test.local/to?q=2"
+    assert client.get(proxy.port, "/gone?q").header("location") == "http://test.local/to?q"
+
+
+def test_two_rewrites_of_one_path_are_refused(kind, workdir):
+    both = {"cluster": "a", "prefix_rewrite": "/new", "regex_rewrite": {"pattern": {"regex": "a"}, "substitution": "b"}}
+    proxy = proxy_lib.start(kind, bootstrap(listener(hcm([route("/", both)])), [cluster("a", 1)]), workdir, ready=False)
+    assert proxy.process.wait(20) != 0
+    if kind == "lateen":
+        assert "routes[0].regex_rewrite: only one of" in proxy.output(), proxy.output()
 
 
 def test_header_edits(run_proxy, backends):
