@@ -171,24 +171,25 @@ static lt_rc forward_address(struct px_request *request, struct lt_headers *head
     return lt_headers_set_id(headers, LT_H_X_FORWARDED_FOR, value);
 }
 
-static lt_str client_cert_element(struct px_request *request)
+/* The names are as long as the peer's certificate has them. */
+static lt_rc client_cert_element(struct px_request *request, lt_str *ret_element)
 {
     const struct px_hcm_conf *hcm = request->hcm;
     const struct lt_transport *transport = &request->conn->transport;
     struct lt_buf out;
-    lt_buf_init(&out, 16 * 1024);
-    lt_buf_addf(&out, "By=%s;Hash=%.*s", request->worker->own_principal,
-                LT_STR_ARG(lt_tls_peer_sha256(transport)));
-    if (hcm->xfcc_subject)
-        lt_buf_addf(&out, ";Subject=\"%.*s\"", LT_STR_ARG(lt_tls_peer_subject(transport)));
-    if (hcm->xfcc_uri)
-        lt_buf_addf(&out, ";URI=%.*s", LT_STR_ARG(lt_tls_peer_uri(transport)));
+    lt_buf_init(&out, EDITS_BYTES);
+    lt_rc rc = lt_buf_printf(&out, "By=%s;Hash=%.*s", request->worker->own_principal,
+                             LT_STR_ARG(lt_tls_peer_sha256(transport)));
+    if (rc == LT_OK && hcm->xfcc_subject)
+        rc = lt_buf_printf(&out, ";Subject=\"%.*s\"", LT_STR_ARG(lt_tls_peer_subject(transport)));
+    if (rc == LT_OK && hcm->xfcc_uri)
+        rc = lt_buf_printf(&out, ";URI=%.*s", LT_STR_ARG(lt_tls_peer_uri(transport)));
     lt_str dns = hcm->xfcc_dns ? lt_tls_peer_dns(transport) : LT_STR_NULL;
-    if (dns.len > 0)
-        lt_buf_addf(&out, ";DNS=%.*s", LT_STR_ARG(dns));
-    lt_str element = lt_arena_str(request->arena, lt_buf_str(&out));
+    if (rc == LT_OK && dns.len > 0)
+        rc = lt_buf_printf(&out, ";DNS=%.*s", LT_STR_ARG(dns));
+    *ret_element = lt_arena_str(request->arena, lt_buf_str(&out));
     lt_buf_fini(&out);
-    return element;
+    return rc;
 }
 
 /*
@@ -206,7 +207,8 @@ static lt_rc forward_client_cert(struct px_request *request, struct lt_headers *
     }
     if (mode == PX_XFCC_FORWARD_ONLY)
         return LT_OK;
-    lt_str element = client_cert_element(request);
+    lt_str element;
+    LT_TRY(client_cert_element(request, &element));
     lt_str before = lt_headers_value(headers, LT_H_X_FORWARDED_CLIENT_CERT);
     if (mode == PX_XFCC_APPEND_FORWARD && before.len > 0)
         element = lt_arena_printf(request->arena, "%.*s,%.*s", LT_STR_ARG(before),

@@ -25,11 +25,12 @@ class Root:
                      .sign(self.key, hashes.SHA256()))
         self.pem = self.cert.public_bytes(serialization.Encoding.PEM).decode()
 
-    def leaf(self, uri, expired=False):
+    def leaf(self, uri, expired=False, units=()):
         """(chain PEM, key PEM) of a workload."""
         key = ec.generate_private_key(ec.SECP256R1())
         end = NOW - datetime.timedelta(minutes=1) if expired else NOW + datetime.timedelta(days=1)
-        cert = (x509.CertificateBuilder().subject_name(x509.Name([])).issuer_name(self.cert.subject)
+        subject = x509.Name([x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, unit) for unit in units])
+        cert = (x509.CertificateBuilder().subject_name(subject).issuer_name(self.cert.subject)
                 .public_key(key.public_key()).serial_number(x509.random_serial_number())
                 .not_valid_before(NOW - datetime.timedelta(minutes=4)).not_valid_after(end)
                 .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)]), critical=True)

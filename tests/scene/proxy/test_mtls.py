@@ -68,6 +68,16 @@ def test_the_application_sees_who_called(run_proxy, backends, root, workdir):
     assert server.requests[0].header("x-forwarded-proto") == "https"
 
 
+def test_a_long_name_is_passed_on(run_proxy, backends, root, workdir):
+    """A customer's CA may sign what it likes; the name goes on whole, and the proxy stays."""
+    proxy, server = inbound(run_proxy, backends, root)
+    names = [f"unit-{number:03}-" + "u" * 50 for number in range(300)]
+    long = certs.client_context(workdir, root, root.leaf(CALLER, units=names))
+    assert client.get(proxy.port, ssl_context=long).status == 200
+    header = server.requests[0].header("x-forwarded-client-cert")
+    assert all(name in header for name in names)
+
+
 def test_permissive_takes_both_and_believes_no_claims(run_proxy, backends, root, workdir):
     proxy, server = inbound(run_proxy, backends, root, permissive=True)
     assert client.get(proxy.port, headers={"x-forwarded-client-cert": f"URI={CALLER}"}).status == 200
