@@ -66,8 +66,8 @@ typedef enum { PX_APPEND, PX_ADD_IF_ABSENT, PX_OVERWRITE_OR_ADD, PX_OVERWRITE_IF
 struct px_header_edit {
     lt_str name;
     lt_str value;
+    const struct px_format *format; /* NULL: the value is the same for each request */
     px_append_action action;
-    bool has_operators; /* the value must be formatted for each request */
 };
 
 struct px_header_edits {
@@ -356,11 +356,21 @@ struct px_domain_suffix {
 
 typedef enum { PX_LOG_TEXT, PX_LOG_JSON } px_log_form;
 
+/* JSON form: one of a string with operators, a plain value, an object, an array. */
+struct px_log_node {
+    lt_str key; /* in its object */
+    const struct px_format *format;
+    const struct lt_doc *plain;
+    const struct px_log_node *nodes;
+    size_t count;
+    bool is_object;
+};
+
 struct px_access_log {
     lt_str path; /* "/dev/stdout" or a file */
     px_log_form form;
-    lt_str format; /* text form; operators unparsed */
-    const struct lt_doc *json; /* JSON form: an object whose strings hold operators (wire/doc.h) */
+    const struct px_format *format;  /* text form (format.h) */
+    const struct px_log_node *json;  /* JSON form: an object */
     bool only_no_route; /* filter response_flag NR, used on listeners */
 };
 

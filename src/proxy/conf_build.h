@@ -8,6 +8,7 @@
 #include "base/vec.h"
 #include "proxy/conf.h"
 #include "proxy/conf_compile.h"
+#include "proxy/format.h"
 #include "wire/any.h"
 #include "wire/proto/accesslog.pb-c.h"
 #include "wire/proto/core.pb-c.h"
@@ -74,6 +75,9 @@ LT_MUST lt_rc px_make_header_matches(struct px_build *build, Xds__HeaderMatcher 
 LT_MUST lt_rc px_make_header_edits(struct px_build *build, Xds__HeaderValueOption *const *add, size_t add_count,
                                    const char *const *remove, size_t remove_count, const char *field,
                                    struct px_header_edits *ret_edits);
+/* A text with operators; one that we don't have is listed. */
+LT_MUST lt_rc px_make_format(struct px_build *build, const char *field, lt_str text,
+                             const struct px_format **ret_format);
 LT_MUST lt_rc px_make_data(struct px_build *build, const char *field, const Xds__DataSource *source, lt_str *ret_text);
 LT_MUST lt_rc px_make_address(struct px_build *build, const char *field, const Xds__Address *address,
                               struct lt_addr *ret_addr);

@@ -303,6 +303,20 @@ static px_append_action append_action(const Xds__HeaderValueOption *option)
     }
 }
 
+lt_rc px_make_format(struct px_build *build, const char *field, lt_str text, const struct px_format **ret_format)
+{
+    struct lt_err err = {0};
+    lt_str unknown;
+    if (px_format_make(build->arena, text, ret_format, &unknown, &err) != LT_OK)
+        return px_bad(build, field, "%s", err.text);
+    if (unknown.len > 0) {
+        char name[128];
+        (void)snprintf(name, sizeof(name), "%s: %%%.*s%%", field, LT_STR_ARG(unknown));
+        px_unhonoured(build, name);
+    }
+    return LT_OK;
+}
+
 static lt_rc make_header_edit(struct px_build *build, const char *field, const Xds__HeaderValueOption *option,
                               struct px_header_edit *edit)
 {
@@ -316,8 +330,7 @@ static lt_rc make_header_edit(struct px_build *build, const char *field, const X
                       ? lt_arena_str(build->arena, lt_pb_bytes(header->raw_value))
                       : px_copy(build, header->value);
     edit->action = append_action(option);
-    edit->has_operators = lt_str_find_char(edit->value, '%') >= 0;
-    return LT_OK;
+    return lt_str_find_char(edit->value, '%') < 0 ? LT_OK : px_make_format(build, field, edit->value, &edit->format);
 }
 
 lt_rc px_make_header_edits(struct px_build *build, Xds__HeaderValueOption *const *add, size_t add_count,

@@ -27,14 +27,15 @@ static lt_rc edit_value(struct px_request *request, const struct px_header_edit 
                         lt_str *ret_value)
 {
     *ret_value = edit->value;
-    if (!edit->has_operators)
+    if (edit->format == NULL)
         return LT_OK;
     char text[4][LT_ADDR_TEXT_MAX];
     struct px_log_facts facts;
     struct lt_buf out;
-    lt_buf_init(&out, 16 * 1024);
+    struct px_format_opts opts = {.values_max = EDITS_BYTES, .refuses_cuts = true};
+    lt_buf_init(&out, 2 * EDITS_BYTES);
     px_request_log_facts(request, &facts, text);
-    lt_rc rc = px_format_text(edit->value, &facts, &out);
+    lt_rc rc = px_format_write(edit->format, &facts, &opts, &out);
     if (rc == LT_OK)
         *ret_value = lt_arena_str(request->arena, lt_buf_str(&out));
     lt_buf_fini(&out);

@@ -168,7 +168,7 @@ struct px_request {
     uint32_t code, flags;
     const char *details;
     const char *peer_principal; /* counted text; of the upstream connection, or "" */
-    char failure[96];           /* transport failure reason */
+    const char *failure;        /* transport failure reason, in the arena; NULL */
     struct px_peer *peer;       /* counted */
     bool peer_asked;            /* the client sent its metadata: it gets ours */
     bool is_grpc;

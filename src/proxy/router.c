@@ -301,7 +301,7 @@ static const struct {
 
 static void connect_failed(struct px_request *request, const struct px_failed *failed)
 {
-    memcpy(request->failure, failed->reason, sizeof(request->failure));
+    request->failure = lt_arena_strz(request->arena, lt_str_of(failed->reason));
     if (px_request_retry_failure(request, PX_FAIL_CONNECT))
         return;
     bool has_reason = failed->reason[0] != '\0' && failed->how == PX_FAILED_REMOTE;

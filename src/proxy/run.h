@@ -202,14 +202,14 @@ struct px_upstream {
     bool timed_out;
     bool is_reused;     /* it served another request before this one */
     bool takes_no_more; /* HTTP/2: no new streams; it ends with its last */
-    char failure[96];   /* why it failed, for logs: "delayed connect error: Connection refused" */
+    char *failure;      /* owned; why it failed, for logs; or NULL */
 };
 
 /* Why a connection does not come to stand. */
 typedef enum { PX_FAILED_REMOTE, PX_FAILED_LOCAL, PX_FAILED_TIMEOUT } px_failed_how;
 struct px_failed {
     px_failed_how how;
-    char reason[96]; /* "delayed connect error: Connection refused" */
+    const char *reason; /* "delayed connect error: Connection refused", or ""; for the call */
 };
 
 /* What a connection is made for. */

@@ -26,7 +26,7 @@ struct px_tcp {
     bool client_ended, client_end_sent;
     bool server_ended, server_end_sent;
     const char *peer_principal, *local_principal; /* counted texts */
-    char failure[96];
+    char *failure;                                /* owned; NULL */
 };
 
 enum { CONNECT_ATTEMPTS_MAX = 1 };      /* TcpProxy.max_connect_attempts */
@@ -142,6 +142,7 @@ void px_tcp_abort(struct px_conn *conn)
     conn->tcp = NULL;
     px_text_drop(&tcp->peer_principal);
     px_text_drop(&tcp->local_principal);
+    free(tcp->failure);
     px_upstream_release(&tcp->up, false);
     px_host_drop(&tcp->host);
     px_cluster_drop(&tcp->cluster);
@@ -158,6 +159,12 @@ static void give_up(struct px_tcp *tcp, uint32_t flag)
     if (!tcp->is_open)
         lt_sock_set_linger_reset(tcp->conn->transport.fd);
     px_conn_close(tcp->conn);
+}
+
+static void keep_failure(struct px_tcp *tcp, const struct px_failed *failed)
+{
+    free(tcp->failure);
+    tcp->failure = lt_strdup(failed->reason);
 }
 
 /* False: the connection is gone. */
@@ -182,7 +189,7 @@ static bool connect_upstream(struct px_tcp *tcp)
     struct px_failed failed;
     tcp->up = px_upstream_connect(host, &how, &failed);
     if (tcp->up == NULL) {
-        memcpy(tcp->failure, failed.reason, sizeof(tcp->failure));
+        keep_failure(tcp, &failed);
         give_up(tcp, PX_FLAG_UPSTREAM_FAILURE);
         return false;
     }
@@ -267,7 +274,7 @@ void px_tcp_on_upstream(struct px_tcp *tcp)
 
 void px_tcp_on_upstream_failed(struct px_tcp *tcp, const struct px_failed *failed)
 {
-    memcpy(tcp->failure, failed->reason, sizeof(tcp->failure));
+    keep_failure(tcp, failed);
     tcp->up = NULL;
     if (tcp->attempts < CONNECT_ATTEMPTS_MAX) {
         (void)connect_upstream(tcp);

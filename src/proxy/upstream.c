@@ -20,6 +20,14 @@ static void on_timer(struct lt_timer *timer, uint64_t now_ns);
 
 /* --- life --- */
 
+static void set_failure(struct px_upstream *up, const char *kind, const char *reason)
+{
+    size_t room = strlen(kind) + strlen(reason) + 1;
+    free(up->failure);
+    up->failure = lt_malloc(room);
+    snprintf(up->failure, room, "%s%s", kind, reason);
+}
+
 static void free_upstream(struct px_upstream *up)
 {
     struct px_worker *worker = up->worker;
@@ -38,6 +46,8 @@ static void free_upstream(struct px_upstream *up)
     up->host->cx_active--;
     px_cluster_count(cluster, PX_STAT_CX_DESTROY);
     px_host_drop(&up->host);
+    free(up->failure);
+    up->failure = NULL;
     px_bury(worker, up);
     px_cluster_wake(cluster);
 }
@@ -102,7 +112,7 @@ struct px_upstream *px_upstream_connect(struct px_host *host, const struct px_co
     if (lt_sock_connect(&host->addr, source, &fd) != LT_OK) {
         px_cluster_count(cluster, PX_STAT_CX_CONNECT_FAIL);
         host->cx_connect_fail++;
-        *ret_failed = (struct px_failed){.how = PX_FAILED_LOCAL};
+        *ret_failed = (struct px_failed){.how = PX_FAILED_LOCAL, .reason = ""};
         return NULL;
     }
     struct px_upstream *up = make_upstream(host, how, fd);
@@ -210,7 +220,9 @@ static void fail(struct px_upstream *up)
     struct px_request *request = up->request;
     struct px_tcp *tcp = up->tcp;
     struct px_failed failed = {.how = up->timed_out ? PX_FAILED_TIMEOUT : PX_FAILED_REMOTE};
-    memcpy(failed.reason, up->failure, sizeof(failed.reason));
+    char *reason = up->failure; /* it outlives the connection, for who is told */
+    up->failure = NULL;
+    failed.reason = reason != NULL ? reason : "";
     if (up->state != PX_UP_OPEN) {
         px_cluster_count(cluster,
                          up->timed_out ? PX_STAT_CX_CONNECT_TIMEOUT : PX_STAT_CX_CONNECT_FAIL);
@@ -229,6 +241,7 @@ static void fail(struct px_upstream *up)
     while (!lt_list_is_empty(&lost))
         px_request_connect_failed(pop_request(&lost), &failed);
     px_cluster_drop(&cluster);
+    free(reason);
 }
 
 /* The first of those that wait has it now; the others look for another. */
@@ -296,7 +309,7 @@ static void handshake(struct px_upstream *up)
         up->can_read = true;
         opened(up);
     } else if (rc != LT_AGAIN) {
-        snprintf(up->failure, sizeof(up->failure), "TLS error: %s", lt_tls_error(&up->transport));
+        set_failure(up, "TLS error: ", lt_tls_error(&up->transport));
         fail(up);
     }
 }
@@ -306,8 +319,7 @@ static void connected(struct px_upstream *up)
     int error = lt_sock_error(up->io.fd);
     if (error != 0) {
         char text[64];
-        snprintf(up->failure, sizeof(up->failure), "delayed connect error: %s",
-                 strerror_r(error, text, sizeof(text)));
+        set_failure(up, "delayed connect error: ", strerror_r(error, text, sizeof(text)));
         fail(up);
         return;
     }
@@ -381,7 +393,7 @@ static void on_timer(struct lt_timer *timer, uint64_t now_ns)
         return;
     }
     up->timed_out = true;
-    snprintf(up->failure, sizeof(up->failure), "connection timeout");
+    set_failure(up, "", "connection timeout");
     fail(up);
 }
 

@@ -329,7 +329,7 @@ static struct px_worker *make_worker(struct px_workers *workers, unsigned index)
     lt_prng_seed(&worker->prng, worker->env);
     worker->metrics = lt_metric_set_new(SERIES_MAX);
     worker->telemetry = px_telemetry_new(worker->metrics, &workers->opts.node);
-    worker->access_log = px_access_logger_new(worker->loop);
+    worker->access_log = px_access_logger_new(worker->loop, worker->metrics);
     return worker;
 }
 
