@@ -9,6 +9,7 @@
 
 #include "base/regex.h"
 #include "http/url.h"
+#include "proxy/admin_certs.h"
 #include "wire/json.h"
 
 enum { PAGE_BYTES_MAX = 64 << 20, PART_BYTES = 64 * 1024 };
@@ -134,6 +135,18 @@ static void page_listeners(struct px_admin *admin, struct lt_exchange *exchange)
     px_table_each(admin->opts.table, PX_LISTENER, add_listener, &page);
     lt_json_array_close(&w);
     lt_json_object_close(&w);
+    reply_json(exchange, &w, &out);
+}
+
+/* --- /certs --- */
+
+static void page_certs(struct px_admin *admin, struct lt_exchange *exchange)
+{
+    struct lt_buf out;
+    struct lt_json_writer w;
+    lt_buf_init(&out, PAGE_BYTES_MAX);
+    lt_json_writer_init(&w, &out, 1);
+    px_admin_write_certs(admin->opts.table, lt_env_wall_ns(admin->opts.env) / (int64_t)LT_NS_PER_S, &w);
     reply_json(exchange, &w, &out);
 }
 
@@ -362,6 +375,7 @@ static const struct {
     void (*run)(struct px_admin *admin, struct lt_exchange *exchange);
     const char *help;
 } pages[] = {
+    {"/certs", false, page_certs, "certificates in use"},
     {"/clusters", false, page_clusters, "upstream clusters and their hosts"},
     {"/healthcheck/fail", true, page_fail, "be not ready from now on"},
     {"/healthcheck/ok", true, page_ok, "be ready again"},

@@ -95,6 +95,7 @@ struct px_tls_conf {
     lt_str cert_secret;       /* SDS name; empty: inline or none */
     lt_str validation_secret; /* SDS name of the CA; empty: inline or none */
     lt_str cert_chain_pem, key_pem, ca_pem;
+    lt_str cert_path, ca_path; /* where the two came from: a file, or "<inline>" */
     bool is_server;
     bool verify_peer;
     int version_min, version_max;
@@ -486,6 +487,7 @@ struct px_secret_conf {
     struct px_resource res; /* its arena is wiped before it is freed */
     lt_str cert_chain_pem, key_pem; /* tls_certificate */
     lt_str ca_pem, crl_pem;         /* validation_context */
+    lt_str path;                    /* of cert_chain_pem or ca_pem: a file, or "<inline>" */
 };
 
 /* --- the whole --- */

@@ -79,6 +79,8 @@ LT_MUST lt_rc px_make_header_edits(struct px_build *build, Xds__HeaderValueOptio
 LT_MUST lt_rc px_make_format(struct px_build *build, const char *field, lt_str text,
                              const struct px_format **ret_format);
 LT_MUST lt_rc px_make_data(struct px_build *build, const char *field, const Xds__DataSource *source, lt_str *ret_text);
+/* The file of a source, or "<inline>", as Envoy's /certs has it. */
+lt_str px_data_path(struct px_build *build, const Xds__DataSource *source);
 LT_MUST lt_rc px_make_address(struct px_build *build, const char *field, const Xds__Address *address,
                               struct lt_addr *ret_addr);
 /* A STRING_MAP of one filter's metadata: only string values; others are left out. */

@@ -27,6 +27,12 @@ struct px_secrets; /* table.h */
 void px_tls_slots_refresh(struct px_tls_slots *slots, const struct lt_map *secrets, struct lt_err *ret_bad);
 /* The slot's context now, NULL while it has none. Borrowed. */
 struct lt_tls_ctx *px_tls_slots_ctx(const struct px_tls_slots *slots, uint32_t slot);
+/* What the slot's context shows and trusts; borrowed until the next refresh. All empty while it has none. */
+struct px_tls_certs {
+    lt_str cert_path, cert_pem; /* path: a file, or "<inline>" */
+    lt_str ca_path, ca_pem;
+};
+struct px_tls_certs px_tls_slots_certs(const struct px_tls_slots *slots, uint32_t slot);
 /* True when the slot waits for a secret that `secrets` does not hold. */
 bool px_tls_slots_waits(const struct px_tls_slots *slots, uint32_t slot, const struct lt_map *secrets);
 

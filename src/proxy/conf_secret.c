@@ -8,6 +8,7 @@ static lt_rc make_validation(struct px_build *build, const Xds__CertificateValid
 {
     LT_TRY(px_make_data(build, "validation_context.trusted_ca", context->trusted_ca, &conf->ca_pem));
     LT_TRY(px_make_data(build, "validation_context.crl", context->crl, &conf->crl_pem));
+    conf->path = px_data_path(build, context->trusted_ca);
     if (conf->ca_pem.len == 0)
         return px_bad(build, "validation_context.trusted_ca", "is empty: every certificate would be trusted");
     return LT_OK;
@@ -23,6 +24,7 @@ lt_rc px_make_secret(struct px_build *build, const Xds__Secret *secret, struct p
     const Xds__TlsCertificate *cert = secret->tls_certificate;
     LT_TRY(px_make_data(build, "tls_certificate.certificate_chain", cert->certificate_chain, &conf->cert_chain_pem));
     LT_TRY(px_make_data(build, "tls_certificate.private_key", cert->private_key, &conf->key_pem));
+    conf->path = px_data_path(build, cert->certificate_chain);
     if (conf->cert_chain_pem.len == 0 || conf->key_pem.len == 0)
         return px_bad(build, "tls_certificate", "certificate chain and private key are needed");
     if (cert->password != NULL || cert->private_key_provider != NULL || cert->pkcs12 != NULL)

@@ -70,6 +70,7 @@ static lt_rc make_certificate(struct px_build *build, const Xds__CommonTlsContex
         return LT_OK;
     const Xds__TlsCertificate *cert = common->tls_certificates[0];
     LT_TRY(px_make_data(build, "tls_certificates[0].certificate_chain", cert->certificate_chain, &conf->cert_chain_pem));
+    conf->cert_path = px_data_path(build, cert->certificate_chain);
     return px_make_data(build, "tls_certificates[0].private_key", cert->private_key, &conf->key_pem);
 }
 
@@ -136,6 +137,7 @@ static lt_rc make_validation(struct px_build *build, const Xds__CertificateValid
         return px_unsupported(build, "trust_chain_verification", "ACCEPT_UNTRUSTED is not supported");
     LT_TRY(make_sans(build, context, conf));
     LT_TRY(px_make_data(build, "trusted_ca", context->trusted_ca, &conf->ca_pem));
+    conf->ca_path = px_data_path(build, context->trusted_ca);
     conf->verify_peer = conf->verify_peer || conf->ca_pem.len > 0;
     if (conf->san_count > 0 && !conf->verify_peer)
         return px_bad(build, "match_subject_alt_names", "subject names without a trusted_ca verify nothing");
@@ -242,7 +244,7 @@ struct slot {
     struct lt_arena *arena;  /* owned; of `conf` */
     struct px_tls_conf conf; /* what the context is made from, no names or SANs */
     struct lt_tls_ctx *ctx;  /* counted; NULL while a secret is missing */
-    uint64_t cert_hash, ca_hash;
+    struct px_resource *cert, *ca; /* counted; the secrets that ctx was made from, NULL for none */
 };
 
 struct px_tls_slots {
@@ -261,6 +263,8 @@ void px_tls_slots_free(struct px_tls_slots **slots)
     for (size_t i = 0; i < (*slots)->slots.count; i++) {
         struct slot *slot = (*slots)->slots.items[i];
         lt_tls_ctx_unref(&slot->ctx);
+        px_resource_unref(&slot->cert);
+        px_resource_unref(&slot->ca);
         OPENSSL_cleanse((char *)slot->conf.key_pem.ptr, slot->conf.key_pem.len);
         lt_arena_free(&slot->arena);
         free(slot);
@@ -302,7 +306,8 @@ static struct slot *make_slot(const struct px_tls_conf *conf)
     slot->conf.sans = NULL;
     slot->conf.san_count = 0;
     lt_str *const kept[] = {&slot->conf.cert_secret, &slot->conf.validation_secret, &slot->conf.cipher_list, &slot->conf.ecdh_curves,
-                            &slot->conf.cert_chain_pem, &slot->conf.key_pem, &slot->conf.ca_pem};
+                            &slot->conf.cert_chain_pem, &slot->conf.key_pem, &slot->conf.ca_pem,
+                            &slot->conf.cert_path, &slot->conf.ca_path};
     for (size_t i = 0; i < LT_ARRAY_LEN(kept); i++)
         *kept[i] = lt_arena_str(slot->arena, *kept[i]);
     slot->conf.alpn_count = conf->is_server ? conf->alpn_count : 0;
@@ -343,7 +348,13 @@ bool px_tls_slots_waits(const struct px_tls_slots *slots, uint32_t slot, const s
            (conf->validation_secret.len > 0 && lt_map_find(secrets, conf->validation_secret) == NULL);
 }
 
-static lt_rc rebuild(struct slot *slot, const struct px_secret_conf *cert, const struct px_secret_conf *ca,
+static void hold(struct px_resource **slot, struct px_secret_conf *secret)
+{
+    px_resource_unref(slot);
+    *slot = secret == NULL ? NULL : px_resource_ref(&secret->res);
+}
+
+static lt_rc rebuild(struct slot *slot, struct px_secret_conf *cert, struct px_secret_conf *ca,
                      struct lt_err *err)
 {
     const struct px_tls_conf *conf = &slot->conf;
@@ -366,12 +377,14 @@ static lt_rc rebuild(struct slot *slot, const struct px_secret_conf *cert, const
     LT_TRY(lt_tls_ctx_new(&opts, &ctx, err));
     lt_tls_ctx_unref(&slot->ctx);
     slot->ctx = ctx;
+    hold(&slot->cert, cert);
+    hold(&slot->ca, ca);
     return LT_OK;
 }
 
-static uint64_t secret_hash(const struct px_secret_conf *secret)
+static bool is_same(const struct px_resource *held, const struct px_secret_conf *secret)
 {
-    return secret == NULL ? 0 : secret->res.hash;
+    return secret == NULL ? held == NULL : held != NULL && held->hash == secret->res.hash;
 }
 
 void px_tls_slots_refresh(struct px_tls_slots *slots, const struct lt_map *secrets, struct lt_err *ret_bad)
@@ -381,17 +394,29 @@ void px_tls_slots_refresh(struct px_tls_slots *slots, const struct lt_map *secre
         struct slot *slot = slots->slots.items[i];
         if (px_tls_slots_waits(slots, (uint32_t)i, secrets))
             continue;
-        const struct px_secret_conf *cert = slot->conf.cert_secret.len > 0 ? lt_map_find(secrets, slot->conf.cert_secret) : NULL;
-        const struct px_secret_conf *ca = slot->conf.validation_secret.len > 0 ? lt_map_find(secrets, slot->conf.validation_secret) : NULL;
-        if (slot->ctx != NULL && slot->cert_hash == secret_hash(cert) && slot->ca_hash == secret_hash(ca))
+        struct px_secret_conf *cert = slot->conf.cert_secret.len > 0 ? lt_map_find(secrets, slot->conf.cert_secret) : NULL;
+        struct px_secret_conf *ca = slot->conf.validation_secret.len > 0 ? lt_map_find(secrets, slot->conf.validation_secret) : NULL;
+        if (slot->ctx != NULL && is_same(slot->cert, cert) && is_same(slot->ca, ca))
             continue;
         struct lt_err err = {0};
-        if (rebuild(slot, cert, ca, &err) != LT_OK) {
-            if (ret_bad->text[0] == '\0')
-                *ret_bad = err;
-            continue;
-        }
-        slot->cert_hash = secret_hash(cert);
-        slot->ca_hash = secret_hash(ca);
+        if (rebuild(slot, cert, ca, &err) != LT_OK && ret_bad->text[0] == '\0')
+            *ret_bad = err;
     }
+}
+
+struct px_tls_certs px_tls_slots_certs(const struct px_tls_slots *slots, uint32_t slot)
+{
+    LT_ASSERT(slot < slots->slots.count);
+    const struct slot *found = slots->slots.items[slot];
+    const struct px_tls_conf *conf = &found->conf;
+    const struct px_secret_conf *cert = (const struct px_secret_conf *)found->cert,
+                                *ca = (const struct px_secret_conf *)found->ca;
+    if (found->ctx == NULL)
+        return (struct px_tls_certs){0};
+    return (struct px_tls_certs){
+        .cert_path = cert != NULL ? cert->path : conf->cert_path,
+        .cert_pem = cert != NULL ? cert->cert_chain_pem : conf->cert_chain_pem,
+        .ca_path = ca != NULL ? ca->path : conf->ca_path,
+        .ca_pem = ca != NULL ? ca->ca_pem : conf->ca_pem,
+    };
 }

@@ -156,6 +156,12 @@ lt_rc px_make_data(struct px_build *build, const char *field, const Xds__DataSou
     }
 }
 
+lt_str px_data_path(struct px_build *build, const Xds__DataSource *source)
+{
+    bool is_file = source != NULL && source->specifier_case == XDS__DATA_SOURCE__SPECIFIER_FILENAME;
+    return is_file ? px_copy(build, source->filename) : LT_STR("<inline>");
+}
+
 lt_rc px_make_address(struct px_build *build, const char *field, const Xds__Address *address, struct lt_addr *ret_addr)
 {
     if (address == NULL)

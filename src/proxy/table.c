@@ -242,11 +242,14 @@ struct visitor {
     px_resource_kind kind;
     px_name_fn *visit;
     void *ctx;
+    bool *slots_used; /* not NULL: marks the TLS slots, and visits nothing */
 };
 
 static void visit_tls(const struct visitor *visitor, const struct px_tls_conf *tls)
 {
-    if (tls == NULL || visitor->kind != PX_SECRET)
+    if (tls != NULL && visitor->slots_used != NULL)
+        visitor->slots_used[tls->ctx_slot] = true;
+    if (tls == NULL || visitor->slots_used != NULL || visitor->kind != PX_SECRET)
         return;
     if (tls->cert_secret.len > 0)
         visitor->visit(visitor->ctx, tls->cert_secret);
@@ -285,10 +288,11 @@ static void visit_resource(const struct visitor *visitor, const struct px_resour
     }
 }
 
+static const px_resource_kind referring[] = {PX_CLUSTER, PX_LISTENER};
+
 void px_table_each_wanted(const struct px_table *table, px_resource_kind kind, px_name_fn *visit, void *ctx)
 {
-    struct visitor visitor = {kind, visit, ctx};
-    static const px_resource_kind referring[] = {PX_CLUSTER, PX_LISTENER};
+    const struct visitor visitor = {kind, visit, ctx, NULL};
     for (size_t k = 0; k < LT_ARRAY_LEN(referring); k++) {
         const struct lt_map *rows = &table->rows[referring[k]];
         for (size_t i = 0; i < rows->count; i++) {
@@ -297,6 +301,23 @@ void px_table_each_wanted(const struct px_table *table, px_resource_kind kind, p
             visit_resource(&visitor, row->warming);
         }
     }
+}
+
+void px_table_each_tls(const struct px_table *table, px_tls_certs_fn *visit, void *ctx)
+{
+    size_t count = px_tls_slots_count(table->slots);
+    const struct visitor visitor = {.kind = PX_SECRET, .slots_used = lt_calloc(count + 1, sizeof(bool))};
+    for (size_t k = 0; k < LT_ARRAY_LEN(referring); k++) {
+        const struct lt_map *rows = &table->rows[referring[k]];
+        for (size_t i = 0; i < rows->count; i++)
+            visit_resource(&visitor, ((const struct row *)rows->entries[i].value)->serving);
+    }
+    for (size_t slot = 0; slot < count; slot++) {
+        struct px_tls_certs certs = px_tls_slots_certs(table->slots, (uint32_t)slot);
+        if (visitor.slots_used[slot] && certs.cert_pem.len + certs.ca_pem.len > 0)
+            visit(ctx, &certs);
+    }
+    free(visitor.slots_used);
 }
 
 void px_table_each(const struct px_table *table, px_resource_kind kind, px_resource_fn *visit, void *ctx)

@@ -48,6 +48,13 @@ void px_table_each_wanted(const struct px_table *table, px_resource_kind kind, p
 typedef void px_resource_fn(void *ctx, const struct px_resource *serving, const struct px_resource *warming, bool is_static);
 void px_table_each(const struct px_table *table, px_resource_kind kind, px_resource_fn *visit, void *ctx);
 
+/*
+ * What the TLS contexts of serving clusters and listeners are made of; those that share one come once. Borrowed until the
+ * next snapshot.
+ */
+typedef void px_tls_certs_fn(void *ctx, const struct px_tls_certs *certs);
+void px_table_each_tls(const struct px_table *table, px_tls_certs_fn *visit, void *ctx);
+
 /* True when something changed since the last snapshot. */
 bool px_table_is_dirty(const struct px_table *table);
 /*

@@ -20,20 +20,20 @@ class Root:
         name = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, organisation)])
         self.cert = (x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(self.key.public_key())
                      .serial_number(x509.random_serial_number()).not_valid_before(NOW - datetime.timedelta(minutes=5))
-                     .not_valid_after(NOW + datetime.timedelta(days=30))
+                     .not_valid_after(NOW + datetime.timedelta(days=30, hours=1))
                      .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
                      .sign(self.key, hashes.SHA256()))
         self.pem = self.cert.public_bytes(serialization.Encoding.PEM).decode()
 
-    def leaf(self, uri, expired=False, units=()):
-        """(chain PEM, key PEM) of a workload."""
+    def leaf(self, uri, expired=False, units=(), names=(), serial=None):
+        """(chain PEM, key PEM) of a workload; names: more subject names, behind the URI."""
         key = ec.generate_private_key(ec.SECP256R1())
-        end = NOW - datetime.timedelta(minutes=1) if expired else NOW + datetime.timedelta(days=1)
+        end = NOW - datetime.timedelta(minutes=1) if expired else NOW + datetime.timedelta(days=1, hours=1)
         subject = x509.Name([x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, unit) for unit in units])
         cert = (x509.CertificateBuilder().subject_name(subject).issuer_name(self.cert.subject)
-                .public_key(key.public_key()).serial_number(x509.random_serial_number())
+                .public_key(key.public_key()).serial_number(serial or x509.random_serial_number())
                 .not_valid_before(NOW - datetime.timedelta(minutes=4)).not_valid_after(end)
-                .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)]), critical=True)
+                .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri), *names]), critical=True)
                 .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
                 .sign(self.key, hashes.SHA256()))
         return cert.public_bytes(serialization.Encoding.PEM).decode(), pem(key)

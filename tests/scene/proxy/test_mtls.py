@@ -1,7 +1,10 @@
 """Mutual TLS with SPIFFE names, on both sides of a proxy."""
+import datetime
+import ipaddress
 import ssl
 
 import pytest
+from cryptography import x509
 
 from lib import certs, client
 from lib.proxy import bootstrap, cluster, hcm, listener, route, tcp_proxy, typed
@@ -152,3 +155,37 @@ def test_server_name_chooses_the_chain(run_proxy, backends, root, workdir):
     expected = {"one.test": "one", "ONE.test": "one", "two.test": "other", "a.one.test": "other"}
     assert {name: client.get(proxy.port, ssl_context=context, server_name=name).json()["server"] for name in expected} == expected
     assert fails(proxy.port, ssl_context=context, server_name="elsewhere")
+
+
+def test_the_page_of_certificates(run_proxy, backends, root, workdir):
+    """What istioctl asks for: of each context what it trusts and what it shows, from files and inline."""
+    more = [x509.DNSName("b.test"), x509.RFC822Name("me@b.test"), x509.IPAddress(ipaddress.ip_address("10.0.0.7"))]
+    server, caller = root.leaf(SERVER, names=more, serial=0x0abc), root.leaf(CALLER)
+    paths = {name: workdir / name for name in ("chain.pem", "key.pem", "root.pem")}
+    second = certs.Root("second")
+    for path, text in zip(paths.values(), (server[0] + root.pem, server[1], root.pem + second.pem)):
+        path.write_text(text)
+    by_file = certs.downstream(server, root)
+    common = by_file["typed_config"]["common_tls_context"]
+    common["tls_certificates"] = [{"certificate_chain": {"filename": str(paths["chain.pem"])}, "private_key": {"filename": str(paths["key.pem"])}}]
+    common["validation_context"]["trusted_ca"] = {"filename": str(paths["root.pem"])}
+    app = backends("app")
+    proxy = run_proxy(bootstrap(listener(chains=[{"filters": [hcm([route("/", "peer")])], "transport_socket": by_file}]),
+                                [cluster("peer", app.port, transport_socket=certs.upstream(caller, root)), cluster("plain", app.port)]))
+
+    def told(path, cert, names):
+        stamp, serial = "%Y-%m-%dT%H:%M:%SZ", f"{cert.serial_number:x}"
+        return {"path": str(path), "serial_number": "0" * (len(serial) % 2) + serial, "subject_alt_names": names,
+                "days_until_expiration": str((cert.not_valid_after_utc - datetime.datetime.now(datetime.timezone.utc)).days),
+                "valid_from": cert.not_valid_before_utc.strftime(stamp), "expiration_time": cert.not_valid_after_utc.strftime(stamp)}
+
+    def by_path(entry):
+        return entry["ca_cert"][0]["path"]
+
+    page = proxy.admin_get("/certs")
+    leaf, mine = (x509.load_pem_x509_certificate(pem[0].encode()) for pem in (server, caller))
+    expected = [{"ca_cert": [told("<inline>", root.cert, [])], "cert_chain": [told("<inline>", mine, [{"uri": CALLER}])]},
+                {"ca_cert": [told(paths["root.pem"], cert, []) for cert in (root.cert, second.cert)],
+                 "cert_chain": [told(paths["chain.pem"], leaf, [{"dns": "b.test"}, {"uri": SERVER}, {"ip_address": "10.0.0.7"}])]}]
+    assert page.header("content-type") == "application/json"
+    assert sorted(page.json()["certificates"], key=by_path) == sorted(expected, key=by_path)
