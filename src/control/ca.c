@@ -108,6 +108,11 @@ lt_str cp_ca_root_pem(const struct cp_ca *ca)
     return ca->material.root_pem;
 }
 
+int64_t cp_ca_not_after_s(const struct cp_ca *ca)
+{
+    return ca->material.ends_s;
+}
+
 const struct cp_ca_stats *cp_ca_stats(const struct cp_ca *ca)
 {
     return &ca->stats;
@@ -214,8 +219,8 @@ void cp_ca_sign(struct cp_ca *ca, struct lt_arena *arena, lt_str csr_pem, int64_
 }
 
 lt_rc cp_ca_issue_serving(struct cp_ca *ca, struct lt_arena *arena, const lt_str *dns_names,
-                          size_t count, int64_t now_s, struct cp_ca_serving *ret_serving,
-                          struct lt_err *err)
+                          size_t count, int64_t ttl_s, int64_t now_s,
+                          struct cp_ca_serving *ret_serving, struct lt_err *err)
 {
     const struct material *material = &ca->material;
     struct lt_san *sans = lt_arena_make_n(arena, struct lt_san, count);
@@ -224,12 +229,11 @@ lt_rc cp_ca_issue_serving(struct cp_ca *ca, struct lt_arena *arena, const lt_str
     if (material->ends_s <= now_s)
         return lt_err_set(err, LT_E_BAD, "the signing certificate has expired");
     struct lt_key *key = lt_key_new(LT_KEY_ECDSA_P256);
-    struct lt_cert_template template = {
-        .subject_key = key,
-        .sans = sans,
-        .san_count = count,
-        .not_before_s = now_s - CP_CA_BACKDATE_S,
-        .not_after_s = LT_MIN(now_s + CP_CA_SERVING_TTL_S, material->ends_s)};
+    struct lt_cert_template template = {.subject_key = key,
+                                        .sans = sans,
+                                        .san_count = count,
+                                        .not_before_s = now_s - CP_CA_BACKDATE_S,
+                                        .not_after_s = LT_MIN(now_s + ttl_s, material->ends_s)};
     lt_str leaf_pem;
     lt_rc rc = lt_signer_issue(material->signer, &template, arena, &leaf_pem, err);
     if (rc == LT_OK) {
@@ -246,33 +250,33 @@ lt_rc cp_ca_issue_serving(struct cp_ca *ca, struct lt_arena *arena, const lt_str
 /* --- roots --- */
 
 static lt_rc self_sign(struct lt_arena *arena, const struct lt_key *key, lt_str trust_domain,
-                       int64_t now_s, lt_str *ret_cert_pem, struct lt_err *err)
+                       int64_t ttl_s, int64_t now_s, lt_str *ret_cert_pem, struct lt_err *err)
 {
     struct lt_cert_template root = {.subject_key = key,
                                     .organization = trust_domain,
                                     .not_before_s = now_s - CP_CA_BACKDATE_S,
-                                    .not_after_s = now_s + CP_CA_ROOT_TTL_S,
+                                    .not_after_s = now_s + ttl_s,
                                     .is_ca = true};
     return lt_cert_self_sign(&root, arena, ret_cert_pem, err);
 }
 
-lt_rc cp_ca_make_root(struct lt_arena *arena, lt_str trust_domain, int64_t now_s,
+lt_rc cp_ca_make_root(struct lt_arena *arena, lt_str trust_domain, int64_t ttl_s, int64_t now_s,
                       lt_str *ret_cert_pem, char **ret_key_pem, struct lt_err *err)
 {
     struct lt_key *key = lt_key_new(LT_KEY_RSA_2048);
-    lt_rc rc = self_sign(arena, key, trust_domain, now_s, ret_cert_pem, err);
+    lt_rc rc = self_sign(arena, key, trust_domain, ttl_s, now_s, ret_cert_pem, err);
     if (rc == LT_OK)
         *ret_key_pem = lt_key_private_pem(key);
     lt_key_free(&key);
     return rc;
 }
 
-lt_rc cp_ca_renew_root(struct lt_arena *arena, lt_str trust_domain, lt_str key_pem, int64_t now_s,
-                       lt_str *ret_cert_pem, struct lt_err *err)
+lt_rc cp_ca_renew_root(struct lt_arena *arena, lt_str trust_domain, lt_str key_pem, int64_t ttl_s,
+                       int64_t now_s, lt_str *ret_cert_pem, struct lt_err *err)
 {
     struct lt_key *key = NULL;
     LT_TRY(lt_key_parse_private(key_pem, &key, err));
-    lt_rc rc = self_sign(arena, key, trust_domain, now_s, ret_cert_pem, err);
+    lt_rc rc = self_sign(arena, key, trust_domain, ttl_s, now_s, ret_cert_pem, err);
     lt_key_free(&key);
     return rc;
 }

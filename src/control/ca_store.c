@@ -11,7 +11,7 @@
 
 enum {
     FILE_BYTES_MAX = 1 << 20,
-    RENEW_PERCENT = 20 /* CITADEL_SELF_SIGNED_ROOT_CERT_GRACE_PERIOD_PERCENTILE */
+    RENEW_PERCENT = 20, /* CITADEL_SELF_SIGNED_ROOT_CERT_GRACE_PERIOD_PERCENTILE */
 };
 
 /* --- files --- */
@@ -154,20 +154,19 @@ static lt_rc save_root(const char *dir, lt_str cert_pem, lt_str key_pem, struct 
     return write_file(dir, "ca-cert.pem", cert_pem, err);
 }
 
+static int64_t root_ttl_s(const struct cp_ca_store_opts *opts)
+{
+    return opts->root_ttl_s > 0 ? opts->root_ttl_s : CP_CA_ROOT_TTL_S;
+}
+
 static lt_rc make_root(struct cp_ca_store *store, const struct cp_ca_store_opts *opts,
                        int64_t now_s, struct lt_err *err)
 {
-    LT_TRY(cp_ca_make_root(store->arena, opts->trust_domain, now_s, &store->material.cert_pem,
-                           &store->key_pem, err));
+    LT_TRY(cp_ca_make_root(store->arena, opts->trust_domain, root_ttl_s(opts), now_s,
+                           &store->material.cert_pem, &store->key_pem, err));
     store->material.key_pem = lt_str_of(store->key_pem);
     store->was_made = true;
     return save_root(opts->state_dir, store->material.cert_pem, store->material.key_pem, err);
-}
-
-static bool is_renewal_due(const struct lt_cert *cert, int64_t now_s)
-{
-    int64_t life_s = cert->not_after_s - cert->not_before_s;
-    return (cert->not_after_s - now_s) < life_s / 100 * RENEW_PERCENT;
 }
 
 static lt_rc load_own(struct cp_ca_store *store, const struct cp_ca_store_opts *opts, int64_t now_s,
@@ -179,12 +178,24 @@ static lt_rc load_own(struct cp_ca_store *store, const struct cp_ca_store_opts *
     LT_TRY(load_key(store, opts->state_dir, "ca-key.pem", err));
     LT_TRY(read_text(store, opts->state_dir, "ca-cert.pem", &material->cert_pem, err));
     LT_TRY(lt_cert_parse_chain(store->arena, material->cert_pem, &cert, &count, err));
-    if (!is_renewal_due(&cert[0], now_s))
+    uint32_t percent = opts->renew_percent != 0 ? opts->renew_percent : RENEW_PERCENT;
+    if (!cp_ca_is_renewal_due(cert[0].not_before_s + CP_CA_BACKDATE_S, cert[0].not_after_s, percent,
+                              now_s))
         return LT_OK;
-    LT_TRY(cp_ca_renew_root(store->arena, opts->trust_domain, material->key_pem, now_s,
-                            &material->cert_pem, err));
+    LT_TRY(cp_ca_renew_root(store->arena, opts->trust_domain, material->key_pem, root_ttl_s(opts),
+                            now_s, &material->cert_pem, err));
     store->was_renewed = true;
     return write_file(opts->state_dir, "ca-cert.pem", material->cert_pem, err);
+}
+
+static lt_rc load_self_signed(struct cp_ca_store *store, const struct cp_ca_store_opts *opts,
+                              int64_t now_s, struct lt_err *err)
+{
+    /* a key alone is left of a first start that was cut short: nobody has seen its certificate */
+    lt_rc rc = has_file(opts->state_dir, "ca-cert.pem") ? load_own(store, opts, now_s, err)
+                                                        : make_root(store, opts, now_s, err);
+    store->material.root_pem = store->material.cert_pem;
+    return rc;
 }
 
 static lt_rc load(struct cp_ca_store *store, const struct cp_ca_store_opts *opts, int64_t now_s,
@@ -193,15 +204,15 @@ static lt_rc load(struct cp_ca_store *store, const struct cp_ca_store_opts *opts
     static const char *const istio_style[] = {"ca-cert.pem", "ca-key.pem", "cert-chain.pem",
                                               "root-cert.pem"};
     static const char *const tls_style[] = {"tls.crt", "tls.key", "ca.crt"};
+    if (opts->only_own && !has_file(opts->state_dir, "ca-cert.pem"))
+        return lt_err_set(err, LT_E_NOT_FOUND, "%s/ca-cert.pem is gone", opts->state_dir);
+    if (opts->only_own)
+        return load_self_signed(store, opts, now_s, err);
     if (has_any(opts->plugged_dir, istio_style, LT_ARRAY_LEN(istio_style)))
         return load_plugged(store, opts->plugged_dir, false, err);
     if (has_any(opts->plugged_dir, tls_style, LT_ARRAY_LEN(tls_style)))
         return load_plugged(store, opts->plugged_dir, true, err);
-    /* a key alone is left of a first start that was cut short: nobody has seen its certificate */
-    lt_rc rc = has_file(opts->state_dir, "ca-cert.pem") ? load_own(store, opts, now_s, err)
-                                                        : make_root(store, opts, now_s, err);
-    store->material.root_pem = store->material.cert_pem;
-    return rc;
+    return load_self_signed(store, opts, now_s, err);
 }
 
 lt_rc cp_ca_store_load(const struct cp_ca_store_opts *opts, int64_t now_s,

@@ -15,6 +15,9 @@ struct cp_ca_store_opts {
     const char *plugged_dir; /* "./etc/cacerts" */
     const char *state_dir;   /* made when it does not exist, 0700 */
     lt_str trust_domain;     /* of a root made here */
+    int64_t root_ttl_s;      /* of a root made here; 0: ten years */
+    uint32_t renew_percent;  /* of its life left: time for a new one; 0: 20 */
+    bool only_own;           /* LT_E_NOT_FOUND where there is no root of our own: none is made */
 };
 
 struct cp_ca_store {
@@ -23,7 +26,7 @@ struct cp_ca_store {
     char *key_pem;                  /* owned, wiped by fini */
     bool is_plugged_in;
     bool was_made;    /* the root was made by this call */
-    bool was_renewed; /* less than a fifth of its life was left: same key, new life */
+    bool was_renewed; /* little of its life was left: same key, new life */
 };
 
 /*

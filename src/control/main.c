@@ -10,8 +10,9 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "control/ca_metrics.h"
 #include "control/ca_service.h"
-#include "control/ca_store.h"
+#include "control/ca_settings.h"
 #include "control/discovery.h"
 #include "http/server.h"
 #include "http/url.h"
@@ -33,8 +34,13 @@ struct program {
     struct lt_arena *arena; /* of the CA's texts */
     struct lt_buf mesh;
     struct cp_source_dir *source;
+    struct cp_ca_settings settings;
     struct cp_ca_store store;
     struct cp_ca *ca;
+    struct cp_keeper *keeper;
+    struct lt_tls_ctx *tls; /* counted; of the secure port */
+    uint32_t secure_listener;
+    bool has_secure;
     struct cp_authn *authn;
     struct cp_ca_service ca_service;
     struct cp_discovery *discovery;
@@ -59,7 +65,9 @@ static const char usage[] =
     "      --monitoringAddr ADDR   /metrics, /version and debug pages (default :15014; \"\": on httpAddr)\n"
     "      --log_output_level L    debug info warn error\n"
     "Environment: ROOT_CA_DIR (./etc/cacerts), LATEEN_STATE_DIR (./var/lib/lateend), TRUST_DOMAIN, JWT_RULE, TOKEN_AUDIENCES,\n"
-    "POD_NAMESPACE, LATEEN_HOLD (how long dangling routes keep their last good form; default 60s, 0 is Istio's behaviour).\n";
+    "POD_NAMESPACE, DEFAULT_WORKLOAD_CERT_TTL (24h), MAX_WORKLOAD_CERT_TTL (2160h), CITADEL_SELF_SIGNED_CA_CERT_TTL (87600h),\n"
+    "CITADEL_SELF_SIGNED_ROOT_CERT_CHECK_INTERVAL (1h), CITADEL_SELF_SIGNED_ROOT_CERT_GRACE_PERIOD_PERCENTILE (20),\n"
+    "LATEEN_HOLD (how long dangling routes keep their last good form; default 60s, 0 is Istio's behaviour).\n";
 
 /* --- options --- */
 
@@ -137,72 +145,77 @@ static lt_rc read_mesh(struct program *program, struct lt_err *err)
     return rc == LT_OK ? LT_OK : lt_err_set(err, rc, "%s is larger than %d bytes", path, MESH_BYTES_MAX);
 }
 
+static lt_str get_env(void *ctx LT_UNUSED, const char *name)
+{
+    return lt_str_of(getenv(name));
+}
+
 static lt_rc open_ca(struct program *program, struct lt_err *err)
 {
     int64_t now_s = lt_env_wall_ns(&program->env) / (int64_t)LT_NS_PER_S;
-    lt_str trust_domain = lt_str_of(env_or("TRUST_DOMAIN", "cluster.local"));
-    struct cp_ca_store_opts store = {.plugged_dir = env_or("ROOT_CA_DIR", "./etc/cacerts"),
-                                     .state_dir = env_or("LATEEN_STATE_DIR", "./var/lib/lateend"),
-                                     .trust_domain = trust_domain};
-    static const lt_str audience = {"istio-ca", 8};
-    struct cp_authn_opts authn = {.trust_domain = trust_domain,
-                                  .jwt_rule = lt_str_of(env_or("JWT_RULE", "")),
-                                  .audiences = &audience,
-                                  .audience_count = 1};
-    LT_TRY(cp_ca_store_load(&store, now_s, &program->store, err));
-    LT_TRY(cp_ca_new(&program->store.material, NULL, now_s, &program->ca, err));
-    LT_TRY(cp_authn_new(&authn, &program->authn, err));
-    program->ca_service = (struct cp_ca_service){program->ca, program->authn, &program->env};
+    struct cp_ca_settings *settings = &program->settings;
+    LT_TRY(cp_ca_settings_read(program->arena, get_env, NULL, settings, err));
+    LT_TRY(cp_ca_store_load(&settings->store, now_s, &program->store, err));
+    LT_TRY(cp_ca_new(&program->store.material, &settings->limits, now_s, &program->ca, err));
+    LT_TRY(cp_authn_new(&settings->authn, &program->authn, err));
+    program->ca_service = (struct cp_ca_service){.ca = program->ca,
+                                                 .authn = program->authn,
+                                                 .env = &program->env};
     return LT_OK;
 }
 
-static lt_rc serving_context(struct program *program, struct lt_tls_ctx **ret_ctx, struct lt_err *err)
+/* Connections that stand keep what they have. */
+static void on_serving(void *ctx, struct lt_tls_ctx *tls)
 {
-    const char *ns = env_or("POD_NAMESPACE", "istio-system");
-    lt_str names[] = {
-        lt_arena_printf(program->arena, "istiod.%s.svc", ns),
-        lt_arena_printf(program->arena, "istiod-remote.%s.svc", ns),
-        lt_arena_printf(program->arena, "istio-pilot.%s.svc", ns),
-        lt_arena_printf(program->arena, "istiod.%s.svc.cluster.local", ns),
-    };
-    static const lt_str alpn[] = {{"h2", 2}};
-    int64_t now_s = lt_env_wall_ns(&program->env) / (int64_t)LT_NS_PER_S;
-    struct cp_ca_serving serving = {0};
-    LT_TRY(cp_ca_issue_serving(program->ca, program->arena, names, LT_ARRAY_LEN(names), now_s, &serving, err));
-    struct lt_tls_opts opts = {.is_server = true,
-                               .cert_chain_pem = serving.chain_pem,
-                               .key_pem = lt_str_of(serving.key_pem),
-                               .ca_pem = cp_ca_root_pem(program->ca),
-                               .verify_peer = true,
-                               .alpn = alpn,
-                               .alpn_count = 1};
-    lt_rc rc = lt_tls_ctx_new(&opts, ret_ctx, err);
-    lt_key_pem_free(&serving.key_pem);
-    return rc;
+    struct program *program = ctx;
+    lt_tls_ctx_unref(&program->tls);
+    program->tls = lt_tls_ctx_ref(tls);
+    if (program->has_secure)
+        lt_grpc_server_set_tls(program->grpc, program->secure_listener, tls);
 }
 
-static lt_rc listen_grpc(struct program *program, const char *text, struct lt_tls_ctx *tls, struct lt_err *err)
+static lt_rc keep_certificates(struct program *program, struct lt_err *err)
+{
+    const char *ns = env_or("POD_NAMESPACE", "istio-system");
+    lt_str *names = lt_arena_make_n(program->arena, lt_str, 4);
+    names[0] = lt_arena_printf(program->arena, "istiod.%s.svc", ns);
+    names[1] = lt_arena_printf(program->arena, "istiod-remote.%s.svc", ns);
+    names[2] = lt_arena_printf(program->arena, "istio-pilot.%s.svc", ns);
+    names[3] = lt_arena_printf(program->arena, "istiod.%s.svc.cluster.local", ns);
+    struct cp_keeper_opts opts = {.loop = program->loop,
+                                  .ca = program->ca,
+                                  .store = program->settings.store,
+                                  .is_plugged_in = program->store.is_plugged_in,
+                                  .check_interval_ns = program->settings.check_interval_ns,
+                                  .has_jitter = program->settings.has_jitter,
+                                  .dns_names = names,
+                                  .dns_name_count = 4,
+                                  .on_serving = on_serving,
+                                  .ctx = program};
+    return cp_keeper_new(&opts, &program->keeper, err);
+}
+
+static lt_rc listen_grpc(struct program *program, const char *text, struct lt_tls_ctx *tls, uint32_t *ret_listener,
+                         struct lt_err *err)
 {
     struct lt_addr addr;
     if (text[0] == '\0')
         return LT_OK;
     if (lt_addr_parse_hostport(lt_str_of(text), &addr) != LT_OK)
         return lt_err_set(err, LT_E_BAD, "'%s' is not an address; expected [host]:port", text);
-    return lt_grpc_server_listen(program->grpc, &addr, NULL, tls, NULL, err);
+    return lt_grpc_server_listen(program->grpc, &addr, NULL, tls, ret_listener, err);
 }
 
 static lt_rc open_grpc(struct program *program, struct lt_err *err)
 {
-    struct lt_tls_ctx *tls = NULL;
-    LT_TRY(serving_context(program, &tls, err));
+    LT_TRY(keep_certificates(program, err));
     program->methods[0] = cp_discovery_method(program->discovery);
     program->methods[1] = cp_ca_service_method(&program->ca_service);
     program->grpc = lt_grpc_server_new(program->loop, NULL, program->methods, LT_ARRAY_LEN(program->methods));
-    lt_rc rc = listen_grpc(program, program->options.grpc_addr, NULL, err);
-    if (rc == LT_OK)
-        rc = listen_grpc(program, program->options.secure_addr, tls, err);
-    lt_tls_ctx_unref(&tls);
-    return rc;
+    LT_TRY(listen_grpc(program, program->options.grpc_addr, NULL, NULL, err));
+    LT_TRY(listen_grpc(program, program->options.secure_addr, program->tls, &program->secure_listener, err));
+    program->has_secure = program->options.secure_addr[0] != '\0';
+    return LT_OK;
 }
 
 /* --- pages --- */
@@ -211,8 +224,10 @@ static void page_metrics(struct program *program, struct lt_exchange *exchange)
 {
     struct lt_buf out;
     struct lt_metric_cursor cursor = {0};
+    struct lt_metric_set *metrics = cp_discovery_metrics(program->discovery);
+    cp_ca_metrics_fill(metrics, program->ca, program->keeper, lt_env_wall_ns(&program->env) / (int64_t)LT_NS_PER_S);
     lt_buf_init(&out, 8 << 20);
-    lt_rc rc = lt_metric_render(cp_discovery_metrics(program->discovery), LT_METRIC_PROMETHEUS, NULL, NULL, &cursor, 4 << 20, &out);
+    lt_rc rc = lt_metric_render(metrics, LT_METRIC_PROMETHEUS, NULL, NULL, &cursor, 4 << 20, &out);
     lt_metric_cursor_fini(&cursor);
     lt_exchange_reply(exchange, rc == LT_EOF ? 200 : 500, "text/plain; version=0.0.4; charset=utf-8", lt_buf_str(&out));
     lt_buf_fini(&out);
@@ -332,6 +347,8 @@ static void close_all(struct program *program)
         while (!program->is_closed)
             lt_loop_turn(program->loop, 100);
     }
+    cp_keeper_free(&program->keeper);
+    lt_tls_ctx_unref(&program->tls);
     cp_discovery_free(&program->discovery);
     cp_source_dir_free(&program->source);
     cp_authn_free(&program->authn);

@@ -30,9 +30,9 @@ static struct own_ca own_ca(void)
 {
     struct own_ca own = {0};
     struct lt_err err = {0};
-    assert_int_equal(
-        cp_ca_make_root(arena, LT_STR("cluster.local"), NOW_S, &own.cert_pem, &own.key_pem, &err),
-        LT_OK);
+    assert_int_equal(cp_ca_make_root(arena, LT_STR("cluster.local"), CP_CA_ROOT_TTL_S, NOW_S,
+                                     &own.cert_pem, &own.key_pem, &err),
+                     LT_OK);
     struct cp_ca_material material = {own.cert_pem, lt_str_of(own.key_pem), LT_STR_NULL,
                                       own.cert_pem};
     assert_int_equal(cp_ca_new(&material, NULL, NOW_S, &own.ca, &err), LT_OK);
@@ -124,11 +124,14 @@ static void test_serving_certificate(void **state)
     struct lt_err err = {0};
     struct cp_ca_serving serving;
     lt_str names[] = {LT_STR("istiod.istio-system.svc"), LT_STR("istiod-remote.istio-system.svc")};
-    assert_int_equal(cp_ca_issue_serving(own.ca, arena, names, 2, NOW_S, &serving, &err), LT_OK);
+    assert_int_equal(cp_ca_issue_serving(own.ca, arena, names, 2, 3600, NOW_S, &serving, &err),
+                     LT_OK);
     const struct lt_cert *cert = only_cert(serving.chain_pem);
     assert_int_equal(cert->san_count, 2);
     assert_int_equal(cert->sans[0].type, LT_SAN_DNS);
     assert_true(lt_str_eq(cert->sans[1].value, names[1]));
+    assert_int_equal(cert->not_after_s, NOW_S + 3600);
+    assert_int_equal(serving.not_after_s, NOW_S + 3600);
     lt_key_pem_free(&serving.key_pem);
     own_ca_fini(&own);
 }
@@ -307,7 +310,8 @@ static void test_store(void **state)
     assert_non_null(mkdtemp(dir));
     char *state_dir = lt_arena_strz(arena, lt_arena_printf(arena, "%s/state", dir));
     char *plugged = lt_arena_strz(arena, lt_arena_printf(arena, "%s/cacerts", dir));
-    struct cp_ca_store_opts opts = {plugged, state_dir, LT_STR("cluster.local")};
+    struct cp_ca_store_opts opts = {
+        .plugged_dir = plugged, .state_dir = state_dir, .trust_domain = LT_STR("cluster.local")};
     struct cp_ca_store first, second;
     struct lt_err err = {0};
     if (cp_ca_store_load(&opts, NOW_S, &first, &err) != LT_OK)
