@@ -7,16 +7,48 @@
 #include "wire/proto/istio_ca.pb-c.h"
 #include "wire/struct.h"
 
-enum { CALL_MEMORY_MAX = 1 << 20, REQUEST_BYTES_MAX = 128 << 10 };
+enum { CALL_MEMORY_MAX = 1 << 20, REQUEST_BYTES_MAX = 128 << 10, AUDIT_LINES_MAX = 50 };
+static const uint64_t AUDIT_SPAN_NS = 10 * LT_NS_PER_S;
 
-static void refuse_caller(struct cp_ca_service *service, struct lt_grpc_stream *stream,
-                          const char *reason)
+/* --- what is written down --- */
+
+/* True: this one may be written. */
+static bool audit_takes(struct cp_ca_service *service)
+{
+    struct cp_audit *audit = &service->audit;
+    uint64_t now_ns = lt_env_mono_ns(service->env);
+    if (audit->from_ns == 0 || now_ns - audit->from_ns >= AUDIT_SPAN_NS) {
+        if (audit->withheld > 0)
+            lt_log_warn(&service->env->log, "ca: %u more refusals were not written down",
+                        audit->withheld);
+        *audit = (struct cp_audit){.from_ns = now_ns};
+    }
+    if (audit->lines >= AUDIT_LINES_MAX) {
+        audit->withheld++;
+        return false;
+    }
+    audit->lines++;
+    return true;
+}
+
+static void log_refusal(struct cp_ca_service *service, struct lt_grpc_stream *stream, lt_str who,
+                        const char *reason)
 {
     char peer[LT_ADDR_TEXT_MAX];
-    lt_addr_format(&lt_grpc_stream_peer(stream)->addr, peer);
+    lt_str address = lt_addr_format(&lt_grpc_stream_peer(stream)->addr, peer);
+    if (audit_takes(service))
+        lt_log_warn(&service->env->log, "ca: no certificate for %.*s at %.*s: %s",
+                    LT_STR_ARG(who.len > 0 ? who : LT_STR("a stranger")), LT_STR_ARG(address),
+                    reason);
+}
+
+/* The caller learns no more than that it was refused; istiod's words. */
+static void refuse_caller(struct cp_ca_service *service, struct lt_grpc_stream *stream, lt_str who,
+                          const char *reason, lt_str message)
+{
     cp_ca_count_authn_error(service->ca);
-    lt_log_debug(&service->env->log, "ca: %s refused: %s", peer, reason);
-    lt_grpc_stream_finish(stream, LT_GRPC_UNAUTHENTICATED, LT_STR("request authenticate failure"));
+    log_refusal(service, stream, who, reason);
+    lt_grpc_stream_finish(stream, LT_GRPC_UNAUTHENTICATED, message);
 }
 
 static lt_rc unpack(struct lt_arena *arena, lt_str message,
@@ -53,24 +85,31 @@ static void answer(struct cp_ca_service *service, struct lt_grpc_stream *stream,
     if (cp_authn_check(service->authn, arena, peer->is_verified ? peer->uri : LT_STR_NULL,
                        lt_grpc_stream_metadata(stream, LT_STR("authorization")), now_s, &identity,
                        &err) != LT_OK) {
-        refuse_caller(service, stream, err.text);
+        refuse_caller(service, stream, LT_STR_NULL, err.text,
+                      LT_STR("request authenticate failure"));
         return;
     }
     if (unpack(arena, message, &request, &err) != LT_OK) {
+        log_refusal(service, stream, identity.uri, err.text);
         lt_grpc_stream_finish(stream, LT_GRPC_INVALID_ARGUMENT, LT_STR("broken request"));
         return;
     }
-    if (lt_struct_find_str(request->metadata, "ImpersonatedIdentity").len > 0) {
-        refuse_caller(service, stream, "nobody here may ask for another's certificate");
+    lt_str other = lt_struct_find_str(request->metadata, "ImpersonatedIdentity");
+    if (other.len > 0) {
+        refuse_caller(service, stream, identity.uri, "it asked for another's",
+                      LT_STR("request impersonation authentication failure"));
         return;
     }
     struct cp_ca_reply reply;
     cp_ca_sign(service->ca, arena, lt_str_of(request->csr), request->validity_duration,
                identity.uri, now_s, &reply);
-    if (reply.code == LT_GRPC_OK)
-        send_reply(stream, arena, &reply);
-    else
+    if (reply.code != LT_GRPC_OK) {
+        log_refusal(service, stream, identity.uri, lt_arena_strz(arena, reply.message));
         lt_grpc_stream_finish(stream, reply.code, reply.message);
+        return;
+    }
+    lt_log_info(&service->env->log, "ca: a certificate for %.*s", LT_STR_ARG(identity.uri));
+    send_reply(stream, arena, &reply);
 }
 
 static void on_request(struct lt_grpc_stream *stream, lt_str message)

@@ -140,7 +140,8 @@ static size_t make_metadata(void *ctx, struct lt_arena *arena,
     const struct px_agent_settings *settings = &((struct px_agent *)ctx)->settings;
     size_t count = 0;
     lt_str token;
-    if (px_file_read(arena, settings->token_path.ptr, &token, NULL) == LT_OK)
+    if (px_file_read(arena, settings->token_path.ptr, &token, NULL) == LT_OK &&
+        lt_str_trim(token).len > 0)
         out[count++] = (struct lt_grpc_metadata){
             LT_STR("authorization"),
             lt_arena_printf(arena, "Bearer %.*s", LT_STR_ARG(lt_str_trim(token))), true};

@@ -205,7 +205,8 @@ static size_t make_metadata(const struct px_agent_settings *settings, struct lt_
 {
     size_t count = 0;
     lt_str token;
-    if (px_file_read(arena, settings->token_path.ptr, &token, NULL) == LT_OK) {
+    if (px_file_read(arena, settings->token_path.ptr, &token, NULL) == LT_OK &&
+        lt_str_trim(token).len > 0) {
         lt_str bearer = lt_arena_printf(arena, "Bearer %.*s", LT_STR_ARG(lt_str_trim(token)));
         out[count++] = (struct lt_grpc_metadata){LT_STR("authorization"), bearer, true};
     }
