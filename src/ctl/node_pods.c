@@ -202,26 +202,55 @@ static void retire_unwanted(struct ctl_node *node)
 
 /* --- lateend --- */
 
-/* Its root certificate, made at its first start, goes where sidecars look for it. */
-static void take_root(struct ctl_node *node)
+static lt_rc copy_root(struct ctl_node *node, const char *from, struct lt_err *err)
 {
     char path[PATH_MAX], *text = NULL;
     size_t len;
-    struct lt_err err = {0};
-    const struct ctl_pod *control = find_pod(node, CTL_SYSTEM_NS, "istiod");
-    if (node->has_root || control == NULL || !control->is_ready)
-        return;
-    lt_rc rc = ctl_file_read(ctl_state_path(node->state, "istiod/ca-cert.pem", path), 1 << 20,
-                             &text, &len, &err);
+    struct lt_tls_ctx *trust = NULL;
+    LT_TRY(ctl_file_read(from, 1 << 20, &text, &len, err));
+    lt_rc rc = ctl_identity_trust(lt_str_make(text, len), &trust, err);
     if (rc == LT_OK)
         rc = ctl_file_replace(ctl_state_path(node->state, "root/root-cert.pem", path),
-                              lt_str_make(text, len), 0644, &err);
-    if (rc == LT_OK)
-        rc = ctl_identity_trust(lt_str_make(text, len), &node->trust, &err);
+                              lt_str_make(text, len), 0644, err);
+    if (rc == LT_OK) {
+        lt_tls_ctx_unref(&node->trust);
+        node->trust = lt_tls_ctx_ref(trust);
+    }
+    lt_tls_ctx_unref(&trust);
     free(text);
-    if (rc != LT_OK)
+    return rc;
+}
+
+/*
+ * Its root certificate, made at its first start, goes where sidecars look for it, and again when
+ * it was renewed: what istiod does by the ConfigMap istio-ca-root-cert.
+ */
+static void take_root(struct ctl_node *node)
+{
+    char path[PATH_MAX];
+    struct stat info;
+    struct lt_err err = {0};
+    const struct ctl_pod *control = find_pod(node, CTL_SYSTEM_NS, "istiod");
+    ctl_state_path(node->state, "istiod/ca-cert.pem", path);
+    if (control == NULL || !(control->is_ready || node->has_root) || stat(path, &info) != 0)
+        return;
+    bool is_known = node->has_root && info.st_mtim.tv_sec == node->root_time.tv_sec &&
+                    info.st_mtim.tv_nsec == node->root_time.tv_nsec;
+    if (is_known)
+        return;
+    node->root_time = info.st_mtim;
+    if (copy_root(node, path, &err) == LT_OK)
+        node->has_root = true;
+    else
         ctl_node_say(node, "lateen: the mesh's root certificate: %s", err.text);
-    node->has_root = rc == LT_OK;
+}
+
+static void on_look_at_root(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
+{
+    struct ctl_node *node = LT_CONTAINER_OF(timer, struct ctl_node, look_at_root);
+    if (node->has_root)
+        take_root(node);
+    lt_loop_timer_set(node->loop, timer, LT_NS_PER_S);
 }
 
 /* --- telling --- */
@@ -383,6 +412,7 @@ static struct ctl_plan *make_plan(struct ctl_node *node)
         .state_path = node->state->path,
         .manifests = node->state->dir,
         .jwt_rule = node->jwt_rule,
+        .control_env = node->control_env,
         .dns_ip = CTL_DNS_IP,
         .node_ip = CTL_NODE_IP,
     };
@@ -449,6 +479,28 @@ void ctl_node_pods_end(struct ctl_node *node)
         lt_loop_turn(node->loop, 50);
 }
 
+/* lateend has no Deployment where its variables could stand: they are taken from ours. */
+static const char *const *own_env(struct lt_arena *arena)
+{
+    static const char *const names[] = {
+        "CITADEL_ENABLE_JITTER_FOR_ROOT_CERT_ROTATOR",
+        "CITADEL_SELF_SIGNED_CA_CERT_TTL",
+        "CITADEL_SELF_SIGNED_ROOT_CERT_CHECK_INTERVAL",
+        "CITADEL_SELF_SIGNED_ROOT_CERT_GRACE_PERIOD_PERCENTILE",
+        "DEFAULT_WORKLOAD_CERT_TTL",
+        "LATEEN_HOLD",
+        "MAX_WORKLOAD_CERT_TTL",
+    };
+    const char **env = lt_arena_make_n(arena, const char *, LT_ARRAY_LEN(names) + 1);
+    size_t count = 0;
+    for (size_t i = 0; i < LT_ARRAY_LEN(names); i++) {
+        const char *value = getenv(names[i]);
+        if (value != NULL)
+            env[count++] = lt_arena_printf(arena, "%s=%s", names[i], value).ptr;
+    }
+    return env;
+}
+
 lt_rc ctl_node_pods_init(struct ctl_node *node, struct lt_err *err)
 {
     node->host = (struct ctl_pod_host){.loop = node->loop,
@@ -457,11 +509,14 @@ lt_rc ctl_node_pods_init(struct ctl_node *node, struct lt_err *err)
                                        .on_change = on_pod_change};
     node->tokens = ctl_tokens_new();
     node->jwt_rule = ctl_tokens_rule(node->tokens, node->arena);
+    node->control_env = own_env(node->arena);
     node->manifests = lt_manifests_new();
     node->started_ns = lt_loop_now_ns(node->loop);
     ctl_pool_init(&node->pod_ips, CTL_POD_RANGE);
     ctl_pool_init(&node->cluster_ips, CTL_SERVICE_RANGE);
     lt_timer_init(&node->retry, on_retry);
+    lt_timer_init(&node->look_at_root, on_look_at_root);
+    lt_loop_timer_set(node->loop, &node->look_at_root, LT_NS_PER_S);
     lt_timer_init(&node->refresh_tokens, on_refresh_tokens);
     lt_loop_timer_set(node->loop, &node->refresh_tokens, CTL_TOKEN_LIFE_S / 2 * LT_NS_PER_S);
     LT_TRY(

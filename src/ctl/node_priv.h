@@ -36,6 +36,7 @@ struct ctl_node {
     struct ctl_dns_server *dns;
     struct lt_arena *arena; /* for the node's life */
     const char *jwt_rule;
+    const char *const *control_env; /* what lateend gets of our own environment */
 
     /* node_pods.c */
     struct lt_manifests *manifests;
@@ -46,12 +47,14 @@ struct ctl_node {
     struct ctl_pool cluster_ips;
     unsigned links; /* names of interfaces so far */
     struct lt_timer refresh_tokens;
-    struct lt_timer retry;    /* of Jobs that have failed */
+    struct lt_timer retry; /* of Jobs that have failed */
+    struct lt_timer look_at_root;
     struct lt_tls_ctx *trust; /* in the mesh's root; NULL until has_root */
     uint64_t notes_hash;      /* of what was told last */
     uint64_t started_ns;
     bool was_all_ready;
-    bool has_root; /* lateend is ready and its root certificate was copied */
+    bool has_root;             /* lateend is ready and its root certificate was copied */
+    struct timespec root_time; /* of the file that was copied last */
 
     /* node_net.c */
     uint64_t rules_hash;      /* of the ruleset in force */

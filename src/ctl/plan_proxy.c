@@ -254,6 +254,8 @@ static const char *const *control_env(const struct ctl_pod_plan *pod,
     ctl_strings_add(&env, "REVISION=default");
     ctl_strings_add(&env, "LATEEN_STATE_DIR=/var/lib/lateen");
     ctl_strings_addf(&env, "JWT_RULE=%s", world->jwt_rule);
+    for (size_t i = 0; world->control_env != NULL && world->control_env[i] != NULL; i++)
+        ctl_strings_add(&env, world->control_env[i]);
     return ctl_strings_finish(&env);
 }
 

@@ -25,6 +25,14 @@ class Root:
                      .sign(self.key, hashes.SHA256()))
         self.pem = self.cert.public_bytes(serialization.Encoding.PEM).decode()
 
+    @classmethod
+    def load(cls, cert_pem, key_pem):
+        """One that is there already: a mesh's own."""
+        root = cls.__new__(cls)
+        root.key = serialization.load_pem_private_key(key_pem.encode(), None)
+        root.cert, root.pem = x509.load_pem_x509_certificate(cert_pem.encode()), cert_pem
+        return root
+
     def leaf(self, uri, expired=False, units=(), names=(), serial=None):
         """(chain PEM, key PEM) of a workload; names: more subject names, behind the URI."""
         key = ec.generate_private_key(ec.SECP256R1())

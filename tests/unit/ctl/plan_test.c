@@ -39,6 +39,8 @@ static bool has_program(const char *name, void *ctx)
     return strcmp(name, "sleep") == 0;
 }
 
+static const char *const control_env[] = {"LATEEN_HOLD=5s", NULL};
+
 static const struct ctl_plan_world world = {.pod_ip = pod_ip,
                                             .cluster_ip = cluster_ip,
                                             .job_attempt = job_attempt,
@@ -46,6 +48,7 @@ static const struct ctl_plan_world world = {.pod_ip = pod_ip,
                                             .state_path = "/run/lateen/x",
                                             .manifests = "/m",
                                             .jwt_rule = "{}",
+                                            .control_env = control_env,
                                             .dns_ip = 0x0a60000a,
                                             .node_ip = 0x0af40001};
 
@@ -113,6 +116,19 @@ static void a_sidecar_and_its_application(void **state)
     assert_string_equal(env(app, "M"), "5$(NUM)$(X)");
     assert_false(app->is_standin);
     assert_int_equal(app->ready_port, 8080);
+    ctl_plan_free(&plan);
+    lt_notes_fini(&notes);
+    lt_manifests_free(&manifests);
+}
+
+static void lateend_has_what_up_was_given(void **state)
+{
+    (void)state;
+    struct lt_manifests *manifests;
+    struct lt_notes notes;
+    struct ctl_plan *plan = plan_of(SHOP WEB("1", ""), &manifests, &notes);
+    assert_string_equal(env(&plan->pods[0]->containers[0], "LATEEN_HOLD"), "5s");
+    assert_string_equal(env(&plan->pods[0]->containers[0], "JWT_RULE"), "{}");
     ctl_plan_free(&plan);
     lt_notes_fini(&notes);
     lt_manifests_free(&manifests);
@@ -217,10 +233,12 @@ static void services(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(a_sidecar_and_its_application),
-                                       cmocka_unit_test(names_change_with_the_template_only),
-                                       cmocka_unit_test(proxies_have_the_environment_they_are_given),
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_sidecar_and_its_application),
+        cmocka_unit_test(lateend_has_what_up_was_given),
+        cmocka_unit_test(names_change_with_the_template_only),
+        cmocka_unit_test(proxies_have_the_environment_they_are_given),
         cmocka_unit_test(stand_ins_and_gateways),
-                                       cmocka_unit_test(services)};
+        cmocka_unit_test(services)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
