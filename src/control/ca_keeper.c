@@ -75,9 +75,28 @@ static lt_rc renew_serving(struct cp_keeper *keeper, struct lt_err *err)
 
 /* --- the root --- */
 
+static bool has_same_key(lt_str cert_pem, lt_str other_pem)
+{
+    struct lt_key *key = NULL, *other = NULL;
+    bool is_same = lt_key_parse_public(cert_pem, &key, NULL) == LT_OK &&
+                   lt_key_parse_public(other_pem, &other, NULL) == LT_OK && lt_key_eq(key, other);
+    lt_key_free(&key);
+    lt_key_free(&other);
+    return is_same;
+}
+
+static lt_rc take_over(struct cp_keeper *keeper, const struct cp_ca_store *store, int64_t now_s,
+                       struct lt_err *err)
+{
+    if (!has_same_key(store->material.root_pem, cp_ca_root_pem(keeper->opts.ca)))
+        return lt_err_set(err, LT_E_BAD, "the root in %s has another key: it waits for a restart",
+                          keeper->opts.store.state_dir);
+    return cp_ca_replace(keeper->opts.ca, &store->material, now_s, err);
+}
+
 /*
- * Reads it anew, so that what another process has renewed is taken over, too. Never another key: a
- * root that is gone from the disk, or a CA that an operator plugged in meanwhile, waits for a start.
+ * Reads it anew, so that what another process has renewed is taken over, too. Never another key:
+ * a root that is gone from the disk, or a CA that was plugged in meanwhile, waits for a start.
  */
 static lt_rc check_root(struct cp_keeper *keeper, bool *ret_is_new, struct lt_err *err)
 {
@@ -90,7 +109,7 @@ static lt_rc check_root(struct cp_keeper *keeper, bool *ret_is_new, struct lt_er
     LT_TRY(cp_ca_store_load(&opts, now_s, &store, err));
     lt_rc rc = LT_OK;
     if (!lt_str_eq(store.material.root_pem, cp_ca_root_pem(keeper->opts.ca))) {
-        rc = cp_ca_replace(keeper->opts.ca, &store.material, now_s, err);
+        rc = take_over(keeper, &store, now_s, err);
         *ret_is_new = rc == LT_OK;
     }
     keeper->stats.root_renewals += store.was_renewed && rc == LT_OK ? 1 : 0;

@@ -10,8 +10,8 @@
 #include "http/grpc_server.h"
 
 /*
- * Every refusal is written down, but a caller who is refused again and again must not fill the disk:
- * so many lines in ten seconds, then their count.
+ * Every refusal is written down, but a caller who is refused again and again must not fill the
+ * disk: so many lines in ten seconds, then their count.
  */
 struct cp_audit {
     uint64_t from_ns; /* monotonic */

@@ -1,6 +1,7 @@
 /*
- * proxy/admin_certs.c - certificates of the TLS contexts in use as JSON: envoy.admin.v3.Certificates.
- * One entry for each context; clusters that share one are not told apart (Envoy makes one for each).
+ * proxy/admin_certs.c - certificates of the TLS contexts in use as JSON, in the shape of
+ * envoy.admin.v3.Certificates. One entry for each context; clusters that share one are not told
+ * apart (Envoy makes one for each).
  * Start at: px_admin_write_certs().
  */
 #include "proxy/admin_certs.h"

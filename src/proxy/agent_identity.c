@@ -150,7 +150,7 @@ static void on_answer(struct lt_grpc_call *call, lt_str message)
     if (identity == NULL || identity->key == NULL)
         return; /* gone, or a second answer */
     struct lt_arena *arena = lt_arena_new(16 << 10, 0);
-    struct px_identity_cert cert;
+    struct px_identity_cert cert = {0};
     struct lt_err err = {0};
     if (px_identity_judge(arena, message, identity->key, &cert, &err) != LT_OK) {
         schedule_retry(identity, err.text);

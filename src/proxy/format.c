@@ -48,7 +48,7 @@ static void put_number(struct sink *out, uint64_t number)
     put(out, lt_str_make(text, (size_t)len));
 }
 
-/* Envoy's own: %f or %3f, the fraction of the second in so many digits, and %s, seconds since 1970. */
+/* Envoy's own: %f or %3f, the fraction of a second in so many digits; %s, seconds since 1970. */
 static bool expand_time(struct lt_buf *to, lt_str spec, int64_t wall_ns)
 {
     char digits[16];
@@ -308,7 +308,7 @@ static bool find_op(lt_str name, struct part *part)
 /* What is between two '%': NAME, NAME(argument), each with :length. */
 static lt_rc read_operator(lt_str text, struct part *part, lt_str *unknown)
 {
-    lt_str name = text, rest = LT_STR_NULL;
+    lt_str name, rest;
     ptrdiff_t open = lt_str_find_char(text, '('), close = lt_str_rfind_char(text, ')');
     *part = (struct part){.op = op_nothing};
     if (open >= 0 && close > open) {

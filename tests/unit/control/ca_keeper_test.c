@@ -204,6 +204,28 @@ static void test_lost_root(void **state)
     close_house(house);
 }
 
+/* Somebody put another root there: whoever trusts the present one must not be cut off at once. */
+static void test_another_root(void **state)
+{
+    (void)state;
+    struct house *house = open_house(1000, 100, false);
+    struct cp_ca_store other;
+    struct lt_err err = {0};
+    lt_str before = lt_arena_str(house->arena, cp_ca_root_pem(house->ca));
+    remove_file(house, "ca-cert.pem");
+    remove_file(house, "ca-key.pem");
+    const struct cp_ca_store_opts opts = {.plugged_dir = "/nowhere",
+                                          .state_dir = house->state_dir,
+                                          .trust_domain = LT_STR("cluster.local")};
+    assert_int_equal(cp_ca_store_load(&opts, now_s, &other, &err), LT_OK);
+    assert_true(other.was_made);
+    pass(house, 130, 1);
+    assert_in_range(cp_keeper_stats(house->keeper)->failures, 3, 10);
+    assert_true(lt_str_eq(before, cp_ca_root_pem(house->ca)));
+    cp_ca_store_fini(&other);
+    close_house(house);
+}
+
 static void test_not_ours_to_renew(void **state)
 {
     (void)state;
@@ -293,9 +315,9 @@ static void test_settings(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_ten_years), cmocka_unit_test(test_short_lives),
-        cmocka_unit_test(test_lost_root), cmocka_unit_test(test_not_ours_to_renew),
-        cmocka_unit_test(test_settings),
+        cmocka_unit_test(test_ten_years),         cmocka_unit_test(test_short_lives),
+        cmocka_unit_test(test_lost_root),         cmocka_unit_test(test_another_root),
+        cmocka_unit_test(test_not_ours_to_renew), cmocka_unit_test(test_settings),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
