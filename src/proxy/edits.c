@@ -357,7 +357,9 @@ static void read_response_peer(struct px_request *request, struct lt_headers *he
     if (!request->hcm->has_peer_metadata)
         return;
     bool had = false;
-    struct px_peer *peer = px_telemetry_read_peer(request->worker->telemetry, headers, &had);
+    struct px_peer *peer = px_telemetry_read_peer(
+        request->worker->telemetry, headers,
+        request->hcm->is_inbound ? "" : request->peer_principal, &had);
     if (!request->hcm->is_inbound) {
         px_peer_drop(&request->peer);
         request->peer = peer;

@@ -396,7 +396,7 @@ static void read_facts(struct px_request *request)
         request->request_end_ns = px_now_ns(request->worker);
     if (request->hcm->has_peer_metadata && request->hcm->is_inbound)
         request->peer = px_telemetry_read_peer(request->worker->telemetry, &request->head.headers,
-                                               &request->peer_asked);
+                                               request->conn->principal, &request->peer_asked);
 }
 
 void px_request_start(struct px_request *request)

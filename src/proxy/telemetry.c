@@ -28,6 +28,7 @@ struct px_peer {
     lt_str id; /* all slices in the arena */
     lt_str workload, namespace, cluster, app, version, canonical_service, canonical_revision,
         identity;
+    const char *principal; /* counted text; who said so */
     struct lt_arena *arena;
     uint32_t refs; /* the map, slots that name it, requests */
 };
@@ -134,6 +135,7 @@ void px_peer_drop(struct px_peer **peer)
     if (dropped == NULL || --dropped->refs > 0)
         return;
     struct lt_arena *arena = dropped->arena; /* it holds the peer, too */
+    px_text_drop(&dropped->principal);
     lt_arena_free(&arena);
 }
 
@@ -228,7 +230,8 @@ static lt_rc decode(struct lt_arena *scratch, lt_str base64, struct px_peer *pee
     return LT_OK;
 }
 
-static struct px_peer *learn(struct px_telemetry *telemetry, lt_str id, lt_str base64)
+static struct px_peer *learn(struct px_telemetry *telemetry, lt_str id, lt_str base64,
+                             const char *principal)
 {
     if (base64.len > METADATA_MAX)
         return NULL;
@@ -243,23 +246,34 @@ static struct px_peer *learn(struct px_telemetry *telemetry, lt_str id, lt_str b
         lt_arena_free(&arena);
         return NULL;
     }
+    peer->principal = px_text_take(principal);
+    struct px_peer *before = lt_map_remove(&telemetry->peers, id);
+    px_peer_drop(&before);
     if (telemetry->peers.count >= PEERS_MAX)
         forget_peers(telemetry, PEERS_MAX / 4);
     lt_map_put(&telemetry->peers, peer->id, peer);
     return peer;
 }
 
+/* What was said under an id holds for who said it: another may not speak in his name. */
+static struct px_peer *find_peer(const struct px_telemetry *telemetry, lt_str id,
+                                 const char *principal)
+{
+    struct px_peer *peer = id.len > 0 ? lt_map_find(&telemetry->peers, id) : NULL;
+    return peer != NULL && strcmp(peer->principal, principal) == 0 ? peer : NULL;
+}
+
 struct px_peer *px_telemetry_read_peer(struct px_telemetry *telemetry, struct lt_headers *headers,
-                                       bool *ret_had)
+                                       const char *principal, bool *ret_had)
 {
     lt_str id = lt_headers_value(headers, LT_H_X_ENVOY_PEER_METADATA_ID);
     lt_str base64 = lt_headers_value(headers, LT_H_X_ENVOY_PEER_METADATA);
     *ret_had = id.ptr != NULL || base64.ptr != NULL;
     if (!*ret_had)
         return NULL;
-    struct px_peer *peer = id.len > 0 ? lt_map_find(&telemetry->peers, id) : NULL;
+    struct px_peer *peer = find_peer(telemetry, id, principal);
     if (peer == NULL && id.len > 0 && base64.len > 0)
-        peer = learn(telemetry, id, base64);
+        peer = learn(telemetry, id, base64, principal);
     lt_headers_remove(headers, LT_H_X_ENVOY_PEER_METADATA_ID);
     lt_headers_remove(headers, LT_H_X_ENVOY_PEER_METADATA);
     return peer != NULL ? peer_take(peer) : NULL;

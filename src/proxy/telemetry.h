@@ -27,10 +27,11 @@ void px_telemetry_free(struct px_telemetry **telemetry);
 
 /*
  * Takes the peer's two headers out of a message and returns whom they describe, for px_peer_drop
- * later; NULL when they are not there or not readable. *ret_had: they were there.
+ * later; NULL when they are not there or not readable. principal: the sender's, a counted text, ""
+ * when it is not proved. *ret_had: they were there.
  */
 struct px_peer *px_telemetry_read_peer(struct px_telemetry *telemetry, struct lt_headers *headers,
-                                       bool *ret_had);
+                                       const char *principal, bool *ret_had);
 void px_peer_drop(struct px_peer **peer);
 /* Adds our own two headers. */
 void px_telemetry_add_own(const struct px_telemetry *telemetry, struct lt_headers *headers);

@@ -107,7 +107,7 @@ static void expect(const char *line)
         fail_msg("missing: %s\nin: %s", line, text);
 }
 
-static struct px_peer *read_peer(const char *id, const char *metadata)
+static struct px_peer *read_peer_of(const char *principal, const char *id, const char *metadata)
 {
     struct lt_headers headers;
     bool had = false;
@@ -117,10 +117,15 @@ static struct px_peer *read_peer(const char *id, const char *metadata)
     if (metadata != NULL)
         assert_int_equal(
             lt_headers_add(&headers, LT_STR("X-Envoy-Peer-Metadata"), lt_str_of(metadata)), LT_OK);
-    struct px_peer *peer = px_telemetry_read_peer(telemetry, &headers, &had);
+    struct px_peer *peer = px_telemetry_read_peer(telemetry, &headers, principal, &had);
     assert_true(had);
     assert_int_equal(headers.count, 0); /* the application never sees them */
     return peer;
+}
+
+static struct px_peer *read_peer(const char *id, const char *metadata)
+{
+    return read_peer_of("", id, metadata);
 }
 
 static const struct px_http_result result = {
@@ -396,6 +401,33 @@ static void test_many_nameless_peers(void **state)
     assert_null(strstr(text, "source_workload=\"w-2999\""));
 }
 
+/* A caller without a certificate was first to use the id of another, who has one. */
+static void test_nobody_speaks_for_another(void **state)
+{
+    (void)state;
+    struct px_report report = {.is_inbound = true,
+                               .code = 200,
+                               .workload = "",
+                               .peer_principal = held("spiffe://cluster.local/ns/shop/sa/front"),
+                               .local_principal = "",
+                               .host_header = "",
+                               .cluster = "",
+                               .service_host = "",
+                               .service_name = "",
+                               .service_namespace = "",
+                               .route_name = ""};
+    struct px_peer *liar = read_peer_called(7), *again = read_peer("id-7", NULL);
+    assert_ptr_equal(liar, again);
+    assert_null(read_peer_of(report.peer_principal, "id-7", NULL)); /* not known of him */
+    report.peer = read_peer_of(report.peer_principal, "id-7", telemetry_peer);
+    px_telemetry_http(telemetry, &report, &result);
+    expect("source_workload=\"front\"");
+    assert_null(read_peer("id-7", NULL)); /* and the other way round */
+    px_peer_drop(&report.peer);
+    px_peer_drop(&liar);
+    px_peer_drop(&again);
+}
+
 /* More peers than are kept: the oldest are forgotten, and who is still reported stays alive. */
 static void test_many_peers(void **state)
 {
@@ -437,6 +469,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_tcp, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_peer_headers, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_many_peers, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_nobody_speaks_for_another, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_service_changes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_many_hosts, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_many_nameless_peers, set_up, tear_down),
