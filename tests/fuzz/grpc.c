@@ -1,7 +1,8 @@
 /*
  * tests/fuzz/grpc.c - aims at lt_grpc_reader_next, lt_grpc_message_encode and _decode,
- * lt_grpc_timeout_parse and _format. First byte: the size of the pieces. The same bytes whole and
- * in pieces must give the same messages and the same end.
+ * lt_grpc_timeout_parse and _format, lt_grpc_status_parse, lt_grpc_is_content_type, lt_grpc_prefix.
+ * First byte: the size of the pieces. The same bytes whole and in pieces must give the same messages
+ * and the same end; what is framed comes out again.
  */
 #include <stdlib.h>
 
@@ -59,6 +60,36 @@ static void check_timeout(lt_str text)
     LT_ASSERT(again >= ns || ns > 99999999ull * 3600000000000ull);
 }
 
+static void check_fields(lt_str text)
+{
+    uint32_t code = 0;
+    if (lt_grpc_status_parse(text, &code) == LT_OK)
+        LT_ASSERT(lt_grpc_code_name(code) != NULL);
+    if (lt_grpc_is_content_type(text))
+        LT_ASSERT(text.len >= strlen("application/grpc"));
+}
+
+/* A message of these bytes, and the first half of another. */
+static void check_framing(lt_str text)
+{
+    struct lt_grpc_reader reader;
+    struct lt_buf buf;
+    char prefix[LT_GRPC_PREFIX_BYTES];
+    lt_buf_init(&buf, 2 << 20);
+    lt_grpc_prefix(text.len, prefix);
+    lt_buf_add(&buf, lt_str_make(prefix, sizeof(prefix)));
+    lt_buf_add(&buf, text);
+    lt_buf_add(&buf, lt_str_make(prefix, sizeof(prefix)));
+    lt_str rest = lt_buf_str(&buf), message;
+    lt_grpc_reader_init(&reader, 1 << 20);
+    LT_ASSERT(lt_grpc_reader_next(&reader, &rest, &message) == LT_OK && lt_str_eq(message, text));
+    lt_rc rc = lt_grpc_reader_next(&reader, &rest, &message);
+    LT_ASSERT(rc == (text.len == 0 ? LT_OK : LT_AGAIN) && rest.len == 0);
+    LT_ASSERT(lt_grpc_reader_is_partial(&reader) == (text.len > 0));
+    lt_grpc_reader_fini(&reader);
+    lt_buf_fini(&buf);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size == 0)
@@ -70,5 +101,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     LT_ASSERT(whole.rc != LT_AGAIN || whole.is_partial == pieces.is_partial);
     check_message_text(bytes);
     check_timeout(bytes);
+    check_fields(bytes);
+    check_framing(bytes);
     return 0;
 }
