@@ -3,7 +3,6 @@ import collections
 import json
 import pathlib
 import subprocess
-import threading
 
 import pytest
 
