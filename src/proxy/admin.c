@@ -267,6 +267,7 @@ struct stats_page {
     struct lt_stream_source source;
     struct lt_exchange *exchange;
     struct px_admin *admin;
+    const struct lt_metric_set *more; /* borrowed; added to the others; NULL */
     struct lt_metric_set *sum; /* owned */
     struct lt_regex *filter;   /* owned; NULL: all */
     lt_metric_form form;
@@ -300,12 +301,15 @@ static void on_metrics(void *ctx, struct lt_metric_set *sum)
     page->sum = sum;
     if (page->admin->opts.main_metrics != NULL)
         lt_metric_set_merge(sum, page->admin->opts.main_metrics);
+    if (page->more != NULL)
+        lt_metric_set_merge(sum, page->more);
     page->source.produce = produce_stats;
     page->source.done = stats_done;
     lt_exchange_reply_stream(page->exchange, 200, "text/plain; version=0.0.4; charset=utf-8", &page->source);
 }
 
-static void start_stats(struct px_admin *admin, struct lt_exchange *exchange, lt_metric_form form)
+static void start_stats(struct px_admin *admin, struct lt_exchange *exchange, lt_metric_form form,
+                        const struct lt_metric_set *more)
 {
     struct lt_regex *filter = NULL;
     lt_str pattern = lt_url_query_get(exchange->query, "filter", exchange->arena);
@@ -319,18 +323,24 @@ static void start_stats(struct px_admin *admin, struct lt_exchange *exchange, lt
     page->exchange = exchange;
     page->filter = filter;
     page->form = form;
+    page->more = more;
     px_workers_collect_metrics(admin->opts.workers, on_metrics, page);
 }
 
-void px_admin_prometheus(struct px_admin *admin, struct lt_exchange *exchange)
+void px_admin_prometheus(struct px_admin *admin, struct lt_exchange *exchange, const struct lt_metric_set *more)
 {
-    start_stats(admin, exchange, LT_METRIC_PROMETHEUS);
+    start_stats(admin, exchange, LT_METRIC_PROMETHEUS, more);
+}
+
+static void page_prometheus(struct px_admin *admin, struct lt_exchange *exchange)
+{
+    px_admin_prometheus(admin, exchange, NULL);
 }
 
 static void page_stats(struct px_admin *admin, struct lt_exchange *exchange)
 {
     bool is_prometheus = lt_str_eqz(lt_url_query_get(exchange->query, "format", exchange->arena), "prometheus");
-    start_stats(admin, exchange, is_prometheus ? LT_METRIC_PROMETHEUS : LT_METRIC_STATS);
+    start_stats(admin, exchange, is_prometheus ? LT_METRIC_PROMETHEUS : LT_METRIC_STATS, NULL);
 }
 
 /* --- what turns something --- */
@@ -386,7 +396,7 @@ static const struct {
     {"/ready", false, page_ready, "200 when LIVE"},
     {"/server_info", false, page_server_info, "state, version, uptime"},
     {"/stats", false, page_stats, "counters (filter=REGEX, format=prometheus)"},
-    {"/stats/prometheus", false, px_admin_prometheus, "counters for Prometheus (filter=REGEX)"},
+    {"/stats/prometheus", false, page_prometheus, "counters for Prometheus (filter=REGEX)"},
 };
 
 static void page_help(struct px_admin *admin LT_UNUSED, struct lt_exchange *exchange)

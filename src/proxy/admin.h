@@ -33,6 +33,7 @@ void px_admin_free(struct px_admin **admin);
 /* The same pages on another address or for another server (15090 has only /stats/prometheus). */
 void px_admin_handle(struct px_admin *admin, struct lt_exchange *exchange);
 /* /stats/prometheus alone. */
-void px_admin_prometheus(struct px_admin *admin, struct lt_exchange *exchange);
+/* more: of somebody else on the main thread, added; NULL. Borrowed until the answer is made. */
+void px_admin_prometheus(struct px_admin *admin, struct lt_exchange *exchange, const struct lt_metric_set *more);
 
 #endif

@@ -67,7 +67,8 @@ static bool is_ready(void *ctx)
 
 static void on_stats(void *ctx, struct lt_exchange *exchange)
 {
-    px_admin_prometheus(((struct px_mesh *)ctx)->program->admin, exchange);
+    struct px_mesh *mesh = ctx;
+    px_admin_prometheus(mesh->program->admin, exchange, px_agent_metrics(mesh->agent));
 }
 
 static void on_drained_early(void *ctx LT_UNUSED) {}
