@@ -13,6 +13,7 @@ from lib import proxy as proxy_lib  # noqa: E402
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "quick: part of make check")
+    config.addinivalue_line("markers", "slow: not part of make check, though its file is")
     config.addinivalue_line("markers", "long: only in make test-long")
     config.addinivalue_line("markers", "lateen_only: what Envoy does differently, with the reason in the scene")
 

@@ -160,13 +160,33 @@ class TcpBackend:
         self.server.server_close()
 
 
+_claims = []  # sockets whose names say what is taken; they live as long as this process
+
+
+def claim(name):
+    """True when no other process of these tests has it, on this machine; it is ours until this process ends."""
+    mark = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        mark.bind(f"\0lateen-scene-{name}")
+    except OSError:
+        mark.close()
+        return False
+    _claims.append(mark)
+    return True
+
+
 def free_port():
-    """A port that was free a moment ago; below those that the kernel gives to clients, so that none of them takes it meanwhile."""
+    """
+    A port that is nobody's: below those that the kernel gives to clients, so that none of them takes it before its server is
+    there, and claimed, so that no other process of these tests is given it meanwhile.
+    """
     while True:
         port = random.randrange(10000, 32000)
+        if not claim(f"port-{port}"):
+            continue
         with socket.socket() as s:
             try:
-                s.bind(("127.0.0.1", port))
+                s.bind(("", port))
                 return port
             except OSError:
                 continue

@@ -44,6 +44,7 @@ def rest_of(connection, within):
         return rest, True
 
 
+@pytest.mark.slow
 def test_body_that_a_stalled_server_did_not_take_is_no_request(run_proxy):
     """An early response ends the request; what the proxy still had in hand of its body must not be read as the next one."""
     def stalled(connection):

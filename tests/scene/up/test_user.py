@@ -8,10 +8,11 @@ import tempfile
 
 import pytest
 
+from lib.backend import claim
 from lib.proxy import envoy_program
 from mesh_lib import BUILD, deployment, service, wait_until
 
-UID = 12345
+UID = next(uid for uid in range(12345, 13345) if claim(f"uid-{uid}"))  # nobody else's meshes run as this one
 AS_USER = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", "env", "-u", "XDG_RUNTIME_DIR"]
 
 
