@@ -8,6 +8,7 @@
 
 #include "control/hold.h"
 #include "control/push.h"
+#include "model/check.h"
 #include "wire/pb.h"
 #include "wire/proto/core.pb-c.h"
 
@@ -27,6 +28,7 @@ struct cp_discovery {
     uint64_t generation;
     struct lt_mesh mesh;
     struct lt_arena *mesh_arena;
+    struct lt_told told;
     bool has_mesh;
     struct lt_metric_set *metrics;
     struct lt_counter *pushes, *nacks, *rejected_config;
@@ -75,12 +77,12 @@ static void on_stream_timer(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
     push_stream(LT_CONTAINER_OF(timer, struct stream, timer));
 }
 
-static void log_notes(struct cp_discovery *discovery, const struct lt_notes *notes)
+static void log_note(void *ctx, const struct lt_note *note, const char *line)
 {
-    char text[1024];
-    for (size_t i = 0; i < notes->vec.count; i++)
-        lt_log_warn(&discovery->opts.env->log, "%s", lt_note_format(lt_notes_at(notes, i), text, sizeof(text)));
-    lt_counter_add(discovery->rejected_config, notes->errors);
+    struct cp_discovery *discovery = ctx;
+    lt_log_warn(&discovery->opts.env->log, "%s", line);
+    if (note->level == LT_NOTE_ERROR)
+        lt_counter_add(discovery->rejected_config, 1);
 }
 
 static void set_hold_timer(struct cp_discovery *discovery, int64_t now_ns)
@@ -120,8 +122,9 @@ static void rebuild(struct cp_discovery *discovery, bool with_notes)
     cp_views_set_model(&discovery->views, model);
     lt_model_unref(&model);
     if (with_notes) {
-        log_notes(discovery, file_notes);
-        log_notes(discovery, &notes);
+        lt_check_references(objects, count, input.domain, &notes);
+        const struct lt_notes *const both[] = {file_notes, &notes};
+        lt_told_tell(&discovery->told, both, LT_ARRAY_LEN(both), log_note, discovery);
     }
     lt_notes_fini(&notes);
     log_held(discovery);
@@ -370,7 +373,10 @@ static void read_mesh(struct cp_discovery *discovery)
     discovery->mesh = lt_mesh_default();
     discovery->mesh_arena = lt_arena_new(4096, 0);
     discovery->has_mesh = lt_mesh_read(discovery->mesh_arena, discovery->opts.mesh_config, &where, &notes, &discovery->mesh) == LT_OK;
-    log_notes(discovery, &notes);
+    struct lt_told none = {0};
+    const struct lt_notes *const list[] = {&notes};
+    lt_told_tell(&none, list, LT_ARRAY_LEN(list), log_note, discovery);
+    lt_told_fini(&none);
     lt_notes_fini(&notes);
 }
 
@@ -419,5 +425,6 @@ void cp_discovery_free(struct cp_discovery **pointer)
     cp_hold_free(&discovery->hold);
     lt_metric_set_free(&discovery->metrics);
     lt_arena_free(&discovery->mesh_arena);
+    lt_told_fini(&discovery->told);
     free(discovery);
 }

@@ -22,6 +22,7 @@ enum { MESH_BYTES_MAX = 1 << 20, DIRS_MAX = CP_SOURCE_DIRS_MAX, EXIT_USAGE = 2, 
 struct options {
     lt_str dirs[DIRS_MAX];
     size_t dir_count;
+    lt_str live_dir;
     const char *mesh_config;
     const char *grpc_addr, *secure_addr, *http_addr, *monitoring_addr;
     const char *log_level;
@@ -58,6 +59,8 @@ static const char usage[] =
     "  lateend discovery --configDir DIR [--configDir DIR ...] [flags]\n"
     "\n"
     "      --configDir DIR         manifests to follow; may be given several times\n"
+    "      --liveDir DIR           objects as they are (cluster IPs, Pods, endpoints), which complete those\n"
+    "                              of --configDir: what `lateen up` writes\n"
     "      --meshConfig FILE       MeshConfig (default: the ConfigMap istio in istio-system)\n"
     "      --grpcAddr ADDR         plaintext xDS and CA (default :15010; \"\": off)\n"
     "      --secureGRPCAddr ADDR   xDS and CA over TLS (default :15012; \"\": off)\n"
@@ -71,10 +74,11 @@ static const char usage[] =
 
 /* --- options --- */
 
-enum { OPT_DIR = 256, OPT_MESH, OPT_GRPC, OPT_SECURE, OPT_HTTP, OPT_MONITORING, OPT_LEVEL, OPT_IGNORED, OPT_HELP };
+enum { OPT_DIR = 256, OPT_LIVE, OPT_MESH, OPT_GRPC, OPT_SECURE, OPT_HTTP, OPT_MONITORING, OPT_LEVEL, OPT_IGNORED, OPT_HELP };
 
 static const struct option long_options[] = {
     {"configDir", required_argument, NULL, OPT_DIR},
+    {"liveDir", required_argument, NULL, OPT_LIVE},
     {"meshConfig", required_argument, NULL, OPT_MESH},
     {"grpcAddr", required_argument, NULL, OPT_GRPC},
     {"secureGRPCAddr", required_argument, NULL, OPT_SECURE},
@@ -105,6 +109,7 @@ static int parse_options(int argc, char **argv, struct options *options)
             }
             options->dirs[options->dir_count++] = lt_str_of(optarg);
             break;
+        case OPT_LIVE: options->live_dir = lt_str_of(optarg); break;
         case OPT_MESH: options->mesh_config = optarg; break;
         case OPT_GRPC: options->grpc_addr = optarg; break;
         case OPT_SECURE: options->secure_addr = optarg; break;
@@ -313,10 +318,11 @@ static void watch_signals(struct program *program)
 
 static lt_rc open_world(struct program *program, struct lt_err *err)
 {
-    int64_t hold_ns = (int64_t)CP_SOURCE_DIRS_MAX;
+    int64_t hold_ns = 0;
     if (lt_duration_parse(lt_str_of(env_or("LATEEN_HOLD", "60s")), &hold_ns) != LT_OK || hold_ns < 0)
         return lt_err_set(err, LT_E_BAD, "LATEEN_HOLD: expected a duration like 60s, got '%s'", getenv("LATEEN_HOLD"));
-    LT_TRY(cp_source_dir_open(program->options.dirs, program->options.dir_count, &program->source, err));
+    LT_TRY(cp_source_dir_open(program->options.dirs, program->options.dir_count,
+                              program->options.live_dir, &program->source, err));
     struct cp_discovery_opts opts = {.loop = program->loop,
                                      .env = &program->env,
                                      .source = program->source,

@@ -14,8 +14,8 @@
 #include <unistd.h>
 
 struct cp_source_dir {
-    struct lt_manifests *manifests;  /* owned */
-    lt_str dirs[CP_SOURCE_DIRS_MAX]; /* owned */
+    struct lt_manifests *manifests;      /* owned */
+    lt_str dirs[CP_SOURCE_DIRS_MAX + 1]; /* owned; the live one is the last */
     size_t dir_count;
     int fd;
     size_t watch_count;
@@ -52,8 +52,13 @@ static void watch_tree(struct cp_source_dir *s, const char *dir, unsigned depth)
     closedir(handle);
 }
 
-lt_rc cp_source_dir_open(const lt_str *dirs, size_t count, struct cp_source_dir **ret_source,
-                         struct lt_err *err)
+static void add_dir(struct cp_source_dir *s, lt_str dir)
+{
+    s->dirs[s->dir_count++] = lt_str_make(lt_str_dupz(dir), dir.len);
+}
+
+lt_rc cp_source_dir_open(const lt_str *dirs, size_t count, lt_str live_dir,
+                         struct cp_source_dir **ret_source, struct lt_err *err)
 {
     if (count > CP_SOURCE_DIRS_MAX)
         return lt_err_set(err, LT_E_LIMIT, "more than %d directories", CP_SOURCE_DIRS_MAX);
@@ -61,7 +66,11 @@ lt_rc cp_source_dir_open(const lt_str *dirs, size_t count, struct cp_source_dir 
     s->manifests = lt_manifests_new();
     s->fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
     for (size_t i = 0; i < count; i++)
-        s->dirs[s->dir_count++] = lt_str_make(lt_str_dupz(dirs[i]), dirs[i].len);
+        add_dir(s, dirs[i]);
+    if (live_dir.len > 0) {
+        lt_manifests_set_live(s->manifests, live_dir);
+        add_dir(s, live_dir);
+    }
     lt_rc rc = s->fd < 0 ? lt_err_errno(err, "can't watch directories")
                          : cp_source_dir_reload(s, err);
     if (rc != LT_OK) {

@@ -12,8 +12,11 @@ enum { CP_SOURCE_DIRS_MAX = 16, CP_SOURCE_WATCHES_MAX = 4096 };
 
 struct cp_source_dir;
 
-/* dirs are copied; each must be there. The first reading has been done when this returns. */
-LT_MUST lt_rc cp_source_dir_open(const lt_str *dirs, size_t count,
+/*
+ * dirs are copied, and live_dir, whose files complete those of the others (lt_manifests_set_live;
+ * empty: there is none). Each must be there. The first reading has been done when this returns.
+ */
+LT_MUST lt_rc cp_source_dir_open(const lt_str *dirs, size_t count, lt_str live_dir,
                                  struct cp_source_dir **ret_source, struct lt_err *err);
 void cp_source_dir_free(struct cp_source_dir **source);
 

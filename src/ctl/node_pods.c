@@ -10,6 +10,7 @@
 
 #include "ctl/node_priv.h"
 #include "ctl/proc.h"
+#include "model/check.h"
 
 enum {
     END_GRACE_S = 3, /* for applications when the whole mesh ends */
@@ -292,25 +293,9 @@ static void tell_all_ready(struct ctl_node *node)
                  workloads, seconds);
 }
 
-static void tell_notes(struct ctl_node *node, const struct lt_notes *notes,
-                       const struct lt_notes *more)
+static void tell_note(void *ctx, const struct lt_note *note LT_UNUSED, const char *line)
 {
-    const struct lt_notes *both[] = {notes, more};
-    char line[2048];
-    uint64_t hash = 0;
-    for (size_t k = 0; k < 2; k++) {
-        for (size_t i = 0; i < both[k]->vec.count; i++) {
-            lt_note_format(lt_notes_at(both[k], i), line, sizeof(line));
-            hash = lt_hash64(line, strlen(line), hash);
-        }
-    }
-    if (hash == node->notes_hash)
-        return;
-    node->notes_hash = hash;
-    for (size_t k = 0; k < 2; k++) {
-        for (size_t i = 0; i < both[k]->vec.count; i++)
-            ctl_node_say(node, "%s", lt_note_format(lt_notes_at(both[k], i), line, sizeof(line)));
-    }
+    ctl_node_say(ctx, "%s", line);
 }
 
 /* --- going towards the plan --- */
@@ -424,7 +409,9 @@ static struct ctl_plan *make_plan(struct ctl_node *node)
     ctl_pool_begin(&node->pod_ips);
     ctl_pool_begin(&node->cluster_ips);
     struct ctl_plan *plan = ctl_plan_make(objects, count, &world, &more);
-    tell_notes(node, notes, &more);
+    lt_check_references(objects, count, LT_STR(CTL_DOMAIN), &more);
+    const struct lt_notes *const both[] = {notes, &more};
+    lt_told_tell(&node->told, both, LT_ARRAY_LEN(both), tell_note, node);
     lt_notes_fini(&more);
     return plan;
 }

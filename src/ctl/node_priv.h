@@ -50,7 +50,7 @@ struct ctl_node {
     struct lt_timer retry; /* of Jobs that have failed */
     struct lt_timer look_at_root;
     struct lt_tls_ctx *trust; /* in the mesh's root; NULL until has_root */
-    uint64_t notes_hash;      /* of what was told last */
+    struct lt_told told;      /* of what is wrong with the manifests */
     uint64_t started_ns;
     bool was_all_ready;
     bool has_root;             /* lateend is ready and its root certificate was copied */

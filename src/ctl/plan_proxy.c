@@ -220,10 +220,7 @@ struct ctl_container_plan ctl_plan_proxy(struct ctl_pod_plan *pod,
 
 /* --- lateend --- */
 
-/*
- * Of two files with one object the first by name wins: what is, by "up", before what the user
- * wrote.
- */
+/* Where lateend's container has what publish.c writes. */
 #define LIVE_DIR "/.lateen/live"
 
 static const char *const *control_argv(struct lt_arena *arena, const struct ctl_plan_world *world)
@@ -232,7 +229,7 @@ static const char *const *control_argv(struct lt_arena *arena, const struct ctl_
     ctl_strings_add(&argv, CTL_BIN_DIR "/lateend");
     ctl_strings_add(&argv, "discovery");
     ctl_strings_addf(&argv, "--configDir=%s", world->manifests);
-    ctl_strings_add(&argv, "--configDir=" LIVE_DIR);
+    ctl_strings_add(&argv, "--liveDir=" LIVE_DIR);
     ctl_strings_add(&argv, "--grpcAddr=:15010");
     ctl_strings_add(&argv, "--secureGRPCAddr=:15012");
     ctl_strings_add(&argv, "--httpAddr=:8080");

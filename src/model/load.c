@@ -24,10 +24,12 @@ struct file {
 };
 
 struct lt_manifests {
-    struct lt_map files;    /* name to struct file; owned */
-    struct lt_vec in_force; /* const struct lt_object *, borrowed from files */
-    struct lt_notes notes;  /* of all files */
-    bool is_stale;          /* in_force and notes don't know the last change yet */
+    struct lt_map files;     /* name to struct file; owned */
+    struct lt_vec in_force;  /* const struct lt_object *, borrowed from files and completed */
+    struct lt_vec completed; /* struct lt_object *, counted */
+    struct lt_notes notes;   /* of all files */
+    lt_str live_dir;         /* owned; NULL: none */
+    bool is_stale;           /* in_force and notes don't know the last change yet */
 };
 
 struct lt_manifests *lt_manifests_new(void)
@@ -63,8 +65,30 @@ void lt_manifests_free(struct lt_manifests **manifests)
         free_file(m->files.entries[i].value);
     lt_map_fini(&m->files);
     lt_vec_fini(&m->in_force);
+    clear_objects(&m->completed);
     lt_notes_fini(&m->notes);
+    free((char *)m->live_dir.ptr);
     free(m);
+}
+
+static lt_str cut_slashes(lt_str dir)
+{
+    while (dir.len > 1 && dir.ptr[dir.len - 1] == '/')
+        dir.len--;
+    return dir;
+}
+
+static bool is_below(lt_str name, lt_str dir)
+{
+    return dir.len > 0 && lt_str_starts(name, dir) && name.len > dir.len &&
+           name.ptr[dir.len] == '/';
+}
+
+void lt_manifests_set_live(struct lt_manifests *manifests, lt_str dir)
+{
+    LT_ASSERT(manifests->files.count == 0 && manifests->live_dir.ptr == NULL);
+    dir = cut_slashes(dir);
+    manifests->live_dir = lt_str_make(lt_str_dupz(dir), dir.len);
 }
 
 /* ---- one file ---- */
@@ -278,8 +302,11 @@ static int cmp_objects(const void *a, const void *b)
     return lt_object_key_cmp(&x->key, &y->key);
 }
 
-/* Sorted by key, equal keys in the order of files: the first of each stays, the others are told. */
-static void drop_twins(struct lt_manifests *m)
+/*
+ * Sorted by key, equal keys in the order of files: the first of each stays, completed by a live one;
+ * the others are told.
+ */
+static void settle_twins(struct lt_manifests *m)
 {
     size_t kept = 0;
     for (size_t i = 0; i < m->in_force.count; i++) {
@@ -287,6 +314,14 @@ static void drop_twins(struct lt_manifests *m)
         const struct lt_object *last = kept > 0 ? m->in_force.items[kept - 1] : NULL;
         if (last == NULL || !lt_object_key_eq(&last->key, &object->key)) {
             m->in_force.items[kept++] = (void *)object;
+            continue;
+        }
+        bool is_live = is_below(object->file, m->live_dir);
+        if (is_live != is_below(last->file, m->live_dir)) {
+            struct lt_object *whole = is_live ? lt_object_complete(last, object)
+                                              : lt_object_complete(object, last);
+            lt_vec_push(&m->completed, whole);
+            m->in_force.items[kept - 1] = whole;
             continue;
         }
         char name[LT_OBJECT_NAME_MAX];
@@ -308,6 +343,7 @@ static int cmp_objects_and_files(const void *a, const void *b)
 static void refresh(struct lt_manifests *m)
 {
     m->in_force.count = 0;
+    clear_objects(&m->completed);
     lt_notes_clear(&m->notes);
     size_t count = m->files.count;
     struct lt_map_entry *files = lt_malloc(count * sizeof(*files) + 1);
@@ -322,7 +358,7 @@ static void refresh(struct lt_manifests *m)
     }
     free(files);
     lt_sort(m->in_force.items, m->in_force.count, sizeof(void *), cmp_objects_and_files);
-    drop_twins(m);
+    settle_twins(m);
     m->is_stale = false;
 }
 
@@ -463,17 +499,14 @@ static void forget_unseen(struct lt_manifests *m, lt_str dir)
 {
     for (size_t i = m->files.count; i > 0; i--) {
         const struct file *file = m->files.entries[i - 1].value;
-        bool is_below = lt_str_starts(file->name, dir) && file->name.len > dir.len &&
-                        file->name.ptr[dir.len] == '/';
-        if (is_below && !file->is_seen)
+        if (is_below(file->name, dir) && !file->is_seen)
             lt_manifests_remove(m, file->name);
     }
 }
 
 lt_rc lt_manifests_load_dir(struct lt_manifests *manifests, lt_str dir, struct lt_err *err)
 {
-    while (dir.len > 1 && dir.ptr[dir.len - 1] == '/')
-        dir.len--;
+    dir = cut_slashes(dir);
     char *path = lt_str_dupz(dir);
     struct walk walk = {.manifests = manifests};
     for (size_t i = 0; i < manifests->files.count; i++)

@@ -2,7 +2,8 @@
  * model/load.h - from texts and directories of manifests to the objects in force.
  * A struct lt_manifests remembers, file by file, what was read. A bad document hurts nothing beside
  * itself: the object keeps its predecessor if there was one, and all others live on. Two files with
- * one object: the first file by name wins, the other is told. Not here: watching
+ * one object: the first file by name wins, the other is told. One directory may be live: it says what
+ * is, not what is wanted, and completes the objects of the others. Not here: watching
  * (control/source_dir.h), rules between objects (model/check.h). Trust: files are a stranger's.
  * Limits: LT_MANIFEST_BYTES_MAX a file, LT_MANIFEST_FILES_MAX files.
  */
@@ -21,6 +22,13 @@ struct lt_manifests;
 
 struct lt_manifests *lt_manifests_new(void);
 void lt_manifests_free(struct lt_manifests **manifests);
+
+/*
+ * Files of this directory and below are live (what a cluster's API server would add: cluster IPs,
+ * Pods, endpoints). A live object and one of another file are one object, lt_object_complete of
+ * both, and no duplicate. Before the first file; `dir` is copied.
+ */
+void lt_manifests_set_live(struct lt_manifests *manifests, lt_str dir);
 
 /*
  * A file's new content. JSON when its name ends in .json, else YAML with any number of documents.

@@ -59,6 +59,47 @@ const char *lt_note_level_name(lt_note_level level)
     return names[level];
 }
 
+static int cmp_hashes(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+static bool was_told(const struct lt_told *told, uint64_t hash)
+{
+    return told->count > 0 &&
+           bsearch(&hash, told->hashes, told->count, sizeof(hash), cmp_hashes) != NULL;
+}
+
+void lt_told_tell(struct lt_told *told, const struct lt_notes *const *lists, size_t count,
+                  lt_told_fn *say, void *ctx)
+{
+    size_t total = 0;
+    for (size_t k = 0; k < count; k++)
+        total += lists[k]->vec.count;
+    struct lt_told now = {.hashes = lt_calloc(total + 1, sizeof(*now.hashes))};
+    for (size_t k = 0; k < count; k++) {
+        for (size_t i = 0; i < lists[k]->vec.count; i++) {
+            char line[2048];
+            const struct lt_note *note = lt_notes_at(lists[k], i);
+            lt_note_format(note, line, sizeof(line));
+            uint64_t hash = lt_hash64(line, strlen(line), 0);
+            if (!was_told(told, hash))
+                say(ctx, note, line);
+            now.hashes[now.count++] = hash;
+        }
+    }
+    lt_sort(now.hashes, now.count, sizeof(*now.hashes), cmp_hashes);
+    lt_told_fini(told);
+    *told = now;
+}
+
+void lt_told_fini(struct lt_told *told)
+{
+    free(told->hashes);
+    *told = (struct lt_told){0};
+}
+
 char *lt_note_format(const struct lt_note *note, char *out, size_t size)
 {
     char line[16] = "";

@@ -57,4 +57,19 @@ const char *lt_note_level_name(lt_note_level level);
  */
 char *lt_note_format(const struct lt_note *note, char *out, size_t size);
 
+/*
+ * Which notes a person has been told, so that the next look at the same files tells only what is
+ * new. What is mended is forgotten, and told again when it comes back. All zero to begin with.
+ */
+struct lt_told {
+    uint64_t *hashes; /* owned; of lines, sorted */
+    size_t count;
+};
+
+typedef void lt_told_fn(void *ctx, const struct lt_note *note, const char *line);
+/* Calls say for each note of `lists` that was not among those of the last time. */
+void lt_told_tell(struct lt_told *told, const struct lt_notes *const *lists, size_t count,
+                  lt_told_fn *say, void *ctx);
+void lt_told_fini(struct lt_told *told);
+
 #endif

@@ -243,6 +243,43 @@ lt_rc lt_object_read(const struct lt_doc *doc, lt_str file, struct lt_notes *not
     return LT_OK;
 }
 
+/* ---- completing ---- */
+
+static const struct lt_service_object *complete_service(struct lt_arena *arena,
+                                                        const struct lt_service_object *wanted,
+                                                        const struct lt_service_object *live)
+{
+    struct lt_service_object *service = lt_arena_make(arena, struct lt_service_object);
+    struct lt_service_spec *spec = lt_arena_make(arena, struct lt_service_spec);
+    *spec = *wanted->spec;
+    if (spec->cluster_ip.len == 0)
+        spec->cluster_ip = live->spec->cluster_ip;
+    *service = *wanted;
+    service->spec = spec;
+    return service;
+}
+
+struct lt_object *lt_object_complete(const struct lt_object *wanted, const struct lt_object *live)
+{
+    LT_ASSERT(lt_object_key_eq(&wanted->key, &live->key));
+    const uint64_t hashes[] = {wanted->hash, live->hash};
+    struct lt_object *object = lt_new(struct lt_object);
+    bool is_service = wanted->key.kind == LT_KIND_SERVICE;
+    *object = is_service ? *wanted : *live;
+    object->refs = 1;
+    object->arena = lt_arena_new(OBJECT_ARENA_CHUNK, 0);
+    object->file = wanted->file;
+    object->line = wanted->line;
+    object->hash = lt_hash64(hashes, sizeof(hashes), 0);
+    object->parts[0] = lt_object_ref(wanted);
+    object->parts[1] = lt_object_ref(live);
+    if (is_service)
+        object->service = complete_service(object->arena, wanted->service, live->service);
+    return object;
+}
+
+/* ---- counts ---- */
+
 struct lt_object *lt_object_ref(const struct lt_object *object)
 {
     struct lt_object *counted =
@@ -261,6 +298,8 @@ void lt_object_unref(struct lt_object **object)
     LT_ASSERT(o->refs > 0);
     if (--o->refs > 0)
         return;
+    for (size_t i = 0; i < LT_ARRAY_LEN(o->parts); i++)
+        lt_object_unref(&o->parts[i]);
     lt_arena_free(&o->arena);
     free(o);
 }

@@ -47,6 +47,7 @@ struct lt_object {
     uint32_t line;
     uint64_t hash;     /* of its content; equal objects have equal hashes, in every process */
     int64_t created_s; /* metadata.creationTimestamp, Unix time; 0: not said */
+    struct lt_object *parts[2]; /* counted: a completed object shows what lives in these */
     /* By key.kind. */
     union {
         const void *body;
@@ -64,6 +65,13 @@ struct lt_object {
  */
 LT_MUST lt_rc lt_object_read(const struct lt_doc *doc, lt_str file, struct lt_notes *notes,
                              struct lt_object_key *ret_key, struct lt_object **ret_object);
+
+/*
+ * What somebody wants, completed by what is: a Service gets its cluster IP; any other object is as
+ * the live one says. It stands where the wanted one stood. Both have the same key. The caller has
+ * one count of the result.
+ */
+struct lt_object *lt_object_complete(const struct lt_object *wanted, const struct lt_object *live);
 
 struct lt_object *lt_object_ref(const struct lt_object *object);
 /* Takes one count away and sets *object to NULL; the last one frees. */

@@ -37,7 +37,7 @@ static int set_up(void **state)
     write_service(w, "a.yaml", "one");
     lt_str dir = lt_str_of(w->dir);
     struct lt_err err = {0};
-    assert_int_equal(cp_source_dir_open(&dir, 1, &w->source, &err), LT_OK);
+    assert_int_equal(cp_source_dir_open(&dir, 1, LT_STR_NULL, &w->source, &err), LT_OK);
     *state = w;
     return 0;
 }
@@ -127,7 +127,7 @@ static void a_directory_that_is_not_there_is_an_error(void **state)
     lt_str dir = LT_STR("/tmp/lateen-there-is-no-such-directory");
     struct cp_source_dir *source = NULL;
     struct lt_err err = {0};
-    assert_int_equal(cp_source_dir_open(&dir, 1, &source, &err), LT_E_IO);
+    assert_int_equal(cp_source_dir_open(&dir, 1, LT_STR_NULL, &source, &err), LT_E_IO);
     assert_null(source);
     assert_non_null(strstr(err.text, "lateen-there-is-no-such-directory"));
 }

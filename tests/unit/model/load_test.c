@@ -266,6 +266,99 @@ static void a_directory_is_followed(void **state)
     assert_int_equal(lt_manifests_load_dir(w->manifests, lt_str_of(dir), &err), LT_E_IO);
 }
 
+static const char live_text[] =
+    "apiVersion: v1\nkind: Service\nmetadata: {name: one, namespace: shop}\n"
+    "spec: {clusterIP: 10.96.0.7, ports: [{name: old, port: 81}]}\n"
+    "---\napiVersion: v1\nkind: Service\nmetadata: {name: fixed, namespace: shop}\n"
+    "spec: {clusterIP: 10.96.0.9, ports: [{port: 80}]}\n"
+    "---\napiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: shop, labels: {a: b}}\n"
+    "spec: {containers: [{name: main}]}\nstatus: {podIP: 10.244.0.5}\n";
+
+static void live_objects_complete_the_wanted_ones(void **state)
+{
+    struct world *w = *state;
+    lt_manifests_set_live(w->manifests, LT_STR("/live/"));
+    put(w, "/live/cluster.yaml", live_text);
+    put(w, "/mesh/pod.yaml",
+        "\napiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: shop}\nspec: {containers: [{name: main}]}\n");
+    put(w, "/a/first.yaml", SERVICE("one"));
+    put(w, "/mesh/fixed.yaml",
+        "apiVersion: v1\nkind: Service\nmetadata: {name: fixed, namespace: shop}\n"
+        "spec: {clusterIP: None, ports: [{port: 80}]}\n");
+    assert_int_equal(w->notes->vec.count, 0);
+    assert_int_equal(w->count, 3);
+    const struct lt_object *one = find(w, LT_KIND_SERVICE, "one");
+    assert_true(lt_str_eqz(one->service->spec->cluster_ip, "10.96.0.7"));
+    assert_true(lt_str_eqz(one->service->spec->ports.items[0].name, "http"));
+    assert_true(lt_str_eqz(one->file, "/a/first.yaml"));
+    const struct lt_object *fixed = find(w, LT_KIND_SERVICE, "fixed");
+    assert_true(lt_str_eqz(fixed->service->spec->cluster_ip, "None"));
+    const struct lt_object *pod = find(w, LT_KIND_POD, "p");
+    assert_true(lt_str_eqz(pod->pod->status->pod_ip, "10.244.0.5"));
+    assert_true(lt_str_eqz(lt_kvs_find(&pod->meta->labels, LT_STR("a")), "b"));
+    assert_true(lt_str_eqz(pod->file, "/mesh/pod.yaml"));
+    assert_int_equal(pod->line, 2);
+
+    struct lt_object *kept = lt_object_ref(one);
+    lt_manifests_remove(w->manifests, LT_STR("/live/cluster.yaml"));
+    put(w, "/mesh/second.yaml", SERVICE("one")); /* what two people want is told as ever */
+    assert_noted(
+        w->notes,
+        "/mesh/second.yaml:1: error: Service shop/one: duplicate of the object in /a/first.yaml:1; this one is refused");
+    assert_int_equal(find(w, LT_KIND_SERVICE, "one")->service->spec->cluster_ip.len, 0);
+    assert_true(kept->hash != find(w, LT_KIND_SERVICE, "one")->hash);
+    assert_true(lt_str_eqz(kept->service->spec->cluster_ip, "10.96.0.7")); /* its parts live on */
+    lt_object_unref(&kept);
+}
+
+static void duplicates_are_told_beside_a_live_one(void **state)
+{
+    struct world *w = *state;
+    lt_manifests_set_live(w->manifests, LT_STR("/m/live"));
+    put(w, "/m/live/cluster.yaml", live_text);
+    put(w, "/m/a.yaml", SERVICE("one"));
+    put(w, "/m/z.yaml", SERVICE("one"));
+    put(w, "/m/livelier.yaml", SERVICE("two"));
+    put(w, "/m/livelier2.yaml", SERVICE("two"));
+    assert_int_equal(w->notes->vec.count, 2);
+    assert_noted(w->notes,
+                 "/m/z.yaml:1: error: Service shop/one: duplicate of the object in /m/a.yaml:1");
+    assert_noted(w->notes, "/m/livelier2.yaml:1: error: Service shop/two: duplicate of");
+    assert_true(
+        lt_str_eqz(find(w, LT_KIND_SERVICE, "one")->service->spec->cluster_ip, "10.96.0.7"));
+}
+
+static void count_told(void *ctx, const struct lt_note *note, const char *line)
+{
+    size_t *count = ctx;
+    (*count)++;
+    assert_int_equal(note->level, LT_NOTE_ERROR);
+    assert_non_null(strstr(line, "expected"));
+}
+
+static size_t tell(struct world *w, struct lt_told *told)
+{
+    size_t count = 0;
+    lt_told_tell(told, &w->notes, 1, count_told, &count);
+    return count;
+}
+
+static void each_mistake_is_told_once_until_it_is_mended(void **state)
+{
+    struct world *w = *state;
+    struct lt_told told = {0};
+    put(w, "a.yaml", "kind: 1\n");
+    assert_int_equal(tell(w, &told), 1);
+    assert_int_equal(tell(w, &told), 0);
+    put(w, "b.yaml", "kind: 2\n");
+    assert_int_equal(tell(w, &told), 1);
+    put(w, "a.yaml", "# mended\n");
+    assert_int_equal(tell(w, &told), 0);
+    put(w, "a.yaml", "kind: 1\n");
+    assert_int_equal(tell(w, &told), 1);
+    lt_told_fini(&told);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -282,6 +375,9 @@ int main(void)
         CASE(says_what_is_not_translated_yet),
         CASE(dangling_references_are_warnings),
         CASE(a_directory_is_followed),
+        CASE(each_mistake_is_told_once_until_it_is_mended),
+        CASE(live_objects_complete_the_wanted_ones),
+        CASE(duplicates_are_told_beside_a_live_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
