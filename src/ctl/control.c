@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "ctl/proc.h"
+#include "net/fd_pass.h"
 #include "net/sock.h"
 #include "wire/json.h"
 
@@ -72,8 +73,7 @@ static lt_rc send_out(struct conn *conn)
         lt_str rest = lt_buf_str(&conn->out);
         if (conn->out_fd >=
             0) { /* one byte carries it, which a stream socket takes whole or not at all */
-            if (ctl_fd_send(conn->io.fd, lt_str_slice(rest, 0, 1), conn->out_fd) != LT_OK)
-                return errno == EAGAIN ? LT_AGAIN : LT_E_IO;
+            LT_TRY(lt_fd_send(conn->io.fd, lt_str_slice(rest, 0, 1), conn->out_fd));
             close(conn->out_fd);
             conn->out_fd = -1;
             lt_buf_consume(&conn->out, 1);
@@ -205,12 +205,12 @@ static lt_rc exchange(int sock, lt_str request, struct lt_buf *out, int *ret_fd,
 {
     char room[16384];
     lt_rc rc;
-    if (ctl_fd_send(sock, request, -1) != LT_OK || shutdown(sock, SHUT_WR) < 0)
+    if (lt_fd_send(sock, request, -1) != LT_OK || shutdown(sock, SHUT_WR) < 0)
         return lt_err_errno(err, "asking the mesh");
     do {
         size_t len = 0;
         int fd = -1;
-        rc = ctl_fd_receive(sock, room, sizeof(room), &len, &fd);
+        rc = lt_fd_receive(sock, room, sizeof(room), &len, &fd);
         if (fd >= 0 && *ret_fd < 0)
             *ret_fd = fd;
         else if (fd >= 0)

@@ -26,14 +26,6 @@ void ctl_proc_signal(int pidfd, int signal);
 /* Becomes uid/gid without further groups, capabilities or a way to get some back (no_new_privs). */
 LT_MUST lt_rc ctl_proc_drop(uid_t uid, gid_t gid, struct lt_err *err);
 
-/* Sends the bytes and one descriptor (-1: none) over a Unix socket. */
-LT_MUST lt_rc ctl_fd_send(int sock, lt_str bytes, int fd);
-/*
- * Receives at most room bytes; *ret_len of them, and the descriptor that came along in *ret_fd (-1:
- * none), close-on-exec. LT_AGAIN, LT_EOF, or LT_E_IO.
- */
-LT_MUST lt_rc ctl_fd_receive(int sock, void *to, size_t room, size_t *ret_len, int *ret_fd);
-
 /* Whole files. Reading is limited; the result has a NUL behind and is freed with free(). */
 LT_MUST lt_rc ctl_file_read(const char *path, size_t bytes_max, char **ret_text, size_t *ret_len,
                             struct lt_err *err);

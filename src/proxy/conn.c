@@ -440,11 +440,14 @@ static lt_rc find_destination(const struct px_listener_conf *accepted, int fd,
     return lt_sock_local(fd, ret_addr);
 }
 
-void px_conn_accept(struct px_listener *listener, int fd, const struct lt_addr *peer)
+void px_conn_accept(struct px_listener *listener, int fd, const struct lt_addr *peer,
+                    const struct lt_addr *local)
 {
     struct px_worker *worker = listener->worker;
     struct lt_addr destination = {0};
-    if (find_destination(listener->conf, fd, &destination) != LT_OK) {
+    if (local != NULL) {
+        destination = *local;
+    } else if (find_destination(listener->conf, fd, &destination) != LT_OK) {
         close(fd); /* it went while it waited */
         return;
     }
@@ -465,6 +468,7 @@ void px_conn_accept(struct px_listener *listener, int fd, const struct lt_addr *
     conn->io.fd = fd;
     lt_list_push_back(&worker->conns, &conn->link);
     count_connections(worker, 1);
+    conn->is_draining = worker->is_ending;
     listener->connections++;
     lt_loop_io_set(worker->loop, &conn->io, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
     uint64_t timeout_ms = conn->listener->filters_timeout_ms;

@@ -11,38 +11,19 @@
 
 enum { ACCEPTS_PER_TURN = 32 };
 
-static void accept_some(struct px_listener *listener, struct lt_io *io)
+static void on_accept(struct lt_io *io, uint32_t events LT_UNUSED)
 {
+    struct px_listener *listener = LT_CONTAINER_OF(io, struct px_listener, io);
     for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
         int fd = -1;
         struct lt_addr peer;
         if (lt_sock_accept(io->fd, &fd, &peer) != LT_OK)
             return; /* nobody waits, or no descriptors are left: level-triggered, it comes again */
-        px_conn_accept(listener, fd, &peer);
+        px_conn_accept(listener, fd, &peer, NULL);
     }
-}
-
-static void on_accept(struct lt_io *io, uint32_t events LT_UNUSED)
-{
-    accept_some(LT_CONTAINER_OF(io, struct px_listener, io), io);
-}
-
-static void on_accept_inherited(struct lt_io *io, uint32_t events LT_UNUSED)
-{
-    accept_some(LT_CONTAINER_OF(io, struct px_listener, inherited), io);
 }
 
 /* --- opening and closing --- */
-
-static int find_inherited(const struct px_worker *worker, const struct px_listener_conf *conf)
-{
-    const struct px_workers_opts *opts = &worker->owner->opts;
-    for (size_t i = 0; i < opts->inherited_count; i++) {
-        if (opts->inherited[i].port == lt_addr_port(&conf->addr))
-            return opts->inherited[i].fd;
-    }
-    return -1;
-}
 
 static lt_rc bind_listener(struct px_listener *listener, struct lt_err *err)
 {
@@ -54,28 +35,16 @@ static lt_rc bind_listener(struct px_listener *listener, struct lt_err *err)
     if (rc != LT_OK)
         return lt_err_wrap(err, rc, "listener '%.*s'", LT_STR_ARG(conf->res.name));
     lt_loop_io_set(listener->worker->loop, &listener->io, EPOLLIN);
-    int fd = find_inherited(listener->worker, conf);
-    if (fd >= 0) {
-        /* a copy each worker: the original serves the next listener on that port, too */
-        listener->inherited.fd = dup(fd);
-        lt_loop_io_set(listener->worker->loop, &listener->inherited, EPOLLIN | EPOLLEXCLUSIVE);
-    }
     return LT_OK;
-}
-
-static void close_io(struct px_worker *worker, struct lt_io *io)
-{
-    if (io->fd < 0)
-        return;
-    lt_loop_io_del(worker->loop, io);
-    close(io->fd);
-    io->fd = -1;
 }
 
 static void close_listener(struct px_listener *listener)
 {
-    close_io(listener->worker, &listener->io);
-    close_io(listener->worker, &listener->inherited);
+    if (listener->io.fd < 0)
+        return;
+    lt_loop_io_del(listener->worker->loop, &listener->io);
+    close(listener->io.fd);
+    listener->io.fd = -1;
 }
 
 static lt_rc open_listener(struct px_worker *worker, const struct px_listener_conf *conf,
@@ -85,7 +54,6 @@ static lt_rc open_listener(struct px_worker *worker, const struct px_listener_co
     listener->worker = worker;
     listener->conf = conf;
     lt_io_init(&listener->io, on_accept);
-    lt_io_init(&listener->inherited, on_accept_inherited);
     lt_rc rc = conf->bind_to_port ? bind_listener(listener, err) : LT_OK;
     if (rc != LT_OK) {
         free(listener);
@@ -176,6 +144,7 @@ lt_rc px_listeners_update(struct px_worker *worker, struct lt_err *err)
         }
     }
     index_addresses(worker);
+    px_handed_follow(worker);
     return first;
 }
 
@@ -187,4 +156,5 @@ void px_listeners_close(struct px_worker *worker)
         px_bury(worker, worker->listeners.entries[i].value);
     }
     lt_map_fini(&worker->listeners);
+    px_handed_follow(worker);
 }

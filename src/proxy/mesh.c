@@ -104,7 +104,10 @@ static void on_minimum(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
     px_program_stop(mesh->program, EXIT_SUCCESS);
 }
 
-/* Not ready from now on; the listeners close once the others had time to hear of it. */
+/*
+ * Not ready from now on, and each response says that its connection is over; the listeners close
+ * once the others had time to hear of it.
+ */
 void px_mesh_stop(struct px_mesh *mesh)
 {
     struct px_program *program = mesh->program;
@@ -117,6 +120,7 @@ void px_mesh_stop(struct px_mesh *mesh)
     }
     mesh->is_stopping = true;
     program->is_draining = true;
+    px_workers_announce_end(program->workers);
     uint64_t wait_ms = px_agent_settings(mesh->agent)->minimum_drain_ms;
     lt_loop_timer_set(program->loop, &mesh->minimum, LT_MIN(wait_ms, (uint64_t)PX_STOP_DRAIN_MS) * LT_NS_PER_MS);
 }

@@ -3,6 +3,7 @@
  */
 #include "proxy/program.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/signalfd.h>
@@ -38,20 +39,39 @@ static void on_listener_error(void *ctx, const char *text)
     }
 }
 
-/* LATEEN_LISTEN_FDS="8080=3,8443=4": listening sockets that were opened for us, by port. */
-static void read_inherited(struct px_program *program)
+/* --- listening sockets from whoever started us --- */
+
+static void on_handover(struct lt_io *io, uint32_t events LT_UNUSED)
 {
-    lt_str rest = lt_str_of(getenv("LATEEN_LISTEN_FDS")), item;
-    while (program->inherited_count < PX_INHERITED_MAX && lt_str_split(&rest, ',', &item)) {
-        uint64_t port = 0, fd = 0;
-        lt_str left;
-        if (item.len == 0 || !lt_str_split(&item, '=', &left) || lt_str_to_u64(left, &port) != LT_OK ||
-            lt_str_to_u64(item, &fd) != LT_OK || port == 0 || port > UINT16_MAX || fd > INT32_MAX) {
-            lt_log_warn(&program->env.log, "LATEEN_LISTEN_FDS: expected port=descriptor, separated by commas");
-            return;
-        }
-        program->inherited[program->inherited_count++] = (struct px_inherited){(uint16_t)port, (int)fd};
+    struct px_program *program = LT_CONTAINER_OF(io, struct px_program, handovers);
+    struct lt_handover message;
+    int fd = -1;
+    lt_rc rc;
+    while ((rc = lt_handover_receive(io->fd, &message, &fd)) == LT_OK)
+        px_workers_hand(program->workers, &message, fd);
+    if (rc == LT_AGAIN)
+        return;
+    lt_loop_io_del(program->loop, io); /* who started us has gone; what we have, we keep */
+    close(io->fd);
+    io->fd = -1;
+}
+
+static void take_handovers(struct px_program *program)
+{
+    const char *text = getenv(LT_HANDOVER_ENV);
+    uint64_t fd = 0;
+    lt_io_init(&program->handovers, on_handover);
+    if (text == NULL)
+        return;
+    if (lt_str_to_u64(lt_str_of(text), &fd) != LT_OK || fd > INT32_MAX ||
+        fcntl((int)fd, F_SETFD, FD_CLOEXEC) < 0 || fcntl((int)fd, F_SETFL, O_NONBLOCK) < 0 ||
+        lt_handover_send_hello((int)fd) != LT_OK) {
+        lt_log_warn(&program->env.log, "%s: expected the number of a Unix socket, got '%s'",
+                    LT_HANDOVER_ENV, text);
+        return;
     }
+    program->handovers.fd = (int)fd;
+    lt_loop_io_set(program->loop, &program->handovers, EPOLLIN);
 }
 
 static unsigned worker_count(const struct px_program *program)
@@ -157,7 +177,6 @@ static lt_rc start_admin(struct px_program *program, struct lt_err *err)
 
 lt_rc px_program_start(struct px_program *program, struct lt_err *err)
 {
-    read_inherited(program);
     if (program->node.id.len == 0)
         program->node.id = program->bootstrap.node_id;
     struct px_workers_opts opts = {
@@ -165,8 +184,6 @@ lt_rc px_program_start(struct px_program *program, struct lt_err *err)
         .loop = program->loop,
         .count = worker_count(program),
         .node = program->node,
-        .inherited = program->inherited,
-        .inherited_count = program->inherited_count,
         .drain_ms = program->options.drain_time_s * 1000,
         .on_listener_error = on_listener_error,
         .ctx = program,
@@ -174,6 +191,7 @@ lt_rc px_program_start(struct px_program *program, struct lt_err *err)
     program->options.concurrency = opts.count;
     program->workers = px_workers_new(&opts);
     LT_TRY(start_admin(program, err));
+    take_handovers(program);
     px_program_publish(program);
     return LT_OK;
 }
@@ -183,6 +201,7 @@ void px_program_init(struct px_program *program)
     program->loop = lt_loop_new(&program->env);
     program->table = px_table_new();
     program->metrics = lt_metric_set_new(1000);
+    program->handovers.fd = -1;
     lt_task_init(&program->publish, run_publish);
 }
 
@@ -192,6 +211,10 @@ void px_program_fini(struct px_program *program)
     px_admin_free(&program->admin);
     px_mesh_free(&program->mesh);
     px_workers_free(&program->workers);
+    if (program->handovers.fd >= 0) {
+        lt_loop_io_del(program->loop, &program->handovers);
+        close(program->handovers.fd);
+    }
     if (program->signals.fd >= 0) {
         lt_loop_io_del(program->loop, &program->signals);
         close(program->signals.fd);

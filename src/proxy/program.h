@@ -13,7 +13,7 @@
 
 #define PX_VERSION "0.1.0"
 
-enum { PX_STOP_DRAIN_MS = 5000, PX_INHERITED_MAX = 16 };
+enum { PX_STOP_DRAIN_MS = 5000 };
 
 struct px_mesh; /* mesh.c: agent and control plane */
 
@@ -30,8 +30,7 @@ struct px_program {
     struct px_mesh *mesh;    /* NULL with -c */
     struct lt_io signals;
     struct lt_task publish;  /* one snapshot a turn, however much has changed */
-    struct px_inherited inherited[PX_INHERITED_MAX];
-    size_t inherited_count;
+    struct lt_io handovers;  /* from whoever started us; fd -1: nobody hands sockets over */
     bool is_draining;        /* by an operator's /healthcheck/fail */
     bool is_stopping;
     int status;

@@ -17,6 +17,7 @@
 #include "base/list.h"
 #include "base/vec.h"
 #include "http/h1.h"
+#include "net/handover.h"
 #include "net/loop.h"
 #include "net/mailbox.h"
 #include "net/sock.h"
@@ -248,8 +249,7 @@ struct px_listener {
     struct px_worker *worker;
     const struct px_listener_conf *conf; /* of the worker's current snapshot */
     struct lt_io io;                     /* fd -1 when it does not bind */
-    struct lt_io inherited;         /* a second socket that was handed down, for the same port */
-    char address[LT_ADDR_TEXT_MAX]; /* the key in worker->by_address */
+    char address[LT_ADDR_TEXT_MAX];      /* the key in worker->by_address */
     uint64_t connections;
 };
 
@@ -260,6 +260,11 @@ LT_MUST lt_rc px_listeners_update(struct px_worker *worker, struct lt_err *err);
  */
 struct px_listener *px_listener_for(struct px_worker *worker, const struct lt_addr *destination);
 void px_listeners_close(struct px_worker *worker);
+
+/* handed.c: sockets of another network (px_workers_hand); the listeners have changed. */
+void px_handed_take(struct px_worker *worker, const struct lt_handover *message, int fd);
+void px_handed_follow(struct px_worker *worker);
+void px_handed_free(struct px_worker *worker);
 
 typedef enum {
     PX_CONN_INSPECT,
@@ -305,7 +310,9 @@ struct px_conn {
     uint64_t id;
 };
 
-void px_conn_accept(struct px_listener *listener, int fd, const struct lt_addr *peer);
+/* local: what it is for; NULL: the socket says it. */
+void px_conn_accept(struct px_listener *listener, int fd, const struct lt_addr *peer,
+                    const struct lt_addr *local);
 /*
  * Ends it and everything that hangs on it. May be called from anywhere below; memory goes at the
  * end of the turn.
@@ -404,6 +411,7 @@ struct px_worker {
     struct lt_map listeners; /* name -> struct px_listener, owned */
     struct lt_map
         by_address; /* "10.0.0.1:80" -> the same; what a redirected connection was meant for */
+    struct lt_list handed; /* struct px_handed, owned */
     struct lt_list conns;
     uint32_t conn_count;
     struct lt_vec blocks;    /* free input blocks */
@@ -433,7 +441,8 @@ struct px_worker {
     const char *own_principal; /* counted text; our own certificate's URI SAN, or "" */
     int64_t date_s;            /* the second that `date` tells */
     char date[LT_HTTP_DATE_LEN + 1];
-    bool is_draining;
+    bool is_ending;   /* connections are told so */
+    bool is_draining; /* no listener is left */
 };
 
 /* The caller holds the text, and gives it back with px_text_drop. */

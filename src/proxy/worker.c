@@ -5,6 +5,7 @@
  */
 #include "proxy/worker.h"
 
+#include <fcntl.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
@@ -294,6 +295,34 @@ bool px_workers_are_ready(const struct px_workers *workers)
     return true;
 }
 
+/* --- sockets of another network --- */
+
+struct hand_letter {
+    struct lt_letter letter;
+    struct lt_handover message;
+    int fd;
+};
+
+static void open_hand(struct lt_letter *letter, void *receiver)
+{
+    struct hand_letter *hand = LT_CONTAINER_OF(letter, struct hand_letter, letter);
+    px_handed_take(receiver, &hand->message, hand->fd);
+    free(hand);
+}
+
+void px_workers_hand(struct px_workers *workers, const struct lt_handover *message, int fd)
+{
+    for (unsigned i = 0; i < workers->opts.count; i++) {
+        struct hand_letter *letter = lt_new(struct hand_letter);
+        letter->letter.open = open_hand;
+        letter->message = *message;
+        letter->fd = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
+        lt_mailbox_post(workers->threads[i].worker->mailbox, &letter->letter);
+    }
+    if (fd >= 0)
+        close(fd);
+}
+
 /* --- threads --- */
 
 static void *worker_main(void *arg)
@@ -312,6 +341,7 @@ static struct px_worker *make_worker(struct px_workers *workers, unsigned index)
     worker->loop = lt_loop_new(worker->env);
     worker->mailbox = lt_mailbox_new(worker->loop, worker);
     lt_list_init(&worker->conns);
+    lt_list_init(&worker->handed);
     lt_list_init(&worker->requests);
     lt_list_init(&worker->inside);
     lt_list_init(&worker->ready);
@@ -336,6 +366,7 @@ static struct px_worker *make_worker(struct px_workers *workers, unsigned index)
 static void free_worker(struct px_worker *worker)
 {
     px_listeners_close(worker);
+    px_handed_free(worker);
     while (!lt_list_is_empty(&worker->conns))
         px_conn_close(lt_list_first(&worker->conns, struct px_conn, link));
     px_inside_free(worker);
@@ -414,6 +445,30 @@ struct drain_letter {
     struct lt_letter letter;
 };
 
+static void open_announce_end(struct lt_letter *letter, void *receiver)
+{
+    struct px_worker *worker = receiver;
+    worker->is_ending = true;
+    struct lt_list *it, *next;
+    lt_list_each (&worker->conns, it, next)
+        px_conn_drain(LT_CONTAINER_OF(it, struct px_conn, link), worker->owner->opts.drain_ms);
+    free(LT_CONTAINER_OF(letter, struct drain_letter, letter));
+}
+
+static void post_to_all(struct px_workers *workers, lt_letter_fn *open)
+{
+    for (unsigned i = 0; i < workers->opts.count; i++) {
+        struct drain_letter *letter = lt_new(struct drain_letter);
+        letter->letter.open = open;
+        lt_mailbox_post(workers->threads[i].worker->mailbox, &letter->letter);
+    }
+}
+
+void px_workers_announce_end(struct px_workers *workers)
+{
+    post_to_all(workers, open_announce_end);
+}
+
 static void open_drain(struct lt_letter *letter, void *receiver)
 {
     struct px_worker *worker = receiver;
@@ -448,11 +503,7 @@ void px_workers_drain(struct px_workers *workers, uint32_t timeout_ms, void (*on
     workers->on_drained = on_done;
     workers->drain_ctx = ctx;
     workers->drain_until_ns = lt_loop_now_ns(workers->opts.loop) + timeout_ms * LT_NS_PER_MS;
-    for (unsigned i = 0; i < workers->opts.count; i++) {
-        struct drain_letter *letter = lt_new(struct drain_letter);
-        letter->letter.open = open_drain;
-        lt_mailbox_post(workers->threads[i].worker->mailbox, &letter->letter);
-    }
+    post_to_all(workers, open_drain);
     lt_timer_init(&workers->drain_timer, on_drain_timer);
     lt_loop_timer_set(workers->opts.loop, &workers->drain_timer, 20 * LT_NS_PER_MS);
 }

@@ -6,26 +6,19 @@
 #ifndef LT_PROXY_WORKER_H
 #define LT_PROXY_WORKER_H
 
+#include "net/handover.h"
 #include "net/loop.h"
 #include "proxy/table.h"
 #include "proxy/telemetry.h"
 
 struct px_workers;
 
-/* A listening socket that was handed down by whoever started us, for listeners on that port. */
-struct px_inherited {
-    uint16_t port;
-    int fd; /* owned by the workers from then on */
-};
-
 struct px_workers_opts {
     const struct lt_env *env;  /* borrowed */
     struct lt_loop *loop;      /* of the main thread; borrowed */
     unsigned count;            /* of threads, 1 to 64 */
     struct px_node_facts node; /* borrowed slices */
-    const struct px_inherited *inherited;
-    size_t inherited_count;
-    uint32_t drain_ms; /* how long connections of a listener that went may go on */
+    uint32_t drain_ms;         /* how long connections of a listener that went may go on */
     void (*on_listener_error)(void *ctx, const char *text); /* a listener could not bind */
     void *ctx;
 };
@@ -33,8 +26,19 @@ struct px_workers_opts {
 struct px_workers *px_workers_new(const struct px_workers_opts *opts);
 /* Gives every worker the snapshot; drops the caller's hold. */
 void px_workers_publish(struct px_workers *workers, struct px_snapshot *snapshot);
+/*
+ * A listening socket of another network, for the listeners on the port that its connections are
+ * for; they count as meant for message->ip and port. Takes fd. fd -1: the one of message->id is
+ * given back.
+ */
+void px_workers_hand(struct px_workers *workers, const struct lt_handover *message, int fd);
 /* True once every worker has taken its first snapshot: listeners are open. */
 bool px_workers_are_ready(const struct px_workers *workers);
+/*
+ * The end is near: every response says that its connection is over, so that clients leave by
+ * themselves. Listeners and idle connections stay.
+ */
+void px_workers_announce_end(struct px_workers *workers);
 /*
  * Listeners close, connections end after their request in hand. on_done comes when none is left, or
  * after timeout_ms.
