@@ -115,9 +115,11 @@ static void print_remarks(const struct lt_doc *pod)
         printf("  %.*s/%.*s has no sidecar: %.*s\n", LT_STR_ARG(ns), LT_STR_ARG(name),
                LT_STR_ARG(text(pod, "why")));
     if (number(pod, "hostPort") != 0)
-        printf("  %.*s/%.*s is reached by http://localhost:%lld (through a TCP relay: it sees the "
-               "relay's address)\n",
-               LT_STR_ARG(ns), LT_STR_ARG(name), (long long)number(pod, "hostPort"));
+        printf("  %.*s/%.*s is reached by http://localhost:%lld%s\n", LT_STR_ARG(ns),
+               LT_STR_ARG(name), (long long)number(pod, "hostPort"),
+               is_true(pod, "takesSockets")
+                   ? ""
+                   : " (through a TCP relay: it sees the relay's address)");
     for (size_t i = 0; lt_doc_is(list, LT_DOC_ARRAY) && i < list->count; i++) {
         const struct lt_doc *c = &list->items[i];
         lt_str why = text(c, "reason");

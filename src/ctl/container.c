@@ -31,18 +31,28 @@ _Noreturn static void fail(int start_fd, const struct lt_err *err)
 
 /* --- the program --- */
 
+enum { HIGH_FD = 64 /* out of the way of those that the program gets */ };
+
 /*
- * Descriptors 0 to 2; the others end by execve, or here. The pipe behind 1 and 2 becomes the
- * program's own, as container runtimes have it: it may open /dev/stdout by name.
+ * Descriptors 0 to 2 and the extra one; the others end by execve, or here. *start_fd moves out of
+ * their way. The pipe behind 1 and 2 becomes the program's own, as container runtimes have it: it
+ * may open /dev/stdout by name.
  */
-static lt_rc arrange_fds(const struct ctl_container_spec *spec, int start_fd, struct lt_err *err)
+static lt_rc arrange_fds(const struct ctl_container_spec *spec, int *start_fd, struct lt_err *err)
 {
+    int high = fcntl(*start_fd, F_DUPFD_CLOEXEC, HIGH_FD), extra = -1;
+    if (high < 0)
+        return lt_err_errno(err, "moving a descriptor");
+    *start_fd = high;
+    if (spec->extra_fd >= 0 && (extra = fcntl(spec->extra_fd, F_DUPFD_CLOEXEC, HIGH_FD)) < 0)
+        return lt_err_errno(err, "moving a descriptor");
     int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
     if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(spec->log_fd, STDOUT_FILENO) < 0 ||
         dup2(spec->log_fd, STDERR_FILENO) < 0 || fchown(spec->log_fd, spec->uid, spec->gid) < 0)
         return lt_err_errno(err, "standard streams");
-    syscall(SYS_close_range, STDERR_FILENO + 1, (unsigned)start_fd - 1, 0);
-    syscall(SYS_close_range, (unsigned)start_fd + 1, ~0u, 0);
+    syscall(SYS_close_range, STDERR_FILENO + 1, HIGH_FD - 1, 0);
+    if (extra >= 0 && dup2(extra, spec->extra_at) < 0) /* which stays open over execve */
+        return lt_err_errno(err, "descriptor %d", spec->extra_at);
     return LT_OK;
 }
 
@@ -65,7 +75,7 @@ _Noreturn static void program_main(const struct ctl_container_spec *spec, int st
     sigprocmask(SIG_SETMASK, &none, NULL);
     signal(SIGPIPE, SIG_DFL);
     setsid();
-    if (arrange_fds(spec, start_fd, &err) != LT_OK ||
+    if (arrange_fds(spec, &start_fd, &err) != LT_OK ||
         ctl_proc_drop(spec->uid, spec->gid, &err) != LT_OK)
         fail(start_fd, &err);
     const char *dir = spec->working_dir != NULL ? spec->working_dir : "/";

@@ -21,7 +21,9 @@ struct ctl_container_spec {
     gid_t gid;
     const struct ctl_mount *mounts;
     size_t mount_count;
-    int log_fd; /* stdout and stderr */
+    int log_fd;   /* stdout and stderr */
+    int extra_fd; /* becomes extra_at (3 or more); -1: none */
+    int extra_at;
 };
 
 struct ctl_container {

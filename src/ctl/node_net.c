@@ -1,13 +1,12 @@
 /*
- * ctl/node_net.c - names, cluster IPs and nodePorts of the node.
- * Start at: ctl_node_net_plan(), on_publish().
+ * ctl/node_net.c - names and cluster IPs of the node. nodePorts: node_ports.c.
+ * Start at: on_lookup(), on_publish().
  */
 #include <arpa/inet.h>
 #include <stdio.h>
 #include <unistd.h>
 
 #include "ctl/cluster_ip.h"
-#include "ctl/host_port.h"
 #include "ctl/nft.h"
 #include "ctl/node_priv.h"
 #include "ctl/publish.h"
@@ -17,20 +16,9 @@ enum {
     EXTERNAL_NAMES_MAX = 4, /* one ExternalName that names another */
 };
 
-struct host_port {
-    struct ctl_node *node;
-    uint16_t port; /* of the host */
-    char *ns;      /* owned, of the service */
-    char *service; /* owned */
-    uint16_t service_port;
-    struct ctl_relay *relay;
-    size_t turn; /* for round robin */
-    bool is_wanted;
-};
-
 /* --- names --- */
 
-static bool takes_traffic(const struct ctl_service_plan *service, const struct ctl_pod *pod)
+bool ctl_node_takes_traffic(const struct ctl_service_plan *service, const struct ctl_pod *pod)
 {
     if (pod->state == CTL_POD_ENDED || !ctl_plan_selects(service, pod->plan))
         return false;
@@ -38,8 +26,8 @@ static bool takes_traffic(const struct ctl_service_plan *service, const struct c
            (lt_opt_or(service->spec->publish_not_ready, 0) != 0 && !ctl_pod_is_stopping(pod));
 }
 
-static const struct ctl_service_plan *find_service(const struct ctl_node *node, lt_str ns,
-                                                   lt_str name)
+const struct ctl_service_plan *ctl_node_find_service(const struct ctl_node *node, lt_str ns,
+                                                     lt_str name)
 {
     for (size_t i = 0; node->plan != NULL && i < node->plan->service_count; i++) {
         const struct ctl_service_plan *service = &node->plan->services[i];
@@ -55,7 +43,7 @@ static void list_pods(const struct ctl_node *node, const struct ctl_service_plan
 {
     for (size_t i = 0; i < node->pods.count && *ret_count < CTL_DNS_ADDRS_MAX; i++) {
         const struct ctl_pod *pod = ctl_node_pod(node, i);
-        if (takes_traffic(service, pod) &&
+        if (ctl_node_takes_traffic(service, pod) &&
             (hostname.len == 0 || lt_str_eqz(hostname, pod->plan->hostname)))
             addrs[(*ret_count)++] = pod->ip;
     }
@@ -77,7 +65,7 @@ static bool look_up(const struct ctl_node *node, lt_str name, unsigned depth, ui
         hostname = lt_str_slice(svc, 0, (size_t)inner);
         svc = lt_str_from(svc, (size_t)inner + 1);
     }
-    const struct ctl_service_plan *service = find_service(node, ns, svc);
+    const struct ctl_service_plan *service = ctl_node_find_service(node, ns, svc);
     if (service == NULL)
         return false;
     if (service->spec->external_name.len > 0)
@@ -107,7 +95,9 @@ static void fill_forward(const struct ctl_node *node, const struct ctl_service_p
     size_t count = 0;
     for (size_t i = 0; i < node->pods.count; i++) {
         const struct ctl_pod *pod = ctl_node_pod(node, i);
-        uint16_t number = takes_traffic(service, pod) ? ctl_plan_target_port(port, pod->plan) : 0;
+        uint16_t number = ctl_node_takes_traffic(service, pod)
+                              ? ctl_plan_target_port(port, pod->plan)
+                              : 0;
         if (number != 0)
             targets[count++] = (struct ctl_target){pod->ip, number};
     }
@@ -169,6 +159,7 @@ static void on_publish(struct lt_task *task)
     struct lt_err err = {0};
     if (node->plan == NULL)
         return;
+    ctl_node_ports_share(node);
     if (apply_rules(node, &err) != LT_OK)
         ctl_node_say(node, "lateen: cluster IPs: %s", err.text);
     if (ctl_publish(ctl_state_path(node->state, "live/cluster.yaml", path),
@@ -180,120 +171,6 @@ static void on_publish(struct lt_task *task)
 void ctl_node_net_touch(struct ctl_node *node)
 {
     lt_loop_defer(node->loop, &node->publish);
-}
-
-/* --- nodePorts --- */
-
-static const struct lt_service_port *find_service_port(const struct ctl_service_plan *service,
-                                                       uint16_t number)
-{
-    for (size_t i = 0; service != NULL && i < service->spec->ports.count; i++) {
-        if (service->spec->ports.items[i].port.value == number)
-            return &service->spec->ports.items[i];
-    }
-    return NULL;
-}
-
-/* The ready Pods of the service, in turn. */
-static bool pick_target(void *ctx, struct lt_addr *ret_addr)
-{
-    struct host_port *host_port = ctx;
-    const struct ctl_node *node = host_port->node;
-    const struct ctl_service_plan *service = find_service(node, lt_str_of(host_port->ns),
-                                                          lt_str_of(host_port->service));
-    const struct lt_service_port *port = find_service_port(service, host_port->service_port);
-    for (size_t i = 0; port != NULL && i < node->pods.count; i++) {
-        const struct ctl_pod *pod = ctl_node_pod(node, host_port->turn++ % node->pods.count);
-        uint16_t number = takes_traffic(service, pod) ? ctl_plan_target_port(port, pod->plan) : 0;
-        if (number == 0)
-            continue;
-        *ret_addr = (struct lt_addr){.len = sizeof(ret_addr->v4)};
-        ret_addr->v4 = (struct sockaddr_in){
-            .sin_family = AF_INET, .sin_port = htons(number), .sin_addr.s_addr = htonl(pod->ip)};
-        return true;
-    }
-    return false;
-}
-
-static void free_host_port(struct host_port *host_port)
-{
-    ctl_relay_free(&host_port->relay);
-    free(host_port->ns);
-    free(host_port->service);
-    free(host_port);
-}
-
-static struct host_port *find_host_port(const struct ctl_node *node, uint16_t port)
-{
-    for (size_t i = 0; i < node->host_ports.count; i++) {
-        struct host_port *host_port = node->host_ports.items[i];
-        if (host_port->port == port)
-            return host_port;
-    }
-    return NULL;
-}
-
-static lt_rc want_host_port(struct ctl_node *node, const struct ctl_service_plan *service,
-                            const struct lt_service_port *port, struct lt_err *err)
-{
-    uint16_t number = (uint16_t)port->node_port.value;
-    struct host_port *host_port = find_host_port(node, number);
-    if (host_port != NULL && host_port->is_wanted)
-        return lt_err_set(err, LT_E_EXISTS, "nodePort %u is named by Service %s/%s and by %s/%s",
-                          number, host_port->ns, host_port->service, service->ns, service->name);
-    if (host_port == NULL) {
-        int fd;
-        lt_rc rc = ctl_host_port_ask(node->supervisor.fd, number, &fd, err);
-        if (rc != LT_OK)
-            return lt_err_wrap(err, rc, "Service %s/%s", service->ns, service->name);
-        host_port = lt_new(struct host_port);
-        *host_port = (struct host_port){.node = node, .port = number};
-        host_port->relay = ctl_relay_new(node->loop, fd, pick_target, host_port);
-        lt_vec_push(&node->host_ports, host_port);
-    }
-    free(host_port->ns);
-    free(host_port->service);
-    host_port->ns = lt_strdup(service->ns);
-    host_port->service = lt_strdup(service->name);
-    host_port->service_port = (uint16_t)port->port.value;
-    host_port->is_wanted = true;
-    return LT_OK;
-}
-
-lt_rc ctl_node_net_plan(struct ctl_node *node, struct lt_err *err)
-{
-    lt_rc rc = LT_OK;
-    for (size_t i = 0; i < node->host_ports.count; i++)
-        ((struct host_port *)node->host_ports.items[i])->is_wanted = false;
-    for (size_t i = 0; i < node->plan->service_count; i++) {
-        const struct ctl_service_plan *service = &node->plan->services[i];
-        for (size_t k = 0; k < service->spec->ports.count; k++) {
-            const struct lt_service_port *port = &service->spec->ports.items[k];
-            if (port->node_port.is_set && rc == LT_OK)
-                rc = want_host_port(node, service, port, err);
-        }
-    }
-    for (size_t i = node->host_ports.count;
-         i-- > 0;) { /* backwards: removal moves the last one into the gap */
-        struct host_port *host_port = node->host_ports.items[i];
-        if (host_port->is_wanted)
-            continue;
-        lt_vec_swap_remove(&node->host_ports, i);
-        free_host_port(host_port);
-    }
-    return rc;
-}
-
-uint16_t ctl_node_host_port(const struct ctl_node *node, const struct ctl_pod_plan *pod)
-{
-    for (size_t i = 0; i < node->host_ports.count; i++) {
-        const struct host_port *host_port = node->host_ports.items[i];
-        const struct ctl_service_plan *service = find_service(node, lt_str_of(host_port->ns),
-                                                              lt_str_of(host_port->service));
-        if (service != NULL && ctl_plan_selects(service, pod))
-            return host_port->port;
-    }
-    return 0;
 }
 
 lt_rc ctl_node_net_init(struct ctl_node *node, struct lt_err *err)

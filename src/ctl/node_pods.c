@@ -283,6 +283,8 @@ static void tell_all_ready(struct ctl_node *node)
         const struct ctl_pod *pod = ctl_node_pod(node, i);
         if (pod->is_wanted && !pod->is_ready && (pod->state != CTL_POD_ENDED || will_retry(pod)))
             return;
+        if (pod->is_ready && !pod->was_told_ready)
+            return; /* its line comes first */
         workloads += !pod->plan->is_control;
     }
     if (node->was_all_ready || node->waiting.count > 0 || node->pods.count == 0)
@@ -431,12 +433,9 @@ void ctl_node_reconcile(struct ctl_node *node)
     keep_addresses(node);
     ctl_plan_free(&node->plan);
     node->plan = plan;
-    if (ctl_node_net_plan(node, &err) != LT_OK) {
-        ctl_node_say(node, "lateen: %s", err.text);
-        if (is_first) {
-            ctl_node_end(node, 1);
-            return;
-        }
+    if (!ctl_node_ports_plan(node) && is_first) {
+        ctl_node_end(node, 1);
+        return;
     }
     ctl_node_net_touch(node);
     advance(node);

@@ -1,6 +1,6 @@
 /*
  * ctl/node_priv.h - shared by node.c (set-up and end), node_pods.c (which Pods run), node_net.c
- * (names, cluster IPs, nodePorts) and node_control.c (the other commands' requests).
+ * (names, cluster IPs), node_ports.c (nodePorts) and node_control.c (the other commands' requests).
  */
 #ifndef LT_CTL_NODE_PRIV_H
 #define LT_CTL_NODE_PRIV_H
@@ -57,9 +57,12 @@ struct ctl_node {
     struct timespec root_time; /* of the file that was copied last */
 
     /* node_net.c */
-    uint64_t rules_hash;      /* of the ruleset in force */
-    struct lt_vec host_ports; /* struct host_port *, owned */
+    uint64_t rules_hash; /* of the ruleset in force */
     struct lt_task publish;
+
+    /* node_ports.c */
+    struct lt_vec host_ports; /* struct host_port *, owned */
+
     bool is_ending;
     int exit_code;
 };
@@ -81,11 +84,22 @@ static inline struct ctl_pod *ctl_node_pod(const struct ctl_node *node, size_t i
 
 /* node_net.c */
 lt_rc ctl_node_net_init(struct ctl_node *node, struct lt_err *err);
-/* The plan's Services have changed. */
-lt_rc ctl_node_net_plan(struct ctl_node *node, struct lt_err *err);
-/* What is ready has changed: cluster IPs and lateend's files follow at the end of this turn. */
+/*
+ * What is ready has changed: cluster IPs, nodePorts and lateend's files follow at the end of this
+ * turn.
+ */
 void ctl_node_net_touch(struct ctl_node *node);
-/* Whether a nodePort of the service goes through a relay; 0: it has none. */
+bool ctl_node_takes_traffic(const struct ctl_service_plan *service, const struct ctl_pod *pod);
+/* NULL: there is none. */
+const struct ctl_service_plan *ctl_node_find_service(const struct ctl_node *node, lt_str ns,
+                                                     lt_str name);
+
+/* node_ports.c */
+/* The plan's Services have changed. False: a nodePort could not be had, and was told. */
+bool ctl_node_ports_plan(struct ctl_node *node);
+/* What is ready has changed. */
+void ctl_node_ports_share(struct ctl_node *node);
+/* The host's port that leads to this Pod, among others; 0: none. */
 uint16_t ctl_node_host_port(const struct ctl_node *node, const struct ctl_pod_plan *pod);
 
 /* node_control.c */

@@ -15,6 +15,7 @@ enum {
     CTL_NAME_MAX = 64,      /* a DNS label with a NUL */
     CTL_APP_UID = 10001,    /* whom containers run as, and nobody else */
     CTL_REPLICAS_MAX = 200, /* of one Deployment, on one machine */
+    CTL_HANDING_FD = 3,
 };
 
 #define CTL_DOMAIN "cluster.local"
@@ -48,6 +49,7 @@ struct ctl_container_plan {
     ctl_ready ready;
     uint16_t ready_port;
     const char *ready_path;
+    bool takes_sockets; /* handing.h; its end of the channel is descriptor CTL_HANDING_FD */
 };
 
 struct ctl_pod_plan {

@@ -7,6 +7,7 @@
 #include "base/buf.h"
 #include "ctl/capture.h"
 #include "ctl/plan_priv.h"
+#include "net/handover.h"
 #include "wire/json.h"
 #include "wire/yaml.h"
 
@@ -122,6 +123,8 @@ static const char *const *proxy_env(const struct ctl_pod_plan *pod,
     ctl_strings_add(&env, "ISTIO_META_MESH_ID=" CTL_DOMAIN);
     ctl_strings_add(&env, "TRUST_DOMAIN=" CTL_DOMAIN);
     add_metadata(&env, pod, proxy_config);
+    if (pod->is_gateway)
+        ctl_strings_addf(&env, LT_HANDOVER_ENV "=%d", CTL_HANDING_FD);
     return ctl_strings_finish(&env);
 }
 
@@ -215,6 +218,7 @@ struct ctl_container_plan ctl_plan_proxy(struct ctl_pod_plan *pod,
         .ready = CTL_READY_HTTP,
         .ready_port = CTL_PORT_HEALTH,
         .ready_path = "/healthz/ready",
+        .takes_sockets = pod->is_gateway,
     };
 }
 

@@ -132,6 +132,8 @@ static void close_run(struct ctl_run *run)
     run->exit_io.fd = -1;
     run->is_up = false;
     run->has_started = false;
+    if (run->plan->takes_sockets)
+        ctl_handing_close(&run->pod->handing);
 }
 
 static void on_run_end(struct ctl_run *run)
@@ -194,7 +196,13 @@ static const char *state_file(const struct ctl_pod *pod, char out[PATH_MAX], con
     return out;
 }
 
-static lt_rc start_container(struct ctl_run *run, int log_fd, struct lt_err *err)
+static void on_hello(struct ctl_handing *handing)
+{
+    struct ctl_pod *pod = LT_CONTAINER_OF(handing, struct ctl_pod, handing);
+    lt_loop_defer(pod->host->loop, &pod->changed);
+}
+
+static lt_rc start_container(struct ctl_run *run, int log_fd, int extra_fd, struct lt_err *err)
 {
     const struct ctl_pod *pod = run->pod;
     char stage[PATH_MAX];
@@ -210,16 +218,18 @@ static lt_rc start_container(struct ctl_run *run, int log_fd, struct lt_err *err
         .mounts = run->plan->mounts,
         .mount_count = run->plan->mount_count,
         .log_fd = log_fd,
+        .extra_fd = extra_fd,
+        .extra_at = CTL_HANDING_FD,
     };
     return ctl_container_start(&spec, &run->container, err);
 }
 
 static void start_run(struct ctl_run *run)
 {
-    const struct ctl_pod *pod = run->pod;
+    struct ctl_pod *pod = run->pod;
     char path[PATH_MAX], name[2 * CTL_NAME_MAX + 8];
     struct lt_err err = {0};
-    int log_fd = -1;
+    int log_fd = -1, extra_fd = -1;
     LT_ASSERT(!run->is_up);
     run->started_ns = lt_loop_now_ns(pod->host->loop);
     run->has_started = false;
@@ -227,10 +237,14 @@ static void start_run(struct ctl_run *run)
     ctl_clog_close(&run->log);
     lt_rc rc = ctl_clog_open(&run->log, pod->host->loop, state_file(pod, path, "logs/%s", name),
                              &log_fd, &err);
+    if (rc == LT_OK && run->plan->takes_sockets)
+        rc = ctl_handing_open(&pod->handing, &extra_fd, &err);
     if (rc == LT_OK)
-        rc = start_container(run, log_fd, &err);
+        rc = start_container(run, log_fd, extra_fd, &err);
     if (log_fd >= 0)
         close(log_fd);
+    if (extra_fd >= 0)
+        close(extra_fd);
     if (rc != LT_OK) {
         snprintf(run->reason, sizeof(run->reason), "%.*s", (int)sizeof(run->reason) - 1, err.text);
         run->exit_code = 127;
@@ -504,6 +518,7 @@ lt_rc ctl_pod_new(const struct ctl_pod_host *host, struct ctl_pod_plan *plan, ui
     for (size_t i = 0; i < plan->container_count; i++)
         init_run(&pod->runs[i], pod, &plan->containers[i]);
     ctl_probe_init(&pod->probe, host->loop, on_probed);
+    ctl_handing_init(&pod->handing, host->loop, on_hello);
     lt_timer_init(&pod->tick, on_tick);
     lt_task_init(&pod->changed, on_changed);
     lt_rc rc = make_dirs(pod, err);
@@ -524,6 +539,7 @@ void ctl_pod_free(struct ctl_pod **pod)
     if (p == NULL)
         return;
     ctl_probe_cancel(&p->probe);
+    ctl_handing_close(&p->handing);
     lt_loop_timer_cancel(p->host->loop, &p->tick);
     lt_task_cancel(&p->changed);
     for (size_t i = 0; i < p->run_count; i++) {

@@ -20,6 +20,7 @@
 
 #include "ctl/clog.h"
 #include "ctl/container.h"
+#include "ctl/handing.h"
 #include "ctl/identity.h"
 #include "ctl/plan.h"
 #include "ctl/probe.h"
@@ -80,7 +81,8 @@ struct ctl_pod {
     size_t run_count;
     size_t init_at; /* the init container that runs */
     struct ctl_probe probe;
-    struct lt_timer tick; /* next probe, end of a grace */
+    struct ctl_handing handing; /* of a gateway */
+    struct lt_timer tick;       /* next probe, end of a grace */
     struct lt_task changed;
     uint64_t ready_by_ns; /* a port that does not open is forgiven then */
     bool is_ready;        /* takes traffic */

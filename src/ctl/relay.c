@@ -139,15 +139,23 @@ static void on_connections(struct lt_io *io, uint32_t events LT_UNUSED)
         start_pair(relay, fd);
 }
 
-struct ctl_relay *ctl_relay_new(struct lt_loop *loop, int listen_fd, ctl_relay_pick_fn *pick,
-                                void *ctx)
+void ctl_relay_listen(struct ctl_relay *relay, int listen_fd)
+{
+    if (relay->listener.fd == listen_fd)
+        return;
+    if (relay->listener.fd >= 0)
+        lt_loop_io_del(relay->loop, &relay->listener);
+    relay->listener.fd = listen_fd;
+    if (listen_fd >= 0)
+        lt_loop_io_set(relay->loop, &relay->listener, EPOLLIN);
+}
+
+struct ctl_relay *ctl_relay_new(struct lt_loop *loop, ctl_relay_pick_fn *pick, void *ctx)
 {
     struct ctl_relay *relay = lt_new(struct ctl_relay);
     *relay = (struct ctl_relay){.loop = loop, .pick = pick, .ctx = ctx};
     lt_io_init(&relay->listener, on_connections);
-    relay->listener.fd = listen_fd;
     lt_list_init(&relay->pairs);
-    lt_loop_io_set(loop, &relay->listener, EPOLLIN);
     return relay;
 }
 
@@ -160,8 +168,7 @@ void ctl_relay_free(struct ctl_relay **relay)
         next = it->next;
         close_pair(LT_CONTAINER_OF(it, struct pair, link));
     }
-    lt_loop_io_del(r->loop, &r->listener);
-    close(r->listener.fd);
+    ctl_relay_listen(r, -1);
     free(r);
     *relay = NULL;
 }

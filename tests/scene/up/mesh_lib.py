@@ -88,6 +88,24 @@ class Mesh:
                 found.setdefault(pod["workload"], []).append(pod)
         return found
 
+    def table(self):
+        """What a person sees."""
+        return run("workloads", "-m", str(self.dir))
+
+    def host_pid(self, pod, container):
+        """The process of a container's program, as the host sees it."""
+        inside = next(c["pid"] for c in pod["containers"] if c["name"] == container)
+        for entry in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                status = open(f"/proc/{entry}/status").read()
+                mounts = open(f"/proc/{entry}/mountinfo").read()
+            except OSError:
+                continue
+            ids = next(line.split()[1:] for line in status.splitlines() if line.startswith("NSpid"))
+            if str(inside) in ids[1:-1] and os.path.basename(self.state) in mounts:
+                return int(entry)
+        raise AssertionError(f"no process {inside} of {pod['name']}")
+
     def exec(self, workload, *command, container=None, check=True, timeout=20):
         chosen = ["-c", container] if container else []
         return run("exec", "-m", str(self.dir), *chosen, workload, "--", *command, check=check, timeout=timeout)
@@ -153,5 +171,58 @@ spec:
   selector: {{app: {app or name}}}
   {extra}
   ports: [{{name: http, port: {port}, targetPort: {target}}}]
+---
+"""
+
+
+def gateway(node_port, replicas=1, annotations="", hosts="'*'", name="ingress"):
+    """An ingress gateway: Deployment, Service on that port of the host, Gateway, and a VirtualService that sends all to web:80."""
+    more = f", {annotations}" if annotations else ""
+    return f"""
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: {name}}}
+spec:
+  replicas: {replicas}
+  selector: {{matchLabels: {{istio: ingressgateway}}}}
+  template:
+    metadata:
+      labels: {{istio: ingressgateway, sidecar.istio.io/inject: "true"}}
+      annotations: {{inject.istio.io/templates: gateway{more}}}
+    spec:
+      containers: [{{name: istio-proxy, image: auto}}]
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: {name}}}
+spec:
+  type: NodePort
+  selector: {{istio: ingressgateway}}
+  ports: [{{name: http2, port: 80, targetPort: 8080, nodePort: {node_port}}}]
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {{name: {name}}}
+spec:
+  selector: {{istio: ingressgateway}}
+  servers: [{{port: {{number: 80, name: http, protocol: HTTP}}, hosts: [{hosts}]}}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: {name}}}
+spec:
+  hosts: [{hosts}]
+  gateways: [{name}]
+  http:
+  - route: [{{destination: {{host: web, port: {{number: 80}}}}}}]
+---
+"""
+
+
+ACCESS_LOG = """
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: istio, namespace: istio-system}
+data: {mesh: "accessLogFile: /dev/stdout"}
 ---
 """

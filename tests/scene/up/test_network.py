@@ -2,6 +2,7 @@
 import collections
 import errno
 import json
+import re
 import socket
 import urllib.request
 
@@ -73,7 +74,9 @@ def test_node_port_and_who_holds_a_taken_one(make_mesh):
     second.write("a.yaml", (first.dir / "a.yaml").read_text())
     second.up(wait=False)
     assert second.process.wait(15) == 1
-    assert f"nodePort {port} is taken on this machine by lateen-node" in second.output()
+    told = re.search(rf"Service default/web: nodePort {port} is taken on this machine by lateen-node \(pid \d+, of \"(.*)\"\)",
+                     second.output())
+    assert told and told[1].endswith(f"lateen up {first.dir}"), second.output()
 
     (first.dir / "a.yaml").write_text(deployment("web"))
     wait_until(lambda: socket.socket().connect_ex(("127.0.0.1", port)) != 0, 10, "the port is given back")

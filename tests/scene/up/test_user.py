@@ -51,6 +51,18 @@ def test_without_a_line_the_command_that_adds_one(place):
     assert "/etc/subuid has no line" in message and "sudo usermod --add-subuids 100000-165535 anna" in message
 
 
+def test_a_port_of_roots_is_refused_with_what_to_do(place):
+    first = int(pathlib.Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
+    if first == 0:
+        pytest.skip("every port is anybody's here")
+    web = service("web", extra="type: NodePort").replace("targetPort: http", f"targetPort: http, nodePort: {first - 1}")
+    (place / "mesh" / "a.yaml").write_text(web)
+    process = up(place, "subids")
+    message = process.communicate(timeout=10)[1]
+    assert process.returncode == 1
+    assert f"Service default/web: nodePort {first - 1}: ports below {first} are root's on this machine; name one from {first} on" in message
+
+
 def test_a_mesh_of_ones_own(place):
     """With sidecars of both kinds: a real Envoy runs as another user of the same range."""
     envoy = json.dumps({"proxy.istio.io/config": json.dumps({"binaryPath": envoy_program()})})[1:-1]
