@@ -361,6 +361,26 @@ static void start_tls(struct px_conn *conn)
     handshake(conn);
 }
 
+/* As Envoy names it; with STRICT mTLS this is who came without a certificate. */
+static void count_no_chain(struct px_conn *conn)
+{
+    static const lt_str label = {"listener_address", 16};
+    static const struct lt_metric_desc desc = {
+        .name = {"envoy_listener_no_filter_chain_match", 36},
+        .kind = LT_METRIC_COUNTER,
+        .stat = {"listener.$0.no_filter_chain_match", 33},
+        .labels = &label,
+        .label_count = 1,
+    };
+    char text[LT_ADDR_TEXT_MAX];
+    lt_addr_format(&conn->listener->addr, text);
+    for (char *at = text; *at != '\0'; at++)
+        *at = *at == ':' ? '_' : *at;
+    lt_str address = lt_str_of(text);
+    struct lt_metric_family *family = lt_metric_family(conn->worker->metrics, &desc);
+    lt_counter_add(lt_metric_counter(family, &address), 1);
+}
+
 static void choose_chain(struct px_conn *conn, const struct inspection *found)
 {
     char lower[256];
@@ -379,6 +399,7 @@ static void choose_chain(struct px_conn *conn, const struct inspection *found)
     px_text_set(&conn->requested_server_name, px_intern(conn->worker, facts.server_name));
     conn->chain = px_chain_find(conn->listener, &facts);
     if (conn->chain == NULL) {
+        count_no_chain(conn);
         px_conn_close(conn);
         return;
     }

@@ -58,6 +58,17 @@ def test_strict_takes_its_own_and_nobody_else(run_proxy, backends, root, workdir
     assert client.get(proxy.port, ssl_context=good).status == 200
 
 
+def test_who_finds_no_filter_chain_is_counted(run_proxy, backends, root):
+    proxy, _ = inbound(run_proxy, backends, root)
+    name = f"listener.127.0.0.1_{proxy.port}.no_filter_chain_match"
+    assert proxy.stats().get(name, 0) == 0
+    assert fails(proxy.port) and fails(proxy.port)
+    client.wait_until(lambda: proxy.stats().get(name) == 2, what="the count")
+    text = proxy.admin_get("/stats/prometheus").body.decode()
+    assert f'envoy_listener_no_filter_chain_match{{envoy_listener_address="127.0.0.1_{proxy.port}"}} 2' in text or \
+        f'envoy_listener_no_filter_chain_match{{listener_address="127.0.0.1_{proxy.port}"}} 2' in text, text
+
+
 def test_the_application_sees_who_called(run_proxy, backends, root, workdir):
     proxy, server = inbound(run_proxy, backends, root)
     good = certs.client_context(workdir, root, root.leaf(CALLER))
