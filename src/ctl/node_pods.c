@@ -15,12 +15,15 @@
 enum {
     END_GRACE_S = 3, /* for applications when the whole mesh ends */
     PORT_ANY = 80,   /* a sidecar captures every port */
+    PROOFS_MAX = 8,
+    PROVE_FIRST_MS = 50,
 };
 
 #define CONTAINER_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 static void advance(struct ctl_node *node);
 static void on_identity(struct ctl_identity *identity, lt_str uri);
+static void on_prove_again(struct lt_timer *timer, uint64_t now_ns);
 
 /* --- the world, for the plan --- */
 
@@ -129,6 +132,7 @@ static void start_pod(struct ctl_node *node, struct ctl_pod_plan *plan)
     }
     pod->is_wanted = true;
     ctl_identity_init(&pod->identity, node->loop, on_identity);
+    lt_timer_init(&pod->prove_again, on_prove_again);
     lt_vec_push(&node->pods, pod);
     ctl_node_net_touch(node);
 }
@@ -193,6 +197,7 @@ static void retire_unwanted(struct ctl_node *node)
         if (pod->state == CTL_POD_ENDED) {
             lt_vec_swap_remove(&node->pods, i);
             ctl_identity_cancel(&pod->identity);
+            lt_loop_timer_cancel(node->loop, &pod->prove_again);
             ctl_pod_free(&pod);
             ctl_node_net_touch(node);
         } else if (!must_stay(node, pod)) {
@@ -326,20 +331,33 @@ static void schedule_retry(struct ctl_node *node, struct ctl_pod *pod)
         lt_loop_timer_set(node->loop, &node->retry, at - now);
 }
 
+/* Once it is ready, and again while there is no answer: its certificates may still be on their way. */
+static void prove_identity(struct ctl_node *node, struct ctl_pod *pod)
+{
+    const struct ctl_pod_plan *plan = pod->plan;
+    if (!pod->is_ready || !plan->has_proxy || pod->proved[0] != '\0' || node->trust == NULL ||
+        pod->identity.is_running || lt_timer_is_set(&pod->prove_again))
+        return;
+    if (plan->capture != NULL)
+        ctl_identity_start(&pod->identity, node->trust, pod->ip,
+                           plan->port != 0 ? plan->port : PORT_ANY);
+    else
+        ctl_identity_ask(&pod->identity, pod->netns_fd);
+}
+
+static void on_prove_again(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
+{
+    struct ctl_pod *pod = LT_CONTAINER_OF(timer, struct ctl_pod, prove_again);
+    prove_identity(pod->host->ctx, pod);
+}
+
 static void on_identity(struct ctl_identity *identity, lt_str uri)
 {
     struct ctl_pod *pod = LT_CONTAINER_OF(identity, struct ctl_pod, identity);
     snprintf(pod->proved, sizeof(pod->proved), "%.*s", LT_STR_ARG(uri));
-}
-
-/* A gateway takes no calls of the mesh's: its certificate shows only where it calls. */
-static void prove_identity(struct ctl_node *node, struct ctl_pod *pod)
-{
-    const struct ctl_pod_plan *plan = pod->plan;
-    if (pod->is_ready && plan->capture != NULL && pod->proved[0] == '\0' && node->trust != NULL &&
-        !pod->identity.is_running)
-        ctl_identity_start(&pod->identity, node->trust, pod->ip,
-                           plan->port != 0 ? plan->port : PORT_ANY);
+    if (uri.len == 0 && ++pod->proofs_failed < PROOFS_MAX)
+        lt_loop_timer_set(pod->host->loop, &pod->prove_again,
+                          (PROVE_FIRST_MS << pod->proofs_failed) * LT_NS_PER_MS);
 }
 
 static void on_pod_change(struct ctl_pod *pod, void *ctx)

@@ -92,6 +92,8 @@ struct ctl_pod {
     /* the node's own notes */
     struct ctl_identity identity;
     char proved[320]; /* who its sidecar's certificate says it is; "" while that is not known */
+    struct lt_timer prove_again;
+    unsigned proofs_failed;
     uint64_t ended_ns;
     bool is_wanted; /* the manifests still say so */
     bool was_told_ready;
