@@ -77,19 +77,29 @@ static void format_state(const struct lt_doc *pod, char *out, size_t size)
         snprintf(out, size, "%.*s", LT_STR_ARG(state));
 }
 
+/* "image registry.example/shop/catalog:1.4" is known well enough by its end. */
+static lt_str short_image(lt_str wanted)
+{
+    ptrdiff_t slash = lt_str_starts(wanted, LT_STR("image ")) ? lt_str_rfind_char(wanted, '/') : -1;
+    return slash < 0 ? wanted : lt_str_from(wanted, (size_t)slash + 1);
+}
+
 static void format_runs(const struct lt_doc *pod, char *out, size_t size)
 {
     const struct lt_doc *app = find_container(pod, "app");
     bool has_envoy = text(find_container(pod, "proxy"), "envoy").len > 0;
     const char *beside = has_envoy ? ", real Envoy" : "";
+    lt_str wanted = text(app, "wanted");
     if (is_true(pod, "isControl"))
         snprintf(out, size, "lateend");
     else if (app == NULL)
         snprintf(out, size, "gateway%s", beside);
-    else if (is_true(app, "isStandIn"))
-        snprintf(out, size, "stand-in for %.*s%s", LT_STR_ARG(text(app, "wanted")), beside);
+    else if (!is_true(app, "isStandIn"))
+        snprintf(out, size, "%.*s%s", LT_STR_ARG(wanted), beside);
+    else if (lt_str_starts(wanted, LT_STR("image")))
+        snprintf(out, size, "stand-in for %.*s%s", LT_STR_ARG(short_image(wanted)), beside);
     else
-        snprintf(out, size, "%.*s%s", LT_STR_ARG(text(app, "wanted")), beside);
+        snprintf(out, size, "stand-in for %.*s (no such program)%s", LT_STR_ARG(wanted), beside);
 }
 
 static void format_memory(const struct lt_doc *pod, char *out, size_t size)
@@ -139,27 +149,61 @@ static int compare_pods(const void *a, const void *b)
     return by_ns != 0 ? by_ns : lt_str_cmp(text(left, "name"), text(right, "name"));
 }
 
+/* --- the table: as wide as what is in it --- */
+
+enum { COLUMNS = 7, CELL_BYTES = 384 };
+
+struct row {
+    char cells[COLUMNS][CELL_BYTES];
+};
+
+static void set_cell(struct row *row, size_t column, lt_str value)
+{
+    snprintf(row->cells[column], CELL_BYTES, "%.*s", LT_STR_ARG(value));
+}
+
+static void fill_row(struct row *row, const struct lt_doc *pod)
+{
+    lt_str identity = text(pod, "identity");
+    set_cell(row, 0, text(pod, "namespace"));
+    set_cell(row, 1, text(pod, "name"));
+    set_cell(row, 2, text(pod, "address"));
+    format_state(pod, row->cells[3], CELL_BYTES);
+    format_memory(pod, row->cells[4], CELL_BYTES);
+    set_cell(row, 5, identity.len > 0 ? identity : LT_STR("-"));
+    format_runs(pod, row->cells[6], CELL_BYTES);
+}
+
+static void print_rows(const struct row *rows, size_t count)
+{
+    int widths[COLUMNS] = {0};
+    for (size_t i = 0; i < count; i++) {
+        for (size_t k = 0; k < COLUMNS; k++)
+            widths[k] = LT_MAX(widths[k], (int)strlen(rows[i].cells[k]));
+    }
+    for (size_t i = 0; i < count; i++) {
+        for (size_t k = 0; k + 1 < COLUMNS; k++)
+            printf("%-*s  ", widths[k], rows[i].cells[k]);
+        printf("%s\n", rows[i].cells[COLUMNS - 1]);
+    }
+}
+
 static void print_table(const struct lt_doc *answer, struct lt_arena *arena)
 {
+    static const char *const titles[COLUMNS] = {"NAMESPACE", "POD",      "ADDRESS", "STATE",
+                                                "SIDECAR",   "IDENTITY", "RUNS"};
     const struct lt_doc *list = lt_doc_findz(answer, "workloads");
     size_t count = lt_doc_is(list, LT_DOC_ARRAY) ? list->count : 0;
     const struct lt_doc **pods = lt_arena_make_n(arena, const struct lt_doc *, count + 1);
+    struct row *rows = lt_arena_make_n(arena, struct row, count + 1);
     for (size_t i = 0; i < count; i++)
         pods[i] = &list->items[i];
     qsort(pods, count, sizeof(*pods), compare_pods);
-    printf("%-16s %-36s %-15s %-12s %-9s %-52s %s\n", "NAMESPACE", "POD", "ADDRESS", "STATE",
-           "SIDECAR", "IDENTITY", "RUNS");
-    for (size_t i = 0; i < count; i++) {
-        char state[64], runs[160], memory[32];
-        format_state(pods[i], state, sizeof(state));
-        format_runs(pods[i], runs, sizeof(runs));
-        format_memory(pods[i], memory, sizeof(memory));
-        lt_str identity = text(pods[i], "identity");
-        printf("%-16.*s %-36.*s %-15.*s %-12s %-9s %-52.*s %s\n",
-               LT_STR_ARG(text(pods[i], "namespace")), LT_STR_ARG(text(pods[i], "name")),
-               LT_STR_ARG(text(pods[i], "address")), state, memory,
-               LT_STR_ARG(identity.len > 0 ? identity : LT_STR("-")), runs);
-    }
+    for (size_t k = 0; k < COLUMNS; k++)
+        set_cell(&rows[0], k, lt_str_of(titles[k]));
+    for (size_t i = 0; i < count; i++)
+        fill_row(&rows[i + 1], pods[i]);
+    print_rows(rows, count + 1);
     for (size_t i = 0; i < count; i++)
         print_remarks(pods[i]);
 }
