@@ -35,21 +35,20 @@ static int run_down(int argc, char **argv, const struct lt_env *env)
         return code;
     if (argc > 2)
         return ctl_fail_usage(&ctl_cmd_down, "one directory, please");
+    if (argc == 2 && ctl_state_find(argv[1], &state, &err) != LT_OK)
+        return ctl_fail(&err);
+    ctl_state_clear_dead();
     if (argc == 1)
         return ctl_state_find_running(NULL, &state, &err) == LT_OK ? end_mesh(&state, env)
                                                                    : ctl_fail(&err);
-    if (ctl_state_find(argv[1], &state, &err) != LT_OK)
-        return ctl_fail(&err);
-    if (ctl_state_is_running(&state))
-        return end_mesh(&state, env);
-    ctl_state_release(&state);
-    return CTL_EXIT_OK;
+    return ctl_state_is_running(&state) ? end_mesh(&state, env) : CTL_EXIT_OK;
 }
 
 const struct ctl_command ctl_cmd_down = {
     .name = "down",
     .arguments = "[DIR]",
     .summary = "end a running mesh",
-    .help = "DIR is only needed when several meshes run.\n",
+    .help =
+        "DIR is only needed when several meshes run. What a mesh left that was killed is cleared.\n",
     .run = run_down,
 };

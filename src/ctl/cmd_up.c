@@ -139,6 +139,7 @@ static int run_up(int argc, char **argv, const struct lt_env *env)
         return code;
     if (argc != 2)
         return ctl_fail_usage(&ctl_cmd_up, argc < 2 ? "which directory?" : "one directory, please");
+    ctl_state_clear_dead();
     if (ctl_userns_check(&err) != LT_OK || ctl_state_claim(argv[1], &state, &err) != LT_OK)
         return ctl_fail(&err);
     s.signal_fd = hold_signals();

@@ -58,11 +58,37 @@ static lt_rc locate(const char *manifests, struct ctl_state *state, struct lt_er
 }
 
 /* The lock file lives outside of what is cleared, or two could hold "the" lock. */
-static int open_lock(const struct ctl_state *state)
+static const char *lock_path(const struct ctl_state *state, char out[PATH_MAX])
+{
+    int len = snprintf(out, PATH_MAX, "%s.lock", state->path);
+    LT_ASSERT(len > 0 && len < PATH_MAX);
+    return out;
+}
+
+/*
+ * LT_E_EXISTS: somebody holds it. Who releases it removes the file, too: a lock on a file that has
+ * gone is none.
+ */
+static lt_rc take_lock(struct ctl_state *state, struct lt_err *err)
 {
     char path[PATH_MAX];
-    snprintf(path, sizeof(path), "%s.lock", state->path);
-    return open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    struct stat mine, there;
+    for (;;) {
+        int fd = open(lock_path(state, path), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+        if (fd < 0)
+            return lt_err_errno(err, "%s", path);
+        if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+            close(fd);
+            return lt_err_set(err, LT_E_EXISTS,
+                              "a mesh of %s runs already; `lateen down %s` ends it", state->dir,
+                              state->dir);
+        }
+        if (fstat(fd, &mine) == 0 && stat(path, &there) == 0 && mine.st_ino == there.st_ino) {
+            state->lock_fd = fd;
+            return LT_OK;
+        }
+        close(fd);
+    }
 }
 
 lt_rc ctl_state_claim(const char *manifests, struct ctl_state *ret_state, struct lt_err *err)
@@ -71,14 +97,7 @@ lt_rc ctl_state_claim(const char *manifests, struct ctl_state *ret_state, struct
     struct ctl_state state;
     char path[PATH_MAX];
     LT_TRY(locate(manifests, &state, err));
-    int fd = open_lock(&state);
-    if (fd < 0)
-        return lt_err_errno(err, "%s.lock", state.path);
-    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-        close(fd);
-        return lt_err_set(err, LT_E_EXISTS, "a mesh of %s runs already; `lateen down %s` ends it",
-                          state.dir, state.dir);
-    }
+    LT_TRY(take_lock(&state, err));
     ctl_remove_tree(state.path);
     lt_rc rc = LT_OK;
     for (size_t i = 0; rc == LT_OK && i < LT_ARRAY_LEN(parts); i++)
@@ -86,20 +105,18 @@ lt_rc ctl_state_claim(const char *manifests, struct ctl_state *ret_state, struct
     if (rc == LT_OK)
         rc = ctl_file_write(ctl_state_path(&state, "dir", path), lt_str_of(state.dir), 0600, err);
     if (rc != LT_OK) {
-        close(fd);
+        ctl_state_release(&state);
         return rc;
     }
-    state.lock_fd = fd;
     *ret_state = state;
     return LT_OK;
 }
 
 void ctl_state_release(struct ctl_state *state)
 {
-    char lock[PATH_MAX];
+    char path[PATH_MAX];
     ctl_remove_tree(state->path);
-    snprintf(lock, sizeof(lock), "%s.lock", state->path);
-    unlink(lock);
+    unlink(lock_path(state, path));
     if (state->lock_fd >= 0)
         close(state->lock_fd);
     state->lock_fd = -1;
@@ -118,13 +135,49 @@ lt_rc ctl_state_find(const char *manifests, struct ctl_state *ret_state, struct 
 bool ctl_state_is_running(const struct ctl_state *state)
 {
     char path[PATH_MAX];
-    snprintf(path, sizeof(path), "%s.lock", state->path);
-    int fd = open(path, O_RDWR | O_CLOEXEC);
+    int fd = open(lock_path(state, path), O_RDWR | O_CLOEXEC);
     if (fd < 0)
         return false;
     bool is_held = flock(fd, LOCK_SH | LOCK_NB) < 0;
     close(fd);
     return is_held;
+}
+
+/* Calls visit for each state directory of this user, until it says false. */
+static void each_state(bool (*visit)(void *ctx, struct ctl_state *state), void *ctx)
+{
+    char base[PATH_MAX];
+    DIR *dir = find_base(base, NULL) == LT_OK ? opendir(base) : NULL;
+    if (dir == NULL)
+        return;
+    bool goes_on = true;
+    for (struct dirent *entry; goes_on && (entry = readdir(dir)) != NULL;) {
+        struct ctl_state state = {.lock_fd = -1};
+        char path[PATH_MAX], *text = NULL;
+        size_t len;
+        if (strchr(entry->d_name, '.') != NULL ||
+            snprintf(state.path, sizeof(state.path), "%s/%s", base, entry->d_name) >=
+                (int)sizeof(state.path))
+            continue;
+        if (ctl_file_read(ctl_state_path(&state, "dir", path), sizeof(state.dir) - 1, &text, &len,
+                          NULL) == LT_OK)
+            snprintf(state.dir, sizeof(state.dir), "%s", text);
+        free(text);
+        goes_on = visit(ctx, &state);
+    }
+    closedir(dir);
+}
+
+static bool clear_if_dead(void *ctx LT_UNUSED, struct ctl_state *state)
+{
+    if (take_lock(state, NULL) == LT_OK)
+        ctl_state_release(state);
+    return true;
+}
+
+void ctl_state_clear_dead(void)
+{
+    each_state(clear_if_dead, NULL);
 }
 
 /* The running meshes of this user. */
@@ -133,34 +186,12 @@ struct running {
     size_t count;
 };
 
-static void list_running(struct running *running)
+static bool add_running(void *ctx, struct ctl_state *state)
 {
-    char base[PATH_MAX];
-    running->count = 0;
-    if (find_base(base, NULL) != LT_OK)
-        return;
-    DIR *dir = opendir(base);
-    if (dir == NULL)
-        return;
-    for (struct dirent *entry;
-         running->count < LT_ARRAY_LEN(running->states) && (entry = readdir(dir)) != NULL;) {
-        struct ctl_state *state = &running->states[running->count];
-        char path[PATH_MAX], *text = NULL;
-        size_t len;
-        if (entry->d_name[0] == '.' || strchr(entry->d_name, '.') != NULL)
-            continue;
-        *state = (struct ctl_state){.lock_fd = -1};
-        if (snprintf(state->path, sizeof(state->path), "%s/%s", base, entry->d_name) >=
-                (int)sizeof(state->path) ||
-            ctl_file_read(ctl_state_path(state, "dir", path), sizeof(state->dir) - 1, &text, &len,
-                          NULL) != LT_OK)
-            continue;
-        snprintf(state->dir, sizeof(state->dir), "%s", text);
-        free(text);
-        if (ctl_state_is_running(state))
-            running->count++;
-    }
-    closedir(dir);
+    struct running *running = ctx;
+    if (state->dir[0] != '\0' && ctl_state_is_running(state))
+        running->states[running->count++] = *state;
+    return running->count < LT_ARRAY_LEN(running->states);
 }
 
 static bool is_at_or_below(const char *path, const char *dir)
@@ -192,7 +223,8 @@ lt_rc ctl_state_find_running(const char *manifests, struct ctl_state *ret_state,
     struct running *running = lt_new(struct running);
     char here[PATH_MAX];
     const struct ctl_state *found = NULL;
-    list_running(running);
+    running->count = 0;
+    each_state(add_running, running);
     if (running->count == 1)
         found = &running->states[0];
     for (size_t i = 0; found == NULL && getcwd(here, sizeof(here)) != NULL && i < running->count;

@@ -10,7 +10,7 @@
  *         live/              Kubernetes objects as they are now, for lateend
  *         istiod/            lateend's own: its root certificate
  *         stage/             empty directory that containers build their root on
- * Nothing here survives the next up or down of the same directory.
+ * Nothing here survives the mesh, or, when it was killed, the next up or down of the same user.
  */
 #ifndef LT_CTL_STATE_H
 #define LT_CTL_STATE_H
@@ -36,6 +36,9 @@ LT_MUST lt_rc ctl_state_claim(const char *manifests, struct ctl_state *ret_state
                               struct lt_err *err);
 /* Removes all of it and lets the lock go. */
 void ctl_state_release(struct ctl_state *state);
+
+/* Of this user's meshes that were killed. */
+void ctl_state_clear_dead(void);
 
 /* Finds the mesh of `manifests`; running or not. LT_E_NOT_FOUND. */
 LT_MUST lt_rc ctl_state_find(const char *manifests, struct ctl_state *ret_state,

@@ -14,6 +14,7 @@
 enum {
     IDS = 65535, /* 1 to 65535 */
     SUBID_BYTES_MAX = 1 << 20,
+    SUBID_FIRST = 100000, /* where adduser begins */
 };
 /*
  * Below 2^31, so that signed ids stay positive; above what systemd, container engines and adduser
@@ -42,23 +43,70 @@ lt_rc ctl_subid_find(lt_str text, lt_str user, uid_t uid, uint64_t *ret_first)
     return LT_E_NOT_FOUND;
 }
 
-static lt_rc find_range(const char *path, const char *option, uint64_t *ret_first,
-                        struct lt_err *err)
+uint64_t ctl_subid_next(lt_str text)
 {
-    struct passwd *account = getpwuid(getuid());
-    const char *user = account != NULL ? account->pw_name : "";
+    uint64_t next = SUBID_FIRST;
+    for (lt_str rest = text, line; lt_str_split(&rest, '\n', &line);) {
+        lt_str name, first, count;
+        lt_str fields = lt_str_trim(line);
+        uint64_t from, n;
+        if (lt_str_split(&fields, ':', &name) && lt_str_split(&fields, ':', &first) &&
+            lt_str_split(&fields, ':', &count) && lt_str_to_u64(first, &from) == LT_OK &&
+            lt_str_to_u64(count, &n) == LT_OK && n < UINT32_MAX && from < UINT32_MAX - n)
+            next = LT_MAX(next, from + n);
+    }
+    return next;
+}
+
+/* The ids that one file lends to this user. */
+struct lent {
+    const char *path;
+    const char *option; /* of usermod */
+    uint64_t first;
+    uint64_t next; /* that nobody has */
+    bool is_there;
+};
+
+static void read_lent(struct lent *lent, const char *user)
+{
     char *text = NULL;
     size_t len = 0;
-    lt_rc rc = ctl_file_read(path, SUBID_BYTES_MAX, &text, &len, NULL);
-    if (rc == LT_OK)
-        rc = ctl_subid_find(lt_str_make(text, len), lt_str_of(user), getuid(), ret_first);
+    if (ctl_file_read(lent->path, SUBID_BYTES_MAX, &text, &len, NULL) != LT_OK)
+        len = 0;
+    lt_str all = lt_str_make(text, len);
+    lent->is_there = ctl_subid_find(all, lt_str_of(user), getuid(), &lent->first) == LT_OK;
+    lent->next = ctl_subid_next(all);
     free(text);
-    if (rc == LT_OK)
+}
+
+static void add_usermod(const struct lent *lent, char *out, size_t size)
+{
+    size_t len = strlen(out);
+    if (!lent->is_there)
+        snprintf(out + len, size - len, " %s %llu-%llu", lent->option,
+                 (unsigned long long)lent->next, (unsigned long long)lent->next + IDS);
+}
+
+static lt_rc find_lent(uint64_t *ret_first_uid, uint64_t *ret_first_gid, struct lt_err *err)
+{
+    struct lent uids = {.path = "/etc/subuid", .option = "--add-subuids"},
+                gids = {.path = "/etc/subgid", .option = "--add-subgids"};
+    const struct passwd *account = getpwuid(getuid());
+    const char *user = account != NULL ? account->pw_name : "";
+    char options[128] = "";
+    read_lent(&uids, user);
+    read_lent(&gids, user);
+    *ret_first_uid = uids.first;
+    *ret_first_gid = gids.first;
+    if (uids.is_there && gids.is_there)
         return LT_OK;
+    add_usermod(&uids, options, sizeof(options));
+    add_usermod(&gids, options, sizeof(options));
     return lt_err_set(err, LT_E_NOT_FOUND,
                       "%s has no line with %d ids for you; this adds one:\n"
-                      "    sudo usermod %s 100000-165535 %s",
-                      path, IDS, option, user[0] != '\0' ? user : "<user>");
+                      "    sudo usermod%s %s",
+                      uids.is_there ? gids.path : uids.path, IDS, options,
+                      user[0] != '\0' ? user : "<user>");
 }
 
 static lt_rc write_map(pid_t pid, const char *file, uint32_t own, uint64_t first,
@@ -105,8 +153,7 @@ lt_rc ctl_userns_map(pid_t pid, struct lt_err *err)
         return write_map(pid, "gid_map", 0, ROOT_RANGE, err);
     }
     uint64_t first_uid = 0, first_gid = 0;
-    LT_TRY(find_range("/etc/subuid", "--add-subuids", &first_uid, err));
-    LT_TRY(find_range("/etc/subgid", "--add-subgids", &first_gid, err));
+    LT_TRY(find_lent(&first_uid, &first_gid, err));
     LT_TRY(run_mapper("newuidmap", pid, getuid(), first_uid, err));
     return run_mapper("newgidmap", pid, getgid(), first_gid, err);
 }
@@ -148,9 +195,8 @@ lt_rc ctl_userns_check(struct lt_err *err)
         return lt_err_set(err, LT_E_UNSUPPORTED,
                           "this kernel has no user namespaces (CONFIG_USER_NS)");
     if (geteuid() != 0) {
-        uint64_t first;
-        LT_TRY(find_range("/etc/subuid", "--add-subuids", &first, err));
-        return find_range("/etc/subgid", "--add-subgids", &first, err);
+        uint64_t first_uid, first_gid;
+        return find_lent(&first_uid, &first_gid, err);
     }
     return LT_OK;
 }

@@ -25,5 +25,7 @@ LT_MUST lt_rc ctl_userns_check(struct lt_err *err);
  * /etc/subuid. LT_E_NOT_FOUND.
  */
 LT_MUST lt_rc ctl_subid_find(lt_str text, lt_str user, uid_t uid, uint64_t *ret_first);
+/* The first id behind all that the text gives away. */
+uint64_t ctl_subid_next(lt_str text);
 
 #endif

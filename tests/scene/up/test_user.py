@@ -13,6 +13,7 @@ from lib.proxy import envoy_program
 from mesh_lib import BUILD, deployment, service, wait_until
 
 UID = next(uid for uid in range(12345, 13345) if claim(f"uid-{uid}"))  # nobody else's meshes run as this one
+FIRST = 231072  # ids before that are others'
 AS_USER = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", "env", "-u", "XDG_RUNTIME_DIR"]
 
 
@@ -28,7 +29,8 @@ def place():
     (top / "mesh").mkdir()
     (top / "mesh" / "a.yaml").write_text(deployment("web") + service("web") + deployment("client", ["sleep", "1000"], port=0))
     (top / "passwd").write_text(pathlib.Path("/etc/passwd").read_text() + f"anna:x:{UID}:{UID}::/tmp:/bin/sh\n")
-    (top / "none").write_text("")
+    (top / "none").write_text(f"bob:100000:{FIRST - 100000}\n")
+    (top / "etc").mkdir()
     (top / "subids").write_text("anna:100000:65536\n")
     yield top
     subprocess.run([*AS_USER, str(top / "lateen"), "down", str(top / "mesh")], capture_output=True, timeout=30)
@@ -48,7 +50,22 @@ def test_without_a_line_the_command_that_adds_one(place):
     process = up(place, "none")
     message = process.communicate(timeout=10)[1]
     assert process.returncode == 1
-    assert "/etc/subuid has no line" in message and "sudo usermod --add-subuids 100000-165535 anna" in message
+    command = f"usermod --add-subuids {FIRST}-{FIRST + 65535} --add-subgids {FIRST}-{FIRST + 65535} anna"
+    assert "/etc/subuid has no line" in message and f"sudo {command}\n" in message, message
+    # and that command is all it takes; in an /etc of its own, which usermod may write
+    script = (f"mount -t tmpfs none {place}/etc && cp -a /etc/. {place}/etc && cp {place}/passwd {place}/etc/passwd && "
+              f"cp {place}/none {place}/etc/subuid && cp {place}/none {place}/etc/subgid && "
+              f"mount --bind {place}/etc /etc && {command} && exec \"$@\"")
+    process = subprocess.Popen(["unshare", "--mount", "sh", "-c", script, "sh", *AS_USER, str(place / "lateen"), "up", str(place / "mesh")],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    told = []
+    for line in process.stderr:
+        told.append(line)
+        if "the mesh is up" in line:
+            break
+    process.terminate()
+    process.communicate(timeout=20)
+    assert process.returncode == 0 and "the mesh is up" in told[-1], told
 
 
 def test_a_port_of_roots_is_refused_with_what_to_do(place):

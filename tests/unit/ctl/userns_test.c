@@ -24,6 +24,8 @@ static void ranges(void **state)
     assert_int_equal(ctl_subid_find(text, LT_STR("broken"), 1, &first), LT_E_NOT_FOUND);
     assert_int_equal(ctl_subid_find(text, LT_STR("bob"), 1, &first), LT_E_NOT_FOUND);
     assert_int_equal(ctl_subid_find(LT_STR(""), LT_STR("anna"), 1, &first), LT_E_NOT_FOUND);
+    assert_int_equal(ctl_subid_next(text), 365535);
+    assert_int_equal(ctl_subid_next(LT_STR("")), 100000);
 }
 
 int main(void)
