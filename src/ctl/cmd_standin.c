@@ -35,8 +35,10 @@ static const char *env_or_empty(const char *name)
 static int run_standin(int argc, char **argv, const struct lt_env *env)
 {
     struct ports ports = {0};
+    const char *ends_for = NULL;
     const struct ctl_option options[] = {
-        {.name = "port", .letter = 'p', .on_value = add_port, .ctx = &ports}};
+        {.name = "port", .letter = 'p', .on_value = add_port, .ctx = &ports},
+        {.name = "ends-for", .value = &ends_for}};
     struct lt_err err = {0};
     int code;
     if (!ctl_options_parse(&ctl_cmd_standin, &argc, argv, options, LT_ARRAY_LEN(options), &code))
@@ -45,6 +47,11 @@ static int run_standin(int argc, char **argv, const struct lt_env *env)
         return ctl_fail_usage(&ctl_cmd_standin,
                               "--port expects a number from 1 to 65535, at most %d times",
                               PORTS_MAX);
+    if (ends_for != NULL) {
+        printf("lateen: %s is not on this machine; its stand-in ends at once, with exit code 0\n",
+               ends_for);
+        return CTL_EXIT_OK;
+    }
     const struct ctl_standin_opts opts = {
         .ports = ports.items,
         .port_count = ports.count,
@@ -59,7 +66,7 @@ static int run_standin(int argc, char **argv, const struct lt_env *env)
 
 const struct ctl_command ctl_cmd_standin = {
     .name = "standin",
-    .arguments = "[--port PORT]...",
+    .arguments = "[--port PORT]... | --ends-for PROGRAM",
     .summary = NULL,
     .help = "",
     .run = run_standin,

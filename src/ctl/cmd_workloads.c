@@ -130,9 +130,13 @@ static void print_remarks(const struct lt_doc *pod)
                is_true(pod, "takesSockets")
                    ? ""
                    : " (through a TCP relay: it sees the relay's address)");
+    const struct lt_doc *first = find_container(pod, "app");
     for (size_t i = 0; lt_doc_is(list, LT_DOC_ARRAY) && i < list->count; i++) {
         const struct lt_doc *c = &list->items[i];
         lt_str why = text(c, "reason");
+        if (is_true(c, "isStandIn") && c != first)
+            printf("  %.*s/%.*s: container %.*s: stand-in for %.*s\n", LT_STR_ARG(ns),
+                   LT_STR_ARG(name), LT_STR_ARG(text(c, "name")), LT_STR_ARG(text(c, "wanted")));
         if (why.len > 0 || number(c, "restarts") > 0)
             printf("  %.*s/%.*s: container %.*s: %lld restarts, last exit code %lld%s%.*s\n",
                    LT_STR_ARG(ns), LT_STR_ARG(name), LT_STR_ARG(text(c, "name")),

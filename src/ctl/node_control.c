@@ -197,10 +197,7 @@ static void write_container(struct request *r, const struct ctl_run *run)
     pid_t program = program_pid(run);
     lt_json_object_open(w);
     lt_json_kv_str(w, "name", lt_str_of(run->plan->name));
-    lt_json_kv_str(w, "role",
-                   lt_str_of(run->plan->role == CTL_ROLE_INIT    ? "init"
-                             : run->plan->role == CTL_ROLE_PROXY ? "proxy"
-                                                                 : "app"));
+    lt_json_kv_str(w, "role", lt_str_of(ctl_role_name(run->plan->role)));
     lt_json_kv_bool(w, "isUp", run->is_up);
     lt_json_kv_bool(w, "isStandIn", run->plan->is_standin);
     lt_json_kv_str(w, "wanted", lt_str_of(run->plan->wanted));

@@ -283,7 +283,7 @@ static void tell_pod(struct ctl_node *node, struct ctl_pod *pod)
 
 static void tell_all_ready(struct ctl_node *node)
 {
-    size_t workloads = 0;
+    size_t workloads = 0, objects = 0;
     for (size_t i = 0; i < node->pods.count; i++) {
         const struct ctl_pod *pod = ctl_node_pod(node, i);
         if (pod->is_wanted && !pod->is_ready && (pod->state != CTL_POD_ENDED || will_retry(pod)))
@@ -296,8 +296,14 @@ static void tell_all_ready(struct ctl_node *node)
         return;
     node->was_all_ready = true;
     double seconds = (double)(lt_loop_now_ns(node->loop) - node->started_ns) / (double)LT_NS_PER_S;
-    ctl_node_say(node, "lateen: the mesh is up, %zu workloads after %.1f s; Ctrl-C ends it",
-                 workloads, seconds);
+    ctl_node_say(node, "lateen: the mesh is up, %zu workload%s after %.1f s; Ctrl-C ends it",
+                 workloads, workloads == 1 ? "" : "s", seconds);
+    (void)lt_manifests_objects(node->manifests, &objects, NULL);
+    if (objects == 0)
+        ctl_node_say(node,
+                     "lateen: %s has no manifests (*.yaml, *.yml, *.json) that are read; "
+                     "those that come are followed",
+                     node->state->dir);
 }
 
 static void tell_note(void *ctx, const struct lt_note *note LT_UNUSED, const char *line)

@@ -15,6 +15,13 @@ enum {
     BACKOFF_LIMIT_DEFAULT = 6, /* Kubernetes' */
 };
 
+const char *ctl_role_name(ctl_role role)
+{
+    static const char *const names[] = {"init", "sidecar", "proxy", "app"};
+    LT_ASSERT((size_t)role < LT_ARRAY_LEN(names));
+    return names[role];
+}
+
 /* --- small tools --- */
 
 void ctl_strings_add(struct ctl_strings *list, const char *text)
@@ -121,6 +128,12 @@ static void add_job(struct ctl_plan *plan, struct ctl_pod_source *source, size_t
     source->meta = spec->pod->meta;
     source->spec = spec->pod->spec;
     source->attempts_max = (unsigned)lt_opt_or(spec->backoff_limit, BACKOFF_LIMIT_DEFAULT) + 1;
+    if (lt_opt_or(spec->completions, 1) > 1 || lt_opt_or(spec->parallelism, 1) != 1) {
+        char name[LT_OBJECT_NAME_MAX];
+        struct lt_note where = lt_object_note(source->object, LT_NOTE_WARNING, name);
+        lt_notes_addf(source->notes, &where,
+                      "completions and parallelism are not acted on yet: it runs one Pod");
+    }
     add_pod(plan, source, cap);
 }
 

@@ -24,7 +24,13 @@ enum {
 #define CTL_SYSTEM_NS "istio-system"
 
 typedef enum { CTL_RESTART_ALWAYS, CTL_RESTART_ON_FAILURE, CTL_RESTART_NEVER } ctl_restart;
-typedef enum { CTL_ROLE_INIT, CTL_ROLE_PROXY, CTL_ROLE_APP } ctl_role;
+typedef enum {
+    CTL_ROLE_INIT,
+    CTL_ROLE_SIDECAR, /* an init container that stays (restartPolicy: Always) */
+    CTL_ROLE_PROXY,
+    CTL_ROLE_APP,
+} ctl_role;
+const char *ctl_role_name(ctl_role role);
 
 /* When a container counts as ready. */
 typedef enum {
@@ -71,7 +77,8 @@ struct ctl_pod_plan {
     bool is_control;     /* lateend itself */
     const char *why;     /* has or has not a proxy; for people */
     const char *capture; /* the nftables ruleset of its sidecar; NULL: none */
-    const struct ctl_container_plan *containers; /* init, proxy, application, in this order */
+    const struct ctl_container_plan
+        *containers; /* init and sidecars as written, then proxy, application */
     size_t container_count;
     unsigned grace_s;
     unsigned attempt;      /* of a Job: Pods before this one have failed */

@@ -58,6 +58,7 @@ static uint64_t hash_text(const char *text, uint64_t h)
 static uint64_t hash_container(const struct lt_container *c, uint64_t h)
 {
     h = hash_str(c->working_dir, hash_str(c->image, hash_str(c->name, h)));
+    h = hash_str(c->restart_policy, h);
     h = hash_strs(&c->args, hash_strs(&c->command, h));
     for (size_t i = 0; i < c->env.count; i++) {
         const struct lt_env_var *var = &c->env.items[i];
@@ -298,10 +299,26 @@ static uint16_t first_tcp_port(const struct lt_container *c)
     return 0;
 }
 
-static void add_standin_args(struct ctl_strings *argv, const struct lt_container *c)
+/* Who waits for the end of a container would wait for ever for a server's. */
+static bool standin_ends(const struct ctl_pod_source *source, const struct lt_container *c,
+                         ctl_role role)
+{
+    if (role == CTL_ROLE_SIDECAR)
+        return false;
+    bool runs_on = lt_opt_or(source->spec->restart_policy, LT_RESTART_ALWAYS) == LT_RESTART_ALWAYS;
+    return role == CTL_ROLE_INIT || strcmp(source->kind, "Job") == 0 ||
+           (!runs_on && first_tcp_port(c) == 0);
+}
+
+static void add_standin_args(struct ctl_strings *argv, const struct lt_container *c,
+                             const char *wanted, bool ends)
 {
     ctl_strings_add(argv, CTL_BIN_DIR "/lateen");
     ctl_strings_add(argv, "standin");
+    if (ends) {
+        ctl_strings_addf(argv, "--ends-for=%s", wanted);
+        return;
+    }
     for (size_t i = 0; i < c->ports.count; i++) {
         if (lt_opt_or(c->ports.items[i].protocol, LT_PROTOCOL_TCP) == LT_PROTOCOL_TCP)
             ctl_strings_addf(argv, "--port=%lld",
@@ -324,7 +341,7 @@ static void fill_argv(struct ctl_container_plan *plan, const struct ctl_pod_sour
     plan->is_standin = !has_program;
     if (!has_program) {
         argv.count = 0;
-        add_standin_args(&argv, c);
+        add_standin_args(&argv, c, plan->wanted, standin_ends(source, c, plan->role));
     } else {
         for (size_t i = 0; i < c->args.count; i++)
             ctl_strings_add(&argv, expand(pod->arena, c->args.items[i], env));
@@ -334,6 +351,8 @@ static void fill_argv(struct ctl_container_plan *plan, const struct ctl_pod_sour
 
 static ctl_restart restart_of(const struct ctl_pod_source *source, ctl_role role)
 {
+    if (role == CTL_ROLE_SIDECAR)
+        return CTL_RESTART_ALWAYS;
     int64_t policy = lt_opt_or(source->spec->restart_policy, LT_RESTART_ALWAYS);
     if (policy == LT_RESTART_NEVER)
         return CTL_RESTART_NEVER;
@@ -384,8 +403,11 @@ static void plan_containers(const struct ctl_pod_source *source, struct ctl_pod_
     struct ctl_container_plan *list = lt_arena_make_n(pod->arena, struct ctl_container_plan,
                                                       spec->init_containers.count +
                                                           spec->containers.count + 1);
-    for (size_t i = 0; !pod->is_gateway && i < spec->init_containers.count; i++)
-        list[count++] = plan_container(source, pod, &spec->init_containers.items[i], CTL_ROLE_INIT);
+    for (size_t i = 0; !pod->is_gateway && i < spec->init_containers.count; i++) {
+        const struct lt_container *c = &spec->init_containers.items[i];
+        bool stays = lt_str_eqz(c->restart_policy, "Always");
+        list[count++] = plan_container(source, pod, c, stays ? CTL_ROLE_SIDECAR : CTL_ROLE_INIT);
+    }
     if (pod->has_proxy)
         list[count++] = ctl_plan_proxy(pod, source->world, source->proxy_config);
     for (size_t i = 0; !pod->is_gateway && i < spec->containers.count; i++)

@@ -352,8 +352,12 @@ static void start_role(struct ctl_pod *pod, ctl_role role)
 
 static void step_init(struct ctl_pod *pod)
 {
-    while (pod->init_at < pod->run_count && pod->runs[pod->init_at].plan->role == CTL_ROLE_INIT) {
+    while (pod->init_at < pod->run_count && pod->runs[pod->init_at].plan->role < CTL_ROLE_PROXY) {
         struct ctl_run *run = &pod->runs[pod->init_at];
+        if (run->has_started) { /* a sidecar: the next ones don't wait for its end */
+            pod->init_at++;
+            continue;
+        }
         if (run->is_up || lt_timer_is_set(&run->restart))
             return;
         if (!run->has_ended) {
@@ -424,6 +428,7 @@ static void begin_stopping_proxy(struct ctl_pod *pod)
     ctl_probe_cancel(&pod->probe);
     set_ready(pod, false);
     set_state(pod, CTL_POD_STOPPING_PROXY);
+    signal_role(pod, CTL_ROLE_SIDECAR, SIGTERM);
     signal_role(pod, CTL_ROLE_PROXY, SIGTERM);
     lt_loop_timer_set(pod->host->loop, &pod->tick, PROXY_GRACE_S * LT_NS_PER_S);
 }
@@ -458,7 +463,7 @@ static void step(struct ctl_pod *pod)
                 begin_stopping_proxy(pod);
             break;
         case CTL_POD_STOPPING_PROXY:
-            if (has_all_ended(pod, CTL_ROLE_PROXY)) {
+            if (has_all_ended(pod, CTL_ROLE_PROXY) && has_all_ended(pod, CTL_ROLE_SIDECAR)) {
                 lt_loop_timer_cancel(pod->host->loop, &pod->tick);
                 set_state(pod, CTL_POD_ENDED);
             }
@@ -477,7 +482,10 @@ static void on_tick(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
         step(pod);
         break;
     case CTL_POD_STOPPING_APP: signal_role(pod, CTL_ROLE_APP, SIGKILL); break;
-    case CTL_POD_STOPPING_PROXY: signal_role(pod, CTL_ROLE_PROXY, SIGKILL); break;
+    case CTL_POD_STOPPING_PROXY:
+        signal_role(pod, CTL_ROLE_SIDECAR, SIGKILL);
+        signal_role(pod, CTL_ROLE_PROXY, SIGKILL);
+        break;
     case CTL_POD_INIT: step(pod); break;
     default: start_probe(pod); break;
     }

@@ -1,13 +1,13 @@
 /*
  * ctl/pod.h - a workload: one Pod from its plan to its end.
  *
- *     INIT            init containers, one by one
+ *     INIT            init containers, one by one; of those that stay, until they run
  *     PROXY           capture is set up, the sidecar starts; until it is ready
  *     APP             the application's containers start
  *     RUNNING
  *     DRAINING        no new requests come
  *     STOPPING_APP    TERM, after the grace KILL
- *     STOPPING_PROXY  the same for the sidecar
+ *     STOPPING_PROXY  the same for the sidecar, and for init containers that stayed
  *     ENDED
  *
  * The application starts after its sidecar is ready; the sidecar leaves after the application. When

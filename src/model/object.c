@@ -115,8 +115,9 @@ static void read_meta(struct reading *r)
         lt_field_error(&r->reader, r->doc, &root, "metadata is required");
         return;
     }
+    size_t errors = r->reader.errors;
     lt_field_read(&r->reader, node, &lt_meta_schema, meta, &at);
-    if (meta->name.len == 0)
+    if (meta->name.len == 0 && r->reader.errors == errors)
         lt_field_error_at(&r->reader, node, &at, "name", "is required");
     if (meta->ns.len == 0)
         meta->ns = LT_STR("default");

@@ -143,12 +143,61 @@ spec:
     assert pod["containers"][1]["exitCode"] == 4
 
 
+@pytest.mark.quick
 def test_stand_in_is_told_from_a_program(mesh):
-    mesh.write("a.yaml", deployment("typo", ["/usr/bin/pyhton3", "x"]) + deployment("real", ["sleep", "1000"], port=0))
+    mesh.write("a.yaml", deployment("typo", ["/usr/bin/pyhton3", "x"]) + deployment("real", ["sleep", "1000"], port=0) +
+               deployment("image") + deployment("args", ["sh", "-c"], port=0).replace("env: []", 'args: ["exec sleep $(SECONDS)"]\n        '
+                                                                                     "env: [{name: SECONDS, value: '1000'}]"))
     mesh.up()
     container = {name: pods[0]["containers"][0] for name, pods in mesh.workloads().items()}
     assert container["typo"]["isStandIn"] and container["typo"]["wanted"] == "/usr/bin/pyhton3"
-    assert not container["real"]["isStandIn"]
+    assert not container["real"]["isStandIn"] and not container["args"]["isStandIn"] and container["image"]["isStandIn"]
+    runs = {line.split()[1].rsplit("-", 2)[0]: line for line in mesh.table().splitlines() if line.startswith("default ")}
+    assert runs["typo"].endswith("stand-in for /usr/bin/pyhton3 (no such program)")
+    assert runs["image"].endswith("stand-in for image:1") and runs["real"].endswith("  sleep")
+    assert mesh.exec("args", "cat", "/proc/2/cmdline") == "sleep\x001000\x00"
+
+
+def test_a_stand_in_that_somebody_waits_for_ends(mesh):
+    mesh.write("a.yaml", """
+apiVersion: batch/v1
+kind: Job
+metadata: {name: import}
+spec:
+  template:
+    spec:
+      restartPolicy: Never
+      initContainers: [{name: migrate, image: shop/migrate:2, command: [/opt/migrate]}]
+      containers: [{name: main, image: shop/import:1, ports: [{containerPort: 9090}]}]
+""")
+    mesh.up()
+    assert mesh.workloads()["import"][0]["exitCode"] == 0
+    assert mesh.logs("import") == "lateen: image shop/import:1 is not on this machine; its stand-in ends at once, with exit code 0\n"
+    assert "/opt/migrate is not on this machine" in mesh.logs("import", container="migrate")
+    assert "container migrate: stand-in for /opt/migrate" in mesh.table()
+
+
+def test_an_init_container_that_stays(mesh):
+    """restartPolicy: Always: the next ones wait for its start, the application for all of them, and it ends after the application."""
+    stays = "trap 'echo end; exit 0' TERM; echo start; while :; do sleep 0.05; done"
+    mesh.write("a.yaml", f"""
+apiVersion: batch/v1
+kind: Job
+metadata: {{name: job}}
+spec:
+  backoffLimit: 0
+  template:
+    spec:
+      restartPolicy: Never
+      initContainers:
+      - {{name: helper, image: x, restartPolicy: Always, command: [sh, -c, {json.dumps(stays)}]}}
+      - {{name: init, image: x, command: [sh, -c, "echo init"]}}
+      containers: [{{name: main, image: x, command: [sh, -c, "sleep 0.5; exit 3"]}}]
+""")
+    mesh.up()
+    pod = mesh.workloads()["job"][0]
+    assert (pod["exitCode"], [c["role"] for c in pod["containers"]]) == (3, ["sidecar", "init", "app"])
+    assert mesh.logs("job", container="helper") == "start\nend\n" and pod["containers"][0]["exitCode"] == 0
 
 
 def host_network():

@@ -76,6 +76,16 @@ metadata: {{name: shop, labels: {{istio-injection: enabled}}}}
     assert mesh.get("client", "http://again/")["workload"] in ("web-1", "web-2")
 
 
+def test_nothing_to_read_is_said(mesh):
+    mesh.write("notes.txt", "kind: Service")
+    mesh.up()
+    assert f"lateen: {mesh.dir} has no manifests (*.yaml, *.yml, *.json) that are read; those that come are followed" in mesh.output()
+    mesh.write("a.yaml", "apiVersion: v1\nkind: Namespace\nmetadata: {name: on}\n---\n" + deployment("web"))
+    wait_until(lambda: "web" in mesh.workloads(), 10, "what came")
+    # YAML's "on" is no text; that it is required, too, would only confuse
+    assert mesh.output().count("a.yaml:3: error: metadata.name: ") == 1 and "expected a string, got bool" in mesh.output()
+
+
 def test_other_kinds_are_named_and_no_error(mesh):
     others = {"Gizmo": "example.com/v1", "StatefulSet": "apps/v1", "HorizontalPodAutoscaler": "autoscaling/v2", "Ingress": "networking.k8s.io/v1",
               "ServiceEntry": "networking.istio.io/v1", "AuthorizationPolicy": "security.istio.io/v1", "Secret": "v1"}

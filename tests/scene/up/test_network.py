@@ -2,6 +2,7 @@
 import collections
 import errno
 import json
+import os
 import re
 import socket
 import urllib.request
@@ -42,6 +43,42 @@ def test_names_and_cluster_ips(mesh):
     # a service without endpoints refuses at once
     connect = "import socket,sys; print(socket.socket().connect_ex((sys.argv[1], 80)))"
     assert int(mesh.exec("client", "/usr/bin/python3", "-c", connect, "empty.shop")) == errno.ECONNREFUSED
+
+
+def test_replicas_are_workloads_of_their_own(mesh):
+    mesh.write("a.yaml", deployment("app", ["sleep", "1000"], replicas=2, port=0, ns="shop"))
+    mesh.up()
+    seen = {}
+    for pod in mesh.workloads()["app"]:
+        script = "readlink /proc/self/ns/net; hostname; cat /etc/resolv.conf; ip -4 -o address show dev eth0; ip route; ls -A /tmp; touch /tmp/mine"
+        network, hostname, *rest = mesh.exec(pod["name"], "sh", "-c", script).splitlines()
+        assert hostname == pod["name"]
+        assert rest[:3] == ["nameserver 10.96.0.10", "search shop.svc.cluster.local svc.cluster.local cluster.local", "options ndots:5"]
+        assert f"inet {pod['address']}/32 " in rest[3] and rest[4].startswith("default via 169.254.1.1 dev eth0") and len(rest) == 6, rest
+        seen[network] = pod["address"]
+    assert len(seen) == 2 and len(set(seen.values())) == 2
+    assert os.readlink("/proc/self/ns/net") not in seen
+
+
+def test_cluster_ips_stay(make_mesh):
+    """The same name has the same address, whatever else there is and however often the mesh starts."""
+    resolve = "import socket,sys; print(*[socket.gethostbyname(name) for name in sys.argv[1:]])"
+    mesh = make_mesh()
+    names = ["a.shop", "b.shop", "c.shop"]
+    mesh.write("a.yaml", "".join(service(name[0], ns="shop") for name in names))
+    mesh.write("client.yaml", deployment("client", ["sleep", "1000"], port=0, ns="shop"))
+    mesh.up()
+    before = mesh.exec("client", "/usr/bin/python3", "-c", resolve, *names).split()
+    assert len(set(before)) == 3 and all(address.startswith("10.96.") for address in before)
+    for name in ("a", "a.shop", "a.shop.svc", "a.shop.svc.cluster.local", "a.shop.svc.cluster.local."):
+        assert mesh.exec("client", "/usr/bin/python3", "-c", resolve, name).split() == before[:1]
+    mesh.write("0.yaml", "".join(service(f"more{i}", ns="other") for i in range(50)))
+    more = "more7.other"
+    added = wait_until(lambda: mesh.exec("client", "/usr/bin/python3", "-c", resolve, more, check=False).split(), 10, "new names")
+    assert mesh.exec("client", "/usr/bin/python3", "-c", resolve, *names).split() == before
+    mesh.end()
+    mesh.up()
+    assert mesh.exec("client", "/usr/bin/python3", "-c", resolve, *names, more).split() == before + added
 
 
 def test_workload_reaches_itself_by_its_service(mesh):
