@@ -1,6 +1,6 @@
 /*
- * ctl/identity.c - a client that goes away as soon as it has seen the server's certificate, or a look
- * at a page of certificates.
+ * ctl/identity.c - a client that goes away as soon as it has seen the server's certificate, or a
+ * look at a page of certificates.
  */
 #include "ctl/identity.h"
 

@@ -1,7 +1,8 @@
 /*
  * ctl/identity.h - who a workload proves to be: one TLS handshake with its sidecar, as another
- * workload would begin it, far enough to see and verify the certificate that it presents. A gateway,
- * and whoever takes no calls of the mesh's, has none to present: its proxy is asked which one it has.
+ * workload would begin it, far enough to see and verify the certificate that it presents. A
+ * gateway, and whoever takes no calls of the mesh's, has none to present: its proxy is asked which
+ * one it has.
  * Trust: the peer is a workload; its chain is verified against the mesh's root, and its word is its
  * own.
  */

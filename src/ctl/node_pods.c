@@ -337,7 +337,9 @@ static void schedule_retry(struct ctl_node *node, struct ctl_pod *pod)
         lt_loop_timer_set(node->loop, &node->retry, at - now);
 }
 
-/* Once it is ready, and again while there is no answer: its certificates may still be on their way. */
+/*
+ * Once it is ready, and again while there is no answer: its certificates may be on their way.
+ */
 static void prove_identity(struct ctl_node *node, struct ctl_pod *pod)
 {
     const struct ctl_pod_plan *plan = pod->plan;

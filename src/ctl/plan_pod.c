@@ -508,7 +508,7 @@ struct ctl_pod_plan *ctl_plan_pod(const struct ctl_pod_source *source)
         plan_containers(source, pod); /* ... and once with name and address */
         if (pod->ip != 0)
             return pod;
-        rc = lt_err_set(&err, LT_E_LIMIT, "no address is left for it");
+        (void)lt_err_set(&err, LT_E_LIMIT, "no address is left for it");
     }
     char name[LT_OBJECT_NAME_MAX];
     struct lt_note where = lt_object_note(source->object, LT_NOTE_ERROR, name);

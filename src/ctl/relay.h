@@ -14,7 +14,9 @@ struct ctl_relay;
 typedef bool ctl_relay_pick_fn(void *ctx, struct lt_addr *ret_addr);
 
 struct ctl_relay *ctl_relay_new(struct lt_loop *loop, ctl_relay_pick_fn *pick, void *ctx);
-/* Takes connections from that socket (borrowed) from now on; -1: from none. Those that are, go on. */
+/*
+ * Takes connections from that socket (borrowed) from now on; -1: from none. Those that are, go on.
+ */
 void ctl_relay_listen(struct ctl_relay *relay, int listen_fd);
 void ctl_relay_free(struct ctl_relay **relay);
 

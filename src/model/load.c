@@ -303,8 +303,8 @@ static int cmp_objects(const void *a, const void *b)
 }
 
 /*
- * Sorted by key, equal keys in the order of files: the first of each stays, completed by a live one;
- * the others are told.
+ * Sorted by key, equal keys in the order of files: the first of each stays, completed by a live
+ * one; the others are told.
  */
 static void settle_twins(struct lt_manifests *m)
 {

@@ -2,8 +2,8 @@
  * model/load.h - from texts and directories of manifests to the objects in force.
  * A struct lt_manifests remembers, file by file, what was read. A bad document hurts nothing beside
  * itself: the object keeps its predecessor if there was one, and all others live on. Two files with
- * one object: the first file by name wins, the other is told. One directory may be live: it says what
- * is, not what is wanted, and completes the objects of the others. Not here: watching
+ * one object: the first file by name wins, the other is told. One directory may be live: it says
+ * what is, not what is wanted, and completes the objects of the others. Not here: watching
  * (control/source_dir.h), rules between objects (model/check.h). Trust: files are a stranger's.
  * Limits: LT_MANIFEST_BYTES_MAX a file, LT_MANIFEST_FILES_MAX files.
  */

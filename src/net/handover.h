@@ -1,6 +1,6 @@
 /*
  * net/handover.h - listening sockets of another network, handed to a proxy while it runs: how
- * `lateen up` gives a gateway its port on the host, so that nobody stands between it and its clients.
+ * `lateen up` gives a gateway its port on the host, so that nobody stands between it and clients.
  *
  * The proxy inherits one end of a SOCK_SEQPACKET pair, its number is in the environment
  * (LATEEN_LISTEN_SOCKET). It says first that it takes sockets; a real Envoy never does. Then the
