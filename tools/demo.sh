@@ -136,6 +136,7 @@ if [ "${KEEP:-}" = 1 ]; then
   build/lateen logs -f -c istio-proxy catalog-v1
   \$EDITOR examples/bookshop/catalog.yaml      # change the weights: the mesh follows
 END
+    trap 'exit 0' INT TERM
     wait "$mesh_pid"
 else
     title "All as it should be. The mesh ends now; make demo KEEP=1 leaves it up, build/lateen up DIR runs your own"

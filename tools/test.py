@@ -96,8 +96,8 @@ def main():
     if os.environ.get("CI") == "true" and skipped:
         print(f"CI: {skipped} skipped tests count as failures")
         failed, skipped = failed + skipped, 0
-    print(f"(in {time.monotonic() - started:.0f} s)")
-    print(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
+    print(f"(in {time.monotonic() - started:.0f} s" + (f"; {skipped} skipped)" if skipped else ")"))
+    print(f"{passed} passed, {failed} failed")
     return 1 if failed or passed == 0 else 0
 
 

@@ -211,6 +211,7 @@ int ctl_node_main(const struct lt_env *env, const struct ctl_node_opts *opts)
     struct lt_err err = {0};
     struct ctl_node *node = lt_new(struct ctl_node);
     prctl(PR_SET_NAME, "lateen-node", 0, 0, 0);
+    ctl_proc_raise_files();
     node->env = env;
     node->state = opts->state;
     node->arena = lt_arena_new(0, 0);

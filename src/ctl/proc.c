@@ -13,11 +13,14 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+enum { FILES_MAX = 1 << 20 /* some programs close every one that they could have */ };
 
 pid_t ctl_proc_clone(uint64_t flags, int *ret_pidfd)
 {
@@ -44,6 +47,15 @@ int ctl_proc_wait(int pidfd)
 void ctl_proc_signal(int pidfd, int signal)
 {
     syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0);
+}
+
+void ctl_proc_raise_files(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return;
+    limit.rlim_cur = LT_MIN(limit.rlim_max, (rlim_t)FILES_MAX);
+    setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 lt_rc ctl_proc_drop(uid_t uid, gid_t gid, struct lt_err *err)

@@ -23,6 +23,12 @@ int ctl_proc_wait(int pidfd);
 /* Like kill(); a process that is gone already is no error. */
 void ctl_proc_signal(int pidfd, int signal);
 
+/*
+ * As many descriptors as the system allows, for the node (seven a workload) and for every proxy: a
+ * shell's usual 1024 is a sidecar's five hundred connections.
+ */
+void ctl_proc_raise_files(void);
+
 /* Becomes uid/gid without further groups, capabilities or a way to get some back (no_new_privs). */
 LT_MUST lt_rc ctl_proc_drop(uid_t uid, gid_t gid, struct lt_err *err);
 

@@ -45,8 +45,10 @@ class Mesh:
     def remove(self, name):
         (self.dir / name).unlink()
 
-    def up(self, wait=True):
-        self.process = subprocess.Popen([LATEEN, "up", str(self.dir)], stdout=self.log.open("ab"), stderr=subprocess.STDOUT,
+    def up(self, wait=True, limits=()):
+        """limits: arguments of a shell's ulimit."""
+        limited = ["bash", "-c", f'ulimit {" ".join(limits)} && exec "$@"', "bash"] if limits else []
+        self.process = subprocess.Popen([*limited, LATEEN, "up", str(self.dir)], stdout=self.log.open("ab"), stderr=subprocess.STDOUT,
                                         stdin=subprocess.DEVNULL)
         if wait:
             self.wait()

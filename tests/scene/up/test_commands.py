@@ -1,5 +1,6 @@
 """exec, curl, logs: what a person does with a running mesh, and what the containers of one can do to the machine."""
 import os
+import pwd
 import pty
 import subprocess
 
@@ -58,6 +59,13 @@ def test_containers_cannot_harm_the_machine(mesh, tmp_path):
     assert victim.read_text() == "x"
     status = mesh.exec("app", "grep", "-E", "Cap|NoNewPrivs", "/proc/self/status").split()
     assert status[1::2] == ["0000000000000000"] * 5 + ["1"]
+    # its user owns nothing on the machine
+    outside = [(int(inside), int(first), int(count)) for inside, first, count in
+               (line.split() for line in mesh.exec("app", "cat", "/proc/self/uid_map").splitlines())]
+    mapped = next(first + 10001 - inside for inside, first, count in outside if inside <= 10001 < inside + count)
+    assert mapped >= 100000 and mapped not in {entry.pw_uid for entry in pwd.getpwall()}
+    # /tmp is the container's alone
+    assert mesh.exec("app", "ls", "-A", "/tmp") == "" and os.listdir("/tmp") != []
     assert mesh.exec_code("app", "touch", "/tmp/mine") == 0
     mesh.exec_code("app", "sh", "-c", "kill -9 -1")  # all that it may signal: itself
     wait_until(lambda: mesh.workloads()["app"][0]["containers"][0]["restarts"] == 1, 10, "its restart")

@@ -1,8 +1,10 @@
 """make demo: what a newcomer sees first, and that it says so when something is wrong."""
+import json
 import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 
 import pytest
@@ -20,10 +22,13 @@ def demo(tmp_path):
     gateway = shop / "gateway.yaml"
     gateway.write_text(gateway.read_text().replace("30080", str(port)))
 
-    def run(change=lambda shop: None):
+    def run(change=lambda shop: None, keep=False):
         change(shop)
-        return subprocess.run([TOP / "tools/demo.sh"], env=dict(os.environ, SHOP=str(shop), PORT=str(port), KEEP=""),
-                              capture_output=True, text=True, timeout=120)
+        env = dict(os.environ, SHOP=str(shop), PORT=str(port), KEEP="1" if keep else "")
+        if keep:
+            return subprocess.Popen([TOP / "tools/demo.sh"], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                    start_new_session=True)
+        return subprocess.run([TOP / "tools/demo.sh"], env=env, capture_output=True, text=True, timeout=120)
 
     yield run
     subprocess.run([LATEEN, "down", str(shop)], capture_output=True, timeout=30)
@@ -42,6 +47,23 @@ def test_it_shows_what_a_mesh_does(demo):
     assert re.search(r"catalog-v\d-\S+: istio_requests_total \d+, with", done.stdout)
     assert re.search(r"connection_security_policy +mutual_tls", done.stdout)
     assert re.search(r"catalog-v\d-\S+: listener\.0\.0\.0\.0_15006\.no_filter_chain_match [12]:", done.stdout)
+
+
+def test_kept_it_stays_until_ctrl_c(demo):
+    with demo(keep=True) as process:
+        said = []
+        for line in process.stdout:
+            said.append(line)
+            if "catalog.yaml" in line:
+                break
+        told = next(line for line in said if "It stays up until Ctrl-C" in line)
+        command = said[said.index(told) + 1].split()  # what a person is told to try works
+        answer = subprocess.run(["curl", "-s", *(word for word in command[1:2]), " ".join(command[2:4]).strip("'"), command[4]],
+                                capture_output=True, text=True, timeout=20).stdout
+        assert json.loads(answer)["workload"] == "storefront", answer
+        assert process.poll() is None
+        os.killpg(process.pid, signal.SIGINT)  # as the terminal does
+        assert process.wait(20) == 0
 
 
 @pytest.mark.parametrize("file,old,new,reason", [

@@ -82,6 +82,13 @@ def test_rolling_update_fails_no_request(mesh):
     assert mesh.get("client", "http://web/")["version"] == "v2"
 
 
+def test_a_shells_limit_of_descriptors_is_none(mesh):
+    mesh.write("a.yaml", deployment("web", replicas=20) + service("web") + deployment("client", ["sleep", "1000"], port=0))
+    mesh.up(limits=["-S", "-n", "96"])
+    assert int(mesh.exec("client", "sh", "-c", "ulimit -n")) > 1000
+    assert len(mesh.workloads()["web"]) == 20 and mesh.get("client", "http://web/")["workload"] == "web"
+
+
 def test_job_keeps_its_exit_code(mesh):
     job = """
 apiVersion: batch/v1

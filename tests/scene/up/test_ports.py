@@ -77,7 +77,9 @@ def test_the_clients_address_is_kept(mesh):
         answer = b"".join(iter(lambda: s.recv(65536), b"")).decode()
     assert '"x-forwarded-for":"127.0.0.77"' in answer and '"x-envoy-external-address":"127.0.0.77"' in answer, answer
     pod = mesh.workloads()["ingress"][0]
-    assert pod["hostPort"] == port and pod["takesSockets"]
+    assert pod["hostPort"] == port and pod["takesSockets"] and pod["isGateway"]
+    program = mesh.exec("ingress", "cat", f"/proc/{mesh.exec('ingress', 'pidof', 'lateen-proxy').strip()}/cmdline").split("\0")
+    assert program[1:3] == ["proxy", "router"]  # its own process, in a workload of its own
     line = wait_until(lambda: [line for line in mesh.logs("ingress").splitlines() if '"GET /who' in line], 10, "the access log")[0]
     # who called, and the address that was meant, as if it had come over the workload's own network
     assert f"127.0.0.77:{client_port}" in line and f" {pod['address']}:8080 " in line, line

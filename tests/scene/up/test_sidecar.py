@@ -60,8 +60,12 @@ def test_istios_labels_decide(mesh):
     mesh.write("ns.yaml", namespace("injected", **{"istio-injection": "enabled"}) + namespace("refused", **{"istio-injection": "disabled"}) +
                namespace("revision", **{"istio.io/rev": "default"}) + namespace("silent"))
     mesh.write("a.yaml", "".join(deployment(name, ns=ns, labels=labels, annotations=annotations) for ns, name, labels, annotations in wanted))
+    mesh.write("gateway.yaml", deployment("gateway", ns="silent", labels="istio: ingressgateway") +
+               deployment("by-template", ns="silent", annotations="inject.istio.io/templates: gateway", labels=yes))
     mesh.up()
-    found = {name: pods[0]["hasProxy"] for name, pods in mesh.workloads().items()}
+    pods = {name: found[0] for name, found in mesh.workloads().items()}
+    assert {name for name, pod in pods.items() if pod["isGateway"]} == {"gateway", "by-template"}
+    found = {name: pod["hasProxy"] for name, pod in pods.items() if not pod["isGateway"]}
     assert found == {name: is_wanted for (_, name, _, _), is_wanted in wanted.items()}
     assert "injected/label-no" in mesh.table() and 'has no sidecar: label sidecar.istio.io/inject: "false"' in mesh.table()
 
