@@ -161,6 +161,30 @@ def test_the_sidecars_own_user_is_let_through(mesh):
     assert json.loads(mesh.exec("client", "curl", "-s", "http://web/", container="istio-proxy"))["peer"] == ""
 
 
+def test_capture_is_into_15001_and_15006(mesh):
+    """Seen where the kernel lists connections, while one is held open."""
+    hold = r"""
+import socket
+s = socket.create_connection(("web", 80))
+s.sendall(b"GET / HTTP/1.1\r\nHost: web\r\n\r\n")
+assert s.recv(65536).startswith(b"HTTP/1.1 200")
+print(s.getsockname()[1], open("/proc/net/tcp").read())
+"""
+
+    def rows(table):
+        return [line.split()[1:4] for line in table.splitlines()[1:] if line]
+
+    mesh.write("a.yaml", INJECTED + deployment("web", ns="shop") + service("web", ns="shop") + deployment("client", ["sleep", "1000"], ns="shop", port=0))
+    mesh.up()
+    wait_until(lambda: mesh.curl("client", "http://web/").startswith("{"), 10, "the first answer")
+    mine, _, table = mesh.exec("client", "/usr/bin/python3", "-c", hold).partition(" ")
+    # (local address, remote address) of what is established; 3A99 is 15001, 3A9E is 15006
+    accepted = [local for local, remote, state in rows(table) if state == "01" and remote.endswith(f":{int(mine):04X}")]
+    assert [local[-4:] for local in accepted] == ["3A99"], table
+    table = mesh.exec("web", "cat", "/proc/net/tcp")
+    assert any(local.endswith(":3A9E") and state == "01" for local, _, state in rows(table)), table
+
+
 def test_traffic_annotations(mesh):
     def client(name, annotation):
         return deployment(name, ["sleep", "1000"], ns="shop", port=0, annotations=annotation)
