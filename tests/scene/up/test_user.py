@@ -3,14 +3,16 @@ import json
 import os
 import pathlib
 import shutil
+import socket
 import subprocess
 import tempfile
 
 import pytest
 
+from lib import client
 from lib.backend import claim
 from lib.proxy import envoy_program
-from mesh_lib import BUILD, deployment, service, wait_until
+from mesh_lib import BUILD, deployment, free_port, gateway, service, wait_until
 
 UID = next(uid for uid in range(12345, 13345) if claim(f"uid-{uid}"))  # nobody else's meshes run as this one
 FIRST = 231072  # ids before that are others'
@@ -92,6 +94,8 @@ def test_a_mesh_of_ones_own(place):
         assert not check or done.returncode == 0, done.stderr
         return done.stdout
 
+    port = free_port()
+    (place / "mesh" / "gateway.yaml").write_text(gateway(port))
     process = up(place, "subids")
     wait_until(lambda: "web" in lateen("workloads", check=False), 10, "the mesh")
     lateen("workloads", "--wait", "--timeout", "30")
@@ -99,6 +103,11 @@ def test_a_mesh_of_ones_own(place):
     peer = '"peer":"spiffe://cluster.local/ns/default/sa/default"'
     wait_until(lambda: peer in lateen("curl", "envoy", "http://in/", check=False), 10, "the answer")
     assert lateen("exec", "client", "--", "id", "-u") == "10001\n"
+    # its gateway has the host's port, too
+    wait_until(lambda: client.get(port).status == 200, 10, "the route")
+    with socket.create_connection(("127.0.0.1", port), timeout=10, source_address=("127.0.0.77", 0)) as s:
+        s.sendall(b"GET / HTTP/1.1\r\nHost: x.test\r\nConnection: close\r\n\r\n")
+        assert b'"x-forwarded-for":"127.0.0.77"' in b"".join(iter(lambda: s.recv(65536), b""))
     ids = lateen("exec", "client", "--", "cat", "/proc/self/uid_map").split()
     assert ids == ["0", str(UID), "1", "1", "100000", "65535"]
     lateen("down")
