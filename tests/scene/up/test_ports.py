@@ -1,6 +1,5 @@
 """nodePorts: the gateway has the host's socket itself, and no request is lost while gateways come and go."""
 import collections
-import importlib.util
 import os
 import signal
 import socket
@@ -9,6 +8,7 @@ import threading
 import pytest
 
 from lib import client
+from lib.proxy import envoy_program
 from mesh_lib import ACCESS_LOG, deployment, free_port, gateway, service, wait_until
 
 SIDECAR = '"sidecar.istio.io/inject": "true"'
@@ -168,8 +168,7 @@ def test_without_any_gateway_the_port_refuses(mesh):
 
 def test_a_real_envoy_gets_a_relay_and_workloads_says_so(mesh):
     port = free_port()
-    envoy = os.path.join(os.path.dirname(importlib.util.find_spec("envoy").origin), "_bin", "envoy")
-    config = f"proxy.istio.io/config: '{{\"binaryPath\": \"{os.path.realpath(envoy)}\"}}'"
+    config = f"proxy.istio.io/config: '{{\"binaryPath\": \"{envoy_program()}\"}}'"
     mesh.write("a.yaml", WEB + gateway(port, annotations=config))
     mesh.up()
     first_answer(port)
