@@ -166,6 +166,22 @@ static bool has_cluster_ip(const struct lt_service_spec *spec)
            !lt_str_eqz(spec->cluster_ip, "None");
 }
 
+/* In a cluster it would be given ports; here only those that are named are opened. */
+static void note_no_node_port(const struct ctl_pod_source *source, const struct lt_object *object)
+{
+    const struct lt_service_spec *spec = object->service->spec;
+    int64_t type = lt_opt_or(spec->type, LT_SERVICE_CLUSTER_IP);
+    bool has_one = type != LT_SERVICE_NODE_PORT && type != LT_SERVICE_LOAD_BALANCER;
+    for (size_t i = 0; i < spec->ports.count; i++)
+        has_one |= spec->ports.items[i].node_port.is_set;
+    char name[LT_OBJECT_NAME_MAX];
+    struct lt_note where = lt_object_note(object, LT_NOTE_INFO, name);
+    where.path = LT_STR("spec.ports[].nodePort");
+    if (!has_one)
+        lt_notes_addf(source->notes, &where,
+                      "none is named, so that no port of this machine leads here");
+}
+
 static void add_services(struct ctl_plan *plan, const struct ctl_pod_source *source)
 {
     const struct ctl_plan_world *world = source->world;
@@ -181,6 +197,7 @@ static void add_services(struct ctl_plan *plan, const struct ctl_pod_source *sou
         if (strcmp(ns, CTL_SYSTEM_NS) == 0 && strcmp(name, "istiod") == 0)
             continue; /* lateend's own */
         const struct lt_service_spec *spec = object->service->spec;
+        note_no_node_port(source, object);
         plan->services[plan->service_count++] = (struct ctl_service_plan){
             .object = lt_object_ref(object),
             .ns = ns,

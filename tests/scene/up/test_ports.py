@@ -136,6 +136,7 @@ def test_ports_follow_the_service(mesh):
     mesh.write("gateway.yaml", gateway(one).replace(f", nodePort: {one}", ""))
     mesh.up()
     assert refuses(one)
+    assert "Service default/ingress: spec.ports[].nodePort: none is named, so that no port of this machine leads here" in mesh.output()
     pod = mesh.workloads()["ingress"][0]["name"]
     mesh.write("gateway.yaml", gateway(one))
     first_answer(one)
