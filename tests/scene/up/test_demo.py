@@ -38,6 +38,8 @@ def demo(tmp_path):
 def test_it_shows_what_a_mesh_does(demo):
     done = demo()
     assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"ingressgateway-\S+ +10\.244\.\S+ +ready +\d\.\d MB +spiffe://cluster.local/ns/bookshop-ingress/sa/ingressgateway +gateway",
+                     done.stdout), done.stdout
     assert re.search(r"bookshop +catalog-v1-\S+ +10\.244\.\S+ +ready +\d\.\d MB +spiffe://cluster.local/ns/bookshop/sa/catalog +stand-in",
                      done.stdout), done.stdout
     split = dict(re.findall(r"catalog (v\d) +(\d+)  #+\n", done.stdout.split("20 more")[0]))
