@@ -41,7 +41,9 @@ static int run_down(int argc, char **argv, const struct lt_env *env)
     if (argc == 1)
         return ctl_state_find_running(NULL, &state, &err) == LT_OK ? end_mesh(&state, env)
                                                                    : ctl_fail(&err);
-    return ctl_state_is_running(&state) ? end_mesh(&state, env) : CTL_EXIT_OK;
+    if (ctl_state_is_running(&state))
+        return end_mesh(&state, env);
+    return ctl_state_clear(&state, &err) == LT_OK ? CTL_EXIT_OK : ctl_fail(&err);
 }
 
 const struct ctl_command ctl_cmd_down = {

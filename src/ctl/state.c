@@ -6,12 +6,14 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "ctl/proc.h"
+
+enum { LOCK_POLL_MS = 10, LOCK_WAIT_MS = 10000 };
 
 /*
  * Directories that containers get a /run or /tmp of their own over, so that no workload sees a
@@ -66,29 +68,63 @@ static const char *lock_path(const struct ctl_state *state, char out[PATH_MAX])
 }
 
 /*
- * LT_E_EXISTS: somebody holds it. Who releases it removes the file, too: a lock on a file that has
- * gone is none.
+ * `lateen up` writes its pid into the lock, and all that it starts keeps the lock to the last
+ * process. Held without a pid that lives, it is given back soon: a mesh was killed, or what one
+ * left is being cleared.
  */
-static lt_rc take_lock(struct ctl_state *state, struct lt_err *err)
+static bool is_owned(int lock_fd)
+{
+    char text[24] = "";
+    uint64_t pid = 0;
+    ssize_t len = pread(lock_fd, text, sizeof(text) - 1, 0);
+    return len > 0 && lt_str_to_u64(lt_str_make(text, (size_t)len), &pid) == LT_OK && pid > 0 &&
+           pid < INT32_MAX && (kill((pid_t)pid, 0) == 0 || errno != ESRCH);
+}
+
+static lt_rc own_lock(const struct ctl_state *state, struct lt_err *err)
+{
+    char text[24];
+    int len = snprintf(text, sizeof(text), "%d", getpid());
+    if (ftruncate(state->lock_fd, 0) < 0 || pwrite(state->lock_fd, text, (size_t)len, 0) != len)
+        return lt_err_errno(err, "%s.lock", state->path);
+    return LT_OK;
+}
+
+/*
+ * LT_AGAIN: look once more. Who releases it removes the file, too: a lock on a file that has gone
+ * is none.
+ */
+static lt_rc try_lock(struct ctl_state *state, struct lt_err *err)
 {
     char path[PATH_MAX];
     struct stat mine, there;
-    for (;;) {
-        int fd = open(lock_path(state, path), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-        if (fd < 0)
-            return lt_err_errno(err, "%s", path);
-        if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-            close(fd);
-            return lt_err_set(err, LT_E_EXISTS,
-                              "a mesh of %s runs already; `lateen down %s` ends it", state->dir,
-                              state->dir);
-        }
-        if (fstat(fd, &mine) == 0 && stat(path, &there) == 0 && mine.st_ino == there.st_ino) {
-            state->lock_fd = fd;
-            return LT_OK;
-        }
+    int fd = open(lock_path(state, path), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return lt_err_errno(err, "%s", path);
+    lt_rc rc = LT_OK;
+    struct flock whole = {.l_type = F_WRLCK};
+    if (fcntl(fd, F_OFD_SETLK, &whole) < 0)
+        rc = is_owned(fd) ? LT_E_EXISTS : LT_AGAIN;
+    else if (fstat(fd, &mine) < 0 || stat(path, &there) < 0 || mine.st_ino != there.st_ino)
+        rc = LT_AGAIN;
+    if (rc == LT_OK)
+        state->lock_fd = fd;
+    else
         close(fd);
-    }
+    return rc;
+}
+
+/* LT_E_EXISTS: a mesh runs. Who will give it back soon is waited for, at most wait_ms. */
+static lt_rc take_lock(struct ctl_state *state, unsigned wait_ms, struct lt_err *err)
+{
+    lt_rc rc = LT_AGAIN;
+    for (unsigned waited = 0; (rc = try_lock(state, err)) == LT_AGAIN && waited <= wait_ms;
+         waited += LOCK_POLL_MS)
+        usleep(LOCK_POLL_MS * 1000);
+    if (rc != LT_AGAIN && rc != LT_E_EXISTS)
+        return rc;
+    return lt_err_set(err, LT_E_EXISTS, "a mesh of %s runs already; `lateen down %s` ends it",
+                      state->dir, state->dir);
 }
 
 lt_rc ctl_state_claim(const char *manifests, struct ctl_state *ret_state, struct lt_err *err)
@@ -97,9 +133,9 @@ lt_rc ctl_state_claim(const char *manifests, struct ctl_state *ret_state, struct
     struct ctl_state state;
     char path[PATH_MAX];
     LT_TRY(locate(manifests, &state, err));
-    LT_TRY(take_lock(&state, err));
+    LT_TRY(take_lock(&state, LOCK_WAIT_MS, err));
     ctl_remove_tree(state.path);
-    lt_rc rc = LT_OK;
+    lt_rc rc = own_lock(&state, err);
     for (size_t i = 0; rc == LT_OK && i < LT_ARRAY_LEN(parts); i++)
         rc = ctl_mkdirs(ctl_state_path(&state, parts[i], path), 0700, err);
     if (rc == LT_OK)
@@ -138,9 +174,11 @@ bool ctl_state_is_running(const struct ctl_state *state)
     int fd = open(lock_path(state, path), O_RDWR | O_CLOEXEC);
     if (fd < 0)
         return false;
-    bool is_held = flock(fd, LOCK_SH | LOCK_NB) < 0;
+    struct flock whole = {.l_type = F_WRLCK}; /* asking takes nothing, even for a moment */
+    bool is_held = fcntl(fd, F_OFD_GETLK, &whole) == 0 && whole.l_type != F_UNLCK;
+    bool is_running = is_held && is_owned(fd);
     close(fd);
-    return is_held;
+    return is_running;
 }
 
 /* Calls visit for each state directory of this user, until it says false. */
@@ -170,9 +208,16 @@ static void each_state(bool (*visit)(void *ctx, struct ctl_state *state), void *
 
 static bool clear_if_dead(void *ctx LT_UNUSED, struct ctl_state *state)
 {
-    if (take_lock(state, NULL) == LT_OK)
+    if (take_lock(state, 0, NULL) == LT_OK)
         ctl_state_release(state);
     return true;
+}
+
+lt_rc ctl_state_clear(struct ctl_state *state, struct lt_err *err)
+{
+    LT_TRY(take_lock(state, LOCK_WAIT_MS, err));
+    ctl_state_release(state);
+    return LT_OK;
 }
 
 void ctl_state_clear_dead(void)

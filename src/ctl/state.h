@@ -1,7 +1,7 @@
 /*
  * ctl/state.h - where a mesh keeps its files while it runs, and how the other commands find it.
  *
- *     <base>/<id>.lock        held (flock) by `lateen up` while the mesh runs
+ *     <base>/<id>.lock        locked by `lateen up` and all that it starts; holds its pid
  *     <base>/<id>/ base: /run/lateen, or $XDG_RUNTIME_DIR/lateen; id: a hash of the manifests'
  *     directory
  *         dir                the manifests' directory
@@ -37,7 +37,9 @@ LT_MUST lt_rc ctl_state_claim(const char *manifests, struct ctl_state *ret_state
 /* Removes all of it and lets the lock go. */
 void ctl_state_release(struct ctl_state *state);
 
-/* Of this user's meshes that were killed. */
+/* What a mesh left that was killed; waits for its end. LT_E_EXISTS: it runs. */
+LT_MUST lt_rc ctl_state_clear(struct ctl_state *state, struct lt_err *err);
+/* The same for all of this user's, without waiting. */
 void ctl_state_clear_dead(void);
 
 /* Finds the mesh of `manifests`; running or not. LT_E_NOT_FOUND. */

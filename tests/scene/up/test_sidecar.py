@@ -224,6 +224,7 @@ def test_rolling_update_of_sidecars_fails_no_request(mesh):
         mesh.write("web.yaml", web("v2"))
         wait_until(lambda: not before & {pod["name"] for pod in mesh.workloads()["web"]}, 30, "new pods only")
         mesh.wait()
+        wait_until(lambda: len(codes) > 150, 60, "more answers")
     finally:
         stop.set()
         thread.join()

@@ -16,6 +16,7 @@ from mesh_lib import BUILD, deployment, free_port, gateway, service, wait_until
 
 UID = next(uid for uid in range(12345, 13345) if claim(f"uid-{uid}"))  # nobody else's meshes run as this one
 FIRST = 231072  # ids before that are others'
+started = []  # of one scene
 AS_USER = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", "env", "-u", "XDG_RUNTIME_DIR"]
 
 
@@ -24,6 +25,7 @@ def place():
     """A directory that the user can reach, with the programs in it; and account files with that user, for a mount namespace."""
     if os.geteuid() != 0:
         pytest.skip("needs root, to become another user")
+    started.clear()
     top = pathlib.Path(tempfile.mkdtemp(prefix="lateen-user-", dir="/tmp"))
     top.chmod(0o755)
     for name in ("lateen", "lateend", "lateen-proxy"):
@@ -35,6 +37,9 @@ def place():
     (top / "etc").mkdir()
     (top / "subids").write_text("anna:100000:65536\n")
     yield top
+    for process in started:
+        process.kill()
+        process.communicate()
     subprocess.run([*AS_USER, str(top / "lateen"), "down", str(top / "mesh")], capture_output=True, timeout=30)
     shutil.rmtree(top)
     shutil.rmtree(f"/tmp/lateen-{UID}", ignore_errors=True)
@@ -44,8 +49,9 @@ def up(place, subids):
     """`lateen up` in a mount namespace where the account files are those of `place`."""
     script = (f"mount --bind {place}/passwd /etc/passwd && mount --bind {place}/{subids} /etc/subuid && "
               f"mount --bind {place}/{subids} /etc/subgid && exec \"$@\"")
-    return subprocess.Popen(["unshare", "--mount", "sh", "-c", script, "sh", *AS_USER, str(place / "lateen"), "up", str(place / "mesh")],
-                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    started.append(subprocess.Popen(["unshare", "--mount", "sh", "-c", script, "sh", *AS_USER, str(place / "lateen"), "up",
+                                     str(place / "mesh")], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True))
+    return started[-1]
 
 
 def test_without_a_line_the_command_that_adds_one(place):
