@@ -11,7 +11,6 @@ all: build ## build lateen, lateend and lateen-proxy into build/
 $(BUILD)/build.ninja: meson.build meson_options.txt
 	@test -f $@ || meson setup $(BUILD) --buildtype=release -Db_ndebug=false $(if $(CI),-Dwerror=true) >build/meson.log 2>&1 || \
 	  { cat build/meson.log; exit 1; }
-	@touch $@
 
 build: | deps ## (the same)
 	@$(MAKE) -s --no-print-directory $(BUILD)/build.ninja
