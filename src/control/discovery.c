@@ -41,8 +41,8 @@ struct stream {
     struct cp_discovery *discovery;
     struct lt_grpc_stream *grpc; /* NULL once it has ended */
     struct lt_ads_session *session;
-    struct lt_arena *arena;      /* of the node */
-    struct cp_node *node;        /* NULL before the first message */
+    struct lt_arena *arena; /* of the node */
+    struct cp_node *node;   /* NULL before the first message */
     struct cp_proxy *proxy;
     struct lt_timer timer;
     struct cp_identity identity;
@@ -67,7 +67,8 @@ static void push_stream(struct stream *stream)
         return;
     lt_counter_add(stream->discovery->pushes, 1);
     if (cp_proxy_push(stream->proxy, lt_loop_now_ns(stream->discovery->opts.loop)) != LT_OK)
-        lt_grpc_stream_finish(stream->grpc, LT_GRPC_RESOURCE_EXHAUSTED, LT_STR("the proxy takes its configuration too slowly"));
+        lt_grpc_stream_finish(stream->grpc, LT_GRPC_RESOURCE_EXHAUSTED,
+                              LT_STR("the proxy takes its configuration too slowly"));
     else
         set_timer(stream);
 }
@@ -91,7 +92,8 @@ static void set_hold_timer(struct cp_discovery *discovery, int64_t now_ns)
     if (due_ns == INT64_MAX)
         lt_loop_timer_cancel(discovery->opts.loop, &discovery->hold_timer);
     else
-        lt_loop_timer_set(discovery->opts.loop, &discovery->hold_timer, due_ns > now_ns ? (uint64_t)(due_ns - now_ns) : 0);
+        lt_loop_timer_set(discovery->opts.loop, &discovery->hold_timer,
+                          due_ns > now_ns ? (uint64_t)(due_ns - now_ns) : 0);
 }
 
 static void log_held(struct cp_discovery *discovery)
@@ -111,13 +113,14 @@ static void rebuild(struct cp_discovery *discovery, bool with_notes)
     struct lt_notes notes;
     size_t count = 0;
     int64_t now_ns = lt_env_wall_ns(discovery->opts.env);
-    const struct lt_object *const *objects =
-        lt_manifests_objects(cp_source_dir_manifests(discovery->opts.source), &count, &file_notes);
-    struct cp_hold_input input = {objects, count, LT_STR("cluster.local"), now_ns, (int64_t)discovery->opts.hold_ns};
+    const struct lt_object *const *objects = lt_manifests_objects(
+        cp_source_dir_manifests(discovery->opts.source), &count, &file_notes);
+    struct cp_hold_input input = {objects, count, LT_STR("cluster.local"), now_ns,
+                                  (int64_t)discovery->opts.hold_ns};
     cp_hold_step(discovery->hold, &input);
     lt_notes_init(&notes);
-    struct lt_model_input build = {objects, count, discovery->has_mesh ? &discovery->mesh : NULL, cp_hold_held(discovery->hold),
-                                   ++discovery->generation};
+    struct lt_model_input build = {objects, count, discovery->has_mesh ? &discovery->mesh : NULL,
+                                   cp_hold_held(discovery->hold), ++discovery->generation};
     struct lt_model *model = lt_model_build(&build, &notes);
     cp_views_set_model(&discovery->views, model);
     lt_model_unref(&model);
@@ -130,7 +133,7 @@ static void rebuild(struct cp_discovery *discovery, bool with_notes)
     log_held(discovery);
     set_hold_timer(discovery, now_ns);
     struct lt_list *it, *next;
-    lt_list_each(&discovery->streams, it, next)
+    lt_list_each (&discovery->streams, it, next)
         push_stream(LT_CONTAINER_OF(it, struct stream, link));
     cp_wire_cache_prune(&discovery->wire);
 }
@@ -155,7 +158,8 @@ static void on_source(struct lt_io *io, uint32_t events LT_UNUSED)
     struct lt_loop *loop = discovery->opts.loop;
     struct lt_err err = {0};
     uint64_t due_ns = UINT64_MAX, now_ns = lt_loop_now_ns(loop);
-    if (cp_source_dir_events(discovery->opts.source, now_ns, QUIET_NS, BURST_NS, &due_ns, &err) != LT_OK)
+    if (cp_source_dir_events(discovery->opts.source, now_ns, QUIET_NS, BURST_NS, &due_ns, &err) !=
+        LT_OK)
         lt_log_error(&discovery->opts.env->log, "%s", err.text);
     if (due_ns != UINT64_MAX)
         lt_loop_timer_set(loop, &discovery->source_timer, due_ns > now_ns ? due_ns - now_ns : 0);
@@ -178,8 +182,9 @@ static bool authenticate(struct stream *stream, struct lt_err *err)
     int64_t now_s = lt_env_wall_ns(stream->discovery->opts.env) / (int64_t)LT_NS_PER_S;
     lt_str uri = peer->is_verified ? peer->uri : LT_STR_NULL;
     lt_str authorization = lt_grpc_stream_metadata(stream->grpc, LT_STR("authorization"));
-    stream->is_authenticated =
-        cp_authn_check(stream->discovery->opts.authn, stream->arena, uri, authorization, now_s, &stream->identity, err) == LT_OK;
+    stream->is_authenticated = cp_authn_check(stream->discovery->opts.authn, stream->arena, uri,
+                                              authorization, now_s, &stream->identity,
+                                              err) == LT_OK;
     return stream->is_authenticated;
 }
 
@@ -209,7 +214,8 @@ static bool is_its_own(const struct stream *stream)
         return true;
     const struct cp_node *node = stream->node;
     return lt_str_eq(node->ns, stream->identity.ns) &&
-           (node->service_account.len == 0 || lt_str_eq(node->service_account, stream->identity.service_account));
+           (node->service_account.len == 0 ||
+            lt_str_eq(node->service_account, stream->identity.service_account));
 }
 
 /* False: the stream has been finished. */
@@ -219,7 +225,8 @@ static bool take_node(struct stream *stream, lt_str bytes)
     struct lt_err err = {0};
     Xds__Node *message = NULL;
     if (bytes.ptr == NULL) {
-        lt_grpc_stream_finish(stream->grpc, LT_GRPC_INVALID_ARGUMENT, LT_STR("missing node information"));
+        lt_grpc_stream_finish(stream->grpc, LT_GRPC_INVALID_ARGUMENT,
+                              LT_STR("missing node information"));
         return false;
     }
     struct cp_node *node = lt_arena_make(stream->arena, struct cp_node);
@@ -230,8 +237,10 @@ static bool take_node(struct stream *stream, lt_str bytes)
     }
     stream->node = node;
     if (!is_its_own(stream)) {
-        lt_str text = lt_arena_printf(stream->arena, "authorization failed: no identities ([%.*s]) matched %.*s/%.*s",
-                                      LT_STR_ARG(stream->identity.uri), LT_STR_ARG(node->ns), LT_STR_ARG(node->service_account));
+        lt_str text = lt_arena_printf(
+            stream->arena, "authorization failed: no identities ([%.*s]) matched %.*s/%.*s",
+            LT_STR_ARG(stream->identity.uri), LT_STR_ARG(node->ns),
+            LT_STR_ARG(node->service_account));
         lt_grpc_stream_finish(stream->grpc, LT_GRPC_PERMISSION_DENIED, text);
         return false;
     }
@@ -252,8 +261,10 @@ static void log_nack(const struct stream *stream, const struct lt_ads_request *r
 {
     lt_str url = lt_ads_sub_type(request->sub);
     lt_counter_add(stream->discovery->nacks, 1);
-    lt_log_warn(&stream->discovery->opts.env->log, "xds: %.*s refuses %s: %.*s", LT_STR_ARG(stream->node->id),
-                cp_type_find(url) < CP_TYPE_COUNT ? cp_type_name(cp_type_find(url)) : "?", LT_STR_ARG(request->error_text));
+    lt_log_warn(&stream->discovery->opts.env->log, "xds: %.*s refuses %s: %.*s",
+                LT_STR_ARG(stream->node->id),
+                cp_type_find(url) < CP_TYPE_COUNT ? cp_type_name(cp_type_find(url)) : "?",
+                LT_STR_ARG(request->error_text));
 }
 
 static void on_message(struct lt_grpc_stream *grpc, lt_str message)
@@ -263,15 +274,19 @@ static void on_message(struct lt_grpc_stream *grpc, lt_str message)
     struct lt_err err = {0};
     lt_rc rc = lt_ads_session_feed(stream->session, message, &request, &err);
     if (rc != LT_OK) {
-        lt_grpc_stream_finish(grpc, rc == LT_E_LIMIT ? LT_GRPC_RESOURCE_EXHAUSTED : LT_GRPC_INVALID_ARGUMENT, lt_str_of(err.text));
+        lt_grpc_stream_finish(
+            grpc, rc == LT_E_LIMIT ? LT_GRPC_RESOURCE_EXHAUSTED : LT_GRPC_INVALID_ARGUMENT,
+            lt_str_of(err.text));
         return;
     }
     if (stream->node == NULL && !take_node(stream, request->node))
         return;
     if (request->is_nack)
         log_nack(stream, request);
-    if (cp_proxy_request(stream->proxy, request, lt_loop_now_ns(stream->discovery->opts.loop)) != LT_OK) {
-        lt_grpc_stream_finish(grpc, LT_GRPC_RESOURCE_EXHAUSTED, LT_STR("the proxy takes its configuration too slowly"));
+    if (cp_proxy_request(stream->proxy, request, lt_loop_now_ns(stream->discovery->opts.loop)) !=
+        LT_OK) {
+        lt_grpc_stream_finish(grpc, LT_GRPC_RESOURCE_EXHAUSTED,
+                              LT_STR("the proxy takes its configuration too slowly"));
         return;
     }
     set_timer(stream);
@@ -300,16 +315,21 @@ static void on_half_close(struct lt_grpc_stream *grpc)
 
 struct lt_grpc_method cp_discovery_method(struct cp_discovery *discovery)
 {
-    static const struct lt_grpc_handler handler = {
-        .on_open = on_open, .on_message = on_message, .on_half_close = on_half_close, .on_closed = on_closed};
-    return (struct lt_grpc_method){.path = LT_ADS_DELTA_METHOD, .handler = &handler, .service = discovery};
+    static const struct lt_grpc_handler handler = {.on_open = on_open,
+                                                   .on_message = on_message,
+                                                   .on_half_close = on_half_close,
+                                                   .on_closed = on_closed};
+    return (struct lt_grpc_method){
+        .path = LT_ADS_DELTA_METHOD, .handler = &handler, .service = discovery};
 }
 
 /* --- pages --- */
 
-static void syncz_type(const struct stream *stream, cp_type type, const char *prefix, struct lt_json_writer *w)
+static void syncz_type(const struct stream *stream, cp_type type, const char *prefix,
+                       struct lt_json_writer *w)
 {
-    const struct lt_ads_sub *sub = lt_ads_session_find(stream->session, lt_str_of(cp_type_url(type)));
+    const struct lt_ads_sub *sub = lt_ads_session_find(stream->session,
+                                                       lt_str_of(cp_type_url(type)));
     char key[64];
     snprintf(key, sizeof(key), "%s_sent", prefix);
     lt_json_key(w, lt_str_of(key));
@@ -321,10 +341,13 @@ static void syncz_type(const struct stream *stream, cp_type type, const char *pr
 
 void cp_discovery_syncz(const struct cp_discovery *discovery, struct lt_json_writer *w)
 {
-    static const char *const prefixes[CP_TYPE_COUNT] = {
-        [CP_TYPE_CDS] = "cluster", [CP_TYPE_EDS] = "endpoint", [CP_TYPE_LDS] = "listener", [CP_TYPE_RDS] = "route"};
+    static const char *const prefixes[CP_TYPE_COUNT] = {[CP_TYPE_CDS] = "cluster",
+                                                        [CP_TYPE_EDS] = "endpoint",
+                                                        [CP_TYPE_LDS] = "listener",
+                                                        [CP_TYPE_RDS] = "route"};
     lt_json_array_open(w);
-    for (const struct lt_list *it = discovery->streams.next; it != &discovery->streams; it = it->next) {
+    for (const struct lt_list *it = discovery->streams.next; it != &discovery->streams;
+         it = it->next) {
         const struct stream *stream = LT_CONTAINER_OF(it, const struct stream, link);
         if (stream->node == NULL)
             continue;
@@ -372,7 +395,8 @@ static void read_mesh(struct cp_discovery *discovery)
     lt_notes_init(&notes);
     discovery->mesh = lt_mesh_default();
     discovery->mesh_arena = lt_arena_new(4096, 0);
-    discovery->has_mesh = lt_mesh_read(discovery->mesh_arena, discovery->opts.mesh_config, &where, &notes, &discovery->mesh) == LT_OK;
+    discovery->has_mesh = lt_mesh_read(discovery->mesh_arena, discovery->opts.mesh_config, &where,
+                                       &notes, &discovery->mesh) == LT_OK;
     struct lt_told none = {0};
     const struct lt_notes *const list[] = {&notes};
     lt_told_tell(&none, list, LT_ARRAY_LEN(list), log_note, discovery);

@@ -16,14 +16,14 @@
 struct cp_discovery;
 
 struct cp_discovery_opts {
-    struct lt_loop *loop;          /* borrowed, as all below */
+    struct lt_loop *loop; /* borrowed, as all below */
     const struct lt_env *env;
     struct cp_source_dir *source;
-    lt_str mesh_config;            /* text of --meshConfig, or empty: the ConfigMap `istio` counts */
-    const struct cp_authn *authn;  /* checks callers on TLS listeners */
+    lt_str mesh_config;           /* text of --meshConfig, or empty: the ConfigMap `istio` counts */
+    const struct cp_authn *authn; /* checks callers on TLS listeners */
     lt_str trust_domain;
-    uint64_t hold_ns;              /* 0: nothing is held */
-    uint64_t gate_ns, grace_ns;    /* push.h; 0: the defaults */
+    uint64_t hold_ns;           /* 0: nothing is held */
+    uint64_t gate_ns, grace_ns; /* push.h; 0: the defaults */
 };
 
 /* Reads the source and builds the first model. */

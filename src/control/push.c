@@ -14,14 +14,16 @@ struct cp_proxy {
     struct cp_push_opts opts;
     struct lt_ads_sub *subs[CP_TYPE_COUNT];
     struct cp_resources *wanted[CP_TYPE_COUNT]; /* counted; the view as of the last push */
-    uint64_t clusters_seq;     /* the CDS response that routes and listeners wait for; 0: none */
-    uint64_t gate_ns;          /* until when they wait */
-    uint64_t routes_seq[CP_TYPE_COUNT]; /* of LDS and RDS: the responses after which removed clusters may go */
-    uint64_t unnamed_ns;       /* since when no acknowledged route names the clusters that go; 0: not yet */
+    uint64_t clusters_seq; /* the CDS response that routes and listeners wait for; 0: none */
+    uint64_t gate_ns;      /* until when they wait */
+    uint64_t routes_seq
+        [CP_TYPE_COUNT]; /* of LDS and RDS: the responses after which removed clusters may go */
+    uint64_t
+        unnamed_ns; /* since when no acknowledged route names the clusters that go; 0: not yet */
     bool owes_first[CP_TYPE_COUNT]; /* of a wildcard type: even nothing has to be said once */
     bool has_removals;
-    bool is_back;              /* it held something before this stream */
-    bool gave_absent;          /* it was told which of its endpoints are no more */
+    bool is_back;     /* it held something before this stream */
+    bool gave_absent; /* it was told which of its endpoints are no more */
     uint64_t due_ns;
     const char *waits_for;
 };
@@ -62,8 +64,8 @@ const char *cp_proxy_waits_for(const struct cp_proxy *proxy)
 
 struct batch {
     struct lt_vec resources; /* of struct lt_ads_resource, borrowed */
-    struct lt_vec absent;    /* of struct cp_resource, counted: answers to names that do not exist */
-    lt_str *removed;         /* owned */
+    struct lt_vec absent; /* of struct cp_resource, counted: answers to names that do not exist */
+    lt_str *removed;      /* owned */
     size_t removed_count, removed_cap;
 };
 
@@ -87,13 +89,15 @@ static void batch_remove(struct batch *batch, lt_str name)
     batch->removed[batch->removed_count++] = name;
 }
 
-static lt_rc send_batch(struct cp_proxy *proxy, cp_type type, struct batch *batch, uint64_t *ret_seq)
+static lt_rc send_batch(struct cp_proxy *proxy, cp_type type, struct batch *batch,
+                        uint64_t *ret_seq)
 {
     struct lt_rope out;
     lt_rope_init(&out, RESPONSE_BYTES_MAX);
     lt_rc rc = lt_ads_session_respond(proxy->opts.session, proxy->subs[type],
-                                      (struct lt_ads_resource *const *)batch->resources.items, batch->resources.count,
-                                      batch->removed, batch->removed_count, LT_STR_NULL, &out, ret_seq);
+                                      (struct lt_ads_resource *const *)batch->resources.items,
+                                      batch->resources.count, batch->removed, batch->removed_count,
+                                      LT_STR_NULL, &out, ret_seq);
     if (rc == LT_OK)
         rc = proxy->opts.send(proxy->opts.ctx, &out);
     lt_rope_fini(&out);
@@ -110,7 +114,8 @@ static bool must_send(const struct lt_ads_sub *sub, const struct lt_ads_resource
         return false;
     if (lt_ads_sub_held(sub, lt_ads_resource_name(resource), &held) != LT_OK)
         return true;
-    return !held.is_refused || held.sent_version != lt_ads_version_hash(lt_ads_resource_version(resource));
+    return !held.is_refused ||
+           held.sent_version != lt_ads_version_hash(lt_ads_resource_version(resource));
 }
 
 static struct lt_ads_resource *wire_of(struct cp_proxy *proxy, struct cp_resource *resource)
@@ -157,12 +162,15 @@ static void gather_removed(struct cp_proxy *proxy, cp_type type, struct batch *b
 
 /* --- clusters and endpoints --- */
 
-static void forced_endpoints(struct cp_proxy *proxy, const struct batch *clusters, struct batch *batch)
+static void forced_endpoints(struct cp_proxy *proxy, const struct batch *clusters,
+                             struct batch *batch)
 {
     const struct lt_ads_sub *sub = proxy->subs[CP_TYPE_EDS];
     for (size_t i = 0; i < clusters->resources.count; i++) {
         lt_str name = lt_ads_resource_name(clusters->resources.items[i]);
-        struct cp_resource *resource = lt_ads_sub_wants(sub, name) ? cp_resources_find(proxy->wanted[CP_TYPE_EDS], name) : NULL;
+        struct cp_resource *resource = lt_ads_sub_wants(sub, name)
+                                           ? cp_resources_find(proxy->wanted[CP_TYPE_EDS], name)
+                                           : NULL;
         if (resource == NULL)
             continue;
         struct lt_ads_resource *wire = wire_of(proxy, resource);
@@ -296,7 +304,8 @@ static void note_due(struct cp_proxy *proxy, uint64_t now_ns)
         proxy->due_ns = proxy->unnamed_ns + proxy->opts.grace_ns;
         proxy->waits_for = "clusters that are not named any more wait for requests under way";
     } else if (proxy->has_removals) {
-        proxy->waits_for = "clusters that are not named any more wait for the acknowledgement of listeners and routes";
+        proxy->waits_for =
+            "clusters that are not named any more wait for the acknowledgement of listeners and routes";
     }
 }
 
@@ -341,8 +350,8 @@ static bool is_held(const struct lt_ads_sub *sub, lt_str name)
  * or not: only what the proxy has and nobody else any more stays as it is until its cluster or
  * listener goes. What names clusters waits for them here, too, and goes with the others then.
  */
-static lt_rc answer_names(struct cp_proxy *proxy, cp_type type, const struct lt_ads_request *request,
-                          uint64_t now_ns)
+static lt_rc answer_names(struct cp_proxy *proxy, cp_type type,
+                          const struct lt_ads_request *request, uint64_t now_ns)
 {
     struct batch batch = {0};
     bool must_wait = type == CP_TYPE_RDS && !clusters_are_settled(proxy, now_ns);
@@ -354,7 +363,8 @@ static lt_rc answer_names(struct cp_proxy *proxy, cp_type type, const struct lt_
         else if (resource == NULL && !is_held(proxy->subs[type], name))
             add_absent(proxy, type, name, &batch);
     }
-    lt_rc rc = batch.resources.count > 0 ? send_batch(proxy, type, &batch, &proxy->routes_seq[type]) : LT_OK;
+    lt_rc rc = batch.resources.count > 0 ? send_batch(proxy, type, &batch, &proxy->routes_seq[type])
+                                         : LT_OK;
     batch_fini(&batch);
     return rc;
 }
@@ -372,7 +382,8 @@ static void note_return(struct cp_proxy *proxy, const struct lt_ads_request *req
     }
 }
 
-lt_rc cp_proxy_request(struct cp_proxy *proxy, const struct lt_ads_request *request, uint64_t now_ns)
+lt_rc cp_proxy_request(struct cp_proxy *proxy, const struct lt_ads_request *request,
+                       uint64_t now_ns)
 {
     cp_type type = cp_type_find(lt_ads_sub_type(request->sub));
     if (type == CP_TYPE_COUNT || request->is_stale)

@@ -18,15 +18,16 @@
 #include "wire/ads.h"
 
 enum {
-    CP_PUSH_GATE_MS = 10000,   /* how long routes and listeners wait for clusters to be acknowledged */
-    CP_PUSH_GRACE_MS = 5000,   /* how long a cluster outlives the last route to it */
+    CP_PUSH_GATE_MS =
+        10000, /* how long routes and listeners wait for clusters to be acknowledged */
+    CP_PUSH_GRACE_MS = 5000, /* how long a cluster outlives the last route to it */
 };
 
 /* Where responses go. */
 typedef lt_rc cp_send_fn(void *ctx, struct lt_rope *message);
 
 struct cp_push_opts {
-    struct cp_views *views;      /* borrowed, as the others */
+    struct cp_views *views; /* borrowed, as the others */
     struct cp_wire_cache *wire;
     struct lt_ads_session *session;
     const struct cp_node *node;
@@ -42,7 +43,8 @@ struct cp_proxy *cp_proxy_new(const struct cp_push_opts *opts);
 void cp_proxy_free(struct cp_proxy **proxy);
 
 /* After lt_ads_session_feed: answers what was asked for, and goes on with what waited for an acknowledgement. */
-LT_MUST lt_rc cp_proxy_request(struct cp_proxy *proxy, const struct lt_ads_request *request, uint64_t now_ns);
+LT_MUST lt_rc cp_proxy_request(struct cp_proxy *proxy, const struct lt_ads_request *request,
+                               uint64_t now_ns);
 /* The world has changed, or a wait has ended: sends what may be sent now. */
 LT_MUST lt_rc cp_proxy_push(struct cp_proxy *proxy, uint64_t now_ns);
 /* When cp_proxy_push should be called next, even if nothing happens; UINT64_MAX: not by time. */
