@@ -20,9 +20,8 @@ struct cp_discovery {
     struct lt_timer source_timer; /* a burst of file changes is waited out */
     struct lt_timer hold_timer;   /* something that is held ends */
     struct cp_hold *hold;
-    struct cp_pool pool;
+    struct lt_ads_pool pool;
     struct cp_views views;
-    struct cp_wire_cache wire;
     struct lt_list streams;
     size_t stream_count;
     uint64_t generation;
@@ -135,7 +134,7 @@ static void rebuild(struct cp_discovery *discovery, bool with_notes)
     struct lt_list *it, *next;
     lt_list_each (&discovery->streams, it, next)
         push_stream(LT_CONTAINER_OF(it, struct stream, link));
-    cp_wire_cache_prune(&discovery->wire);
+    lt_ads_pool_prune(&discovery->pool);
 }
 
 static void on_hold_timer(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
@@ -245,7 +244,6 @@ static bool take_node(struct stream *stream, lt_str bytes)
         return false;
     }
     struct cp_push_opts opts = {.views = &discovery->views,
-                                .wire = &discovery->wire,
                                 .session = stream->session,
                                 .node = node,
                                 .gate_ns = discovery->opts.gate_ns,
@@ -416,9 +414,8 @@ struct cp_discovery *cp_discovery_new(const struct cp_discovery_opts *opts)
     lt_timer_init(&discovery->source_timer, on_source_timer);
     lt_timer_init(&discovery->hold_timer, on_hold_timer);
     discovery->hold = cp_hold_new();
-    cp_pool_init(&discovery->pool);
+    lt_ads_pool_init(&discovery->pool);
     cp_views_init(&discovery->views, &discovery->pool);
-    cp_wire_cache_init(&discovery->wire);
     discovery->metrics = lt_metric_set_new(1000);
     discovery->pushes = counter(discovery->metrics, "pilot_xds_pushes");
     discovery->nacks = counter(discovery->metrics, "pilot_total_xds_rejects");
@@ -443,9 +440,8 @@ void cp_discovery_free(struct cp_discovery **pointer)
     lt_loop_io_del(discovery->opts.loop, &discovery->source_io);
     lt_loop_timer_cancel(discovery->opts.loop, &discovery->source_timer);
     lt_loop_timer_cancel(discovery->opts.loop, &discovery->hold_timer);
-    cp_wire_cache_fini(&discovery->wire);
     cp_views_fini(&discovery->views);
-    cp_pool_fini(&discovery->pool);
+    lt_ads_pool_fini(&discovery->pool);
     cp_hold_free(&discovery->hold);
     lt_metric_set_free(&discovery->metrics);
     lt_arena_free(&discovery->mesh_arena);

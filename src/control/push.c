@@ -64,16 +64,17 @@ const char *cp_proxy_waits_for(const struct cp_proxy *proxy)
 
 struct batch {
     struct lt_vec resources; /* of struct lt_ads_resource, borrowed */
-    struct lt_vec absent; /* of struct cp_resource, counted: answers to names that do not exist */
-    lt_str *removed;      /* owned */
+    struct lt_vec
+        absent;      /* of struct lt_ads_resource, counted: answers to names that do not exist */
+    lt_str *removed; /* owned */
     size_t removed_count, removed_cap;
 };
 
 static void batch_fini(struct batch *batch)
 {
     while (batch->absent.count > 0) {
-        struct cp_resource *resource = lt_vec_pop(&batch->absent);
-        cp_resource_unref(&resource);
+        struct lt_ads_resource *resource = lt_vec_pop(&batch->absent);
+        lt_ads_resource_unref(&resource);
     }
     lt_vec_fini(&batch->absent);
     lt_vec_fini(&batch->resources);
@@ -118,19 +119,14 @@ static bool must_send(const struct lt_ads_sub *sub, const struct lt_ads_resource
            held.sent_version != lt_ads_version_hash(lt_ads_resource_version(resource));
 }
 
-static struct lt_ads_resource *wire_of(struct cp_proxy *proxy, struct cp_resource *resource)
-{
-    return cp_wire_cache_get(proxy->opts.wire, resource);
-}
-
 /* Counted, into batch->absent; a type whose names all come by themselves has none. */
-static void add_absent(struct cp_proxy *proxy, cp_type type, lt_str name, struct batch *batch)
+static void add_absent(cp_type type, lt_str name, struct batch *batch)
 {
-    struct cp_resource *resource = cp_translate_absent(proxy->opts.views->pool, type, name);
+    struct lt_ads_resource *resource = cp_translate_absent(type, name);
     if (resource == NULL)
         return;
     lt_vec_push(&batch->absent, resource);
-    lt_vec_push(&batch->resources, wire_of(proxy, resource));
+    lt_vec_push(&batch->resources, resource);
 }
 
 static void gather_changed(struct cp_proxy *proxy, cp_type type, struct batch *batch)
@@ -138,12 +134,9 @@ static void gather_changed(struct cp_proxy *proxy, cp_type type, struct batch *b
     const struct cp_resources *wanted = proxy->wanted[type];
     const struct lt_ads_sub *sub = proxy->subs[type];
     for (size_t i = 0; i < wanted->count; i++) {
-        struct cp_resource *resource = wanted->items[i];
-        if (!lt_ads_sub_wants(sub, resource->name))
-            continue;
-        struct lt_ads_resource *wire = wire_of(proxy, resource);
-        if (must_send(sub, wire))
-            lt_vec_push(&batch->resources, wire);
+        struct lt_ads_resource *resource = wanted->items[i];
+        if (lt_ads_sub_wants(sub, lt_ads_resource_name(resource)) && must_send(sub, resource))
+            lt_vec_push(&batch->resources, resource);
     }
 }
 
@@ -168,14 +161,11 @@ static void forced_endpoints(struct cp_proxy *proxy, const struct batch *cluster
     const struct lt_ads_sub *sub = proxy->subs[CP_TYPE_EDS];
     for (size_t i = 0; i < clusters->resources.count; i++) {
         lt_str name = lt_ads_resource_name(clusters->resources.items[i]);
-        struct cp_resource *resource = lt_ads_sub_wants(sub, name)
-                                           ? cp_resources_find(proxy->wanted[CP_TYPE_EDS], name)
-                                           : NULL;
-        if (resource == NULL)
-            continue;
-        struct lt_ads_resource *wire = wire_of(proxy, resource);
-        if (lt_vec_find(&batch->resources, wire) < 0)
-            lt_vec_push(&batch->resources, wire);
+        struct lt_ads_resource *resource = lt_ads_sub_wants(sub, name)
+                                               ? cp_resources_find(proxy->wanted[CP_TYPE_EDS], name)
+                                               : NULL;
+        if (resource != NULL && lt_vec_find(&batch->resources, resource) < 0)
+            lt_vec_push(&batch->resources, resource);
     }
 }
 
@@ -226,7 +216,7 @@ static lt_rc push_absent_endpoints(struct cp_proxy *proxy)
         struct lt_ads_held held;
         lt_ads_sub_at(sub, i, &held);
         if (held.is_subscribed && cp_resources_find(proxy->wanted[CP_TYPE_EDS], held.name) == NULL)
-            add_absent(proxy, CP_TYPE_EDS, held.name, &batch);
+            add_absent(CP_TYPE_EDS, held.name, &batch);
     }
     uint64_t seq = 0;
     lt_rc rc = batch.resources.count > 0 ? send_batch(proxy, CP_TYPE_EDS, &batch, &seq) : LT_OK;
@@ -357,11 +347,11 @@ static lt_rc answer_names(struct cp_proxy *proxy, cp_type type,
     bool must_wait = type == CP_TYPE_RDS && !clusters_are_settled(proxy, now_ns);
     for (size_t i = 0; i < request->subscribed_count; i++) {
         lt_str name = request->subscribed[i];
-        struct cp_resource *resource = cp_resources_find(proxy->wanted[type], name);
+        struct lt_ads_resource *resource = cp_resources_find(proxy->wanted[type], name);
         if (resource != NULL && !must_wait)
-            lt_vec_push(&batch.resources, wire_of(proxy, resource));
+            lt_vec_push(&batch.resources, resource);
         else if (resource == NULL && !is_held(proxy->subs[type], name))
-            add_absent(proxy, type, name, &batch);
+            add_absent(type, name, &batch);
     }
     lt_rc rc = batch.resources.count > 0 ? send_batch(proxy, type, &batch, &proxy->routes_seq[type])
                                          : LT_OK;

@@ -14,7 +14,6 @@
 #define CP_CONTROL_PUSH_H
 
 #include "control/view.h"
-#include "control/wire_cache.h"
 #include "wire/ads.h"
 
 enum {
@@ -28,7 +27,6 @@ typedef lt_rc cp_send_fn(void *ctx, struct lt_rope *message);
 
 struct cp_push_opts {
     struct cp_views *views; /* borrowed, as the others */
-    struct cp_wire_cache *wire;
     struct lt_ads_session *session;
     const struct cp_node *node;
     uint64_t gate_ns, grace_ns;

@@ -1,9 +1,9 @@
 /*
- * control/resource.c - counted resources, and the pool that has each of them once.
+ * control/resource.c - types of resources, and immutable sets of them.
  */
 #include "control/resource.h"
 
-#include <stdio.h>
+#include <stdlib.h>
 
 static const struct {
     const char *url;
@@ -35,92 +35,23 @@ cp_type cp_type_find(lt_str url)
     return type;
 }
 
-/* ---- one ---- */
-
-struct cp_resource *cp_resource_ref(struct cp_resource *resource)
-{
-    LT_ASSERT(resource->refs > 0);
-    resource->refs++;
-    return resource;
-}
-
-void cp_resource_unref(struct cp_resource **resource)
-{
-    struct cp_resource *r = *resource;
-    *resource = NULL;
-    if (r == NULL)
-        return;
-    LT_ASSERT(r->refs > 0);
-    if (--r->refs > 0)
-        return;
-    lt_map_remove(&r->pool->map, r->key);
-    r->pool->bytes -= r->bytes->len;
-    lt_bytes_unref(&r->bytes);
-    free((char *)r->name.ptr);
-    free((char *)r->key.ptr);
-    free(r);
-}
-
-void cp_pool_init(struct cp_pool *pool)
-{
-    *pool = (struct cp_pool){0};
-    lt_map_init(&pool->map);
-}
-
-void cp_pool_fini(struct cp_pool *pool)
-{
-    LT_ASSERT(pool->map.count == 0);
-    lt_map_fini(&pool->map);
-}
-
-static lt_str make_key(cp_type type, const char *version, lt_str name)
-{
-    size_t len = 2 + CP_VERSION_LEN + name.len;
-    char *key = lt_malloc(len + 1);
-    snprintf(key, len + 1, "%d%s/%.*s", (int)type, version, LT_STR_ARG(name));
-    return lt_str_make(key, len);
-}
-
-struct cp_resource *cp_pool_get(struct cp_pool *pool, cp_type type, lt_str name, lt_str bytes)
-{
-    char version[CP_VERSION_LEN + 1];
-    snprintf(version, sizeof(version), "%016llx",
-             (unsigned long long)lt_hash64(bytes.ptr, bytes.len, 0));
-    lt_str key = make_key(type, version, name);
-    struct cp_resource *r = lt_map_find(&pool->map, key);
-    if (r != NULL) {
-        /* 64 bits don't lie by chance, and who could make them lie writes our manifests */
-        free((char *)key.ptr);
-        return cp_resource_ref(r);
-    }
-    r = lt_new(struct cp_resource);
-    *r = (struct cp_resource){
-        .refs = 1, .type = type, .pool = pool, .key = key, .bytes = lt_bytes_new(bytes)};
-    memcpy(r->version, version, sizeof(version));
-    r->name = lt_str_make(lt_str_dupz(name), name.len);
-    pool->bytes += bytes.len;
-    lt_map_put(&pool->map, r->key, r);
-    return r;
-}
-
-/* ---- many ---- */
+/* ---- sets ---- */
 
 static int cmp_resources(const void *a, const void *b)
 {
-    const struct cp_resource *x = *(struct cp_resource *const *)a,
-                             *y = *(struct cp_resource *const *)b;
-    return lt_str_cmp(x->name, y->name);
+    return lt_str_cmp(lt_ads_resource_name(*(struct lt_ads_resource *const *)a),
+                      lt_ads_resource_name(*(struct lt_ads_resource *const *)b));
 }
 
 /* Stable by hand: the first of two with one name must stay the first. */
-static void sort_resources(struct cp_resource **items, size_t count)
+static void sort_resources(struct lt_ads_resource **items, size_t count)
 {
     if (count < 2)
         return;
     size_t half = count / 2, i = 0, j = half, n = 0;
     sort_resources(items, half);
     sort_resources(items + half, count - half);
-    struct cp_resource **merged = lt_malloc(count * sizeof(*merged));
+    struct lt_ads_resource **merged = lt_malloc(count * sizeof(*merged));
     while (i < half || j < count)
         merged[n++] = j == count || (i < half && cmp_resources(&items[i], &items[j]) <= 0)
                           ? items[i++]
@@ -134,11 +65,11 @@ struct cp_resources *cp_resources_new(cp_type type, struct lt_vec *gathered)
     struct cp_resources *set = lt_new(struct cp_resources);
     *set = (struct cp_resources){
         .refs = 1, .type = type, .items = lt_malloc(gathered->count * sizeof(void *) + 1)};
-    struct cp_resource **all = (struct cp_resource **)gathered->items;
+    struct lt_ads_resource **all = (struct lt_ads_resource **)gathered->items;
     sort_resources(all, gathered->count);
     for (size_t i = 0; i < gathered->count; i++) {
-        if (set->count > 0 && lt_str_eq(set->items[set->count - 1]->name, all[i]->name))
-            cp_resource_unref(&all[i]);
+        if (set->count > 0 && cmp_resources(&set->items[set->count - 1], &all[i]) == 0)
+            lt_ads_resource_unref(&all[i]);
         else
             set->items[set->count++] = all[i];
     }
@@ -156,8 +87,8 @@ struct cp_resources *cp_resources_merge(const struct cp_resources *a, const stru
     while (i < a->count || j < b->count) {
         int order = i == a->count   ? 1
                     : j == b->count ? -1
-                                    : lt_str_cmp(a->items[i]->name, b->items[j]->name);
-        set->items[set->count++] = cp_resource_ref(order <= 0 ? a->items[i] : b->items[j]);
+                                    : cmp_resources(&a->items[i], &b->items[j]);
+        set->items[set->count++] = lt_ads_resource_ref(order <= 0 ? a->items[i] : b->items[j]);
         i += order <= 0;
         j += order >= 0;
     }
@@ -181,17 +112,17 @@ void cp_resources_unref(struct cp_resources **resources)
     if (--set->refs > 0)
         return;
     for (size_t i = 0; i < set->count; i++)
-        cp_resource_unref(&set->items[i]);
+        lt_ads_resource_unref(&set->items[i]);
     free(set->items);
     free(set);
 }
 
-struct cp_resource *cp_resources_find(const struct cp_resources *resources, lt_str name)
+struct lt_ads_resource *cp_resources_find(const struct cp_resources *resources, lt_str name)
 {
     size_t low = 0, high = resources->count;
     while (low < high) {
         size_t mid = (low + high) / 2;
-        int order = lt_str_cmp(resources->items[mid]->name, name);
+        int order = lt_str_cmp(lt_ads_resource_name(resources->items[mid]), name);
         if (order == 0)
             return resources->items[mid];
         if (order < 0)

@@ -1,14 +1,13 @@
 /*
- * control/resource.h - what a proxy is sent: named bytes with a version, built once, shared by
- * everybody who gets the same. A version is the hash of the bytes, so any replica gives the same
- * version to the same resource, at any time.
+ * control/resource.h - what a proxy is sent: sets of resources (wire/ads.h), each built once and
+ * shared by everybody who gets the same. A version is the hash of the bytes, so any replica gives
+ * the same version to the same resource, at any time.
  */
 #ifndef CP_CONTROL_RESOURCE_H
 #define CP_CONTROL_RESOURCE_H
 
-#include "base/map.h"
-#include "base/rope.h"
 #include "base/vec.h"
+#include "wire/ads.h"
 
 typedef enum { CP_TYPE_CDS, CP_TYPE_EDS, CP_TYPE_LDS, CP_TYPE_RDS, CP_TYPE_COUNT } cp_type;
 
@@ -24,50 +23,18 @@ static inline bool cp_type_is_wildcard(cp_type type)
     return type == CP_TYPE_CDS || type == CP_TYPE_LDS;
 }
 
-enum { CP_VERSION_LEN = 16 };
-
-struct cp_pool;
-
-struct cp_resource {
-    unsigned refs;
-    cp_type type;
-    char version[CP_VERSION_LEN + 1]; /* hex */
-    lt_str name;                      /* owned, with a NUL */
-    struct lt_bytes *bytes; /* counted; the packed message, which is the value of its Any */
-    lt_str key;             /* owned; in the pool */
-    struct cp_pool *pool;   /* borrowed */
-};
-
-struct cp_resource *cp_resource_ref(struct cp_resource *resource);
-void cp_resource_unref(struct cp_resource **resource);
-
-/*
- * Every resource that is alive, once: the same type, name and bytes give the same pointer, so that
- * "unchanged" is a comparison of pointers. Resources leave it by themselves when their last count
- * goes; the pool must outlive them.
- */
-struct cp_pool {
-    struct lt_map map; /* "type/version/name" to struct cp_resource */
-    size_t bytes;      /* of all of them */
-};
-
-void cp_pool_init(struct cp_pool *pool);
-void cp_pool_fini(struct cp_pool *pool);
-/* One count for the caller. bytes are copied when they are new. */
-struct cp_resource *cp_pool_get(struct cp_pool *pool, cp_type type, lt_str name, lt_str bytes);
-
 /* All resources of one type that a class of proxies sees; immutable. */
 struct cp_resources {
     unsigned refs;
     cp_type type;
     size_t count;
-    struct cp_resource **items; /* counted; sorted by name, each name once */
+    struct lt_ads_resource **items; /* counted; sorted by name, each name once */
 };
 
 struct cp_resources *cp_resources_ref(struct cp_resources *resources);
 void cp_resources_unref(struct cp_resources **resources);
 /* NULL when there is none of this name. Borrowed. */
-struct cp_resource *cp_resources_find(const struct cp_resources *resources, lt_str name);
+struct lt_ads_resource *cp_resources_find(const struct cp_resources *resources, lt_str name);
 
 /*
  * Takes over the counted resources in `gathered` (empties it); of two with one name the first

@@ -7,11 +7,12 @@ void cp_emit(struct cp_translation *t, lt_str name, void *message)
 {
     struct lt_arena_mark mark = lt_arena_mark(t->arena);
     lt_str bytes = lt_pb_pack(t->arena, message);
-    lt_vec_push(&t->gathered, cp_pool_get(t->pool, t->type, name, bytes));
+    lt_str type = lt_str_of(cp_type_url(t->type));
+    lt_vec_push(&t->gathered, lt_ads_pool_get(t->pool, type, name, bytes));
     lt_arena_rollback(t->arena, mark);
 }
 
-struct cp_resources *cp_translate_part(struct cp_pool *pool, const struct lt_model *model,
+struct cp_resources *cp_translate_part(struct lt_ads_pool *pool, const struct lt_model *model,
                                        const struct cp_node *node, cp_type type, cp_part part)
 {
     static void (*const sidecar[CP_TYPE_COUNT])(struct cp_translation *) = {
@@ -40,31 +41,32 @@ struct cp_resources *cp_translate_part(struct cp_pool *pool, const struct lt_mod
     return cp_resources_new(type, &t.gathered);
 }
 
-struct cp_resources *cp_translate(struct cp_pool *pool, const struct lt_model *model,
+struct cp_resources *cp_translate(struct lt_ads_pool *pool, const struct lt_model *model,
                                   const struct cp_node *node, cp_type type)
 {
     return cp_translate_part(pool, model, node, type, CP_PART_ALL);
 }
 
-struct cp_resource *cp_translate_absent(struct cp_pool *pool, cp_type type, lt_str name)
+struct lt_ads_resource *cp_translate_absent(cp_type type, lt_str name)
 {
     if (cp_type_is_wildcard(type))
         return NULL;
-    struct cp_translation t = {.arena = lt_arena_new(0, 0), .pool = pool, .type = type};
+    struct cp_translation t = {.arena = lt_arena_new(0, 0), .type = type};
+    lt_str bytes;
     if (type == CP_TYPE_EDS) {
         Xds__ClusterLoadAssignment *assignment = CP_NEW(&t, Xds__ClusterLoadAssignment,
                                                         xds__cluster_load_assignment);
         assignment->cluster_name = cp_z(&t, name);
-        cp_emit(&t, name, assignment);
+        bytes = lt_pb_pack(t.arena, assignment);
     } else {
         Xds__RouteConfiguration *config = CP_NEW(&t, Xds__RouteConfiguration,
                                                  xds__route_configuration);
         config->name = cp_z(&t, name);
         config->validate_clusters = cp_bool(&t, false);
-        cp_emit(&t, name, config);
+        bytes = lt_pb_pack(t.arena, config);
     }
-    struct cp_resource *resource = lt_vec_pop(&t.gathered);
-    lt_vec_fini(&t.gathered);
+    struct lt_ads_resource *resource = lt_ads_resource_new(lt_str_of(cp_type_url(type)), name,
+                                                           LT_STR_NULL, bytes);
     lt_arena_free(&t.arena);
     return resource;
 }

@@ -21,20 +21,20 @@
 typedef enum { CP_PART_COMMON = 1, CP_PART_OWN = 2, CP_PART_ALL = 3 } cp_part;
 
 /* One part alone, for who shares it (view.h). */
-struct cp_resources *cp_translate_part(struct cp_pool *pool, const struct lt_model *model,
+struct cp_resources *cp_translate_part(struct lt_ads_pool *pool, const struct lt_model *model,
                                        const struct cp_node *node, cp_type type, cp_part part);
 /*
  * All resources of a type for this node, one count for the caller. Of EDS and RDS: all names that
  * could be asked for with sense; for others see cp_translate_absent.
  */
-struct cp_resources *cp_translate(struct cp_pool *pool, const struct lt_model *model,
+struct cp_resources *cp_translate(struct lt_ads_pool *pool, const struct lt_model *model,
                                   const struct cp_node *node, cp_type type);
 
 /*
  * The answer to a name that does not exist (xds.md 3.1): EDS an assignment without endpoints, RDS a
  * configuration without virtual hosts. NULL for CDS and LDS, where there is none. One count for the
- * caller.
+ * caller; it is in no pool, because strangers choose the names.
  */
-struct cp_resource *cp_translate_absent(struct cp_pool *pool, cp_type type, lt_str name);
+struct lt_ads_resource *cp_translate_absent(cp_type type, lt_str name);
 
 #endif

@@ -28,11 +28,11 @@ enum {
 /* One translation. Everything is made in arena and packed from there. */
 struct cp_translation {
     struct lt_arena *arena;       /* owned */
-    struct cp_pool *pool;         /* borrowed */
+    struct lt_ads_pool *pool;     /* borrowed */
     const struct lt_model *model; /* borrowed */
     const struct cp_node *node;   /* borrowed */
     const struct lt_kvs *labels;  /* of the proxy's workload: its Pod's, or what the node says */
-    struct lt_vec gathered;       /* struct cp_resource *, counted */
+    struct lt_vec gathered;       /* struct lt_ads_resource *, counted */
     cp_type type;
     cp_part part;
 };

@@ -97,7 +97,7 @@ lt_str cp_view_key_for(struct lt_arena *arena, const struct lt_model *model,
     return key;
 }
 
-void cp_views_init(struct cp_views *views, struct cp_pool *pool)
+void cp_views_init(struct cp_views *views, struct lt_ads_pool *pool)
 {
     *views = (struct cp_views){.pool = pool, .arena = lt_arena_new(0, 0)};
     lt_map_init(&views->sets);

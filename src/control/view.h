@@ -14,13 +14,13 @@ lt_str cp_view_key_for(struct lt_arena *arena, const struct lt_model *model,
                        const struct cp_node *node, cp_type type, cp_part part);
 
 struct cp_views {
-    struct cp_pool *pool;   /* borrowed */
+    struct lt_ads_pool *pool;   /* borrowed */
     struct lt_model *model; /* counted; NULL before the first */
     struct lt_map sets;     /* key to struct cp_resources, counted; keys in arena */
     struct lt_arena *arena; /* owned; of the keys */
 };
 
-void cp_views_init(struct cp_views *views, struct cp_pool *pool);
+void cp_views_init(struct cp_views *views, struct lt_ads_pool *pool);
 void cp_views_fini(struct cp_views *views);
 /*
  * The world has changed: what was translated before is forgotten (proxies keep what they hold a

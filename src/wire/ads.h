@@ -16,6 +16,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/map.h"
 #include "base/rope.h"
 
 #define LT_ADS_DELTA_METHOD \
@@ -148,7 +149,10 @@ void lt_ads_client_nack(struct lt_ads_client *client, uint64_t ticket, lt_str te
 
 /* --- a resource as a server holds it --- */
 
-/* Immutable, counted (safely between threads), serialised once, shared by every session. */
+/*
+ * Immutable, counted (safely between threads), serialised once, shared by every session and by the
+ * responses under way.
+ */
 struct lt_ads_resource;
 
 /* version empty: the hash of value, in hex. Everything is copied. One count, the caller's. */
@@ -160,6 +164,22 @@ lt_str lt_ads_resource_name(const struct lt_ads_resource *resource);
 lt_str lt_ads_resource_version(const struct lt_ads_resource *resource);
 /* The message inside the Any. */
 lt_str lt_ads_resource_value(const struct lt_ads_resource *resource);
+
+/*
+ * Each resource once: the same type, name and value give the same pointer, so that "unchanged" is
+ * a comparison of pointers. One thread.
+ */
+struct lt_ads_pool {
+    struct lt_map map; /* type, name and version to struct lt_ads_resource, counted */
+};
+
+void lt_ads_pool_init(struct lt_ads_pool *pool);
+void lt_ads_pool_fini(struct lt_ads_pool *pool);
+/* Its version is the hash of value. One count for the caller. */
+struct lt_ads_resource *lt_ads_pool_get(struct lt_ads_pool *pool, lt_str type_url, lt_str name,
+                                        lt_str value);
+/* Drops what only the pool holds. */
+void lt_ads_pool_prune(struct lt_ads_pool *pool);
 
 /* --- the server's side of one stream --- */
 

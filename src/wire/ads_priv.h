@@ -3,7 +3,7 @@
  * messages, the table of names of a session, and the resource.
  *   ads_msg.c      reader, writer, lists         ads_client.c    the proxy's side
  *   ads_names.c    table of names                ads_session.c   the server's side
- *   ads_resource.c a resource, serialised once
+ *   ads_resource.c a resource, serialised once, and the pool that has each once
  * The discovery messages are read here and not by wire/pb.h: a push of 64 MiB is walked in place,
  * and what is inside a resource is not this engine's business. Fields: discovery.proto.
  */
@@ -96,12 +96,13 @@ void lt_ads_names_remove(struct lt_ads_names *names, struct lt_ads_name *entry);
 /* --- ads_resource.c --- */
 
 struct lt_ads_resource {
-    uint32_t refs;         /* by atomic access only */
-    struct lt_bytes *name; /* counted */
-    struct lt_bytes *body; /* counted; a serialised Resource */
+    struct lt_bytes
+        body; /* a serialised Resource, in the same block; its count is the resource's */
+    struct lt_bytes *name; /* counted; of its own, because sessions keep names longer than bodies */
     lt_str version;        /* in body, as value is */
     lt_str value;
     uint64_t version_hash;
+    size_t key_len; /* of the body's head: all but the value */
 };
 
 #endif

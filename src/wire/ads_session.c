@@ -495,8 +495,9 @@ static lt_rc build_response(const struct lt_ads_sub *sub, struct lt_ads_resource
     int nonce_len = snprintf(nonce, sizeof(nonce), "%u.%u", sub->index, sub->sent_seq + 1);
     LT_TRY(add_text(out, RESPONSE_SYSTEM_VERSION, system_version));
     for (size_t i = 0; i < resource_count; i++) {
-        LT_TRY(add_head(out, RESPONSE_RESOURCE, resources[i]->body->len));
-        LT_TRY(lt_rope_add_bytes(out, resources[i]->body, lt_bytes_str(resources[i]->body)));
+        struct lt_bytes *body = &resources[i]->body;
+        LT_TRY(add_head(out, RESPONSE_RESOURCE, body->len));
+        LT_TRY(lt_rope_add_bytes(out, body, lt_bytes_str(body)));
     }
     LT_TRY(add_text(out, RESPONSE_TYPE_URL, lt_ads_sub_type(sub)));
     LT_TRY(add_text(out, RESPONSE_NONCE, lt_str_make(nonce, (size_t)nonce_len)));

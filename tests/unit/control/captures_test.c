@@ -1,7 +1,8 @@
 /*
  * captures_test.c - our translation beside that of a real istiod, from the same objects: resource
  * by resource, field by field. What differs must be in one of the tables below, with its reason.
- * The captures lie beside the project (../shared); without them the test is skipped.
+ * The captures lie beside the project (../shared), or where LATEEN_CONTRACT says; without them the
+ * test is skipped.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -75,7 +76,7 @@ struct world {
     struct lt_arena *arena;
     struct lt_manifests *manifests;
     struct lt_model *model;
-    struct cp_pool pool;
+    struct lt_ads_pool pool;
     char captures[1024];
 };
 
@@ -147,7 +148,7 @@ static struct cp_node read_node(const char *file, const char *const (*changes)[2
     return node;
 }
 
-static const struct lt_doc *to_doc(const struct cp_resource *resource)
+static const struct lt_doc *to_doc(const struct lt_ads_resource *resource, cp_type type)
 {
     static const ProtobufCMessageDescriptor *const descriptors[CP_TYPE_COUNT] = {
         [CP_TYPE_CDS] = &xds__cluster__descriptor,
@@ -160,8 +161,8 @@ static const struct lt_doc *to_doc(const struct cp_resource *resource)
     const struct lt_doc *doc = NULL;
     struct lt_buf buf;
     struct lt_json_writer w;
-    assert_int_equal(lt_pb_unpack(world.arena, descriptors[resource->type],
-                                  lt_bytes_str(resource->bytes), NULL, &message, &err),
+    assert_int_equal(lt_pb_unpack(world.arena, descriptors[type], lt_ads_resource_value(resource),
+                                  NULL, &message, &err),
                      LT_OK);
     lt_buf_init(&buf, 64 << 20);
     lt_json_writer_init(&w, &buf, 0);
@@ -303,9 +304,9 @@ static void compare_type(const char *dir, const char *file, const struct cp_node
     for (uint32_t i = 0; i < captured->count; i++) {
         lt_str name = name_of(&captured->items[i]);
         struct comparing c = {scene, name.ptr, 0};
-        const struct cp_resource *mine = cp_resources_find(ours, name);
+        const struct lt_ads_resource *mine = cp_resources_find(ours, name);
         if (mine != NULL) {
-            compare(&c, "", &captured->items[i], to_doc(mine));
+            compare(&c, "", &captured->items[i], to_doc(mine, type));
         } else if (!is_known(absences, LT_ARRAY_LEN(absences), scene, name.ptr, NULL)) {
             print_error("%s: %s is missing\n", scene, name.ptr);
             c.differences++;
@@ -314,11 +315,12 @@ static void compare_type(const char *dir, const char *file, const struct cp_node
     }
     for (size_t i = 0; i < ours->count && is_whole; i++) {
         bool is_there = false;
+        lt_str name = lt_ads_resource_name(ours->items[i]);
         for (uint32_t j = 0; j < captured->count && !is_there; j++)
-            is_there = lt_str_eq(name_of(&captured->items[j]), ours->items[i]->name);
-        if (!is_there &&
-            !is_known(absences, LT_ARRAY_LEN(absences), scene, ours->items[i]->name.ptr, NULL)) {
-            print_error("%s: %s is ours alone\n", scene, ours->items[i]->name.ptr);
+            is_there = lt_str_eq(name_of(&captured->items[j]), name);
+        if (!is_there && !is_known(absences, LT_ARRAY_LEN(absences), scene,
+                                   lt_arena_strz(world.arena, name), NULL)) {
+            print_error("%s: %.*s is ours alone\n", scene, LT_STR_ARG(name));
             differences_count++;
         }
     }
@@ -386,25 +388,37 @@ static void a_gateway(void **state)
     compare_type("gateway-full", "lds.json", &node, CP_TYPE_LDS, true);
 }
 
+static const char *source_root(void)
+{
+    const char *root = getenv("LATEEN_SOURCE_ROOT");
+    return root != NULL ? root : ".";
+}
+
+static bool has_captures(void)
+{
+    const char *contract = getenv("LATEEN_CONTRACT");
+    if (contract != NULL)
+        snprintf(world.captures, sizeof(world.captures), "%s/captures", contract);
+    else
+        snprintf(world.captures, sizeof(world.captures), "%s/../shared/contract/captures",
+                 source_root());
+    return access(world.captures, R_OK) == 0;
+}
+
 static int set_up(void **state)
 {
     (void)state;
     static const char *const files[] = {"00-nodes-ns.yaml", "05-mesh.yaml",     "10-workloads.yaml",
                                         "20-traffic.yaml",  "30-external.yaml", "40-security.yaml",
                                         "60-edge.yaml"};
-    const char *root = getenv("LATEEN_SOURCE_ROOT");
     char dir[2048];
-    snprintf(world.captures, sizeof(world.captures), "%s/../shared/contract/captures",
-             root != NULL ? root : ".");
-    if (access(world.captures, R_OK) != 0)
-        return -1;
     world.arena = lt_arena_new(0, 0);
     world.manifests = lt_manifests_new();
-    cp_pool_init(&world.pool);
+    lt_ads_pool_init(&world.pool);
     snprintf(dir, sizeof(dir), "%s/objects", world.captures);
     for (size_t i = 0; i < LT_ARRAY_LEN(files); i++)
         put_file(dir, files[i]);
-    snprintf(dir, sizeof(dir), "%s/tests/unit/control/data", root != NULL ? root : ".");
+    snprintf(dir, sizeof(dir), "%s/tests/unit/control/data", source_root());
     put_file(dir, "pods.yaml");
     size_t count = 0;
     const struct lt_notes *notes = NULL;
@@ -424,7 +438,7 @@ static int tear_down(void **state)
     (void)state;
     lt_model_unref(&world.model);
     lt_manifests_free(&world.manifests);
-    cp_pool_fini(&world.pool);
+    lt_ads_pool_fini(&world.pool);
     lt_arena_free(&world.arena);
     return 0;
 }
@@ -439,11 +453,7 @@ int main(void)
         cmocka_unit_test(listeners_of_the_plainest_sidecar),
         cmocka_unit_test(a_gateway),
     };
-    const char *root = getenv("LATEEN_SOURCE_ROOT");
-    char captures[1100];
-    snprintf(captures, sizeof(captures), "%s/../shared/contract/captures",
-             root != NULL ? root : ".");
-    if (access(captures, R_OK) != 0) {
+    if (!has_captures()) {
         printf("1..0 # SKIP no captures beside the project\n");
         return 0;
     }

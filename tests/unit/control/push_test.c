@@ -37,9 +37,8 @@ struct told {
 
 struct world {
     struct lt_manifests *manifests;
-    struct cp_pool pool;
+    struct lt_ads_pool pool;
     struct cp_views views;
-    struct cp_wire_cache wire;
     struct cp_node node;
     uint64_t now_ns;
     /* of one stream */
@@ -105,7 +104,6 @@ static void open_stream(struct world *w)
 {
     w->session = lt_ads_session_new(NULL);
     struct cp_push_opts opts = {.views = &w->views,
-                                .wire = &w->wire,
                                 .session = w->session,
                                 .node = &w->node,
                                 .gate_ns = GATE_NS,
@@ -210,9 +208,8 @@ static int set_up(void **state)
                                .name = LT_STR("caller"),
                                .ns = LT_STR("shop"),
                                .cluster_id = LT_STR("Kubernetes")};
-    cp_pool_init(&w->pool);
+    lt_ads_pool_init(&w->pool);
     cp_views_init(&w->views, &w->pool);
-    cp_wire_cache_init(&w->wire);
     lt_manifests_put(w->manifests, LT_STR("service.yaml"), lt_str_of(service));
     w->client = lt_ads_client_new(&(struct lt_ads_client_opts){.node = LT_STR("node")});
     *state = w;
@@ -225,9 +222,8 @@ static int tear_down(void **state)
     if (w->proxy != NULL)
         close_stream(w);
     lt_ads_client_free(&w->client);
-    cp_wire_cache_fini(&w->wire);
     cp_views_fini(&w->views);
-    cp_pool_fini(&w->pool);
+    lt_ads_pool_fini(&w->pool);
     lt_manifests_free(&w->manifests);
     free(w);
     return 0;

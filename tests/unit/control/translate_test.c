@@ -32,7 +32,7 @@ struct world {
     struct lt_arena *arena;
     struct lt_manifests *manifests;
     struct lt_model *model;
-    struct cp_pool pool;
+    struct lt_ads_pool pool;
     struct cp_node node;
 };
 
@@ -41,7 +41,7 @@ static int set_up(void **state)
     struct world *w = lt_new(struct world);
     w->arena = lt_arena_new(0, 0);
     w->manifests = lt_manifests_new();
-    cp_pool_init(&w->pool);
+    lt_ads_pool_init(&w->pool);
     lt_manifests_put(w->manifests, LT_STR("shop.yaml"), lt_str_of(shop));
     w->node = (struct cp_node){.type = CP_NODE_SIDECAR,
                                .extensions = CP_EXT_ALL,
@@ -59,7 +59,7 @@ static int tear_down(void **state)
     struct world *w = *state;
     lt_model_unref(&w->model);
     lt_manifests_free(&w->manifests);
-    cp_pool_fini(&w->pool);
+    lt_ads_pool_fini(&w->pool);
     lt_arena_free(&w->arena);
     free(w);
     return 0;
@@ -89,15 +89,15 @@ static const char *json_of(struct world *w, cp_type type, const char *name)
         &xds__cluster__descriptor, &xds__cluster_load_assignment__descriptor,
         &xds__listener__descriptor, &xds__route_configuration__descriptor};
     struct cp_resources *set = cp_translate(&w->pool, w->model, &w->node, type);
-    const struct cp_resource *r = cp_resources_find(set, lt_str_of(name));
+    const struct lt_ads_resource *r = cp_resources_find(set, lt_str_of(name));
     lt_str text = LT_STR("");
     if (r != NULL) {
         void *message = NULL;
         struct lt_buf buf;
         struct lt_json_writer writer;
-        assert_int_equal(
-            lt_pb_unpack(w->arena, descriptors[type], lt_bytes_str(r->bytes), NULL, &message, NULL),
-            LT_OK);
+        assert_int_equal(lt_pb_unpack(w->arena, descriptors[type], lt_ads_resource_value(r), NULL,
+                                      &message, NULL),
+                         LT_OK);
         lt_buf_init(&buf, 1 << 24);
         lt_json_writer_init(&writer, &buf, 0);
         lt_pbjson_write(&writer, w->arena, message, NULL);
@@ -363,11 +363,11 @@ static void equal_input_gives_equal_bytes_and_views_are_shared(void **state)
 
 static void an_absent_name_is_answered(void **state)
 {
-    struct world *w = *state;
-    struct cp_resource *eds = cp_translate_absent(&w->pool, CP_TYPE_EDS, LT_STR("outbound|1||x"));
-    assert_memory_equal(eds->bytes->ptr, "\x0a\x0doutbound|1||x", 15);
-    cp_resource_unref(&eds);
-    assert_null(cp_translate_absent(&w->pool, CP_TYPE_LDS, LT_STR("x")));
+    (void)state;
+    struct lt_ads_resource *eds = cp_translate_absent(CP_TYPE_EDS, LT_STR("outbound|1||x"));
+    assert_memory_equal(lt_ads_resource_value(eds).ptr, "\x0a\x0doutbound|1||x", 15);
+    lt_ads_resource_unref(&eds);
+    assert_null(cp_translate_absent(CP_TYPE_LDS, LT_STR("x")));
 }
 
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)

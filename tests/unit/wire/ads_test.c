@@ -629,6 +629,33 @@ static void test_unknown_versions_are_held_but_never_the_same(void **state)
     world_fini(&world);
 }
 
+static void test_a_pool_has_each_resource_once(void **state)
+{
+    (void)state;
+    struct lt_ads_pool pool;
+    lt_ads_pool_init(&pool);
+    struct lt_ads_resource *a = lt_ads_pool_get(&pool, CDS, LT_STR("a"), LT_STR("one")),
+                           *same = lt_ads_pool_get(&pool, CDS, LT_STR("a"), LT_STR("one")),
+                           *other = lt_ads_pool_get(&pool, CDS, LT_STR("a"), LT_STR("two")),
+                           *typed = lt_ads_pool_get(&pool, EDS, LT_STR("a"), LT_STR("one"));
+    assert_ptr_equal(a, same);
+    assert_ptr_not_equal(a, other);
+    assert_ptr_not_equal(a, typed);
+    assert_int_equal(pool.map.count, 3);
+    lt_ads_resource_unref(&same);
+    lt_ads_resource_unref(&other);
+    lt_ads_resource_unref(&typed);
+    lt_ads_pool_prune(&pool);
+    assert_int_equal(pool.map.count, 1);
+    same = lt_ads_pool_get(&pool, CDS, LT_STR("a"), LT_STR("one"));
+    assert_ptr_equal(a, same);
+    assert_true(lt_str_eq(lt_ads_resource_value(a), LT_STR("one")));
+    lt_ads_resource_unref(&same);
+    lt_ads_pool_fini(&pool);
+    assert_true(lt_str_eq(lt_ads_resource_name(a), LT_STR("a"))); /* who has a count keeps it */
+    lt_ads_resource_unref(&a);
+}
+
 static void test_wildcard_said_and_unsaid(void **state)
 {
     (void)state;
@@ -803,6 +830,7 @@ int main(void)
         cmocka_unit_test(test_subscribing_again_wants_the_resource_again),
         cmocka_unit_test(test_reconnect_tells_what_the_client_holds),
         cmocka_unit_test(test_unknown_versions_are_held_but_never_the_same),
+        cmocka_unit_test(test_a_pool_has_each_resource_once),
         cmocka_unit_test(test_wildcard_said_and_unsaid),
         cmocka_unit_test(test_response_is_what_the_schema_says),
         cmocka_unit_test(test_session_limits),
