@@ -4,6 +4,7 @@
  */
 #include <fcntl.h>
 #include <getopt.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,7 +18,7 @@
 #include "http/server.h"
 #include "http/url.h"
 
-enum { MESH_BYTES_MAX = 1 << 20, DIRS_MAX = CP_SOURCE_DIRS_MAX, EXIT_USAGE = 2, DRAIN_S = 5 };
+enum { MESH_BYTES_MAX = 1 << 20, DIRS_MAX = CP_SOURCE_DIRS_MAX, EXIT_USAGE = 2, DRAIN_S = 5, MMAP_BYTES = 128 << 10 };
 
 struct options {
     lt_str dirs[DIRS_MAX];
@@ -389,6 +390,8 @@ int main(int argc, char **argv)
 {
     struct program program = {.signals = {.fd = -1}};
     lt_env_init(&program.env, "lateend");
+    /* fixed: glibc raises it with every large block that is freed, and then large arenas leave holes */
+    mallopt(M_MMAP_THRESHOLD, MMAP_BYTES);
     int early = parse_options(argc, argv, &program.options);
     if (early != 0)
         return early - 1;

@@ -7,6 +7,7 @@
 
 #include <math.h>
 #include <stdarg.h>
+#include <stdlib.h>
 
 #include "base/env.h"
 
@@ -107,6 +108,19 @@ static void expected(struct lt_field_reader *reader, const struct lt_doc *node,
     lt_field_error(reader, node, path, "expected %s, got %s", what, lt_doc_kind_name(node->kind));
 }
 
+/* ---- where things end up ---- */
+
+static lt_str keep_str(struct lt_field_reader *reader, lt_str s)
+{
+    return reader->share != NULL ? lt_share_str(reader->share, s) : lt_arena_str(reader->arena, s);
+}
+
+/* block was made in the arena. */
+static void *keep_block(struct lt_field_reader *reader, void *block, size_t size)
+{
+    return reader->share != NULL ? (void *)lt_share_block(reader->share, block, size) : block;
+}
+
 /* ---- scalars ---- */
 
 static bool read_str(struct lt_field_reader *reader, const struct lt_doc *node,
@@ -116,7 +130,7 @@ static bool read_str(struct lt_field_reader *reader, const struct lt_doc *node,
         expected(reader, node, path, "a string");
         return false;
     }
-    *ret = lt_arena_str(reader->arena, node->string);
+    *ret = keep_str(reader, node->string);
     return true;
 }
 
@@ -237,7 +251,7 @@ static void read_port_ref(struct lt_field_reader *reader, const struct lt_doc *n
         expected(reader, node, path, "a port's number or name");
         return;
     }
-    ret->name = lt_arena_str(reader->arena, node->string);
+    ret->name = keep_str(reader, node->string);
 }
 
 /* ---- lists and maps ---- */
@@ -255,12 +269,13 @@ static void read_strs(struct lt_field_reader *reader, const struct lt_doc *node,
         if (read_str(reader, &node->items[i], &at, &ret->items[ret->count]))
             ret->count++;
     }
+    ret->items = keep_block(reader, ret->items, ret->count * sizeof(*ret->items));
 }
 
-/* Indices of members, by key: a handful, so insertion sort. */
-static uint32_t *sorted_members(struct lt_arena *arena, const struct lt_doc *node)
+/* Indices of members, by key: a handful, so insertion sort. The caller frees them. */
+static uint32_t *sorted_members(const struct lt_doc *node)
 {
-    uint32_t *order = lt_arena_make_n(arena, uint32_t, node->count);
+    uint32_t *order = lt_malloc(((size_t)node->count + 1) * sizeof(*order));
     for (uint32_t i = 0; i < node->count; i++) {
         uint32_t at = i;
         while (at > 0 && lt_str_cmp(node->members[order[at - 1]].key, node->members[i].key) > 0) {
@@ -294,16 +309,18 @@ static void read_kvs(struct lt_field_reader *reader, const struct lt_doc *node,
 {
     if (!is_map(reader, node, path, "a map of strings"))
         return;
-    const uint32_t *order = sorted_members(reader->arena, node);
+    uint32_t *order = sorted_members(node);
     ret->items = lt_arena_make_n(reader->arena, struct lt_kv, node->count);
     for (uint32_t i = 0; i < node->count; i++) {
         const struct lt_doc_member *m = &node->members[order[i]];
         struct lt_doc_path at = {path, m->key, 0};
         struct lt_kv *kv = &ret->items[ret->count];
-        kv->key = lt_arena_str(reader->arena, m->key);
+        kv->key = keep_str(reader, m->key);
         if (read_str(reader, &m->value, &at, &kv->value))
             ret->count++;
     }
+    free(order);
+    ret->items = keep_block(reader, ret->items, ret->count * sizeof(*ret->items));
 }
 
 static void read_sub(struct lt_field_reader *reader, const struct lt_doc *node,
@@ -311,7 +328,7 @@ static void read_sub(struct lt_field_reader *reader, const struct lt_doc *node,
 {
     void *message = lt_arena_alloc(reader->arena, field->sub->size);
     if (lt_field_read(reader, node, field->sub, message, path) == LT_OK)
-        *slot = message;
+        *slot = keep_block(reader, message, field->sub->size);
 }
 
 static void read_subs(struct lt_field_reader *reader, const struct lt_doc *node,
@@ -329,6 +346,7 @@ static void read_subs(struct lt_field_reader *reader, const struct lt_doc *node,
                           items + list.count * field->sub->size, &at) == LT_OK)
             list.count++;
     }
+    list.items = keep_block(reader, items, list.count * field->sub->size);
     memcpy(slot, &list, sizeof(list));
 }
 
@@ -337,7 +355,7 @@ static void read_sub_map(struct lt_field_reader *reader, const struct lt_doc *no
 {
     if (!is_map(reader, node, path, "a map"))
         return;
-    const uint32_t *order = sorted_members(reader->arena, node);
+    uint32_t *order = sorted_members(node);
     char *items = lt_arena_alloc(reader->arena, lt_size_mul(node->count, field->sub->size));
     struct lt_field_map map = {0, items, lt_arena_make_n(reader->arena, lt_str, node->count)};
     for (uint32_t i = 0; i < node->count; i++) {
@@ -346,8 +364,11 @@ static void read_sub_map(struct lt_field_reader *reader, const struct lt_doc *no
         if (lt_field_read(reader, &m->value, field->sub, items + map.count * field->sub->size,
                           &at) != LT_OK)
             continue;
-        map.keys[map.count++] = lt_arena_str(reader->arena, m->key);
+        map.keys[map.count++] = keep_str(reader, m->key);
     }
+    free(order);
+    map.items = keep_block(reader, items, map.count * field->sub->size);
+    map.keys = keep_block(reader, map.keys, map.count * sizeof(*map.keys));
     memcpy(slot, &map, sizeof(map));
 }
 
@@ -479,7 +500,8 @@ lt_rc lt_field_read(struct lt_field_reader *reader, const struct lt_doc *doc,
                     const struct lt_schema *schema, void *message, const struct lt_doc_path *path)
 {
     size_t errors = reader->errors;
-    ((struct lt_message_head *)message)->line = doc->line;
+    if (reader->has_lines)
+        ((struct lt_message_head *)message)->line = doc->line;
     /* an empty mapping may be written as nothing at all */
     if (doc->kind != LT_DOC_OBJECT && doc->kind != LT_DOC_NULL) {
         lt_field_error(reader, doc, path, "expected %s (an object), got %s", schema->name,

@@ -9,6 +9,7 @@
 #define LT_MODEL_FIELD_H
 
 #include "model/note.h"
+#include "model/share.h"
 #include "wire/doc.h"
 
 /* Values with a presence of their own. */
@@ -129,15 +130,17 @@ struct lt_message_head {
 };
 
 struct lt_field_reader {
-    struct lt_arena
-        *arena; /* borrowed; what is made lives there, nothing is borrowed from the document */
+    struct lt_arena *arena; /* borrowed; what is made is made there, nothing is borrowed from the
+                               document */
+    struct lt_share *share; /* borrowed; where strings and messages go then; NULL: they stay */
     struct lt_notes *notes; /* borrowed; may be NULL */
     struct lt_note where;   /* file and object of the notes */
     lt_note_level
         /* what an unknown field is: Istio's kinds LT_NOTE_ERROR, Kubernetes' LT_NOTE_WARNING */
         unknown;
-    lt_str ns;     /* of the object, for checks */
-    size_t errors; /* so far */
+    lt_str ns;      /* of the object, for checks */
+    bool has_lines; /* messages keep their lines; without them, more of them are equal */
+    size_t errors;  /* so far */
 };
 
 /*

@@ -110,7 +110,8 @@ struct reading {
     struct lt_vec after;  /* counted objects */
     struct lt_map by_key; /* of after; keys are text in keys */
     struct lt_arena *keys;
-    bool has_lost_one; /* a document that doesn't even say which object it is */
+    struct lt_share *share; /* of the new objects */
+    bool has_lost_one;      /* a document that doesn't even say which object it is */
 };
 
 static void note_kept(struct reading *r, const struct lt_object *kept)
@@ -149,7 +150,7 @@ static void read_object(struct reading *r, const struct lt_doc *doc)
 {
     struct lt_object_key key;
     struct lt_object *object = NULL;
-    lt_rc rc = lt_object_read(doc, r->file->name, &r->file->notes, &key, &object);
+    lt_rc rc = lt_object_read(doc, r->file->name, r->share, &r->file->notes, &key, &object);
     if (rc == LT_E_UNSUPPORTED)
         return;
     if (rc != LT_OK) {
@@ -247,7 +248,8 @@ void lt_manifests_put(struct lt_manifests *manifests, lt_str name, lt_str text)
     file->hash = hash;
     manifests->is_stale = true;
     lt_notes_clear(&file->notes);
-    struct reading r = {.file = file, .before = file->objects, .keys = lt_arena_new(0, 0)};
+    struct reading r = {
+        .file = file, .before = file->objects, .keys = lt_arena_new(0, 0), .share = lt_share_new()};
     lt_map_init(&r.by_key);
     if (text.len > LT_MANIFEST_BYTES_MAX) {
         struct lt_err err;
@@ -266,6 +268,8 @@ void lt_manifests_put(struct lt_manifests *manifests, lt_str name, lt_str text)
     clear_objects(&r.before);
     lt_map_fini(&r.by_key);
     lt_arena_free(&r.keys);
+    lt_share_seal(r.share);
+    lt_share_unref(&r.share);
 }
 
 void lt_manifests_remove(struct lt_manifests *manifests, lt_str name)
@@ -306,7 +310,7 @@ static int cmp_objects(const void *a, const void *b)
  * Sorted by key, equal keys in the order of files: the first of each stays, completed by a live
  * one; the others are told.
  */
-static void settle_twins(struct lt_manifests *m)
+static void settle_twins(struct lt_manifests *m, struct lt_share *share)
 {
     size_t kept = 0;
     for (size_t i = 0; i < m->in_force.count; i++) {
@@ -318,8 +322,8 @@ static void settle_twins(struct lt_manifests *m)
         }
         bool is_live = is_below(object->file, m->live_dir);
         if (is_live != is_below(last->file, m->live_dir)) {
-            struct lt_object *whole = is_live ? lt_object_complete(last, object)
-                                              : lt_object_complete(object, last);
+            struct lt_object *whole = is_live ? lt_object_complete(share, last, object)
+                                              : lt_object_complete(share, object, last);
             lt_vec_push(&m->completed, whole);
             m->in_force.items[kept - 1] = whole;
             continue;
@@ -358,7 +362,10 @@ static void refresh(struct lt_manifests *m)
     }
     free(files);
     lt_sort(m->in_force.items, m->in_force.count, sizeof(void *), cmp_objects_and_files);
-    settle_twins(m);
+    struct lt_share *share = lt_share_new(); /* of what is completed */
+    settle_twins(m, share);
+    lt_share_seal(share);
+    lt_share_unref(&share);
     m->is_stale = false;
 }
 

@@ -1,7 +1,5 @@
 /*
- * model/model.c - services, workloads and endpoints out of objects.
- * Endpoints come from EndpointSlices; a Service that has a selector and no slice at all gets the
- * Pods that it selects, so that a directory of plain Services and Pods is enough.
+ * model/model.c - services and workloads out of objects. Endpoints: model_endpoint.c.
  */
 #include "model/model_priv.h"
 
@@ -83,6 +81,14 @@ static void build_mesh(struct lt_model_builder *b)
 
 /* ---- workloads ---- */
 
+static void index_nodes(struct lt_model_builder *b)
+{
+    for (size_t i = 0; i < b->input->count; i++) {
+        if (b->input->objects[i]->key.kind == LT_KIND_NODE)
+            lt_map_put(&b->nodes, b->input->objects[i]->key.name, (void *)b->input->objects[i]);
+    }
+}
+
 static struct lt_locality locality_of(struct lt_model_builder *b, const struct lt_object *pod)
 {
     struct lt_locality at = {LT_STR(""), LT_STR(""), LT_STR("")};
@@ -96,15 +102,12 @@ static struct lt_locality locality_of(struct lt_model_builder *b, const struct l
             lt_str_split(&text, sep, parts[i]);
         return at;
     }
-    lt_str node = pod->pod->spec->node_name;
-    for (size_t i = 0; i < b->node_count; i++) {
-        const struct lt_object *o = b->nodes[i];
-        if (!lt_str_eq(o->key.name, node))
-            continue;
-        at.region = lt_kvs_find(&o->meta->labels, LT_STR("topology.kubernetes.io/region"));
-        at.zone = lt_kvs_find(&o->meta->labels, LT_STR("topology.kubernetes.io/zone"));
-        at.subzone = lt_kvs_find(&o->meta->labels, LT_STR("topology.istio.io/subzone"));
-    }
+    const struct lt_object *node = lt_map_find(&b->nodes, pod->pod->spec->node_name);
+    if (node == NULL)
+        return at;
+    at.region = lt_kvs_find(&node->meta->labels, LT_STR("topology.kubernetes.io/region"));
+    at.zone = lt_kvs_find(&node->meta->labels, LT_STR("topology.kubernetes.io/zone"));
+    at.subzone = lt_kvs_find(&node->meta->labels, LT_STR("topology.istio.io/subzone"));
     return at;
 }
 
@@ -147,6 +150,22 @@ static bool is_pod_ready(const struct lt_pod_status *status)
     return false;
 }
 
+/* The same text for all that have it. */
+static lt_str identity_of(struct lt_model_builder *b, const struct lt_workload *w)
+{
+    struct lt_arena_mark mark = lt_arena_mark(b->model->arena);
+    lt_str text = lt_arena_printf(b->model->arena, "spiffe://%.*s/ns/%.*s/sa/%.*s",
+                                  LT_STR_ARG(b->model->mesh.trust_domain), LT_STR_ARG(w->ns),
+                                  LT_STR_ARG(w->service_account));
+    const char *known = lt_map_find(&b->identities, text);
+    if (known == NULL) {
+        lt_map_put(&b->identities, text, (void *)text.ptr);
+        return text;
+    }
+    lt_arena_rollback(b->model->arena, mark);
+    return lt_str_make(known, text.len);
+}
+
 static void fill_workload(struct lt_model_builder *b, const struct lt_object *pod,
                           struct lt_workload *w)
 {
@@ -165,9 +184,7 @@ static void fill_workload(struct lt_model_builder *b, const struct lt_object *po
     w->canonical_name = first_label(w->labels, names, LT_ARRAY_LEN(names), w->owner_name);
     w->canonical_revision = first_label(w->labels, revisions, LT_ARRAY_LEN(revisions),
                                         LT_STR("latest"));
-    w->identity = lt_arena_printf(b->model->arena, "spiffe://%.*s/ns/%.*s/sa/%.*s",
-                                  LT_STR_ARG(b->model->mesh.trust_domain), LT_STR_ARG(w->ns),
-                                  LT_STR_ARG(w->service_account));
+    w->identity = identity_of(b, w);
     w->locality = locality_of(b, pod);
     w->is_ready = is_pod_ready(pod->pod->status) && pod->meta->deletion_timestamp.len == 0;
     w->takes_mtls = lt_str_eq(lt_kvs_find(w->labels, LT_STR("security.istio.io/tlsMode")),
@@ -190,20 +207,6 @@ static int cmp_workloads(const void *a, const void *b)
     return order != 0 ? order : lt_str_cmp(x->name, y->name);
 }
 
-/* Where the workloads of a namespace begin. */
-static size_t find_workloads(const struct lt_model *m, lt_str ns)
-{
-    size_t low = 0, high = m->workload_count;
-    while (low < high) {
-        size_t mid = (low + high) / 2;
-        if (lt_str_cmp(m->workloads[mid].ns, ns) < 0)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return low;
-}
-
 static void build_workloads(struct lt_model_builder *b)
 {
     struct lt_model *m = b->model;
@@ -215,190 +218,7 @@ static void build_workloads(struct lt_model_builder *b)
             fill_workload(b, pods[i], &workloads[m->workload_count++]);
     }
     lt_sort(workloads, m->workload_count, sizeof(*workloads), cmp_workloads);
-    for (size_t i = 0; i < m->workload_count; i++) {
-        struct lt_workload *w = &workloads[i];
-        lt_map_put(m->workload_by_name,
-                   lt_arena_printf(m->arena, "%.*s/%.*s", LT_STR_ARG(w->ns), LT_STR_ARG(w->name)),
-                   w);
-    }
     m->workloads = workloads;
-}
-
-static const struct lt_workload *find_workload_by_ip(const struct lt_model *m, lt_str ns, lt_str ip)
-{
-    for (size_t i = find_workloads(m, ns);
-         i < m->workload_count && lt_str_eq(m->workloads[i].ns, ns); i++) {
-        if (lt_str_eq(m->workloads[i].ip, ip))
-            return &m->workloads[i];
-    }
-    return NULL;
-}
-
-/* ---- endpoints ---- */
-
-/* While endpoints are gathered: per service, per port, growing arrays. */
-struct gathering {
-    struct lt_vec *ports; /* a vec of struct lt_endpoint * for each port */
-    size_t count;
-    bool has_slices;
-};
-
-static bool has_endpoint(const struct lt_vec *endpoints, lt_str ip, uint16_t port)
-{
-    for (size_t i = 0; i < endpoints->count; i++) {
-        const struct lt_endpoint *e = endpoints->items[i];
-        if (e->port == port && lt_str_eq(e->ip, ip))
-            return true;
-    }
-    return false;
-}
-
-static void add_endpoint(struct lt_model_builder *b, struct lt_vec *endpoints,
-                         struct lt_endpoint endpoint)
-{
-    if (has_endpoint(endpoints, endpoint.ip, endpoint.port))
-        return;
-    struct lt_endpoint *copy = lt_arena_make(b->model->arena, struct lt_endpoint);
-    *copy = endpoint;
-    lt_vec_push(endpoints, copy);
-}
-
-/*
- * kubernetes.md 4: ready unless said otherwise; not ready and terminating (or not said) is gone for
- * good.
- */
-static bool is_slice_endpoint_sent(const struct lt_slice_endpoint *endpoint, bool *ret_ready)
-{
-    const struct lt_slice_conditions *c = endpoint->conditions;
-    *ret_ready = c == NULL || lt_opt_or(c->ready, true);
-    return *ret_ready || !lt_opt_or(c->terminating, true);
-}
-
-static void add_slice_port(struct lt_model_builder *b, const struct lt_object *slice, uint16_t port,
-                           struct lt_vec *endpoints)
-{
-    for (size_t i = 0; i < slice->endpoint_slice->endpoints.count; i++) {
-        const struct lt_slice_endpoint *e = &slice->endpoint_slice->endpoints.items[i];
-        bool is_ready = false;
-        if (e->addresses.count == 0 || !lt_is_ip(e->addresses.items[0]) ||
-            !is_slice_endpoint_sent(e, &is_ready))
-            continue;
-        struct lt_endpoint endpoint = {
-            .ip = e->addresses.items[0], .port = port, .is_ready = is_ready};
-        if (e->target_ref != NULL && lt_str_eq(e->target_ref->kind, LT_STR("Pod"))) {
-            endpoint.workload = lt_model_find_workload(b->model, slice->key.ns,
-                                                       e->target_ref->name);
-            if (endpoint.workload == NULL)
-                continue; /* without its Pod we would not know whether it takes mTLS */
-        } else {
-            endpoint.workload = find_workload_by_ip(b->model, slice->key.ns, endpoint.ip);
-        }
-        add_endpoint(b, endpoints, endpoint);
-    }
-}
-
-static void add_slice(struct lt_model_builder *b, const struct lt_object *slice,
-                      const struct lt_service *service, struct gathering *g)
-{
-    if (slice->endpoint_slice->address_type.value == LT_ADDRESS_FQDN)
-        return;
-    g->has_slices = true;
-    for (size_t p = 0; p < service->port_count; p++) {
-        for (size_t i = 0; i < slice->endpoint_slice->ports.count; i++) {
-            const struct lt_slice_port *port = &slice->endpoint_slice->ports.items[i];
-            if (lt_str_eq(port->name, service->ports[p].name) && port->port.is_set)
-                add_slice_port(b, slice, (uint16_t)port->port.value, &g->ports[p]);
-        }
-    }
-}
-
-/*
- * kubernetes.md 1.2: a named target port is the first container port of that name. 0: the Pod has
- * none.
- */
-static uint16_t resolve_target(const struct lt_pod_spec *spec, const struct lt_port_ref *target)
-{
-    if (target->number != 0)
-        return target->number;
-    for (size_t i = 0; i < spec->containers.count; i++) {
-        const struct lt_container *c = &spec->containers.items[i];
-        for (size_t j = 0; j < c->ports.count; j++) {
-            if (lt_str_eq(c->ports.items[j].name, target->name) &&
-                c->ports.items[j].protocol.value == LT_PROTOCOL_TCP)
-                return (uint16_t)c->ports.items[j].container_port.value;
-        }
-    }
-    return 0;
-}
-
-static void add_selected(struct lt_model_builder *b, const struct lt_service *service,
-                         struct gathering *g)
-{
-    const struct lt_model *m = b->model;
-    for (size_t i = find_workloads(m, service->ns);
-         i < m->workload_count && lt_str_eq(m->workloads[i].ns, service->ns); i++) {
-        const struct lt_workload *w = &m->workloads[i];
-        if (!lt_kvs_contain(w->labels, service->selector))
-            continue;
-        for (size_t p = 0; p < service->port_count; p++) {
-            uint16_t port = resolve_target(w->pod->pod->spec, &service->ports[p].target);
-            bool is_ready = w->is_ready || service->object->service->spec->publish_not_ready.value;
-            if (port != 0)
-                add_endpoint(b, &g->ports[p], (struct lt_endpoint){w->ip, port, is_ready, w});
-        }
-    }
-}
-
-static int cmp_endpoints(const void *a, const void *b)
-{
-    const struct lt_endpoint *x = *(const struct lt_endpoint *const *)a,
-                             *y = *(const struct lt_endpoint *const *)b;
-    int order = lt_str_cmp(x->ip, y->ip);
-    return order != 0 ? order : (int)x->port - (int)y->port;
-}
-
-static int cmp_strs(const void *a, const void *b)
-{
-    return lt_str_cmp(*(const lt_str *)a, *(const lt_str *)b);
-}
-
-/* The identities that answer for the service. */
-static void collect_identities(struct lt_model_builder *b, struct lt_service *service)
-{
-    size_t max = 0, kept = 0;
-    for (size_t p = 0; p < service->port_count; p++)
-        max += service->ports[p].endpoint_count;
-    lt_str *all = lt_arena_make_n(b->model->arena, lt_str, max + 1);
-    max = 0;
-    for (size_t p = 0; p < service->port_count; p++) {
-        for (size_t i = 0; i < service->ports[p].endpoint_count; i++) {
-            if (service->ports[p].endpoints[i].workload != NULL)
-                all[max++] = service->ports[p].endpoints[i].workload->identity;
-        }
-    }
-    lt_sort(all, max, sizeof(*all), cmp_strs);
-    for (size_t i = 0; i < max; i++) {
-        if (kept == 0 || !lt_str_eq(all[kept - 1], all[i]))
-            all[kept++] = all[i];
-    }
-    service->identities = (struct lt_strs){kept, all};
-}
-
-static void freeze_endpoints(struct lt_model_builder *b, struct lt_service *service,
-                             struct lt_port *ports, struct gathering *g)
-{
-    for (size_t p = 0; p < service->port_count; p++) {
-        struct lt_vec *from = &g->ports[p];
-        lt_sort(from->items, from->count, sizeof(void *), cmp_endpoints);
-        struct lt_endpoint *to = lt_arena_make_n(b->model->arena, struct lt_endpoint,
-                                                 from->count + 1);
-        for (size_t i = 0; i < from->count; i++)
-            to[i] = *(const struct lt_endpoint *)from->items[i];
-        ports[p].endpoints = to;
-        ports[p].endpoint_count = from->count;
-        lt_vec_fini(from);
-    }
-    collect_identities(b, service);
 }
 
 /* ---- services ---- */
@@ -456,70 +276,19 @@ static struct lt_port *fill_service(struct lt_model_builder *b, const struct lt_
     return ports;
 }
 
-static lt_str service_of(const struct lt_object *slice)
-{
-    return lt_kvs_find(&slice->meta->labels, LT_STR("kubernetes.io/service-name"));
-}
-
-/* By namespace and service, so that a service finds its own together. */
-static int cmp_slices(const void *a, const void *b)
-{
-    const struct lt_object *x = *(const struct lt_object *const *)a,
-                           *y = *(const struct lt_object *const *)b;
-    int order = lt_str_cmp(x->key.ns, y->key.ns);
-    if (order == 0)
-        order = lt_str_cmp(service_of(x), service_of(y));
-    return order != 0 ? order : lt_str_cmp(x->key.name, y->key.name);
-}
-
-static bool is_slice_of(const struct lt_object *slice, const struct lt_service *service)
-{
-    return service->alias_of.len == 0 && lt_str_eq(slice->key.ns, service->ns) &&
-           lt_str_eq(service_of(slice), service->name);
-}
-
-/* The place of the first slice of the service, or where it would be. */
-static size_t find_slices(const struct lt_object *const *slices, size_t count,
-                          const struct lt_service *service)
-{
-    size_t low = 0, high = count;
-    while (low < high) {
-        size_t mid = (low + high) / 2;
-        int order = lt_str_cmp(slices[mid]->key.ns, service->ns);
-        if (order == 0)
-            order = lt_str_cmp(service_of(slices[mid]), service->name);
-        if (order < 0)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return low;
-}
-
 static void build_services(struct lt_model_builder *b)
 {
     struct lt_model *m = b->model;
-    size_t slice_count = 0;
-    const struct lt_object **slices = lt_model_pick(b, LT_KIND_ENDPOINT_SLICE, &slice_count);
-    lt_sort(slices, slice_count, sizeof(*slices), cmp_slices);
     const struct lt_object **objects = lt_model_pick(b, LT_KIND_SERVICE, &m->service_count);
     struct lt_service *services = lt_arena_make_n(m->arena, struct lt_service,
                                                   m->service_count + 1);
+    struct lt_port **ports = lt_arena_make_n(b->scratch, struct lt_port *, m->service_count + 1);
     m->services = services;
     for (size_t i = 0; i < m->service_count; i++) {
-        struct lt_service *s = &services[i];
-        struct lt_port *ports = fill_service(b, objects[i], s);
-        lt_map_put(m->service_by_host, s->host, s);
-        struct gathering g = {.ports = lt_calloc(s->port_count + 1, sizeof(struct lt_vec)),
-                              .count = s->port_count};
-        for (size_t j = find_slices(slices, slice_count, s);
-             j < slice_count && is_slice_of(slices[j], s); j++)
-            add_slice(b, slices[j], s, &g);
-        if (!g.has_slices && s->selector->count > 0 && s->alias_of.len == 0)
-            add_selected(b, s, &g);
-        freeze_endpoints(b, s, ports, &g);
-        free(g.ports);
+        ports[i] = fill_service(b, objects[i], &services[i]);
+        lt_map_put(m->service_by_host, services[i].host, &services[i]);
     }
+    lt_model_build_endpoints(b, services, ports);
 }
 
 /* ---- the whole ---- */
@@ -531,12 +300,13 @@ struct lt_model *lt_model_build(const struct lt_model_input *input, struct lt_no
     m->arena = lt_arena_new(1 << 16, 0);
     m->generation = input->generation;
     m->service_by_host = lt_new(struct lt_map);
-    m->workload_by_name = lt_new(struct lt_map);
     lt_map_init(m->service_by_host);
-    lt_map_init(m->workload_by_name);
-    struct lt_model_builder b = {.model = m, .input = input, .notes = notes};
+    struct lt_model_builder b = {
+        .model = m, .input = input, .notes = notes, .scratch = lt_arena_new(1 << 16, 0)};
+    lt_map_init(&b.nodes);
+    lt_map_init(&b.identities);
     hold_objects(&b);
-    b.nodes = lt_model_pick(&b, LT_KIND_NODE, &b.node_count);
+    index_nodes(&b);
     build_mesh(&b);
     build_workloads(&b);
     build_services(&b);
@@ -544,6 +314,9 @@ struct lt_model *lt_model_build(const struct lt_model_input *input, struct lt_no
     lt_model_build_routes(&b);
     m->gateways = lt_model_pick(&b, LT_KIND_GATEWAY, &m->gateway_count);
     m->peers = lt_model_pick(&b, LT_KIND_PEER_AUTHENTICATION, &m->peer_count);
+    lt_map_fini(&b.nodes);
+    lt_map_fini(&b.identities);
+    lt_arena_free(&b.scratch);
     return m;
 }
 
@@ -564,9 +337,7 @@ void lt_model_unref(struct lt_model **model)
     for (size_t i = 0; i < m->object_count; i++)
         lt_object_unref(&m->objects[i]);
     lt_map_fini(m->service_by_host);
-    lt_map_fini(m->workload_by_name);
     free(m->service_by_host);
-    free(m->workload_by_name);
     lt_arena_free(&m->arena);
     free(m);
 }
@@ -588,11 +359,19 @@ const struct lt_port *lt_service_find_port(const struct lt_service *service, uin
 const struct lt_workload *lt_model_find_workload(const struct lt_model *model, lt_str ns,
                                                  lt_str name)
 {
-    char key[LT_OBJECT_NAME_MAX];
-    int len = snprintf(key, sizeof(key), "%.*s/%.*s", LT_STR_ARG(ns), LT_STR_ARG(name));
-    if (len < 0 || (size_t)len >= sizeof(key))
-        return NULL;
-    return lt_map_find(model->workload_by_name, lt_str_make(key, (size_t)len));
+    const struct lt_workload like = {.ns = ns, .name = name};
+    size_t low = 0, high = model->workload_count;
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+        int order = cmp_workloads(&model->workloads[mid], &like);
+        if (order == 0)
+            return &model->workloads[mid];
+        if (order < 0)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return NULL;
 }
 
 bool lt_is_exported(const struct lt_strs *export_to, const struct lt_strs *otherwise,

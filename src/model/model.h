@@ -146,7 +146,6 @@ struct lt_model {
     size_t peer_count;
     const struct lt_object *const *peers; /* PeerAuthentication, oldest first */
     struct lt_map *service_by_host;       /* owned */
-    struct lt_map *workload_by_name;      /* owned; "namespace/name" */
 };
 
 /*

@@ -3,10 +3,12 @@
  */
 #include "model/object.h"
 
+#include <stdlib.h>
+
 #include "base/buf.h"
 #include "wire/json.h"
 
-enum { OBJECT_ARENA_CHUNK = 1024, OBJECT_BYTES_MAX = 16 << 20 };
+enum { SCRATCH_CHUNK = 16 << 10, OBJECT_BYTES_MAX = 16 << 20 };
 
 #define ROOT false
 #define SPEC true
@@ -101,6 +103,8 @@ struct reading {
     const struct lt_doc *doc;
     const struct lt_kind *kind;
     struct lt_object *object;
+    struct lt_meta *meta; /* in the reader's arena, as body, until all is well */
+    void *body;
     struct lt_field_reader reader;
     char name[LT_OBJECT_NAME_MAX];
 };
@@ -108,8 +112,7 @@ struct reading {
 static void read_meta(struct reading *r)
 {
     struct lt_doc_path root = {0}, at = {&root, LT_STR("metadata"), 0};
-    struct lt_meta *meta = lt_arena_make(r->object->arena, struct lt_meta);
-    r->object->meta = meta;
+    struct lt_meta *meta = r->meta;
     const struct lt_doc *node = lt_doc_findz(r->doc, "metadata");
     if (node == NULL) {
         lt_field_error(&r->reader, r->doc, &root, "metadata is required");
@@ -133,8 +136,7 @@ static void read_meta(struct reading *r)
 /* The message as the only member, or beside what every object has. */
 static void read_body(struct reading *r)
 {
-    void *body = lt_arena_alloc(r->object->arena, r->kind->schema->size);
-    r->object->body = body;
+    void *body = r->body;
     struct lt_doc_path root = {0}, at = {&root, LT_STR("spec"), 0};
     const struct lt_doc *node = lt_doc_findz(r->doc, "spec");
     if (r->kind->is_in_spec && node == NULL) {
@@ -147,7 +149,7 @@ static void read_body(struct reading *r)
     }
     struct lt_doc rest = *r->doc;
     rest.count = 0;
-    rest.members = lt_arena_make_n(r->reader.arena, struct lt_doc_member, r->doc->count);
+    rest.members = lt_malloc(((size_t)r->doc->count + 1) * sizeof(*rest.members));
     for (uint32_t i = 0; i < r->doc->count; i++) {
         lt_str name = r->doc->members[i].key;
         bool is_common = lt_str_eq(name, LT_STR("apiVersion")) || lt_str_eq(name, LT_STR("kind")) ||
@@ -156,6 +158,7 @@ static void read_body(struct reading *r)
             rest.members[rest.count++] = r->doc->members[i];
     }
     lt_field_read(&r->reader, &rest, r->kind->schema, body, &root);
+    free(rest.members);
 }
 
 /* Istio's kinds: what stands beside spec. */
@@ -203,8 +206,55 @@ static void note_unread(const struct lt_doc *doc, lt_str file, struct lt_notes *
                   LT_STR_ARG(api_version));
 }
 
-lt_rc lt_object_read(const struct lt_doc *doc, lt_str file, struct lt_notes *notes,
-                     struct lt_object_key *ret_key, struct lt_object **ret_object)
+/* LT_E_BAD with *ret_key as far as it is known. */
+static lt_rc read_into(struct lt_share *share, struct reading *r, struct lt_object_key *ret_key)
+{
+    struct lt_arena *scratch = r->reader.arena;
+    r->meta = lt_arena_make(scratch, struct lt_meta);
+    r->body = lt_arena_alloc(scratch, r->kind->schema->size);
+    read_meta(r);
+    check_root(r);
+    read_body(r);
+    if (r->reader.errors > 0) {
+        if (ret_key != NULL)
+            *ret_key = (struct lt_object_key){
+                r->object->key.kind, lt_arena_str(r->reader.notes->arena, r->object->key.ns),
+                lt_arena_str(r->reader.notes->arena, r->object->key.name)};
+        return LT_E_BAD;
+    }
+    r->object->meta = lt_share_block(share, r->meta, sizeof(*r->meta));
+    r->object->body = lt_share_block(share, r->body, r->kind->schema->size);
+    return LT_OK;
+}
+
+static lt_rc read_kind(const struct lt_doc *doc, lt_kind_id id, struct lt_share *share,
+                       const struct lt_note *where, struct lt_notes *notes,
+                       struct lt_object_key *ret_key, struct lt_object **ret_object)
+{
+    struct lt_object object = {
+        .refs = 1, .line = doc->line, .file = lt_share_str(share, where->file)};
+    object.key.kind = id;
+    struct reading r = {.doc = doc, .kind = lt_kind_get(id), .object = &object};
+    r.reader = (struct lt_field_reader){.arena = lt_arena_new(SCRATCH_CHUNK, 0),
+                                        .share = share,
+                                        .notes = notes,
+                                        .where = *where,
+                                        .unknown = r.kind->unknown,
+                                        .has_lines = r.kind->is_in_spec};
+    lt_rc rc = read_into(share, &r, ret_key);
+    lt_arena_free(&r.reader.arena);
+    if (rc != LT_OK)
+        return rc;
+    object.hash = hash_doc(doc);
+    object.share = lt_share_ref(share);
+    *ret_object = lt_share_alloc(share, sizeof(object));
+    **ret_object = object;
+    return LT_OK;
+}
+
+lt_rc lt_object_read(const struct lt_doc *doc, lt_str file, struct lt_share *share,
+                     struct lt_notes *notes, struct lt_object_key *ret_key,
+                     struct lt_object **ret_object)
 {
     struct lt_note where = {.level = LT_NOTE_ERROR, .line = doc->line, .file = file};
     lt_str api_version = lt_doc_string(lt_doc_findz(doc, "apiVersion")),
@@ -221,37 +271,17 @@ lt_rc lt_object_read(const struct lt_doc *doc, lt_str file, struct lt_notes *not
         note_unread(doc, file, notes, api_version, kind);
         return LT_E_UNSUPPORTED;
     }
-    struct lt_object *object = lt_new(struct lt_object);
-    *object = (struct lt_object){
-        .refs = 1, .arena = lt_arena_new(OBJECT_ARENA_CHUNK, 0), .line = doc->line};
-    object->key.kind = id;
-    object->file = lt_arena_str(object->arena, file);
-    struct reading r = {.doc = doc, .kind = lt_kind_get(id), .object = object};
-    r.reader = (struct lt_field_reader){object->arena,   notes,       where,
-                                        r.kind->unknown, LT_STR_NULL, 0};
-    read_meta(&r);
-    check_root(&r);
-    read_body(&r);
-    if (ret_key != NULL)
-        *ret_key = (struct lt_object_key){id, lt_arena_str(notes->arena, object->key.ns),
-                                          lt_arena_str(notes->arena, object->key.name)};
-    if (r.reader.errors > 0) {
-        lt_object_unref(&object);
-        return LT_E_BAD;
-    }
-    object->hash = hash_doc(doc);
-    *ret_object = object;
-    return LT_OK;
+    return read_kind(doc, id, share, &where, notes, ret_key, ret_object);
 }
 
 /* ---- completing ---- */
 
-static const struct lt_service_object *complete_service(struct lt_arena *arena,
+static const struct lt_service_object *complete_service(struct lt_share *share,
                                                         const struct lt_service_object *wanted,
                                                         const struct lt_service_object *live)
 {
-    struct lt_service_object *service = lt_arena_make(arena, struct lt_service_object);
-    struct lt_service_spec *spec = lt_arena_make(arena, struct lt_service_spec);
+    struct lt_service_object *service = lt_share_alloc(share, sizeof(*service));
+    struct lt_service_spec *spec = lt_share_alloc(share, sizeof(*spec));
     *spec = *wanted->spec;
     if (spec->cluster_ip.len == 0)
         spec->cluster_ip = live->spec->cluster_ip;
@@ -260,22 +290,24 @@ static const struct lt_service_object *complete_service(struct lt_arena *arena,
     return service;
 }
 
-struct lt_object *lt_object_complete(const struct lt_object *wanted, const struct lt_object *live)
+struct lt_object *lt_object_complete(struct lt_share *share, const struct lt_object *wanted,
+                                     const struct lt_object *live)
 {
     LT_ASSERT(lt_object_key_eq(&wanted->key, &live->key));
     const uint64_t hashes[] = {wanted->hash, live->hash};
-    struct lt_object *object = lt_new(struct lt_object);
+    struct lt_object *object = lt_share_alloc(share, sizeof(*object));
     bool is_service = wanted->key.kind == LT_KIND_SERVICE;
     *object = is_service ? *wanted : *live;
     object->refs = 1;
-    object->arena = lt_arena_new(OBJECT_ARENA_CHUNK, 0);
+    object->share = lt_share_ref(share);
     object->file = wanted->file;
     object->line = wanted->line;
     object->hash = lt_hash64(hashes, sizeof(hashes), 0);
-    object->parts[0] = lt_object_ref(wanted);
-    object->parts[1] = lt_object_ref(live);
+    object->parts = lt_share_alloc(share, sizeof(*object->parts));
+    object->parts->wanted = lt_object_ref(wanted);
+    object->parts->live = lt_object_ref(live);
     if (is_service)
-        object->service = complete_service(object->arena, wanted->service, live->service);
+        object->service = complete_service(share, wanted->service, live->service);
     return object;
 }
 
@@ -299,8 +331,10 @@ void lt_object_unref(struct lt_object **object)
     LT_ASSERT(o->refs > 0);
     if (--o->refs > 0)
         return;
-    for (size_t i = 0; i < LT_ARRAY_LEN(o->parts); i++)
-        lt_object_unref(&o->parts[i]);
-    lt_arena_free(&o->arena);
-    free(o);
+    if (o->parts != NULL) {
+        lt_object_unref(&o->parts->wanted);
+        lt_object_unref(&o->parts->live);
+    }
+    struct lt_share *share = o->share; /* the object lies in it */
+    lt_share_unref(&share);
 }

@@ -1,6 +1,6 @@
 /*
- * model/object.h - an object of Kubernetes or Istio, read and checked: immutable, counted, with
- * everything in its own arena. What is in it: kinds.def (which kinds), schema.h (which fields). How
+ * model/object.h - an object of Kubernetes or Istio, read and checked: immutable, counted, in memory
+ * that it shares with the other objects of its file (share.h). What is in it: kinds.def (which kinds), schema.h (which fields). How
  * it is made from manifests: load.h.
  */
 #ifndef LT_MODEL_OBJECT_H
@@ -38,16 +38,22 @@ struct lt_object_key {
     lt_str name;
 };
 
+struct lt_object;
+
+struct lt_object_parts {
+    struct lt_object *wanted, *live; /* counted */
+};
+
 struct lt_object {
     unsigned refs;
-    struct lt_arena *arena; /* owned: all below lives there */
+    struct lt_share *share; /* counted: the object lives there, and all below */
     struct lt_object_key key;
     const struct lt_meta *meta; /* name and namespace as in the key */
     lt_str file;                /* where it stood; "" when it came from no file */
     uint32_t line;
     uint64_t hash;     /* of its content; equal objects have equal hashes, in every process */
     int64_t created_s; /* metadata.creationTimestamp, Unix time; 0: not said */
-    struct lt_object *parts[2]; /* counted: a completed object shows what lives in these */
+    struct lt_object_parts *parts; /* of a completed object, which shows what lives in these */
     /* By key.kind. */
     union {
         const void *body;
@@ -59,19 +65,21 @@ struct lt_object {
 };
 
 /*
- * Reads one object. `file` is for messages. LT_E_UNSUPPORTED: a kind that is not read (an info note
- * says so); LT_E_BAD: refused, the notes say why. *ret_key (may be NULL) is set as far as it could
- * be read (name.len > 0), also when the object is refused; it lives in the notes' arena.
+ * Reads one object into the share. `file` is for messages. LT_E_UNSUPPORTED: a kind that is not read (an info note
+ * says so); LT_E_BAD: refused, the notes say why, and *ret_key (may be NULL) says which it is as far
+ * as that could be read (name.len > 0); it lives in the notes' arena.
  */
-LT_MUST lt_rc lt_object_read(const struct lt_doc *doc, lt_str file, struct lt_notes *notes,
-                             struct lt_object_key *ret_key, struct lt_object **ret_object);
+LT_MUST lt_rc lt_object_read(const struct lt_doc *doc, lt_str file, struct lt_share *share,
+                             struct lt_notes *notes, struct lt_object_key *ret_key,
+                             struct lt_object **ret_object);
 
 /*
  * What somebody wants, completed by what is: a Service gets its cluster IP; any other object is as
  * the live one says. It stands where the wanted one stood. Both have the same key. The caller has
  * one count of the result.
  */
-struct lt_object *lt_object_complete(const struct lt_object *wanted, const struct lt_object *live);
+struct lt_object *lt_object_complete(struct lt_share *share, const struct lt_object *wanted,
+                                     const struct lt_object *live);
 
 struct lt_object *lt_object_ref(const struct lt_object *object);
 /* Takes one count away and sets *object to NULL; the last one frees. */

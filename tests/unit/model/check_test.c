@@ -113,7 +113,9 @@ static lt_rc read_spec(const char *kind, const char *spec, struct lt_notes *note
     struct lt_err err = {0};
     assert_int_equal(lt_yaml_parse(arena, lt_yaml_whole(lt_str_of(text)), NULL, &doc, &err), LT_OK);
     struct lt_object *object = NULL;
-    lt_rc rc = lt_object_read(doc, LT_STR("f"), notes, NULL, &object);
+    struct lt_share *share = lt_share_new();
+    lt_rc rc = lt_object_read(doc, LT_STR("f"), share, notes, NULL, &object);
+    lt_share_unref(&share);
     lt_object_unref(&object);
     lt_arena_free(&arena);
     return rc;

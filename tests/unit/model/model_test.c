@@ -61,6 +61,47 @@ static void endpoints_come_from_slices_by_port_name(void **state)
     lt_model_unref(&m);
 }
 
+#define POD(name, labels, ip) \
+    "---\napiVersion: v1\nkind: Pod\nmetadata: {name: " name ", namespace: shop, labels: " labels \
+    "}\nspec: {containers: [{name: c, ports: [{name: web, containerPort: 8080}]}]}\n" \
+    "status: {podIP: " ip "}\n"
+
+static void a_service_without_slices_has_the_pods_of_its_whole_selector(void **state)
+{
+    (void)state;
+    struct lt_model *m = build(
+        SERVICE
+        "spec: {selector: {app: web, tier: front}, ports: [{port: 80, targetPort: web}]}\n" POD(
+            "a", "{app: web, tier: front}", "10.1.0.9") POD("b", "{app: web}", "10.1.0.2")
+            POD("c", "{app: db, tier: front}", "10.1.0.3") POD(
+                "d", "{app: web, tier: front, x: z}",
+                "10.1.0.1") "---\napiVersion: v1\nkind: Pod\nmetadata: {name: e, namespace: other, labels: {app: web, tier: front}}\n"
+                            "spec: {containers: [{name: c}]}\nstatus: {podIP: 10.1.0.5}\n");
+    const struct lt_service *s = lt_model_find_service(m, LT_STR("web.shop.svc.cluster.local"));
+    assert_int_equal(s->ports[0].endpoint_count, 2);
+    assert_true(lt_str_eqz(s->ports[0].endpoints[0].workload->name, "d"));
+    assert_true(lt_str_eqz(s->ports[0].endpoints[1].workload->name, "a"));
+    assert_int_equal(s->ports[0].endpoints[1].port, 8080);
+    lt_model_unref(&m);
+}
+
+static void an_address_counts_once_and_finds_its_pod_without_a_reference(void **state)
+{
+    (void)state;
+    struct lt_model *m = build(SERVICE "spec: {ports: [{port: 80}]}\n" POD("a", "{}", "10.1.0.1") POD(
+        "b", "{}",
+        "10.1.0.2") "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: s1, namespace: shop, labels: {kubernetes.io/service-name: web}}\n"
+                    "addressType: IPv4\nports: [{port: 80}]\nendpoints: [{addresses: [10.1.0.2]}, {addresses: [10.1.0.7]}]\n"
+                    "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: s2, namespace: shop, labels: {kubernetes.io/service-name: web}}\n"
+                    "addressType: IPv4\nports: [{port: 80}]\nendpoints: [{addresses: [10.1.0.2], conditions: {ready: false, terminating: false}}]\n");
+    const struct lt_service *s = lt_model_find_service(m, LT_STR("web.shop.svc.cluster.local"));
+    assert_int_equal(s->ports[0].endpoint_count, 2);
+    assert_true(s->ports[0].endpoints[0].is_ready); /* as the first slice says */
+    assert_true(lt_str_eqz(s->ports[0].endpoints[0].workload->name, "b"));
+    assert_null(s->ports[0].endpoints[1].workload);
+    lt_model_unref(&m);
+}
+
 static void workloads_know_their_owner_and_place(void **state)
 {
     (void)state;
@@ -234,6 +275,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(endpoints_come_from_slices_by_port_name),
+        cmocka_unit_test(a_service_without_slices_has_the_pods_of_its_whole_selector),
+        cmocka_unit_test(an_address_counts_once_and_finds_its_pod_without_a_reference),
         cmocka_unit_test(workloads_know_their_owner_and_place),
         cmocka_unit_test(destination_rules_are_found_by_level_and_never_merged_across),
         cmocka_unit_test(rules_of_one_host_merge_subsets_but_not_policies),
