@@ -166,7 +166,7 @@ static void on_source(struct lt_io *io, uint32_t events LT_UNUSED)
 
 /* --- streams --- */
 
-static lt_rc send_message(void *ctx, struct lt_rope *message)
+static lt_rc send_message(void *ctx, cp_type type LT_UNUSED, struct lt_rope *message)
 {
     struct stream *stream = ctx;
     return stream->grpc == NULL ? LT_E_CLOSED : lt_grpc_stream_send_rope(stream->grpc, message);

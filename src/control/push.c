@@ -1,39 +1,23 @@
 /*
  * control/push.c - the order by acknowledgement.
+ * A type is looked through when it is due: after a change of the world, and when its stream asks,
+ * refuses or is new. An acknowledgement only opens what waited for it.
  * Start at: cp_proxy_push().
  */
-#include "control/push.h"
-
+#include <stdio.h>
 #include <stdlib.h>
 
-#include "base/vec.h"
+#include "control/push_priv.h"
 
 enum { RESPONSE_BYTES_MAX = 256 << 20 };
 
-struct cp_proxy {
-    struct cp_push_opts opts;
-    struct lt_ads_sub *subs[CP_TYPE_COUNT];
-    struct cp_resources *wanted[CP_TYPE_COUNT]; /* counted; the view as of the last push */
-    uint64_t clusters_seq; /* the CDS response that routes and listeners wait for; 0: none */
-    uint64_t gate_ns;      /* until when they wait */
-    uint64_t routes_seq
-        [CP_TYPE_COUNT]; /* of LDS and RDS: the responses after which removed clusters may go */
-    uint64_t
-        unnamed_ns; /* since when no acknowledged route names the clusters that go; 0: not yet */
-    bool owes_first[CP_TYPE_COUNT]; /* of a wildcard type: even nothing has to be said once */
-    bool has_removals;
-    bool is_back;     /* it held something before this stream */
-    bool gave_absent; /* it was told which of its endpoints are no more */
-    uint64_t due_ns;
-    const char *waits_for;
-};
+static const cp_type naming_types[] = {CP_TYPE_LDS, CP_TYPE_RDS};
 
 struct cp_proxy *cp_proxy_new(const struct cp_push_opts *opts)
 {
     struct cp_proxy *proxy = lt_new(struct cp_proxy);
     proxy->opts = *opts;
     proxy->due_ns = UINT64_MAX;
-    proxy->waits_for = "";
     return proxy;
 }
 
@@ -44,9 +28,10 @@ void cp_proxy_free(struct cp_proxy **pointer)
     if (proxy == NULL)
         return;
     for (int type = 0; type < CP_TYPE_COUNT; type++) {
-        if (proxy->wanted[type] != NULL)
-            cp_resources_unref(&proxy->wanted[type]);
+        cp_resources_unref(&proxy->flows[type].view);
+        cp_resources_unref(&proxy->flows[type].wanted);
     }
+    cp_refusals_fini(proxy);
     free(proxy);
 }
 
@@ -60,13 +45,24 @@ const char *cp_proxy_waits_for(const struct cp_proxy *proxy)
     return proxy->waits_for;
 }
 
+bool cp_proxy_is_current(const struct cp_proxy *proxy)
+{
+    for (int type = 0; type < CP_TYPE_COUNT; type++) {
+        const struct flow *flow = &proxy->flows[type];
+        if (flow->sub != NULL &&
+            (flow->is_due || flow->owes_first ||
+             lt_ads_sub_settled_seq(flow->sub) < lt_ads_sub_sent_seq(flow->sub)))
+            return false;
+    }
+    return true;
+}
+
 /* --- a response being gathered --- */
 
 struct batch {
     struct lt_vec resources; /* of struct lt_ads_resource, borrowed */
-    struct lt_vec
-        absent;      /* of struct lt_ads_resource, counted: answers to names that do not exist */
-    lt_str *removed; /* owned */
+    struct lt_vec absent;    /* the same, counted: answers to names that do not exist */
+    lt_str *removed;         /* owned */
     size_t removed_count, removed_cap;
 };
 
@@ -90,162 +86,207 @@ static void batch_remove(struct batch *batch, lt_str name)
     batch->removed[batch->removed_count++] = name;
 }
 
-static lt_rc send_batch(struct cp_proxy *proxy, cp_type type, struct batch *batch,
-                        uint64_t *ret_seq)
+static bool batch_is_empty(const struct batch *batch)
 {
+    return batch->resources.count + batch->removed_count == 0;
+}
+
+static lt_rc send_batch(struct cp_proxy *proxy, cp_type type, struct batch *batch)
+{
+    struct flow *flow = &proxy->flows[type];
     struct lt_rope out;
+    uint64_t seq = 0;
     lt_rope_init(&out, RESPONSE_BYTES_MAX);
-    lt_rc rc = lt_ads_session_respond(proxy->opts.session, proxy->subs[type],
-                                      (struct lt_ads_resource *const *)batch->resources.items,
-                                      batch->resources.count, batch->removed, batch->removed_count,
-                                      LT_STR_NULL, &out, ret_seq);
+    lt_rc rc = lt_ads_session_respond(
+        proxy->opts.session, flow->sub, (struct lt_ads_resource *const *)batch->resources.items,
+        batch->resources.count, batch->removed, batch->removed_count, LT_STR_NULL, &out, &seq);
     if (rc == LT_OK)
-        rc = proxy->opts.send(proxy->opts.ctx, &out);
+        rc = proxy->opts.send(proxy->opts.ctx, type, &out);
+    if (rc == LT_OK && type != CP_TYPE_CDS)
+        flow->naming_seq = seq;
     lt_rope_fini(&out);
     return rc;
 }
 
 /* --- what differs --- */
 
-/* Neither what the proxy has, nor what it refused: that waits for a change. */
-static bool must_send(const struct lt_ads_sub *sub, const struct lt_ads_resource *resource)
+/* What the proxy wants, and neither has nor is about to have. */
+static void gather_changed(const struct cp_proxy *proxy, cp_type type, struct batch *batch)
 {
-    struct lt_ads_held held;
-    if (lt_ads_sub_has(sub, resource))
-        return false;
-    if (lt_ads_sub_held(sub, lt_ads_resource_name(resource), &held) != LT_OK)
-        return true;
-    return !held.is_refused ||
-           held.sent_version != lt_ads_version_hash(lt_ads_resource_version(resource));
-}
-
-/* Counted, into batch->absent; a type whose names all come by themselves has none. */
-static void add_absent(cp_type type, lt_str name, struct batch *batch)
-{
-    struct lt_ads_resource *resource = cp_translate_absent(type, name);
-    if (resource == NULL)
-        return;
-    lt_vec_push(&batch->absent, resource);
-    lt_vec_push(&batch->resources, resource);
-}
-
-static void gather_changed(struct cp_proxy *proxy, cp_type type, struct batch *batch)
-{
-    const struct cp_resources *wanted = proxy->wanted[type];
-    const struct lt_ads_sub *sub = proxy->subs[type];
-    for (size_t i = 0; i < wanted->count; i++) {
-        struct lt_ads_resource *resource = wanted->items[i];
-        if (lt_ads_sub_wants(sub, lt_ads_resource_name(resource)) && must_send(sub, resource))
+    const struct flow *flow = &proxy->flows[type];
+    for (size_t i = 0; i < flow->wanted->count; i++) {
+        struct lt_ads_resource *resource = flow->wanted->items[i];
+        if (lt_ads_sub_wants(flow->sub, lt_ads_resource_name(resource)) &&
+            !lt_ads_sub_has(flow->sub, resource))
             lt_vec_push(&batch->resources, resource);
     }
 }
 
-/* Held by the proxy, or on its way to it, and not wanted any more. */
-static void gather_removed(struct cp_proxy *proxy, cp_type type, struct batch *batch)
+/*
+ * Names that were asked for and do not exist: an answer with nothing in it, if the proxy has none.
+ * What it has is left alone until it stops asking.
+ */
+static void gather_absent(const struct cp_proxy *proxy, cp_type type, struct batch *batch)
 {
-    const struct lt_ads_sub *sub = proxy->subs[type];
-    for (size_t i = 0; i < lt_ads_sub_count(sub); i++) {
+    const struct flow *flow = &proxy->flows[type];
+    for (size_t i = 0; i < lt_ads_sub_count(flow->sub); i++) {
         struct lt_ads_held held;
-        lt_ads_sub_at(sub, i, &held);
-        bool is_there = held.sent_seq != 0 ? held.sent_version != 0 : held.is_held;
-        if (is_there && cp_resources_find(proxy->wanted[type], held.name) == NULL)
+        lt_ads_sub_at(flow->sub, i, &held);
+        if (!held.is_subscribed || held.is_held || held.is_pending ||
+            cp_resources_find(flow->wanted, held.name) != NULL ||
+            cp_refusals_have(proxy, type, held.name))
+            continue;
+        struct lt_ads_resource *resource = cp_translate_absent(type, held.name);
+        if (resource == NULL)
+            continue;
+        lt_vec_push(&batch->absent, resource);
+        lt_vec_push(&batch->resources, resource);
+    }
+}
+
+static bool is_there(const struct lt_ads_held *held)
+{
+    return held->is_pending ? held->sent != NULL : held->is_held;
+}
+
+/* Held by the proxy, or on its way to it, and gone from the world. */
+static void gather_removed(const struct cp_proxy *proxy, cp_type type, struct batch *batch)
+{
+    const struct flow *flow = &proxy->flows[type];
+    for (size_t i = 0; i < lt_ads_sub_count(flow->sub); i++) {
+        struct lt_ads_held held;
+        lt_ads_sub_at(flow->sub, i, &held);
+        if (!is_there(&held) || cp_resources_find(flow->view, held.name) != NULL)
+            continue;
+        if (type != CP_TYPE_CDS || !cp_refusals_keep_cluster(proxy, held.name))
             batch_remove(batch, held.name);
     }
 }
 
 /* --- clusters and endpoints --- */
 
-static void forced_endpoints(struct cp_proxy *proxy, const struct batch *clusters,
-                             struct batch *batch)
-{
-    const struct lt_ads_sub *sub = proxy->subs[CP_TYPE_EDS];
-    for (size_t i = 0; i < clusters->resources.count; i++) {
-        lt_str name = lt_ads_resource_name(clusters->resources.items[i]);
-        struct lt_ads_resource *resource = lt_ads_sub_wants(sub, name)
-                                               ? cp_resources_find(proxy->wanted[CP_TYPE_EDS], name)
-                                               : NULL;
-        if (resource != NULL && lt_vec_find(&batch->resources, resource) < 0)
-            lt_vec_push(&batch->resources, resource);
-    }
-}
-
 static lt_rc push_clusters(struct cp_proxy *proxy, uint64_t now_ns, struct batch *clusters)
 {
-    gather_changed(proxy, CP_TYPE_CDS, clusters);
-    if (clusters->resources.count == 0 && !proxy->owes_first[CP_TYPE_CDS])
+    struct flow *flow = &proxy->flows[CP_TYPE_CDS];
+    if (flow->sub == NULL || !flow->is_due)
         return LT_OK;
-    proxy->owes_first[CP_TYPE_CDS] = false;
-    LT_TRY(send_batch(proxy, CP_TYPE_CDS, clusters, &proxy->clusters_seq));
+    flow->is_due = false;
+    gather_changed(proxy, CP_TYPE_CDS, clusters);
+    if (clusters->resources.count == 0 && !flow->owes_first)
+        return LT_OK;
+    flow->owes_first = false;
+    LT_TRY(send_batch(proxy, CP_TYPE_CDS, clusters));
+    proxy->clusters_seq = lt_ads_sub_sent_seq(flow->sub);
     proxy->gate_ns = now_ns + proxy->opts.gate_ns;
     return LT_OK;
 }
 
-/* Even an unchanged assignment goes again after its cluster: Envoy warms a changed cluster and does not ask. */
+/* Even unchanged ones go again after their cluster: Envoy warms a changed cluster and doesn't ask. */
+static void gather_forced(const struct cp_proxy *proxy, const struct batch *clusters,
+                          struct batch *batch)
+{
+    const struct flow *flow = &proxy->flows[CP_TYPE_EDS];
+    for (size_t i = 0; i < clusters->resources.count; i++) {
+        lt_str name = lt_ads_resource_name(clusters->resources.items[i]);
+        struct lt_ads_resource *resource = lt_ads_sub_wants(flow->sub, name)
+                                               ? cp_resources_find(flow->wanted, name)
+                                               : NULL;
+        if (resource != NULL && lt_ads_sub_has(flow->sub, resource))
+            lt_vec_push(&batch->resources, resource);
+    }
+}
+
+/* The first request of a stream may be that of a proxy whose clusters warm since the last one. */
+static void gather_all(const struct cp_proxy *proxy, struct batch *batch)
+{
+    const struct flow *flow = &proxy->flows[CP_TYPE_EDS];
+    for (size_t i = 0; i < flow->wanted->count; i++) {
+        if (lt_ads_sub_wants(flow->sub, lt_ads_resource_name(flow->wanted->items[i])))
+            lt_vec_push(&batch->resources, flow->wanted->items[i]);
+    }
+}
+
 static lt_rc push_endpoints(struct cp_proxy *proxy, const struct batch *clusters)
 {
+    struct flow *flow = &proxy->flows[CP_TYPE_EDS];
     struct batch batch = {0};
-    gather_changed(proxy, CP_TYPE_EDS, &batch);
-    forced_endpoints(proxy, clusters, &batch);
-    uint64_t seq = 0;
-    lt_rc rc = batch.resources.count > 0 ? send_batch(proxy, CP_TYPE_EDS, &batch, &seq) : LT_OK;
+    if (flow->sub == NULL)
+        return LT_OK;
+    if (flow->owes_all)
+        gather_all(proxy, &batch);
+    else if (flow->is_due)
+        gather_changed(proxy, CP_TYPE_EDS, &batch);
+    if (!flow->owes_all)
+        gather_forced(proxy, clusters, &batch);
+    if (flow->is_due)
+        gather_absent(proxy, CP_TYPE_EDS, &batch);
+    flow->is_due = flow->owes_all = false;
+    lt_rc rc = batch_is_empty(&batch) ? LT_OK : send_batch(proxy, CP_TYPE_EDS, &batch);
     batch_fini(&batch);
     return rc;
 }
 
-/*
- * A proxy that comes back to this or another replica asks for everything at once; with a cluster that
- * still warms, real Envoy asks for clusters last.
- */
 static bool clusters_are_settled(const struct cp_proxy *proxy, uint64_t now_ns)
 {
-    const struct lt_ads_sub *sub = proxy->subs[CP_TYPE_CDS];
-    bool is_settled = sub == NULL ? !proxy->is_back
-                                  : lt_ads_sub_settled_seq(sub) >= proxy->clusters_seq;
-    return is_settled || now_ns >= proxy->gate_ns;
-}
-
-/*
- * A cluster that no longer exists may be what warms, and nothing else ends that: no assignment of its
- * is to come.
- */
-static lt_rc push_absent_endpoints(struct cp_proxy *proxy)
-{
-    struct batch batch = {0};
-    const struct lt_ads_sub *sub = proxy->subs[CP_TYPE_EDS];
-    for (size_t i = 0; i < lt_ads_sub_count(sub); i++) {
-        struct lt_ads_held held;
-        lt_ads_sub_at(sub, i, &held);
-        if (held.is_subscribed && cp_resources_find(proxy->wanted[CP_TYPE_EDS], held.name) == NULL)
-            add_absent(CP_TYPE_EDS, held.name, &batch);
-    }
-    uint64_t seq = 0;
-    lt_rc rc = batch.resources.count > 0 ? send_batch(proxy, CP_TYPE_EDS, &batch, &seq) : LT_OK;
-    batch_fini(&batch);
-    return rc;
+    const struct lt_ads_sub *sub = proxy->flows[CP_TYPE_CDS].sub;
+    if (now_ns >= proxy->gate_ns)
+        return true;
+    return sub == NULL ? !proxy->expects_clusters
+                       : lt_ads_sub_settled_seq(sub) >= proxy->clusters_seq;
 }
 
 /* --- listeners and routes --- */
 
-static lt_rc push_naming(struct cp_proxy *proxy, cp_type type)
+/* Takes out what names a cluster that was refused; true: there was such a thing. */
+static bool hold_back(struct cp_proxy *proxy, uint64_t now_ns, struct batch *batch)
 {
+    size_t kept = 0;
+    for (size_t i = 0; i < batch->resources.count; i++) {
+        uint64_t until_ns = 0;
+        const struct cp_refusal *refusal = cp_refusals_block(proxy, batch->resources.items[i],
+                                                             now_ns, &until_ns);
+        if (refusal == NULL) {
+            batch->resources.items[kept++] = batch->resources.items[i];
+            continue;
+        }
+        lt_str name = lt_ads_resource_name(batch->resources.items[i]),
+               cluster = lt_ads_resource_name(refusal->resource);
+        proxy->due_ns = LT_MIN(proxy->due_ns, until_ns);
+        snprintf(proxy->waits_for, sizeof(proxy->waits_for),
+                 "%.*s waits for cluster %.*s, which the proxy refuses", LT_STR_ARG(name),
+                 LT_STR_ARG(cluster));
+    }
+    bool is_less = kept < batch->resources.count;
+    batch->resources.count = kept;
+    return is_less;
+}
+
+static lt_rc push_naming(struct cp_proxy *proxy, cp_type type, uint64_t now_ns)
+{
+    struct flow *flow = &proxy->flows[type];
     struct batch batch = {0};
+    if (flow->sub == NULL || !flow->is_due)
+        return LT_OK;
     gather_changed(proxy, type, &batch);
+    flow->is_due = hold_back(proxy, now_ns, &batch);
     if (cp_type_is_wildcard(type))
         gather_removed(proxy, type, &batch);
+    else
+        gather_absent(proxy, type, &batch);
     lt_rc rc = LT_OK;
-    if (batch.resources.count + batch.removed_count > 0 || proxy->owes_first[type])
-        rc = send_batch(proxy, type, &batch, &proxy->routes_seq[type]);
-    proxy->owes_first[type] = false;
+    if (!batch_is_empty(&batch) || (flow->owes_first && !flow->is_due))
+        rc = send_batch(proxy, type, &batch);
+    flow->owes_first = flow->owes_first && flow->is_due && batch_is_empty(&batch);
     batch_fini(&batch);
     return rc;
 }
 
 static bool naming_is_settled(const struct cp_proxy *proxy)
 {
-    static const cp_type naming[] = {CP_TYPE_LDS, CP_TYPE_RDS};
-    for (size_t i = 0; i < LT_ARRAY_LEN(naming); i++) {
-        const struct lt_ads_sub *sub = proxy->subs[naming[i]];
-        if (sub != NULL && lt_ads_sub_settled_seq(sub) < proxy->routes_seq[naming[i]])
+    for (size_t i = 0; i < LT_ARRAY_LEN(naming_types); i++) {
+        const struct flow *flow = &proxy->flows[naming_types[i]];
+        if (flow->sub != NULL &&
+            (flow->is_due || lt_ads_sub_settled_seq(flow->sub) < flow->naming_seq))
             return false;
     }
     return true;
@@ -255,136 +296,172 @@ static bool naming_is_settled(const struct cp_proxy *proxy)
 
 static lt_rc push_removals(struct cp_proxy *proxy, uint64_t now_ns)
 {
-    struct batch batch = {0};
-    gather_removed(proxy, CP_TYPE_CDS, &batch);
-    proxy->has_removals = batch.removed_count > 0;
-    lt_rc rc = LT_OK;
     if (!proxy->has_removals || !naming_is_settled(proxy)) {
         proxy->unnamed_ns = 0;
-    } else if (proxy->unnamed_ns == 0) {
-        proxy->unnamed_ns = LT_MAX(now_ns, (uint64_t)1);
-    } else if (now_ns - proxy->unnamed_ns >= proxy->opts.grace_ns) {
-        uint64_t seq = 0;
-        rc = send_batch(proxy, CP_TYPE_CDS, &batch, &seq);
-        proxy->has_removals = false;
-        proxy->unnamed_ns = 0;
+        return LT_OK;
     }
+    if (proxy->unnamed_ns == 0)
+        proxy->unnamed_ns = LT_MAX(now_ns, (uint64_t)1);
+    if (now_ns - proxy->unnamed_ns < proxy->opts.grace_ns)
+        return LT_OK;
+    struct batch batch = {0};
+    gather_removed(proxy, CP_TYPE_CDS, &batch);
+    lt_rc rc = batch_is_empty(&batch) ? LT_OK : send_batch(proxy, CP_TYPE_CDS, &batch);
     batch_fini(&batch);
+    proxy->has_removals = false;
+    proxy->unnamed_ns = 0;
     return rc;
+}
+
+/* Something that went is there again, or something new has gone: the grace begins anew. */
+static void look_for_removals(struct cp_proxy *proxy)
+{
+    struct batch batch = {0};
+    if (proxy->flows[CP_TYPE_CDS].sub != NULL)
+        gather_removed(proxy, CP_TYPE_CDS, &batch);
+    proxy->has_removals = batch.removed_count > 0;
+    proxy->unnamed_ns = 0;
+    batch_fini(&batch);
 }
 
 /* --- all of it --- */
 
-static void renew_view(struct cp_proxy *proxy, cp_type type)
+static void renew(struct cp_proxy *proxy)
 {
-    struct cp_resources *fresh = cp_views_get(proxy->opts.views, proxy->opts.node, type);
-    if (proxy->wanted[type] != NULL)
-        cp_resources_unref(&proxy->wanted[type]);
-    proxy->wanted[type] = fresh;
+    if (proxy->generation == proxy->opts.views->generation)
+        return;
+    proxy->generation = proxy->opts.views->generation;
+    for (int type = 0; type < CP_TYPE_COUNT; type++) {
+        struct flow *flow = &proxy->flows[type];
+        cp_resources_unref(&flow->view);
+        flow->view = cp_views_get(proxy->opts.views, proxy->opts.node, (cp_type)type);
+        cp_refusals_apply(proxy, (cp_type)type);
+        flow->is_due = true;
+    }
+    look_for_removals(proxy);
 }
 
-static void note_due(struct cp_proxy *proxy, uint64_t now_ns)
+static void note_wait(struct cp_proxy *proxy, uint64_t due_ns, const char *why)
 {
-    proxy->due_ns = UINT64_MAX;
-    proxy->waits_for = "";
-    if (!clusters_are_settled(proxy, now_ns)) {
-        proxy->due_ns = proxy->gate_ns;
-        proxy->waits_for = "listeners and routes wait for the acknowledgement of their clusters";
-    } else if (proxy->has_removals && proxy->unnamed_ns != 0) {
-        proxy->due_ns = proxy->unnamed_ns + proxy->opts.grace_ns;
-        proxy->waits_for = "clusters that are not named any more wait for requests under way";
-    } else if (proxy->has_removals) {
-        proxy->waits_for =
-            "clusters that are not named any more wait for the acknowledgement of listeners and routes";
-    }
+    proxy->due_ns = LT_MIN(proxy->due_ns, due_ns);
+    snprintf(proxy->waits_for, sizeof(proxy->waits_for), "%s", why);
+}
+
+static void note_waits(struct cp_proxy *proxy, uint64_t now_ns)
+{
+    if (!clusters_are_settled(proxy, now_ns))
+        note_wait(proxy, proxy->gate_ns,
+                  "listeners and routes wait for the acknowledgement of their clusters");
+    else if (proxy->has_removals && proxy->unnamed_ns != 0)
+        note_wait(proxy, proxy->unnamed_ns + proxy->opts.grace_ns,
+                  "clusters that are not named any more wait for requests under way");
+    else if (proxy->has_removals && proxy->waits_for[0] == '\0')
+        note_wait(proxy, UINT64_MAX,
+                  "clusters that are not named any more wait for the acknowledgement of listeners "
+                  "and routes");
 }
 
 lt_rc cp_proxy_push(struct cp_proxy *proxy, uint64_t now_ns)
 {
     struct batch clusters = {0};
-    lt_rc rc = LT_OK;
-    for (int type = 0; type < CP_TYPE_COUNT; type++)
-        renew_view(proxy, (cp_type)type);
-    if (proxy->subs[CP_TYPE_CDS] != NULL)
-        rc = push_clusters(proxy, now_ns, &clusters);
-    if (rc == LT_OK && proxy->subs[CP_TYPE_EDS] != NULL)
+    proxy->due_ns = UINT64_MAX;
+    proxy->waits_for[0] = '\0';
+    renew(proxy);
+    lt_rc rc = push_clusters(proxy, now_ns, &clusters);
+    if (rc == LT_OK)
         rc = push_endpoints(proxy, &clusters);
     batch_fini(&clusters);
-    bool is_stuck = proxy->is_back && proxy->subs[CP_TYPE_CDS] == NULL && now_ns >= proxy->gate_ns;
-    if (rc == LT_OK && is_stuck && proxy->subs[CP_TYPE_EDS] != NULL && !proxy->gave_absent) {
-        proxy->gave_absent = true;
-        rc = push_absent_endpoints(proxy);
-    }
-    if (rc == LT_OK && clusters_are_settled(proxy, now_ns)) {
-        if (proxy->subs[CP_TYPE_LDS] != NULL)
-            rc = push_naming(proxy, CP_TYPE_LDS);
-        if (rc == LT_OK && proxy->subs[CP_TYPE_RDS] != NULL)
-            rc = push_naming(proxy, CP_TYPE_RDS);
-        if (rc == LT_OK && proxy->subs[CP_TYPE_CDS] != NULL)
+    if (clusters_are_settled(proxy, now_ns)) {
+        for (size_t i = 0; i < LT_ARRAY_LEN(naming_types) && rc == LT_OK; i++)
+            rc = push_naming(proxy, naming_types[i], now_ns);
+        if (rc == LT_OK)
             rc = push_removals(proxy, now_ns);
     }
-    note_due(proxy, now_ns);
+    note_waits(proxy, now_ns);
     return rc;
 }
 
 /* --- requests --- */
 
-static bool is_held(const struct lt_ads_sub *sub, lt_str name)
-{
-    struct lt_ads_held held;
-    return lt_ads_sub_held(sub, name, &held) == LT_OK && held.is_held;
-}
-
-/*
- * Each name that was asked for gets an answer, whether the proxy has it or not, and whether it exists
- * or not: only what the proxy has and nobody else any more stays as it is until its cluster or
- * listener goes. What names clusters waits for them here, too, and goes with the others then.
- */
-static lt_rc answer_names(struct cp_proxy *proxy, cp_type type,
-                          const struct lt_ads_request *request, uint64_t now_ns)
+static lt_rc send_alone(struct cp_proxy *proxy, cp_type type, struct lt_ads_resource *resource)
 {
     struct batch batch = {0};
-    bool must_wait = type == CP_TYPE_RDS && !clusters_are_settled(proxy, now_ns);
-    for (size_t i = 0; i < request->subscribed_count; i++) {
-        lt_str name = request->subscribed[i];
-        struct lt_ads_resource *resource = cp_resources_find(proxy->wanted[type], name);
-        if (resource != NULL && !must_wait)
-            lt_vec_push(&batch.resources, resource);
-        else if (resource == NULL && !is_held(proxy->subs[type], name))
-            add_absent(type, name, &batch);
-    }
-    lt_rc rc = batch.resources.count > 0 ? send_batch(proxy, type, &batch, &proxy->routes_seq[type])
-                                         : LT_OK;
+    lt_vec_push(&batch.resources, resource);
+    lt_rc rc = send_batch(proxy, type, &batch);
     batch_fini(&batch);
     return rc;
 }
 
-/* Of its first request of a type the names that it has already are known before anything was sent. */
-static void note_return(struct cp_proxy *proxy, const struct lt_ads_request *request,
-                        uint64_t now_ns)
+/*
+ * One of these is refused, and nobody says which: each goes again in a response of its own, at
+ * once. What should not be there (any more) is removed again in one.
+ */
+static lt_rc search(struct cp_proxy *proxy, cp_type type, const struct lt_ads_request *request)
 {
-    for (size_t i = 0; request->is_first && !proxy->is_back && i < lt_ads_sub_count(request->sub);
-         i++) {
-        struct lt_ads_held held;
-        lt_ads_sub_at(request->sub, i, &held);
-        proxy->is_back = held.is_held;
-        proxy->gate_ns = now_ns + proxy->opts.gate_ns;
+    const struct flow *flow = &proxy->flows[type];
+    struct batch removed = {0};
+    lt_rc rc = LT_OK;
+    for (size_t i = 0; i < request->suspect_count && rc == LT_OK; i++) {
+        lt_str name = lt_bytes_str(request->suspects[i]);
+        struct lt_ads_resource *resource = cp_resources_find(flow->wanted, name);
+        if (resource != NULL)
+            rc = send_alone(proxy, type, resource);
+        else if (cp_type_is_wildcard(type))
+            batch_remove(&removed, name);
     }
+    if (rc == LT_OK && removed.removed_count > 0)
+        rc = send_batch(proxy, type, &removed);
+    batch_fini(&removed);
+    return rc;
+}
+
+/* A cluster may be waiting for the endpoints that were refused: what it gets instead, at once. */
+static lt_rc end_warming(struct cp_proxy *proxy, const struct lt_ads_request *request)
+{
+    lt_rc rc = LT_OK;
+    for (size_t i = 0; i < request->refused_count && rc == LT_OK; i++) {
+        struct lt_ads_resource *instead = cp_resources_find(
+            proxy->flows[CP_TYPE_EDS].wanted, lt_ads_resource_name(request->refused[i]));
+        if (instead != NULL)
+            rc = send_alone(proxy, CP_TYPE_EDS, instead);
+    }
+    return rc;
+}
+
+static lt_rc take_nack(struct cp_proxy *proxy, cp_type type, const struct lt_ads_request *request,
+                       uint64_t now_ns)
+{
+    for (size_t i = 0; i < request->refused_count; i++)
+        cp_refusals_add(proxy, type, request->refused[i], request->error_text, now_ns);
+    cp_refusals_apply(proxy, type);
+    proxy->flows[type].is_due = true;
+    look_for_removals(proxy);
+    LT_TRY(search(proxy, type, request));
+    return type == CP_TYPE_EDS ? end_warming(proxy, request) : LT_OK;
 }
 
 lt_rc cp_proxy_request(struct cp_proxy *proxy, const struct lt_ads_request *request,
                        uint64_t now_ns)
 {
     cp_type type = cp_type_find(lt_ads_sub_type(request->sub));
-    if (type == CP_TYPE_COUNT || request->is_stale)
+    if (type == CP_TYPE_COUNT)
         return LT_OK; /* types that we do not have are left unanswered, as istiod leaves PCDS */
-    proxy->subs[type] = request->sub;
-    note_return(proxy, request, now_ns);
-    if (cp_type_is_wildcard(type) && (request->is_first || request->wildcard_began))
-        proxy->owes_first[type] = true;
-    if (request->subscribed_count > 0) {
-        renew_view(proxy, type);
-        LT_TRY(answer_names(proxy, type, request, now_ns));
+    struct flow *flow = &proxy->flows[type];
+    bool is_first = flow->sub == NULL;
+    flow->sub = request->sub;
+    renew(proxy);
+    if (cp_type_is_wildcard(type) && (is_first || request->wildcard_began))
+        flow->owes_first = true;
+    flow->owes_all |= type == CP_TYPE_EDS && is_first;
+    if (request->reported_count > 0 && proxy->flows[CP_TYPE_CDS].sub == NULL) {
+        /* Envoy asks for clusters only when none of its own warms */
+        proxy->expects_clusters = true;
+        proxy->gate_ns = LT_MAX(proxy->gate_ns, now_ns + proxy->opts.gate_ns);
     }
+    flow->is_due |= is_first || request->wildcard_began || request->subscribed_count > 0;
+    if (is_first && type == CP_TYPE_CDS)
+        look_for_removals(proxy);
+    if (request->is_nack)
+        LT_TRY(take_nack(proxy, type, request, now_ns));
     return cp_proxy_push(proxy, now_ns);
 }

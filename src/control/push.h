@@ -1,13 +1,16 @@
 /*
  * control/push.h - what each connected proxy is sent, and when: the order by acknowledgement.
  *
- *   clusters, and their endpoints without waiting        (a cluster that warms acknowledges nothing until they come)
- *     -> acknowledged, or 10 s                           routes and listeners, which name clusters, wait for that
- *     -> their acknowledgement, and a grace of 5 s       then clusters that nobody names any more are removed
+ *   clusters, and their endpoints without waiting (a cluster that warms acknowledges nothing before)
+ *     -> acknowledged, or 10 s: routes and listeners, which name clusters
+ *     -> their acknowledgement, and a grace of 5 s: clusters that nobody names any more are removed
  *
- * A refused resource is not sent again until it changes; everything else goes on.
+ * What a proxy refuses is replaced by what it had before, or left out, until it changes; everything
+ * else goes on (push_refusal.c). A refusal that doesn't say of what (Envoy's of endpoints and
+ * routes): all of that response is sent again, each alone, and the bad one is the one that is
+ * refused then.
  * Not here: what the resources are (translate.h), streams and messages (discovery.h), the clock.
- * Source: design decisions 2 and 3; xDS protocol, "eventual consistency considerations".
+ * Source: design decisions 1 to 3; xDS protocol, "eventual consistency considerations".
  * Start at: cp_proxy_push().
  */
 #ifndef CP_CONTROL_PUSH_H
@@ -22,8 +25,8 @@ enum {
     CP_PUSH_GRACE_MS = 5000, /* how long a cluster outlives the last route to it */
 };
 
-/* Where responses go. */
-typedef lt_rc cp_send_fn(void *ctx, struct lt_rope *message);
+/* Where responses go. LT_E_LIMIT: the proxy takes them too slowly. */
+typedef lt_rc cp_send_fn(void *ctx, cp_type type, struct lt_rope *message);
 
 struct cp_push_opts {
     struct cp_views *views; /* borrowed, as the others */
@@ -40,7 +43,10 @@ struct cp_proxy;
 struct cp_proxy *cp_proxy_new(const struct cp_push_opts *opts);
 void cp_proxy_free(struct cp_proxy **proxy);
 
-/* After lt_ads_session_feed: answers what was asked for, and goes on with what waited for an acknowledgement. */
+/*
+ * After lt_ads_session_feed: answers what was asked for, and goes on with what waited for an
+ * acknowledgement.
+ */
 LT_MUST lt_rc cp_proxy_request(struct cp_proxy *proxy, const struct lt_ads_request *request,
                                uint64_t now_ns);
 /* The world has changed, or a wait has ended: sends what may be sent now. */
@@ -48,7 +54,23 @@ LT_MUST lt_rc cp_proxy_push(struct cp_proxy *proxy, uint64_t now_ns);
 /* When cp_proxy_push should be called next, even if nothing happens; UINT64_MAX: not by time. */
 uint64_t cp_proxy_due_ns(const struct cp_proxy *proxy);
 
+/* It has all there is for it and said so; only removals of clusters may be under way. */
+bool cp_proxy_is_current(const struct cp_proxy *proxy);
 /* For status pages: why something waits, or "". */
 const char *cp_proxy_waits_for(const struct cp_proxy *proxy);
+
+/* A resource that the proxy refuses as it is now. */
+struct cp_refusal {
+    cp_type type;
+    struct lt_ads_resource *resource; /* counted; as refused */
+    struct lt_ads_resource *instead;  /* counted; what the proxy gets; NULL: nothing is sent */
+    bool has_predecessor;             /* the proxy goes on with what it had */
+    uint64_t since_ns;
+    char *why; /* owned; the proxy's words */
+};
+
+/* At [0, count); borrowed until the next call of anything here. */
+size_t cp_proxy_refusal_count(const struct cp_proxy *proxy);
+const struct cp_refusal *cp_proxy_refusal_at(const struct cp_proxy *proxy, size_t at);
 
 #endif

@@ -71,6 +71,13 @@ static lt_str add_identity(struct lt_arena *arena, lt_str key, const struct cp_n
                            LT_STR_ARG(n->cluster_id), LT_STR_ARG(n->mesh_id));
 }
 
+/* What is about the proxy's own workload: nobody else sees the same. */
+static bool is_about_one(const struct cp_node *node, cp_type type, cp_part part)
+{
+    return part == CP_PART_OWN ||
+           (node->type == CP_NODE_ROUTER && (type == CP_TYPE_LDS || type == CP_TYPE_RDS));
+}
+
 lt_str cp_view_key_for(struct lt_arena *arena, const struct lt_model *model,
                        const struct cp_node *node, cp_type type, cp_part part)
 {
@@ -84,8 +91,7 @@ lt_str cp_view_key_for(struct lt_arena *arena, const struct lt_model *model,
     if (type == CP_TYPE_EDS)
         key = lt_arena_printf(arena, "%.*s|%.*s/%.*s/%.*s", LT_STR_ARG(key), LT_STR_ARG(at->region),
                               LT_STR_ARG(at->zone), LT_STR_ARG(at->subzone));
-    bool is_own = part == CP_PART_OWN ||
-                  (node->type == CP_NODE_ROUTER && (type == CP_TYPE_LDS || type == CP_TYPE_RDS));
+    bool is_own = is_about_one(node, type, part);
     if (is_own)
         key = add_workload(arena, key, node);
     else if (type == CP_TYPE_LDS && has_headless_tcp(model))
@@ -127,22 +133,25 @@ void cp_views_set_model(struct cp_views *views, const struct lt_model *model)
     forget(views);
     lt_model_unref(&views->model);
     views->model = next;
+    views->generation++;
 }
 
-/* Borrowed from the cache. */
+/* One count for the caller. */
 static struct cp_resources *get_part(struct cp_views *views, const struct cp_node *node,
                                      cp_type type, cp_part part)
 {
+    if (is_about_one(node, type, part))
+        return cp_translate_part(views->pool, views->model, node, type, part);
     struct lt_arena_mark mark = lt_arena_mark(views->arena);
     lt_str key = cp_view_key_for(views->arena, views->model, node, type, part);
     struct cp_resources *set = lt_map_find(&views->sets, key);
     if (set != NULL) {
         lt_arena_rollback(views->arena, mark);
-        return set;
+        return cp_resources_ref(set);
     }
     set = cp_translate_part(views->pool, views->model, node, type, part);
     lt_map_put(&views->sets, key, set);
-    return set;
+    return cp_resources_ref(set);
 }
 
 struct cp_resources *cp_views_get(struct cp_views *views, const struct cp_node *node, cp_type type)
@@ -151,6 +160,10 @@ struct cp_resources *cp_views_get(struct cp_views *views, const struct cp_node *
     struct cp_resources *common = get_part(views, node, type, CP_PART_COMMON);
     bool has_own = node->type == CP_NODE_SIDECAR && (type == CP_TYPE_CDS || type == CP_TYPE_LDS);
     if (!has_own)
-        return cp_resources_ref(common);
-    return cp_resources_merge(common, get_part(views, node, type, CP_PART_OWN));
+        return common;
+    struct cp_resources *own = get_part(views, node, type, CP_PART_OWN);
+    struct cp_resources *both = cp_resources_merge(common, own);
+    cp_resources_unref(&common);
+    cp_resources_unref(&own);
+    return both;
 }

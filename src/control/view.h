@@ -2,7 +2,8 @@
  * control/view.h - who sees the same: proxies with one key share one set of resources, translated
  * when the first of them asks. The key of a type names everything that its translation reads of a
  * node, and nothing else, so that forgetting an input would show as a key without it here. A cache
- * lives as long as its model's generation is current.
+ * lives as long as its model. What only one proxy sees (its own ports) is translated each time, and
+ * in no cache: strangers choose who they say they are.
  */
 #ifndef CP_CONTROL_VIEW_H
 #define CP_CONTROL_VIEW_H
@@ -14,10 +15,11 @@ lt_str cp_view_key_for(struct lt_arena *arena, const struct lt_model *model,
                        const struct cp_node *node, cp_type type, cp_part part);
 
 struct cp_views {
-    struct lt_ads_pool *pool;   /* borrowed */
-    struct lt_model *model; /* counted; NULL before the first */
-    struct lt_map sets;     /* key to struct cp_resources, counted; keys in arena */
-    struct lt_arena *arena; /* owned; of the keys */
+    struct lt_ads_pool *pool; /* borrowed */
+    struct lt_model *model;   /* counted; NULL before the first */
+    uint64_t generation;      /* counts models from 1 */
+    struct lt_map sets;       /* key to struct cp_resources, counted; keys in arena */
+    struct lt_arena *arena;   /* owned; of the keys */
 };
 
 void cp_views_init(struct cp_views *views, struct lt_ads_pool *pool);

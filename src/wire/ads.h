@@ -18,6 +18,7 @@
 #include "base/err.h"
 #include "base/map.h"
 #include "base/rope.h"
+#include "base/vec.h"
 
 #define LT_ADS_DELTA_METHOD \
     "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
@@ -210,14 +211,18 @@ struct lt_ads_request {
     uint64_t seq;        /* is_ack, is_nack: of the response that it answers */
     uint32_t error_code; /* of error_detail (google.rpc.Code), as the text; 0 without one */
     lt_str error_text;
-    const lt_str *
-        subscribed; /* wants these, answer each, even one that was subscribed before; without "*" */
+    /* wants these, answer each, even one that was subscribed before; without "*" */
+    const lt_str *subscribed;
     size_t subscribed_count;
     const lt_str *unsubscribed;
     size_t unsubscribed_count;
-    const lt_str *
-        refused; /* is_nack: names of the response that the text names, as Envoy's CDS and LDS do */
+    size_t reported_count; /* is_first: of resources that the client has from before */
+    /* is_nack: what the text names (as Envoy's CDS and LDS do), or the only one of its response */
+    struct lt_ads_resource *const *refused;
     size_t refused_count;
+    /* is_nack of several, of which the text names none: their names, and those of removals */
+    struct lt_bytes *const *suspects;
+    size_t suspect_count;
 };
 
 /*
@@ -253,14 +258,14 @@ uint64_t lt_ads_sub_settled_seq(const struct lt_ads_sub *sub);
 
 /* What the client has of one name. */
 struct lt_ads_held {
-    lt_str name;           /* borrowed until the next feed or respond */
-    bool is_subscribed;    /* by name */
-    bool is_held;          /* it acknowledged (or reported at the start) some version */
-    bool is_pending;       /* sent or removed, not answered yet */
-    bool is_refused;       /* the last one sent was NACKed */
-    uint64_t held_version; /* lt_ads_version_hash; 0: a version that we don't know */
-    uint64_t sent_version; /* of what was sent last; 0: nothing, or a removal */
-    uint64_t sent_seq;     /* of the response it was sent in last; 0: never */
+    lt_str name;                  /* borrowed, as the resources, until the next feed or respond */
+    bool is_subscribed;           /* by name */
+    bool is_held;                 /* it acknowledged (or reported at the start) some version */
+    bool is_pending;              /* sent or removed, not answered yet */
+    uint64_t held_version;        /* lt_ads_version_hash; 0: none, or one that we don't know */
+    uint64_t sent_seq;            /* of the response it was sent in last; 0: never */
+    struct lt_ads_resource *held; /* NULL: none, or only its version is known */
+    struct lt_ads_resource *sent; /* what is pending; NULL: nothing, or a removal */
 };
 
 /* Hash of a version's text as kept for each name; never 0, except for an empty text. */
@@ -269,8 +274,8 @@ uint64_t lt_ads_version_hash(lt_str version);
 LT_MUST lt_rc lt_ads_sub_held(const struct lt_ads_sub *sub, lt_str name,
                               struct lt_ads_held *ret_held);
 /*
- * True when the last sent (and not refused), or held, version is this resource's: no need to send
- * it.
+ * True when the version that is pending, or else the one that is held, is this resource's: no need
+ * to send it.
  */
 bool lt_ads_sub_has(const struct lt_ads_sub *sub, const struct lt_ads_resource *resource);
 /* All names that something is known about, at [0, count), in no particular order. */

@@ -8,10 +8,33 @@
 
 enum { HASH_MASK = (1 << 27) - 1, CAP_FIRST = 16 };
 
+void lt_ads_name_set_held(struct lt_ads_name *entry, struct lt_ads_resource *resource)
+{
+    if (!entry->is_reported)
+        lt_ads_resource_unref(&entry->held.resource);
+    entry->held.resource = resource;
+    entry->is_reported = false;
+    entry->is_held = resource != NULL;
+}
+
+void lt_ads_name_report(struct lt_ads_name *entry, uint64_t version)
+{
+    lt_ads_name_set_held(entry, NULL);
+    entry->held.version = version;
+    entry->is_held = entry->is_reported = true;
+}
+
+static void free_entry(struct lt_ads_name *entry)
+{
+    lt_ads_name_set_held(entry, NULL);
+    lt_ads_resource_unref(&entry->sent);
+    lt_bytes_unref(&entry->name);
+}
+
 void lt_ads_names_fini(struct lt_ads_names *names)
 {
     for (size_t i = 0; i < names->count; i++)
-        lt_bytes_unref(&names->items[i].name);
+        free_entry(&names->items[i]);
     free(names->items);
     free(names->slots);
     *names = (struct lt_ads_names){0};
@@ -106,7 +129,7 @@ void lt_ads_names_remove(struct lt_ads_names *names, struct lt_ads_name *entry)
         names->slots[find_slot(names, lt_bytes_str(moved->name), moved->hash)] = (uint32_t)index +
                                                                                  1;
     }
-    lt_bytes_unref(&entry->name);
+    free_entry(entry);
     *entry = names->items[last]; /* before the gap is closed: that looks at the entries' hashes */
     names->count = last;
     close_gap(names, gap);

@@ -63,15 +63,18 @@ LT_MUST lt_rc lt_ads_put_pair(struct lt_buf *buf, uint32_t number, lt_str key, l
 /* What a client has of one name: 32 bytes, because there is one for each resource of each proxy. */
 struct lt_ads_name {
     struct lt_bytes *name; /* counted; the resource's own once it was sent */
-    uint64_t held_version;
-    uint64_t sent_version;
+    union {
+        struct lt_ads_resource *resource; /* counted; NULL: none */
+        uint64_t version;                 /* is_reported: its hash is all we know */
+    } held;
+    struct lt_ads_resource *sent; /* counted; while it is pending; NULL: a removal */
     uint32_t sent_seq;
     uint32_t hash : 27;
     uint32_t is_subscribed : 1;
     uint32_t is_held : 1;
+    uint32_t is_reported : 1; /* held is what the client said at the start */
     uint32_t is_pending : 1;
-    uint32_t is_removing : 1; /* what is pending is a removal */
-    uint32_t is_refused : 1;
+    uint32_t : 1;
 };
 
 struct lt_ads_names {
@@ -90,6 +93,9 @@ struct lt_ads_name *lt_ads_names_find(const struct lt_ads_names *names, lt_str n
  */
 struct lt_ads_name *lt_ads_names_put(struct lt_ads_names *names, lt_str name,
                                      struct lt_bytes *shared);
+/* Takes the caller's count; NULL: the client has none. */
+void lt_ads_name_set_held(struct lt_ads_name *entry, struct lt_ads_resource *resource);
+void lt_ads_name_report(struct lt_ads_name *entry, uint64_t version);
 /* The last entry takes its place. */
 void lt_ads_names_remove(struct lt_ads_names *names, struct lt_ads_name *entry);
 

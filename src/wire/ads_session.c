@@ -58,7 +58,9 @@ struct lt_ads_session {
     size_t name_count;             /* of all subs */
     struct lt_ads_request request; /* the last; its lists: */
     struct lt_ads_strs subscribe, unsubscribe, initial_names, initial_versions;
-    struct lt_ads_strs subscribed, unsubscribed, refused;
+    struct lt_ads_strs subscribed, unsubscribed;
+    struct lt_vec refused;  /* struct lt_ads_resource, counted */
+    struct lt_vec suspects; /* struct lt_bytes, counted */
 };
 
 struct lt_ads_session *lt_ads_session_new(const struct lt_ads_session_opts *opts)
@@ -71,6 +73,19 @@ struct lt_ads_session *lt_ads_session_new(const struct lt_ads_session_opts *opts
     if (session->opts.node_bytes_max == 0)
         session->opts.node_bytes_max = NODE_BYTES_MAX_DEFAULT;
     return session;
+}
+
+/* What the last NACK was about. */
+static void forget_nack(struct lt_ads_session *session)
+{
+    while (session->refused.count > 0) {
+        struct lt_ads_resource *resource = lt_vec_pop(&session->refused);
+        lt_ads_resource_unref(&resource);
+    }
+    while (session->suspects.count > 0) {
+        struct lt_bytes *name = lt_vec_pop(&session->suspects);
+        lt_bytes_unref(&name);
+    }
 }
 
 void lt_ads_session_free(struct lt_ads_session **session_ref)
@@ -90,7 +105,9 @@ void lt_ads_session_free(struct lt_ads_session **session_ref)
     lt_ads_strs_fini(&session->initial_versions);
     lt_ads_strs_fini(&session->subscribed);
     lt_ads_strs_fini(&session->unsubscribed);
-    lt_ads_strs_fini(&session->refused);
+    forget_nack(session);
+    lt_vec_fini(&session->refused);
+    lt_vec_fini(&session->suspects);
     free(session);
 }
 
@@ -187,16 +204,13 @@ static void drop_name(struct lt_ads_sub *sub, struct lt_ads_name *entry)
 /* The client took what was sent. True: the entry is gone, another may stand in its place. */
 static bool settle(struct lt_ads_sub *sub, struct lt_ads_name *entry)
 {
+    bool is_removal = entry->sent == NULL;
     set_pending(sub, entry, false);
-    entry->is_refused = false;
-    entry->is_held = !entry->is_removing;
-    entry->held_version = entry->is_removing ? 0 : entry->sent_version;
-    if (entry->is_removing && !entry->is_subscribed) {
+    lt_ads_name_set_held(entry, entry->sent);
+    entry->sent = NULL;
+    if (is_removal && !entry->is_subscribed)
         drop_name(sub, entry);
-        return true;
-    }
-    entry->is_removing = false;
-    return false;
+    return is_removal && !entry->is_subscribed;
 }
 
 static void take_ack(struct lt_ads_sub *sub, uint32_t seq)
@@ -213,57 +227,83 @@ static void take_ack(struct lt_ads_sub *sub, uint32_t seq)
  * Envoy writes "...<name>: <why>" for each refused cluster or listener, behind a blank or a new
  * line.
  */
-static bool text_names(lt_str text, lt_str name, lt_str *ret_place)
+static bool text_names(lt_str text, lt_str name)
 {
-    if (name.len == 0)
-        return false;
-    for (lt_str rest = text; rest.len > name.len;) {
+    for (lt_str rest = text; name.len > 0 && rest.len > name.len;) {
         ptrdiff_t at = lt_str_find(rest, name);
         if (at < 0)
             return false;
         size_t begin = (size_t)(rest.ptr - text.ptr) + (size_t)at, end = begin + name.len;
         bool begins = begin == 0 || text.ptr[begin - 1] == ' ' || text.ptr[begin - 1] == '\n';
-        if (begins && end < text.len && text.ptr[end] == ':') {
-            *ret_place = lt_str_slice(text, begin, end);
+        if (begins && end < text.len && text.ptr[end] == ':')
             return true;
-        }
         rest = lt_str_from(rest, (size_t)at + 1);
     }
     return false;
 }
 
-static void mark_refused(struct lt_ads_sub *sub, struct lt_ads_name *entry)
+/* The client has what it had before. */
+static void refuse(struct lt_ads_session *session, struct lt_ads_sub *sub,
+                   struct lt_ads_name *entry)
 {
     set_pending(sub, entry, false);
-    entry->is_refused = true;
-    entry->is_removing = false;
+    lt_vec_push(&session->refused, entry->sent);
+    entry->sent = NULL;
+}
+
+/* It may have been taken or not. */
+static void suspect(struct lt_ads_session *session, struct lt_ads_sub *sub,
+                    struct lt_ads_name *entry)
+{
+    set_pending(sub, entry, false);
+    lt_vec_push(&session->suspects, lt_bytes_ref(entry->name));
+    lt_ads_resource_unref(&entry->sent);
+}
+
+/* How many were in the response; of those that its refusal names, refuses each. */
+static size_t refuse_named(struct lt_ads_session *session, struct lt_ads_sub *sub, uint32_t seq,
+                           lt_str text)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < sub->names.count; i++) {
+        struct lt_ads_name *entry = &sub->names.items[i];
+        if (!entry->is_pending || entry->sent_seq != seq)
+            continue;
+        count++;
+        if (entry->sent != NULL && text_names(text, lt_bytes_str(entry->name)))
+            refuse(session, sub, entry);
+    }
+    return count;
 }
 
 /*
- * What came before was taken. Of this response: what the text names is refused, or all when it
- * names nothing.
+ * What came before was taken. Of this response: what the text names is refused and the rest taken,
+ * as Envoy does it. When it names nothing: the only one is refused, one of several can't be told
+ * (but a removal alone, where nothing is left to be refused, is done with).
  */
 static void take_nack(struct lt_ads_session *session, struct lt_ads_sub *sub, uint32_t seq,
                       lt_str text)
 {
     take_ack(sub, seq - 1);
     sub->settled_seq = seq;
-    for (size_t i = 0; i < sub->names.count; i++) {
+    size_t count = refuse_named(session, sub, seq, text);
+    bool has_resource = false;
+    for (size_t i = 0; i < sub->names.count && !has_resource; i++) {
         const struct lt_ads_name *entry = &sub->names.items[i];
-        lt_str place = LT_STR_NULL;
-        if (entry->is_pending && entry->sent_seq == seq &&
-            text_names(text, lt_bytes_str(entry->name), &place))
-            lt_ads_strs_add(&session->refused, place);
+        has_resource = entry->is_pending && entry->sent_seq == seq && entry->sent != NULL;
     }
-    for (size_t i = 0; i < session->refused.count; i++)
-        mark_refused(sub, lt_ads_names_find(&sub->names, session->refused.items[i]));
-    if (session->refused.count > 0) {
+    if (session->refused.count > 0 || !has_resource) {
         take_ack(sub, seq);
         return;
     }
     for (size_t i = 0; i < sub->names.count; i++) {
-        if (sub->names.items[i].is_pending && sub->names.items[i].sent_seq == seq)
-            mark_refused(sub, &sub->names.items[i]);
+        struct lt_ads_name *entry = &sub->names.items[i];
+        if (!entry->is_pending || entry->sent_seq != seq)
+            continue;
+        if (count == 1)
+            refuse(session, sub, entry);
+        else
+            suspect(session, sub, entry);
     }
 }
 
@@ -324,8 +364,7 @@ static lt_rc take_initial_versions(struct lt_ads_session *session, struct lt_ads
         struct lt_ads_name *entry = put_name(sub, session->initial_names.items[i], NULL);
         if (entry == NULL)
             return LT_E_LIMIT;
-        entry->is_held = true;
-        entry->held_version = lt_ads_version_hash(session->initial_versions.items[i]);
+        lt_ads_name_report(entry, lt_ads_version_hash(session->initial_versions.items[i]));
     }
     return LT_OK;
 }
@@ -342,8 +381,8 @@ static lt_rc subscribe(struct lt_ads_session *session, struct lt_ads_sub *sub, l
     entry->is_subscribed = true;
     if (!session->request.is_first) {
         set_pending(sub, entry, false);
-        entry->is_held = entry->is_removing = entry->is_refused = false;
-        entry->held_version = entry->sent_version = 0;
+        lt_ads_name_set_held(entry, NULL);
+        lt_ads_resource_unref(&entry->sent);
     }
     lt_ads_strs_add(&session->subscribed, name);
     return LT_OK;
@@ -436,7 +475,8 @@ static lt_rc take_request(struct lt_ads_session *session, const struct parsed *p
     struct lt_ads_sub *sub = lt_ads_session_find(session, parsed->type_url);
     struct lt_ads_request *request = &session->request;
     *request = (struct lt_ads_request){.node = parsed->node, .is_first = sub == NULL};
-    session->subscribed.count = session->unsubscribed.count = session->refused.count = 0;
+    session->subscribed.count = session->unsubscribed.count = 0;
+    forget_nack(session);
     if (sub == NULL)
         sub = add_sub(session, parsed->type_url);
     if (sub == NULL)
@@ -447,12 +487,15 @@ static lt_rc take_request(struct lt_ads_session *session, const struct parsed *p
         LT_TRY(take_initial_versions(session, sub));
     LT_TRY(take_subscribes(session, sub));
     take_unsubscribes(session, sub);
+    request->reported_count = request->is_first ? session->initial_names.count : 0;
     request->subscribed = session->subscribed.items;
     request->subscribed_count = session->subscribed.count;
     request->unsubscribed = session->unsubscribed.items;
     request->unsubscribed_count = session->unsubscribed.count;
-    request->refused = session->refused.items;
+    request->refused = (struct lt_ads_resource *const *)session->refused.items;
     request->refused_count = session->refused.count;
+    request->suspects = (struct lt_bytes *const *)session->suspects.items;
+    request->suspect_count = session->suspects.count;
     return LT_OK;
 }
 
@@ -508,14 +551,14 @@ static lt_rc build_response(const struct lt_ads_sub *sub, struct lt_ads_resource
     return LT_OK;
 }
 
-static void note_sent(struct lt_ads_sub *sub, struct lt_ads_name *entry, uint64_t version,
-                      bool is_removing)
+/* resource NULL: a removal. */
+static void note_sent(struct lt_ads_sub *sub, struct lt_ads_name *entry,
+                      struct lt_ads_resource *resource)
 {
     set_pending(sub, entry, true);
     entry->sent_seq = sub->sent_seq;
-    entry->sent_version = version;
-    entry->is_removing = is_removing;
-    entry->is_refused = false;
+    lt_ads_resource_unref(&entry->sent);
+    entry->sent = resource != NULL ? lt_ads_resource_ref(resource) : NULL;
 }
 
 lt_rc lt_ads_session_respond(struct lt_ads_session *session, struct lt_ads_sub *sub,
@@ -537,14 +580,13 @@ lt_rc lt_ads_session_respond(struct lt_ads_session *session, struct lt_ads_sub *
     for (size_t i = 0; i < resource_count; i++) {
         size_t before = sub->names.count;
         struct lt_bytes *name = resources[i]->name;
-        note_sent(sub, lt_ads_names_put(&sub->names, lt_bytes_str(name), name),
-                  resources[i]->version_hash, false);
+        note_sent(sub, lt_ads_names_put(&sub->names, lt_bytes_str(name), name), resources[i]);
         session->name_count += sub->names.count - before;
     }
     for (size_t i = 0; i < removed_count; i++) {
         struct lt_ads_name *entry = lt_ads_names_find(&sub->names, removed[i]);
         if (entry != NULL)
-            note_sent(sub, entry, 0, true);
+            note_sent(sub, entry, NULL);
     }
     if (ret_seq != NULL)
         *ret_seq = sub->sent_seq;
@@ -583,15 +625,18 @@ uint64_t lt_ads_sub_settled_seq(const struct lt_ads_sub *sub)
 
 static struct lt_ads_held held_of(const struct lt_ads_name *entry)
 {
+    bool is_known = entry->is_held && !entry->is_reported;
     return (struct lt_ads_held){
         .name = lt_bytes_str(entry->name),
         .is_subscribed = entry->is_subscribed,
         .is_held = entry->is_held,
         .is_pending = entry->is_pending,
-        .is_refused = entry->is_refused,
-        .held_version = entry->held_version,
-        .sent_version = entry->sent_version,
+        .held_version = is_known         ? entry->held.resource->version_hash
+                        : entry->is_held ? entry->held.version
+                                         : 0,
         .sent_seq = entry->sent_seq,
+        .held = is_known ? entry->held.resource : NULL,
+        .sent = entry->sent,
     };
 }
 
@@ -611,8 +656,8 @@ bool lt_ads_sub_has(const struct lt_ads_sub *sub, const struct lt_ads_resource *
     if (entry == NULL)
         return false;
     if (entry->is_pending)
-        return !entry->is_removing && entry->sent_version == resource->version_hash;
-    return entry->is_held && entry->held_version == resource->version_hash;
+        return entry->sent != NULL && entry->sent->version_hash == resource->version_hash;
+    return entry->is_held && held_of(entry).held_version == resource->version_hash;
 }
 
 size_t lt_ads_sub_count(const struct lt_ads_sub *sub)

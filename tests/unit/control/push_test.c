@@ -1,6 +1,6 @@
 /*
- * push_test.c - the order in which one proxy is told, against the client that lateen-proxy uses. Time
- * is a number; the client answers when the test says so.
+ * push_test.c - what goes to a proxy, and in which order. The peer is the ADS client's engine, which
+ * acknowledges and refuses as the test says; the time is faked.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,206 +12,224 @@
 #include "control/push.h"
 #include "model/load.h"
 
-enum { ROUTES, CLUSTERS, ENDPOINTS, LISTENERS, WATCHES, TOLD_MAX = 64 };
-static const uint64_t GATE_NS = 10 * LT_NS_PER_S, GRACE_NS = 5 * LT_NS_PER_S;
+enum { GATE_S = 10, GRACE_S = 5, INBOX_MAX = 64, MESSAGE_MAX = 1 << 20 };
 
-static const char service[] =
-    "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\n"
-    "spec: {clusterIP: 10.0.0.1, selector: {app: web}, ports: [{name: http, port: 80}]}\n";
-
-#define RULE(subset) \
-    "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: web, namespace: shop}\n" \
-    "spec: {host: web, subsets: [{name: " subset ", labels: {version: v1}}]}\n---\n" \
-    "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: web, namespace: shop}\n" \
-    "spec: {hosts: [web], http: [{route: [{destination: {host: web, subset: " subset "}}]}]}\n"
-#define SUBSET(subset) "outbound|80|" subset "|web.shop.svc.cluster.local"
-
-/* One response as the client saw it. */
-struct told {
-    int kind;
+/* One response as the peer got it. */
+struct response {
+    cp_type type;
     uint64_t ticket;
-    size_t count, removed_count;
-    char names[16][96];
-    char removed[16][96];
+    char text[1024]; /* names of resources, then of what is removed: "a b -c" */
 };
 
 struct world {
+    struct lt_arena *arena;
     struct lt_manifests *manifests;
+    struct lt_model *model;
     struct lt_ads_pool pool;
     struct cp_views views;
     struct cp_node node;
-    uint64_t now_ns;
-    /* of one stream */
     struct lt_ads_session *session;
-    struct cp_proxy *proxy;
-    /* the client outlives them */
     struct lt_ads_client *client;
-    struct lt_ads_watch *watches[WATCHES];
-    struct told told[TOLD_MAX];
-    size_t told_count;
+    struct cp_proxy *proxy;
+    uint64_t now_s;
+    struct response inbox[INBOX_MAX];
+    size_t count;   /* of inbox */
+    size_t read_at; /* the next that the test looks at */
 };
 
-/* --- the world --- */
+/* ---- the peer ---- */
 
-static void apply(struct world *w, const char *text)
+static lt_str type_url(cp_type type)
 {
-    size_t count = 0;
-    const struct lt_notes *notes = NULL;
-    lt_manifests_put(w->manifests, LT_STR("rules.yaml"), lt_str_of(text));
-    const struct lt_object *const *objects = lt_manifests_objects(w->manifests, &count, &notes);
-    assert_int_equal(notes->errors, 0);
-    struct lt_model *model = lt_model_build(
-        &(struct lt_model_input){.objects = objects, .count = count}, NULL);
-    cp_views_set_model(&w->views, model);
-    lt_model_unref(&model);
-    if (w->proxy != NULL)
-        assert_int_equal(cp_proxy_push(w->proxy, w->now_ns), LT_OK);
+    return lt_str_of(cp_type_url(type));
 }
 
-/* --- the stream --- */
-
-static void copy_names(char out[16][96], const lt_str *names, size_t count)
-{
-    for (size_t i = 0; i < count && i < 16; i++)
-        (void)snprintf(out[i], 96, "%.*s", LT_STR_ARG(names[i]));
-}
-
-static lt_rc deliver(void *ctx, struct lt_rope *message)
+static lt_rc on_response(void *ctx, cp_type type, struct lt_rope *message)
 {
     struct world *w = ctx;
     const struct lt_ads_update *update = NULL;
     struct lt_err err = {0};
+    char *bytes = lt_arena_bytes(w->arena, lt_rope_len(message) + 1);
     size_t len = lt_rope_len(message);
-    char *bytes = lt_malloc(len + 1);
     lt_rope_flatten(message, bytes);
-    lt_rope_consume(message, len);
     assert_int_equal(lt_ads_client_feed(w->client, lt_str_make(bytes, len), &update, &err), LT_OK);
-    assert_true(w->told_count < TOLD_MAX);
-    struct told *told = &w->told[w->told_count++];
-    *told = (struct told){.ticket = update->ticket,
-                          .count = update->resource_count,
-                          .removed_count = update->removed_count};
-    while (w->watches[told->kind] != update->watch)
-        told->kind++;
-    for (size_t i = 0; i < update->resource_count && i < 16; i++)
-        copy_names(&told->names[i], &update->resources[i].name, 1);
-    copy_names(told->removed, update->removed, update->removed_count);
-    free(bytes);
+    assert_true(w->count < INBOX_MAX);
+    struct response *r = &w->inbox[w->count++];
+    *r = (struct response){.type = type, .ticket = update->ticket};
+    size_t used = 0;
+    for (size_t i = 0; i < update->resource_count + update->removed_count; i++) {
+        bool is_removed = i >= update->resource_count;
+        lt_str name = is_removed ? update->removed[i - update->resource_count]
+                                 : update->resources[i].name;
+        used += (size_t)snprintf(r->text + used, sizeof(r->text) - used, "%s%s%.*s",
+                                 used > 0 ? " " : "", is_removed ? "-" : "", LT_STR_ARG(name));
+        assert_true(used < sizeof(r->text));
+    }
     return LT_OK;
 }
 
-static void open_stream(struct world *w)
+static uint64_t now_ns(const struct world *w)
 {
+    return w->now_s * LT_NS_PER_S;
+}
+
+/* Everything that the peer has to say reaches the control plane. */
+static void talk(struct world *w)
+{
+    struct lt_buf message;
+    struct lt_err err = {0};
+    const struct lt_ads_request *request = NULL;
+    lt_buf_init(&message, MESSAGE_MAX);
+    while (lt_ads_client_next(w->client, &message) == LT_OK) {
+        assert_int_equal(lt_ads_session_feed(w->session, lt_buf_str(&message), &request, &err),
+                         LT_OK);
+        assert_int_equal(cp_proxy_request(w->proxy, request, now_ns(w)), LT_OK);
+        lt_buf_clear(&message, MESSAGE_MAX);
+    }
+    lt_buf_fini(&message);
+}
+
+static void ask(struct world *w, cp_type type, const char *names)
+{
+    struct lt_ads_watch *watch = lt_ads_client_watch(w->client, type_url(type),
+                                                     cp_type_is_wildcard(type));
+    lt_str rest = lt_str_of(names), name;
+    while (rest.len > 0 && lt_str_split(&rest, ' ', &name))
+        assert_int_equal(lt_ads_watch_subscribe(watch, name), LT_OK);
+    talk(w);
+}
+
+/* The next response is this one; it stays unanswered. Returns its ticket. */
+static uint64_t expect(struct world *w, cp_type type, const char *text)
+{
+    if (w->read_at == w->count)
+        fail_msg("nothing came, expected %s %s", cp_type_name(type), text);
+    const struct response *r = &w->inbox[w->read_at++];
+    assert_string_equal(cp_type_name(r->type), cp_type_name(type));
+    assert_string_equal(r->text, text);
+    return r->ticket;
+}
+
+static void expect_nothing(struct world *w)
+{
+    if (w->read_at < w->count)
+        fail_msg("unexpected %s %s", cp_type_name(w->inbox[w->read_at].type),
+                 w->inbox[w->read_at].text);
+}
+
+static void ack(struct world *w, uint64_t ticket)
+{
+    lt_ads_client_ack(w->client, ticket);
+    talk(w);
+}
+
+static void nack(struct world *w, uint64_t ticket, const char *text)
+{
+    lt_ads_client_nack(w->client, ticket, lt_str_of(text), NULL, 0);
+    talk(w);
+}
+
+static void take(struct world *w, cp_type type, const char *text)
+{
+    ack(w, expect(w, type, text));
+}
+
+/* ---- the world ---- */
+
+#define HOST(name) "outbound|80||" name ".shop.svc.cluster.local"
+#define SUBSET(name, subset) "outbound|80|" subset "|" name ".shop.svc.cluster.local"
+#define OWN "InboundPassthroughCluster"
+/* What every sidecar has, around its services. */
+#define CLUSTERS(services) "BlackHoleCluster " OWN " PassthroughCluster " services
+#define LISTENERS "0.0.0.0_80 virtualInbound virtualOutbound"
+
+static void service(struct world *w, const char *name, const char *ip)
+{
+    char text[1024], file[64];
+    snprintf(file, sizeof(file), "%s.yaml", name);
+    snprintf(
+        text, sizeof(text),
+        "apiVersion: v1\nkind: Service\nmetadata: {name: %s, namespace: shop}\n"
+        "spec: {selector: {app: %s}, ports: [{name: http, port: 80}]}\n---\n"
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: %s-1, namespace: shop, labels: {app: %s}}\n"
+        "spec: {containers: [{name: c}]}\nstatus: {podIP: %s, conditions: [{type: Ready, status: 'True'}]}\n",
+        name, name, name, name, ip);
+    lt_manifests_put(w->manifests, lt_str_of(file), lt_str_of(text));
+}
+
+static void put(struct world *w, const char *file, const char *text)
+{
+    if (text != NULL)
+        lt_manifests_put(w->manifests, lt_str_of(file), lt_str_of(text));
+    else
+        lt_manifests_remove(w->manifests, lt_str_of(file));
+}
+
+static void build(struct world *w)
+{
+    size_t count = 0;
+    const struct lt_notes *notes = NULL;
+    const struct lt_object *const *objects = lt_manifests_objects(w->manifests, &count, &notes);
+    assert_int_equal(notes->errors, 0);
+    lt_model_unref(&w->model);
+    w->model = lt_model_build(&(struct lt_model_input){.objects = objects, .count = count}, NULL);
+    cp_views_set_model(&w->views, w->model);
+}
+
+static void push(struct world *w)
+{
+    assert_int_equal(cp_proxy_push(w->proxy, now_ns(w)), LT_OK);
+}
+
+/* The world is as the manifests say now, and the proxy is told. */
+static void change(struct world *w)
+{
+    build(w);
+    push(w);
+    lt_ads_pool_prune(&w->pool);
+}
+
+static void later(struct world *w, uint64_t seconds)
+{
+    w->now_s += seconds;
+    push(w);
+}
+
+static void connect_anew(struct world *w)
+{
+    cp_proxy_free(&w->proxy);
+    lt_ads_session_free(&w->session);
     w->session = lt_ads_session_new(NULL);
     struct cp_push_opts opts = {.views = &w->views,
                                 .session = w->session,
                                 .node = &w->node,
-                                .gate_ns = GATE_NS,
-                                .grace_ns = GRACE_NS,
-                                .send = deliver,
+                                .gate_ns = GATE_S * LT_NS_PER_S,
+                                .grace_ns = GRACE_S * LT_NS_PER_S,
+                                .send = on_response,
                                 .ctx = w};
     w->proxy = cp_proxy_new(&opts);
-    w->told_count = 0;
+    w->read_at = w->count = 0;
     lt_ads_client_open(w->client);
-}
-
-static void close_stream(struct world *w)
-{
-    lt_ads_client_close(w->client);
-    cp_proxy_free(&w->proxy);
-    lt_ads_session_free(&w->session);
-}
-
-/* What the client has to say is heard; it may lead to more. */
-static void talk(struct world *w)
-{
-    struct lt_buf out;
-    lt_buf_init(&out, 1 << 20);
-    while (lt_ads_client_next(w->client, &out) == LT_OK) {
-        const struct lt_ads_request *request = NULL;
-        struct lt_err err = {0};
-        assert_int_equal(lt_ads_session_feed(w->session, lt_buf_str(&out), &request, &err), LT_OK);
-        assert_int_equal(cp_proxy_request(w->proxy, request, w->now_ns), LT_OK);
-        lt_buf_clear(&out, 1 << 20);
-    }
-    lt_buf_fini(&out);
-}
-
-/* Takes all that came of one kind, and talks. */
-static void acknowledge(struct world *w, int kind)
-{
-    for (size_t i = 0; i < w->told_count; i++) {
-        if (w->told[i].kind == kind)
-            lt_ads_client_ack(w->client, w->told[i].ticket);
-    }
-    talk(w);
-}
-
-static void acknowledge_all(struct world *w)
-{
-    for (int kind = 0; kind < WATCHES; kind++)
-        acknowledge(w, kind);
-}
-
-static void forget_told(struct world *w)
-{
-    w->told_count = 0;
-}
-
-/* How often a name came (or went), of one kind. */
-static unsigned times(const struct world *w, int kind, const char *name, bool is_removed)
-{
-    unsigned found = 0;
-    for (size_t i = 0; i < w->told_count; i++) {
-        const struct told *told = &w->told[i];
-        size_t count = is_removed ? told->removed_count : told->count;
-        for (size_t k = 0; told->kind == kind && k < count; k++)
-            found += strcmp(is_removed ? told->removed[k] : told->names[k], name) == 0;
-    }
-    return found;
-}
-
-#define CAME(w, kind, name) assert_int_equal(times(w, kind, name, false), 1)
-#define DID_NOT_COME(w, kind, name) assert_int_equal(times(w, kind, name, false), 0)
-
-static void wait_ns(struct world *w, uint64_t ns)
-{
-    w->now_ns += ns;
-    assert_int_equal(cp_proxy_push(w->proxy, w->now_ns), LT_OK);
-}
-
-static void ask_for(struct world *w, int kind, const char *name)
-{
-    assert_int_equal(lt_ads_watch_subscribe(w->watches[kind], lt_str_of(name)), LT_OK);
-    talk(w);
-}
-
-static struct lt_ads_watch *watch(struct world *w, int kind)
-{
-    static const char *const types[WATCHES] = {[ROUTES] = LT_ADS_ROUTE,
-                                               [CLUSTERS] = LT_ADS_CLUSTER,
-                                               [ENDPOINTS] = LT_ADS_ENDPOINT,
-                                               [LISTENERS] = LT_ADS_LISTENER};
-    return lt_ads_client_watch(w->client, lt_str_of(types[kind]),
-                               kind == CLUSTERS || kind == LISTENERS);
 }
 
 static int set_up(void **state)
 {
     struct world *w = lt_new(struct world);
+    w->arena = lt_arena_new(0, 0);
     w->manifests = lt_manifests_new();
-    w->now_ns = 1;
-    w->node = (struct cp_node){.type = CP_NODE_SIDECAR,
-                               .extensions = CP_EXT_ALL,
-                               .id = LT_STR("x"),
-                               .ip = LT_STR("10.1.0.1"),
-                               .name = LT_STR("caller"),
-                               .ns = LT_STR("shop"),
-                               .cluster_id = LT_STR("Kubernetes")};
+    w->now_s = 1000;
     lt_ads_pool_init(&w->pool);
     cp_views_init(&w->views, &w->pool);
-    lt_manifests_put(w->manifests, LT_STR("service.yaml"), lt_str_of(service));
-    w->client = lt_ads_client_new(&(struct lt_ads_client_opts){.node = LT_STR("node")});
+    w->node = (struct cp_node){.type = CP_NODE_SIDECAR,
+                               .id = LT_STR("x"),
+                               .ip = LT_STR("10.9.0.1"),
+                               .name = LT_STR("caller-1"),
+                               .ns = LT_STR("shop")};
+    w->client = lt_ads_client_new(&(struct lt_ads_client_opts){.node = LT_STR("n")});
+    service(w, "a", "10.1.0.1");
+    service(w, "b", "10.1.0.2");
+    build(w);
+    connect_anew(w);
     *state = w;
     return 0;
 }
@@ -219,144 +237,399 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct world *w = *state;
-    if (w->proxy != NULL)
-        close_stream(w);
+    cp_proxy_free(&w->proxy);
+    lt_ads_session_free(&w->session);
     lt_ads_client_free(&w->client);
     cp_views_fini(&w->views);
     lt_ads_pool_fini(&w->pool);
+    lt_model_unref(&w->model);
     lt_manifests_free(&w->manifests);
+    lt_arena_free(&w->arena);
     free(w);
     return 0;
 }
 
-/* A proxy that has everything: the subset, its endpoints, the listeners, and routes to it. */
-static void settle_with(struct world *w, const char *rules, const char *subset)
+/* A proxy with services a and b, all of it acknowledged. */
+static void start(struct world *w)
 {
-    apply(w, rules);
-    open_stream(w);
-    w->watches[CLUSTERS] = watch(w, CLUSTERS);
-    talk(w);
-    w->watches[ENDPOINTS] = watch(w, ENDPOINTS);
-    ask_for(w, ENDPOINTS, subset);
-    acknowledge_all(w);
-    w->watches[LISTENERS] = watch(w, LISTENERS);
-    talk(w);
-    w->watches[ROUTES] = watch(w, ROUTES);
-    ask_for(w, ROUTES, "80");
-    acknowledge_all(w);
-    CAME(w, ROUTES, "80");
-    forget_told(w);
+    ask(w, CP_TYPE_CDS, "");
+    uint64_t clusters = expect(w, CP_TYPE_CDS, CLUSTERS(HOST("a") " " HOST("b")));
+    ask(w, CP_TYPE_EDS, HOST("a") " " HOST("b"));
+    take(w, CP_TYPE_EDS, HOST("a") " " HOST("b"));
+    ack(w, clusters);
+    ask(w, CP_TYPE_LDS, "");
+    uint64_t listeners = expect(w, CP_TYPE_LDS, LISTENERS);
+    ask(w, CP_TYPE_RDS, "80");
+    take(w, CP_TYPE_RDS, "80");
+    ack(w, listeners);
+    expect_nothing(w);
+    assert_true(cp_proxy_is_current(w->proxy));
 }
 
-/* --- what is promised --- */
+#define VS(rest) \
+    "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a, namespace: shop}\n" \
+    "spec: {hosts: [a], http: [" rest "]}\n"
+#define DR \
+    "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: a, namespace: shop}\n" \
+    "spec: {host: a, subsets: [{name: v1, labels: {app: a}}]}\n"
+#define TO_V1 VS("{route: [{destination: {host: a, subset: v1}}]}")
+#define TO_B VS("{route: [{destination: {host: b}}]}")
 
-static void a_change_goes_cluster_by_route_by_removal(void **state)
+/* ---- order ---- */
+
+static void nothing_is_sent_that_was_not_asked_for(void **state)
 {
     struct world *w = *state;
-    settle_with(w, RULE("one"), SUBSET("one"));
-    apply(w, RULE("two"));
-    CAME(w, CLUSTERS, SUBSET("two"));
-    DID_NOT_COME(w, ROUTES, "80");
-    acknowledge(w, CLUSTERS);
-    CAME(w, ROUTES, "80");
-    wait_ns(w, GRACE_NS);
-    assert_int_equal(times(w, CLUSTERS, SUBSET("one"), true), 0); /* the routes may name it still */
-    acknowledge(w, ROUTES);
-    wait_ns(w, GRACE_NS - 1);
-    assert_int_equal(times(w, CLUSTERS, SUBSET("one"), true), 0);
-    wait_ns(w, 1);
-    assert_int_equal(times(w, CLUSTERS, SUBSET("one"), true), 1);
+    push(w);
+    expect_nothing(w);
+    ask(w, CP_TYPE_RDS, "80");
+    expect(w, CP_TYPE_RDS, "80"); /* a stream without clusters need not wait for them */
 }
 
-static void routes_wait_so_long_and_no_longer(void **state)
+static void endpoints_go_without_waiting_and_routes_after_the_clusters(void **state)
 {
     struct world *w = *state;
-    settle_with(w, RULE("one"), SUBSET("one"));
-    apply(w, RULE("two"));
-    wait_ns(w, GATE_NS - 1);
-    DID_NOT_COME(w, ROUTES, "80");
-    assert_int_equal(cp_proxy_due_ns(w->proxy), w->now_ns + 1);
-    wait_ns(w, 1);
-    CAME(w, ROUTES, "80");
+    ask(w, CP_TYPE_CDS, "");
+    uint64_t clusters = expect(w, CP_TYPE_CDS, CLUSTERS(HOST("a") " " HOST("b")));
+    ask(w, CP_TYPE_LDS, "");
+    ask(w, CP_TYPE_RDS, "80");
+    expect_nothing(w);
+    assert_string_equal(cp_proxy_waits_for(w->proxy),
+                        "listeners and routes wait for the acknowledgement of their clusters");
+    assert_true(cp_proxy_due_ns(w->proxy) == now_ns(w) + GATE_S * LT_NS_PER_S);
+    ask(w, CP_TYPE_EDS, HOST("a"));
+    expect(w, CP_TYPE_EDS, HOST("a"));
+    ack(w, clusters);
+    expect(w, CP_TYPE_LDS, LISTENERS);
+    expect(w, CP_TYPE_RDS, "80");
+    assert_string_equal(cp_proxy_waits_for(w->proxy), "");
+    assert_true(cp_proxy_due_ns(w->proxy) == UINT64_MAX);
 }
 
-/* The control plane was away, and the world is another: everything is asked for at once. */
-static void who_comes_back_is_told_in_the_same_order(void **state)
+static void routes_wait_for_clusters_ten_seconds_at_most(void **state)
 {
     struct world *w = *state;
-    settle_with(w, RULE("one"), SUBSET("one"));
-    close_stream(w);
-    apply(w, RULE("two"));
-    open_stream(w);
+    ask(w, CP_TYPE_CDS, "");
+    expect(w, CP_TYPE_CDS, CLUSTERS(HOST("a") " " HOST("b")));
+    ask(w, CP_TYPE_RDS, "80");
+    later(w, GATE_S - 1);
+    expect_nothing(w);
+    later(w, 1);
+    expect(w, CP_TYPE_RDS, "80");
+    assert_false(cp_proxy_is_current(w->proxy)); /* neither has been acknowledged */
+}
+
+static void a_change_of_both_is_sent_in_order(void **state)
+{
+    struct world *w = *state;
+    start(w);
+    put(w, "rule.yaml", DR);
+    put(w, "route.yaml", TO_V1);
+    change(w);
+    uint64_t clusters = expect(w, CP_TYPE_CDS, SUBSET("a", "v1") " " HOST("a"));
+    expect(w, CP_TYPE_EDS, HOST("a")); /* its cluster warms anew, and nobody asks */
+    expect_nothing(w);
+    ask(w, CP_TYPE_EDS, SUBSET("a", "v1"));
+    expect(w, CP_TYPE_EDS, SUBSET("a", "v1"));
+    ack(w, clusters);
+    expect(w, CP_TYPE_RDS, "80");
+    expect_nothing(w);
+}
+
+static void a_change_of_endpoints_alone_is_one_response(void **state)
+{
+    struct world *w = *state;
+    start(w);
+    service(w, "b", "10.1.0.77");
+    change(w);
+    assert_false(cp_proxy_is_current(w->proxy));
+    take(w, CP_TYPE_EDS, HOST("b"));
+    expect_nothing(w);
+    assert_true(cp_proxy_is_current(w->proxy));
+}
+
+static void removed_clusters_outlive_their_routes_by_a_grace(void **state)
+{
+    struct world *w = *state;
+    start(w);
+    put(w, "b.yaml", NULL);
+    change(w);
+    uint64_t routes = expect(w, CP_TYPE_RDS, "80");
+    later(w, 60);
+    expect_nothing(w);
+    assert_non_null(
+        strstr(cp_proxy_waits_for(w->proxy), "acknowledgement of listeners and routes"));
+    ack(w, routes);
+    assert_true(cp_proxy_due_ns(w->proxy) == now_ns(w) + GRACE_S * LT_NS_PER_S);
+    assert_true(cp_proxy_is_current(w->proxy));
+    later(w, GRACE_S - 1);
+    expect_nothing(w);
+    later(w, 1);
+    take(w, CP_TYPE_CDS, "-" HOST("b"));
+    expect_nothing(w);
+    assert_string_equal(cp_proxy_waits_for(w->proxy), "");
+}
+
+static void what_comes_back_within_the_grace_is_not_removed(void **state)
+{
+    struct world *w = *state;
+    start(w);
+    put(w, "b.yaml", NULL);
+    change(w);
+    take(w, CP_TYPE_RDS, "80");
+    later(w, GRACE_S - 1);
+    service(w, "b", "10.1.0.2");
+    change(w);
+    take(w, CP_TYPE_RDS, "80");
+    later(w, 60);
+    expect_nothing(w);
+}
+
+static void names_that_do_not_exist_are_answered_once(void **state)
+{
+    struct world *w = *state;
+    start(w);
+    ask(w, CP_TYPE_EDS, HOST("ghost"));
+    take(w, CP_TYPE_EDS, HOST("ghost"));
+    ask(w, CP_TYPE_RDS, "9999");
+    take(w, CP_TYPE_RDS, "9999");
+    change(w);
+    expect_nothing(w);
+    service(w, "ghost", "10.1.0.3");
+    change(w);
+    expect(w, CP_TYPE_CDS, HOST("ghost"));
+    expect(w, CP_TYPE_EDS, HOST("ghost"));
+}
+
+/* ---- reconnecting ---- */
+
+static void who_has_all_of_it_gets_endpoints_and_an_empty_answer(void **state)
+{
+    struct world *w = *state;
+    start(w);
+    connect_anew(w);
     talk(w);
-    CAME(w, CLUSTERS, SUBSET("two"));
-    DID_NOT_COME(w, ROUTES, "80");             /* it names what is not there yet */
-    DID_NOT_COME(w, ENDPOINTS, SUBSET("one")); /* none, would be said to who still sends there */
-    acknowledge(w, CLUSTERS);
-    CAME(w, ROUTES, "80");
-    DID_NOT_COME(w, ENDPOINTS, SUBSET("one"));
+    uint64_t clusters = expect(w, CP_TYPE_CDS, "");
+    expect(w, CP_TYPE_EDS, HOST("a") " " HOST("b")); /* its clusters may be warming */
+    expect_nothing(w);
+    ack(w, clusters);
+    expect(w, CP_TYPE_LDS, "");
+    expect_nothing(w);
 }
 
-static void who_comes_back_unchanged_is_told_nothing_new(void **state)
+static void what_changed_meanwhile_is_sent_in_order(void **state)
 {
     struct world *w = *state;
-    settle_with(w, RULE("one"), SUBSET("one"));
-    close_stream(w);
-    open_stream(w);
+    start(w);
+    put(w, "rule.yaml", DR);
+    put(w, "route.yaml", TO_V1);
+    put(w, "b.yaml", NULL);
+    build(w);
+    connect_anew(w);
     talk(w);
-    acknowledge_all(w);
-    DID_NOT_COME(w, CLUSTERS, SUBSET("one"));
-    DID_NOT_COME(w, LISTENERS, "virtualOutbound");
-    CAME(w, ENDPOINTS, SUBSET("one")); /* each is answered: a cluster may be waiting */
+    uint64_t clusters = expect(w, CP_TYPE_CDS, SUBSET("a", "v1") " " HOST("a"));
+    expect(w, CP_TYPE_EDS, HOST("a"));
+    expect_nothing(w);
+    ack(w, clusters);
+    uint64_t listeners = expect(w, CP_TYPE_LDS, "");
+    uint64_t routes = expect(w, CP_TYPE_RDS, "80");
+    expect_nothing(w);
+    ack(w, listeners);
+    ack(w, routes);
+    later(w, GRACE_S);
+    expect(w, CP_TYPE_CDS, "-" HOST("b"));
 }
 
-/* As Envoy does when a cluster of the stream before still warms: it asks for clusters last. */
-static void who_asks_for_clusters_last_waits_for_them(void **state)
+/* Envoy asks for its clusters last when one of them warms. */
+static void routes_wait_even_if_clusters_are_asked_for_last(void **state)
 {
     struct world *w = *state;
-    settle_with(w, RULE("one"), SUBSET("one"));
-    close_stream(w);
-    apply(w, RULE("two"));
-    open_stream(w);
-    lt_ads_watch_pause(w->watches[CLUSTERS]);
+    start(w);
+    put(w, "rule.yaml", DR);
+    put(w, "route.yaml", TO_V1);
+    build(w);
+    connect_anew(w);
+    lt_ads_watch_pause(lt_ads_client_find(w->client, type_url(CP_TYPE_CDS)));
     talk(w);
-    DID_NOT_COME(w, ROUTES, "80");
-    assert_int_equal(cp_proxy_due_ns(w->proxy), w->now_ns + GATE_NS);
-    DID_NOT_COME(w, ENDPOINTS, SUBSET("one"));
-    wait_ns(w, GATE_NS - 1);
-    lt_ads_watch_resume(w->watches[CLUSTERS]);
+    expect(w, CP_TYPE_EDS, HOST("a") " " HOST("b"));
+    expect_nothing(w);
+    lt_ads_watch_resume(lt_ads_client_find(w->client, type_url(CP_TYPE_CDS)));
     talk(w);
-    CAME(w, CLUSTERS, SUBSET("two"));
-    DID_NOT_COME(w, ROUTES, "80");
-    acknowledge(w, CLUSTERS);
-    CAME(w, ROUTES, "80");
+    uint64_t clusters = expect(w, CP_TYPE_CDS, SUBSET("a", "v1") " " HOST("a"));
+    expect(w, CP_TYPE_EDS, HOST("a"));
+    expect_nothing(w);
+    ack(w, clusters);
+    expect(w, CP_TYPE_LDS, "");
+    expect(w, CP_TYPE_RDS, "80");
 }
 
-/* A cluster that is no more may be the one that warms: then only an empty assignment frees it. */
-static void who_never_asks_for_clusters_is_freed(void **state)
+/* ---- refusals ---- */
+
+static void a_refusal_without_a_name_is_searched_one_at_a_time(void **state)
 {
     struct world *w = *state;
-    settle_with(w, RULE("one"), SUBSET("one"));
-    close_stream(w);
-    apply(w, RULE("two"));
-    open_stream(w);
-    lt_ads_watch_pause(w->watches[CLUSTERS]);
-    talk(w);
-    wait_ns(w, GATE_NS);
-    CAME(w, ENDPOINTS, SUBSET("one"));
-    CAME(w, ROUTES, "80");
-    wait_ns(w, GATE_NS);
-    CAME(w, ENDPOINTS, SUBSET("one"));
+    start(w);
+    service(w, "a", "10.1.0.11");
+    service(w, "b", "10.1.0.12");
+    change(w);
+    nack(w, expect(w, CP_TYPE_EDS, HOST("a") " " HOST("b")), "malformed");
+    uint64_t a = expect(w, CP_TYPE_EDS, HOST("a")), b = expect(w, CP_TYPE_EDS, HOST("b"));
+    expect_nothing(w);
+    nack(w, a, "malformed");
+    assert_int_equal(cp_proxy_refusal_count(w->proxy), 1);
+    const struct cp_refusal *refusal = cp_proxy_refusal_at(w->proxy, 0);
+    assert_true(lt_str_eqz(lt_ads_resource_name(refusal->resource), HOST("a")));
+    assert_string_equal(refusal->why, "malformed");
+    assert_true(refusal->has_predecessor);
+    take(w, CP_TYPE_EDS, HOST("a")); /* what it had before, if its cluster should warm */
+    ack(w, b);
+    /* others go on, and the bad one waits for a change */
+    service(w, "b", "10.1.0.13");
+    change(w);
+    take(w, CP_TYPE_EDS, HOST("b"));
+    expect_nothing(w);
+    assert_int_equal(cp_proxy_refusal_count(w->proxy), 1);
+    assert_true(cp_proxy_is_current(w->proxy));
+    service(w, "a", "10.1.0.14");
+    change(w);
+    take(w, CP_TYPE_EDS, HOST("a"));
+    expect_nothing(w);
+    assert_int_equal(cp_proxy_refusal_count(w->proxy), 0);
 }
 
-static void a_name_that_is_not_there_is_answered(void **state)
+static void a_warming_cluster_gets_the_endpoints_that_it_had(void **state)
 {
     struct world *w = *state;
-    settle_with(w, RULE("one"), SUBSET("one"));
-    ask_for(w, ENDPOINTS, SUBSET("none"));
-    ask_for(w, ROUTES, "81");
-    CAME(w, ENDPOINTS, SUBSET("none"));
-    CAME(w, ROUTES, "81");
+    start(w);
+    service(w, "a", "10.1.0.11");
+    put(w, "rule.yaml",
+        "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: a, namespace: shop}\n"
+        "spec: {host: a, trafficPolicy: {connectionPool: {tcp: {maxConnections: 7}}}}\n");
+    change(w);
+    uint64_t clusters = expect(w, CP_TYPE_CDS, HOST("a"));
+    nack(w, expect(w, CP_TYPE_EDS, HOST("a")), "malformed");
+    struct lt_ads_held held = {0};
+    const struct lt_ads_sub *sub = lt_ads_session_find(w->session, type_url(CP_TYPE_EDS));
+    assert_int_equal(lt_ads_sub_held(sub, LT_STR(HOST("a")), &held), LT_OK);
+    assert_ptr_equal(held.sent, held.held); /* the predecessor is on its way again */
+    take(w, CP_TYPE_EDS, HOST("a"));
+    ack(w, clusters);
+    expect_nothing(w);
+}
+
+/* Without a predecessor an empty one: the cluster, and all that waits for it, would wait for ever. */
+static void a_first_version_that_is_refused_is_left_empty(void **state)
+{
+    struct world *w = *state;
+    start(w);
+    service(w, "c", "10.1.0.3");
+    change(w);
+    uint64_t clusters = expect(w, CP_TYPE_CDS, HOST("c"));
+    ask(w, CP_TYPE_EDS, HOST("c"));
+    nack(w, expect(w, CP_TYPE_EDS, HOST("c")), "malformed");
+    const struct cp_refusal *refusal = cp_proxy_refusal_at(w->proxy, 0);
+    assert_false(refusal->has_predecessor);
+    assert_true(lt_ads_resource_value(refusal->instead).len == 2 + strlen(HOST("c")));
+    uint64_t empty = expect(w, CP_TYPE_EDS, HOST("c"));
+    /* even that is refused: then nothing more */
+    nack(w, empty, "malformed");
+    ack(w, clusters);
+    take(w, CP_TYPE_RDS, "80");
+    expect_nothing(w);
+    assert_true(cp_proxy_is_current(w->proxy));
+}
+
+static void routes_are_searched_too_and_removals_with_them(void **state)
+{
+    struct world *w = *state;
+    start(w);
+    ask(w, CP_TYPE_RDS, "81");
+    take(w, CP_TYPE_RDS, "81");
+    put(w, "more.yaml",
+        "apiVersion: v1\nkind: Service\nmetadata: {name: m, namespace: shop}\n"
+        "spec: {clusterIP: 10.0.0.9, ports: [{name: http, port: 81}, {name: tcp, port: 90}]}\n");
+    change(w);
+    uint64_t clusters = expect(w, CP_TYPE_CDS,
+                               "outbound|81||m.shop.svc.cluster.local "
+                               "outbound|90||m.shop.svc.cluster.local");
+    ack(w, clusters);
+    uint64_t listeners = expect(w, CP_TYPE_LDS, "0.0.0.0_81 10.0.0.9_90");
+    take(w, CP_TYPE_RDS, "81");
+    ack(w, listeners);
+    put(w, "more.yaml",
+        "apiVersion: v1\nkind: Service\nmetadata: {name: m, namespace: shop}\n"
+        "spec: {clusterIP: 10.0.0.9, ports: [{name: http, port: 81}, {name: tcp, port: 91}]}\n");
+    change(w);
+    ack(w, expect(w, CP_TYPE_CDS, "outbound|91||m.shop.svc.cluster.local"));
+    nack(w, expect(w, CP_TYPE_LDS, "10.0.0.9_91 -10.0.0.9_90"), "no such luck");
+    uint64_t alone = expect(w, CP_TYPE_LDS, "10.0.0.9_91"),
+             removal = expect(w, CP_TYPE_LDS, "-10.0.0.9_90");
+    nack(w, alone, "no such luck");
+    ack(w, removal);
+    expect_nothing(w);
+    assert_int_equal(cp_proxy_refusal_count(w->proxy), 1);
+}
+
+static void only_what_names_a_refused_cluster_waits_for_it(void **state)
+{
+    struct world *w = *state;
+    start(w);
+    ask(w, CP_TYPE_RDS, "81");
+    take(w, CP_TYPE_RDS, "81");
+    put(w, "rule.yaml", DR);
+    put(w, "route.yaml", TO_V1);
+    put(w, "other.yaml",
+        "apiVersion: v1\nkind: Service\nmetadata: {name: o, namespace: shop}\n"
+        "spec: {ports: [{name: http, port: 81}]}\n");
+    change(w);
+    uint64_t clusters = expect(
+        w, CP_TYPE_CDS, SUBSET("a", "v1") " " HOST("a") " outbound|81||o.shop.svc.cluster.local");
+    take(w, CP_TYPE_EDS, HOST("a"));
+    nack(w, clusters, "Error adding/updating cluster(s) " SUBSET("a", "v1") ": no");
+    take(w, CP_TYPE_LDS, "0.0.0.0_81");
+    take(w, CP_TYPE_RDS, "81");
+    expect_nothing(w);
+    assert_non_null(
+        strstr(cp_proxy_waits_for(w->proxy), "80 waits for cluster " SUBSET("a", "v1")));
+    assert_true(cp_proxy_due_ns(w->proxy) == now_ns(w) + GATE_S * LT_NS_PER_S);
+    later(w, GATE_S);
+    take(w, CP_TYPE_RDS, "80");
+    expect_nothing(w);
+}
+
+static void a_refused_cluster_with_a_predecessor_holds_nothing_up(void **state)
+{
+    struct world *w = *state;
+    start(w);
+    put(w, "rule.yaml", DR);
+    put(w, "route.yaml", TO_B);
+    change(w);
+    uint64_t clusters = expect(w, CP_TYPE_CDS, SUBSET("a", "v1") " " HOST("a"));
+    take(w, CP_TYPE_EDS, HOST("a"));
+    nack(w, clusters, "Error adding/updating cluster(s) " HOST("a") ": no");
+    take(w, CP_TYPE_RDS, "80");
+    expect_nothing(w);
+    /* it is there all the same: nothing to remove, and it isn't sent again */
+    later(w, 60);
+    change(w);
+    expect_nothing(w);
+}
+
+/* Routes that stay in force because their successor is refused still need their cluster. */
+static void a_cluster_stays_while_routes_in_force_name_it(void **state)
+{
+    struct world *w = *state;
+    start(w);
+    put(w, "b.yaml", NULL);
+    change(w);
+    nack(w, expect(w, CP_TYPE_RDS, "80"), "bad route");
+    later(w, 60);
+    expect_nothing(w);
+    put(w, "route.yaml", VS("{redirect: {authority: elsewhere}}"));
+    change(w);
+    take(w, CP_TYPE_RDS, "80");
+    later(w, GRACE_S);
+    expect(w, CP_TYPE_CDS, "-" HOST("b"));
 }
 
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -364,13 +637,24 @@ static void a_name_that_is_not_there_is_answered(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        CASE(a_change_goes_cluster_by_route_by_removal),
-        CASE(routes_wait_so_long_and_no_longer),
-        CASE(who_comes_back_is_told_in_the_same_order),
-        CASE(who_comes_back_unchanged_is_told_nothing_new),
-        CASE(who_asks_for_clusters_last_waits_for_them),
-        CASE(who_never_asks_for_clusters_is_freed),
-        CASE(a_name_that_is_not_there_is_answered),
+        CASE(nothing_is_sent_that_was_not_asked_for),
+        CASE(endpoints_go_without_waiting_and_routes_after_the_clusters),
+        CASE(routes_wait_for_clusters_ten_seconds_at_most),
+        CASE(a_change_of_both_is_sent_in_order),
+        CASE(a_change_of_endpoints_alone_is_one_response),
+        CASE(removed_clusters_outlive_their_routes_by_a_grace),
+        CASE(what_comes_back_within_the_grace_is_not_removed),
+        CASE(names_that_do_not_exist_are_answered_once),
+        CASE(who_has_all_of_it_gets_endpoints_and_an_empty_answer),
+        CASE(what_changed_meanwhile_is_sent_in_order),
+        CASE(routes_wait_even_if_clusters_are_asked_for_last),
+        CASE(a_refusal_without_a_name_is_searched_one_at_a_time),
+        CASE(a_warming_cluster_gets_the_endpoints_that_it_had),
+        CASE(a_first_version_that_is_refused_is_left_empty),
+        CASE(routes_are_searched_too_and_removals_with_them),
+        CASE(only_what_names_a_refused_cluster_waits_for_it),
+        CASE(a_refused_cluster_with_a_predecessor_holds_nothing_up),
+        CASE(a_cluster_stays_while_routes_in_force_name_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

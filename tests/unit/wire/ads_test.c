@@ -484,18 +484,21 @@ static void test_nack_that_names_what_it_refuses(void **state)
     const struct lt_ads_request *request = exchange(&world);
     assert_true(request->is_nack && request->seq == 2 && request->error_code == 13);
     assert_int_equal(request->refused_count, 1);
-    assert_true(lt_str_eqz(request->refused[0], "outbound|80||ab"));
-    assert_false(held(&world, CDS, "outbound|80||a").is_refused);
+    assert_int_equal(request->suspect_count, 0);
+    assert_true(lt_str_eqz(lt_ads_resource_name(request->refused[0]), "outbound|80||ab"));
+    assert_true(lt_str_eqz(lt_ads_resource_version(request->refused[0]), "2"));
     assert_int_equal(held(&world, CDS, "outbound|80||a").held_version,
                      lt_ads_version_hash(LT_STR("2")));
-    assert_true(held(&world, CDS, "outbound|80||ab").is_refused);
+    assert_false(held(&world, CDS, "outbound|80||ab").is_pending);
+    assert_true(
+        lt_str_eqz(lt_ads_resource_version(held(&world, CDS, "outbound|80||ab").held), "1"));
     assert_int_equal(held(&world, CDS, "outbound|80||ab").held_version,
                      lt_ads_version_hash(LT_STR("1")));
     assert_int_equal(lt_ads_sub_settled_seq(request->sub), 2);
     world_fini(&world);
 }
 
-static void test_nack_that_names_nothing_refuses_all(void **state)
+static void test_nack_of_one_that_names_nothing_refuses_it(void **state)
 {
     (void)state;
     struct world world;
@@ -508,10 +511,44 @@ static void test_nack_that_names_nothing_refuses_all(void **state)
     uint64_t ticket = push(&world, EDS, "b=2", NULL)->ticket;
     lt_ads_client_nack(world.client, ticket, LT_STR("malformed"), NULL, 0);
     const struct lt_ads_request *request = exchange(&world);
-    assert_true(request->is_nack && request->refused_count == 0);
-    assert_true(held(&world, EDS, "b").is_refused && !held(&world, EDS, "b").is_held);
+    assert_true(request->is_nack && request->refused_count == 1 && request->suspect_count == 0);
+    assert_true(lt_str_eqz(lt_ads_resource_name(request->refused[0]), "b"));
+    assert_false(held(&world, EDS, "b").is_held);
     /* what came before it on the stream was taken */
     assert_int_equal(held(&world, EDS, "a").held_version, lt_ads_version_hash(LT_STR("2")));
+    world_fini(&world);
+}
+
+static void test_nack_of_several_that_names_nothing_suspects_all(void **state)
+{
+    (void)state;
+    struct world world;
+    world_init(&world);
+    lt_ads_client_watch(world.client, CDS, true);
+    lt_ads_client_open(world.client);
+    exchange(&world);
+    push_and_ack(&world, CDS, "a=1 c=1");
+    uint64_t ticket = push(&world, CDS, "a=2 b=2 -c", NULL)->ticket;
+    lt_ads_client_nack(world.client, ticket, LT_STR("malformed"), NULL, 0);
+    const struct lt_ads_request *request = exchange(&world);
+    assert_int_equal(request->refused_count, 0);
+    assert_int_equal(request->suspect_count, 3);
+    assert_int_equal(held(&world, CDS, "a").held_version, lt_ads_version_hash(LT_STR("1")));
+    assert_false(held(&world, CDS, "b").is_held || held(&world, CDS, "b").is_pending);
+    assert_true(held(&world, CDS, "c").is_held);
+    /* each alone: the one that is refused then is the one */
+    push_and_ack(&world, CDS, "b=2");
+    ticket = push(&world, CDS, "a=2", NULL)->ticket;
+    lt_ads_client_nack(world.client, ticket, LT_STR("malformed"), NULL, 0);
+    request = exchange(&world);
+    assert_int_equal(request->refused_count, 1);
+    assert_true(lt_str_eqz(lt_ads_resource_name(request->refused[0]), "a"));
+    /* nothing is left that could be refused: the removal is done with */
+    ticket = push(&world, CDS, "-c", NULL)->ticket;
+    lt_ads_client_nack(world.client, ticket, LT_STR("malformed"), NULL, 0);
+    request = exchange(&world);
+    assert_int_equal(request->refused_count + request->suspect_count, 0);
+    assert_false(is_known(&world, CDS, "c"));
     world_fini(&world);
 }
 
@@ -825,7 +862,8 @@ int main(void)
         cmocka_unit_test(test_names_have_a_maximum),
         cmocka_unit_test(test_session_follows_versions_from_sent_to_held),
         cmocka_unit_test(test_nack_that_names_what_it_refuses),
-        cmocka_unit_test(test_nack_that_names_nothing_refuses_all),
+        cmocka_unit_test(test_nack_of_one_that_names_nothing_refuses_it),
+        cmocka_unit_test(test_nack_of_several_that_names_nothing_suspects_all),
         cmocka_unit_test(test_stale_nonces_answer_nothing),
         cmocka_unit_test(test_subscribing_again_wants_the_resource_again),
         cmocka_unit_test(test_reconnect_tells_what_the_client_holds),
