@@ -15,10 +15,11 @@
 #include "control/ca_service.h"
 #include "control/ca_settings.h"
 #include "control/discovery.h"
+#include "control/world.h"
 #include "http/server.h"
 #include "http/url.h"
 
-enum { MESH_BYTES_MAX = 1 << 20, DIRS_MAX = CP_SOURCE_DIRS_MAX, EXIT_USAGE = 2, DRAIN_S = 5, MMAP_BYTES = 128 << 10 };
+enum { DIRS_MAX = CP_SOURCE_DIRS_MAX, EXIT_USAGE = 2, DRAIN_S = 5, MMAP_BYTES = 128 << 10 };
 
 struct options {
     lt_str dirs[DIRS_MAX];
@@ -34,7 +35,6 @@ struct program {
     struct options options;
     struct lt_loop *loop;
     struct lt_arena *arena; /* of the CA's texts */
-    struct lt_buf mesh;
     struct cp_source_dir *source;
     struct cp_ca_settings settings;
     struct cp_ca_store store;
@@ -45,7 +45,10 @@ struct program {
     bool has_secure;
     struct cp_authn *authn;
     struct cp_ca_service ca_service;
+    struct cp_metrics metrics;
+    struct cp_world *world;
     struct cp_discovery *discovery;
+    uint64_t begin_ns; /* monotonic */
     struct lt_grpc_method methods[2];
     struct lt_grpc_server *grpc;
     struct lt_server *http, *monitoring;
@@ -137,20 +140,6 @@ static const char *env_or(const char *name, const char *otherwise)
 
 /* --- parts --- */
 
-static lt_rc read_mesh(struct program *program, struct lt_err *err)
-{
-    const char *path = program->options.mesh_config;
-    lt_buf_init(&program->mesh, MESH_BYTES_MAX);
-    if (path == NULL)
-        return LT_OK;
-    char *text = NULL;
-    size_t len = 0;
-    LT_TRY(lt_manifest_read_file(path, &text, &len, err));
-    lt_rc rc = lt_buf_append(&program->mesh, text, len);
-    free(text);
-    return rc == LT_OK ? LT_OK : lt_err_set(err, rc, "%s is larger than %d bytes", path, MESH_BYTES_MAX);
-}
-
 static lt_str get_env(void *ctx LT_UNUSED, const char *name)
 {
     return lt_str_of(getenv(name));
@@ -230,10 +219,10 @@ static void page_metrics(struct program *program, struct lt_exchange *exchange)
 {
     struct lt_buf out;
     struct lt_metric_cursor cursor = {0};
-    struct lt_metric_set *metrics = cp_discovery_metrics(program->discovery);
-    cp_ca_metrics_fill(metrics, program->ca, program->keeper, lt_env_wall_ns(&program->env) / (int64_t)LT_NS_PER_S);
-    lt_buf_init(&out, 8 << 20);
-    lt_rc rc = lt_metric_render(metrics, LT_METRIC_PROMETHEUS, NULL, NULL, &cursor, 4 << 20, &out);
+    lt_gauge_set(program->metrics.uptime_s, (double)(lt_env_mono_ns(&program->env) - program->begin_ns) / (double)LT_NS_PER_S);
+    cp_ca_metrics_fill(program->metrics.set, program->ca, program->keeper, lt_env_wall_ns(&program->env) / (int64_t)LT_NS_PER_S);
+    lt_buf_init(&out, 32 << 20);
+    lt_rc rc = lt_metric_render(program->metrics.set, LT_METRIC_PROMETHEUS, NULL, NULL, &cursor, 16 << 20, &out);
     lt_metric_cursor_fini(&cursor);
     lt_exchange_reply(exchange, rc == LT_EOF ? 200 : 500, "text/plain; version=0.0.4; charset=utf-8", lt_buf_str(&out));
     lt_buf_fini(&out);
@@ -317,27 +306,37 @@ static void watch_signals(struct program *program)
     lt_loop_io_set(program->loop, &program->signals, EPOLLIN);
 }
 
+static void on_world_change(void *ctx, uint64_t since_ns)
+{
+    struct program *program = ctx;
+    cp_discovery_push(program->discovery, since_ns);
+}
+
 static lt_rc open_world(struct program *program, struct lt_err *err)
 {
     int64_t hold_ns = 0;
     if (lt_duration_parse(lt_str_of(env_or("LATEEN_HOLD", "60s")), &hold_ns) != LT_OK || hold_ns < 0)
         return lt_err_set(err, LT_E_BAD, "LATEEN_HOLD: expected a duration like 60s, got '%s'", getenv("LATEEN_HOLD"));
-    LT_TRY(cp_source_dir_open(program->options.dirs, program->options.dir_count,
-                              program->options.live_dir, &program->source, err));
-    struct cp_discovery_opts opts = {.loop = program->loop,
-                                     .env = &program->env,
-                                     .source = program->source,
-                                     .mesh_config = lt_buf_str(&program->mesh),
-                                     .authn = program->authn,
-                                     .trust_domain = lt_str_of(env_or("TRUST_DOMAIN", "cluster.local")),
-                                     .hold_ns = (uint64_t)hold_ns};
-    program->discovery = cp_discovery_new(&opts);
+    const struct cp_source_opts source = {program->options.dirs, program->options.dir_count,
+                                          program->options.live_dir, program->options.mesh_config};
+    LT_TRY(cp_source_dir_open(&source, &program->source, err));
+    const struct cp_world_opts world = {.loop = program->loop,
+                                        .source = program->source,
+                                        .metrics = &program->metrics,
+                                        .hold_ns = (uint64_t)hold_ns,
+                                        .on_change = on_world_change,
+                                        .ctx = program};
+    program->world = cp_world_new(&world);
+    const struct cp_discovery_opts discovery = {.loop = program->loop,
+                                                .views = cp_world_views(program->world),
+                                                .metrics = &program->metrics,
+                                                .authn = program->authn};
+    program->discovery = cp_discovery_new(&discovery);
     return LT_OK;
 }
 
 static lt_rc open_all(struct program *program, struct lt_err *err)
 {
-    LT_TRY(read_mesh(program, err));
     LT_TRY(open_ca(program, err));
     LT_TRY(open_world(program, err));
     LT_TRY(open_grpc(program, err));
@@ -357,11 +356,12 @@ static void close_all(struct program *program)
     cp_keeper_free(&program->keeper);
     lt_tls_ctx_unref(&program->tls);
     cp_discovery_free(&program->discovery);
+    cp_world_free(&program->world);
     cp_source_dir_free(&program->source);
     cp_authn_free(&program->authn);
     cp_ca_free(&program->ca);
     cp_ca_store_fini(&program->store);
-    lt_buf_fini(&program->mesh);
+    cp_metrics_fini(&program->metrics);
     lt_arena_free(&program->arena);
     lt_loop_io_del(program->loop, &program->signals);
     close(program->signals.fd);
@@ -373,6 +373,8 @@ static int serve(struct program *program)
     struct lt_err err = {0};
     program->loop = lt_loop_new(&program->env);
     program->arena = lt_arena_new(4096, 0);
+    program->begin_ns = lt_env_mono_ns(&program->env);
+    cp_metrics_init(&program->metrics);
     watch_signals(program);
     int status = EXIT_SUCCESS;
     if (open_all(program, &err) != LT_OK) {

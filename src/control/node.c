@@ -134,6 +134,7 @@ static void read_metadata(struct lt_arena *arena, const Pb__Struct *metadata, st
     node->cluster_id = LT_STR("Kubernetes");
     take_str(arena, metadata, "CLUSTER_ID", &node->cluster_id);
     node->mesh_id = copy_str(arena, metadata, "MESH_ID");
+    node->istio_version = copy_str(arena, metadata, "ISTIO_VERSION");
     node->service_account = copy_str(arena, metadata, "SERVICE_ACCOUNT");
     node->workload_name = node->name;
     take_str(arena, metadata, "WORKLOAD_NAME", &node->workload_name);

@@ -40,6 +40,7 @@ struct cp_node {
     lt_str domain; /* DNS domain: "shop.svc.cluster.local" */
     lt_str cluster_id;
     lt_str mesh_id;
+    lt_str istio_version;
     lt_str service_account;
     lt_str workload_name;
     lt_str network;

@@ -124,15 +124,16 @@ static void gather_changed(const struct cp_proxy *proxy, cp_type type, struct ba
 
 /*
  * Names that were asked for and do not exist: an answer with nothing in it, if the proxy has none.
- * What it has is left alone until it stops asking.
+ * What it has is left alone until it stops asking (or with_held).
  */
-static void gather_absent(const struct cp_proxy *proxy, cp_type type, struct batch *batch)
+static void gather_absent(const struct cp_proxy *proxy, cp_type type, bool with_held,
+                          struct batch *batch)
 {
     const struct flow *flow = &proxy->flows[type];
     for (size_t i = 0; i < lt_ads_sub_count(flow->sub); i++) {
         struct lt_ads_held held;
         lt_ads_sub_at(flow->sub, i, &held);
-        if (!held.is_subscribed || held.is_held || held.is_pending ||
+        if (!held.is_subscribed || (held.is_held && !with_held) || held.is_pending ||
             cp_resources_find(flow->wanted, held.name) != NULL ||
             cp_refusals_have(proxy, type, held.name))
             continue;
@@ -206,20 +207,34 @@ static void gather_all(const struct cp_proxy *proxy, struct batch *batch)
     }
 }
 
-static lt_rc push_endpoints(struct cp_proxy *proxy, const struct batch *clusters)
+/*
+ * A cluster that warms keeps Envoy from asking for clusters at all. If it is one that is no more, no
+ * endpoints of its come, and only some without any free it.
+ */
+static bool gives_up(struct cp_proxy *proxy, uint64_t now_ns)
+{
+    if (!proxy->expects_clusters || proxy->has_given_up || now_ns < proxy->gate_ns ||
+        proxy->flows[CP_TYPE_CDS].sub != NULL)
+        return false;
+    proxy->has_given_up = true;
+    return true;
+}
+
+static lt_rc push_endpoints(struct cp_proxy *proxy, const struct batch *clusters, uint64_t now_ns)
 {
     struct flow *flow = &proxy->flows[CP_TYPE_EDS];
     struct batch batch = {0};
     if (flow->sub == NULL)
         return LT_OK;
+    bool is_last_resort = gives_up(proxy, now_ns);
     if (flow->owes_all)
         gather_all(proxy, &batch);
     else if (flow->is_due)
         gather_changed(proxy, CP_TYPE_EDS, &batch);
     if (!flow->owes_all)
         gather_forced(proxy, clusters, &batch);
-    if (flow->is_due)
-        gather_absent(proxy, CP_TYPE_EDS, &batch);
+    if (flow->is_due || is_last_resort)
+        gather_absent(proxy, CP_TYPE_EDS, is_last_resort, &batch);
     flow->is_due = flow->owes_all = false;
     lt_rc rc = batch_is_empty(&batch) ? LT_OK : send_batch(proxy, CP_TYPE_EDS, &batch);
     batch_fini(&batch);
@@ -272,7 +287,7 @@ static lt_rc push_naming(struct cp_proxy *proxy, cp_type type, uint64_t now_ns)
     if (cp_type_is_wildcard(type))
         gather_removed(proxy, type, &batch);
     else
-        gather_absent(proxy, type, &batch);
+        gather_absent(proxy, type, false, &batch);
     lt_rc rc = LT_OK;
     if (!batch_is_empty(&batch) || (flow->owes_first && !flow->is_due))
         rc = send_batch(proxy, type, &batch);
@@ -369,7 +384,7 @@ lt_rc cp_proxy_push(struct cp_proxy *proxy, uint64_t now_ns)
     renew(proxy);
     lt_rc rc = push_clusters(proxy, now_ns, &clusters);
     if (rc == LT_OK)
-        rc = push_endpoints(proxy, &clusters);
+        rc = push_endpoints(proxy, &clusters, now_ns);
     batch_fini(&clusters);
     if (clusters_are_settled(proxy, now_ns)) {
         for (size_t i = 0; i < LT_ARRAY_LEN(naming_types) && rc == LT_OK; i++)

@@ -24,7 +24,8 @@ struct cp_proxy {
     struct flow flows[CP_TYPE_COUNT];
     uint64_t generation;   /* of the views */
     uint64_t clusters_seq; /* the CDS response that routes and listeners wait for; 0: none */
-    bool expects_clusters; /* it has some from before, and will ask for them when they are warm */
+    bool expects_clusters; /* it has some from before, and asks for them when none of them warms */
+    bool has_given_up;     /* it never asked: one that warms may be one that is no more */
     uint64_t gate_ns;      /* until when they wait */
     uint64_t unnamed_ns;   /* since when no acknowledged route names clusters that go; 0: not yet */
     bool has_removals;

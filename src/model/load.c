@@ -5,13 +5,13 @@
  */
 #include "model/load.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/map.h"
+#include "net/tree.h"
 #include "wire/json.h"
 #include "wire/yaml.h"
 
@@ -285,6 +285,10 @@ void lt_manifests_fail(struct lt_manifests *manifests, lt_str name, const struct
 {
     struct file *file = get_file(manifests, name);
     struct reading r = {.file = file};
+    bool is_known = file->hash == 0 && file->notes.vec.count == 1 &&
+                    lt_str_ends(lt_str_of(err->text), lt_notes_at(&file->notes, 0)->text);
+    if (is_known)
+        return;
     manifests->is_stale = true;
     file->hash = 0;
     lt_notes_clear(&file->notes);
@@ -369,6 +373,11 @@ static void refresh(struct lt_manifests *m)
     m->is_stale = false;
 }
 
+bool lt_manifests_have_changed(const struct lt_manifests *manifests)
+{
+    return manifests->is_stale;
+}
+
 const struct lt_object *const *lt_manifests_objects(struct lt_manifests *manifests,
                                                     size_t *ret_count,
                                                     const struct lt_notes **ret_notes)
@@ -441,64 +450,37 @@ lt_rc lt_manifest_read_file(const char *path, char **ret_text, size_t *ret_len, 
 struct walk {
     struct lt_manifests *manifests;
     size_t files;
-    unsigned depth;
 };
 
-static void load_file(struct walk *walk, const char *path)
+static void load_file(void *ctx, const char *path, bool is_link LT_UNUSED)
 {
+    struct walk *walk = ctx;
     char *text = NULL;
     size_t len = 0;
     struct lt_err err = {0};
     lt_str name = lt_str_of(path);
+    if (!lt_manifest_is_name(name) || ++walk->files > LT_MANIFEST_FILES_MAX)
+        return;
+    struct file *file = get_file(walk->manifests, name);
+    file->is_seen = true;
     if (lt_manifest_read_file(path, &text, &len, &err) == LT_OK)
         lt_manifests_put(walk->manifests, name, lt_str_make(text, len));
     else
         lt_manifests_fail(walk->manifests, name, &err);
-    get_file(walk->manifests, name)->is_seen = true;
     free(text);
 }
 
-static lt_rc load_dir(struct walk *walk, const char *dir, struct lt_err *err);
-
-static lt_rc load_entry(struct walk *walk, const char *dir, const struct dirent *entry,
-                        struct lt_err *err)
+/* A directory in it that can't be read is a note; what was in it stays. */
+static void miss_dir(void *ctx, const char *path, const struct lt_err *err)
 {
-    char path[4096];
-    if (entry->d_name[0] == '.')
-        return LT_OK;
-    if ((size_t)snprintf(path, sizeof(path), "%s/%s", dir, entry->d_name) >= sizeof(path))
-        return LT_OK;
-    struct stat st;
-    if (lstat(path, &st) != 0)
-        return LT_OK; /* gone between two looks */
-    if (S_ISDIR(st.st_mode))
-        return load_dir(walk, path, err);
-    if (!lt_manifest_is_name(lt_str_of(path)))
-        return LT_OK;
-    if (++walk->files > LT_MANIFEST_FILES_MAX)
-        return lt_err_set(err, LT_E_LIMIT, "more than %d manifests in %s", LT_MANIFEST_FILES_MAX,
-                          dir);
-    load_file(walk, path);
-    return LT_OK;
-}
-
-static lt_rc load_dir(struct walk *walk, const char *dir, struct lt_err *err)
-{
-    if (walk->depth >= LT_MANIFEST_DIR_DEPTH_MAX)
-        return lt_err_set(err, LT_E_LIMIT, "%s: directories nested more than %d deep", dir,
-                          LT_MANIFEST_DIR_DEPTH_MAX);
-    DIR *handle = opendir(dir);
-    if (handle == NULL)
-        return walk->depth > 0 && errno == ENOENT
-                   ? LT_OK
-                   : lt_err_errno(err, "can't open directory %s", dir);
-    walk->depth++;
-    lt_rc rc = LT_OK;
-    for (const struct dirent *entry; rc == LT_OK && (entry = readdir(handle)) != NULL;)
-        rc = load_entry(walk, dir, entry, err);
-    walk->depth--;
-    closedir(handle);
-    return rc;
+    struct walk *walk = ctx;
+    struct lt_map *files = &walk->manifests->files;
+    for (size_t i = 0; i < files->count; i++) {
+        struct file *file = files->entries[i].value;
+        file->is_seen |= is_below(file->name, lt_str_of(path));
+    }
+    lt_manifests_fail(walk->manifests, lt_str_of(path), err);
+    get_file(walk->manifests, lt_str_of(path))->is_seen = true;
 }
 
 /* A file below dir that the walk did not meet is gone. */
@@ -516,9 +498,14 @@ lt_rc lt_manifests_load_dir(struct lt_manifests *manifests, lt_str dir, struct l
     dir = cut_slashes(dir);
     char *path = lt_str_dupz(dir);
     struct walk walk = {.manifests = manifests};
+    const struct lt_tree_visitor visitor = {
+        .on_file = load_file, .on_error = miss_dir, .ctx = &walk};
     for (size_t i = 0; i < manifests->files.count; i++)
         ((struct file *)manifests->files.entries[i].value)->is_seen = false;
-    lt_rc rc = load_dir(&walk, path, err);
+    lt_rc rc = lt_tree_walk(path, &visitor, err);
+    if (rc == LT_OK && walk.files > LT_MANIFEST_FILES_MAX)
+        rc = lt_err_set(err, LT_E_LIMIT, "more than %d manifests in %s", LT_MANIFEST_FILES_MAX,
+                        path);
     if (rc == LT_OK)
         forget_unseen(manifests, dir);
     free(path);

@@ -15,7 +15,6 @@
 enum {
     LT_MANIFEST_BYTES_MAX = 16 << 20,
     LT_MANIFEST_FILES_MAX = 10000,
-    LT_MANIFEST_DIR_DEPTH_MAX = 16,
 };
 
 struct lt_manifests;
@@ -49,13 +48,16 @@ const struct lt_object *const *lt_manifests_objects(struct lt_manifests *manifes
                                                     size_t *ret_count,
                                                     const struct lt_notes **ret_notes);
 
+/* There is something new since the last lt_manifests_objects. */
+bool lt_manifests_have_changed(const struct lt_manifests *manifests);
+
 /* Is this a manifest's name: .yaml, .yml or .json, not hidden, no editor's leftover. */
 bool lt_manifest_is_name(lt_str name);
 
 /*
- * Reads all manifests of a directory and the directories in it (symbolic links are followed to
- * files, not to directories), and forgets files that are gone. A file that can't be read is a note;
- * LT_E_IO when the directory itself can't; LT_E_LIMIT when there are too many files.
+ * Reads all manifests of a directory and the directories in it (net/tree.h), and forgets files that
+ * are gone. A file or a directory in it that can't be read is a note; LT_E_IO when the directory
+ * itself can't, LT_E_LIMIT when there are too many files: what was there before stays then.
  */
 LT_MUST lt_rc lt_manifests_load_dir(struct lt_manifests *manifests, lt_str dir, struct lt_err *err);
 /* One file, whole. The caller frees *ret_text with free(). */

@@ -42,7 +42,7 @@ static void hold_objects(struct lt_model_builder *b)
     static const struct lt_held none = {0};
     const struct lt_held *held = b->input->held != NULL ? b->input->held : &none;
     struct lt_model *m = b->model;
-    size_t max = b->input->count + held->route_count + held->subset_count + held->service_count;
+    size_t max = b->input->count + held->route_count + held->subset_count + held->service_count + 1;
     m->objects = lt_arena_make_n(m->arena, struct lt_object *, max + 1);
     for (size_t i = 0; i < b->input->count; i++)
         m->objects[m->object_count++] = lt_object_ref(b->input->objects[i]);
@@ -54,10 +54,25 @@ static void hold_objects(struct lt_model_builder *b)
         m->objects[m->object_count++] = lt_object_ref(held->subsets[i].rule);
     for (size_t i = 0; i < held->service_count; i++)
         m->objects[m->object_count++] = lt_object_ref(held->services[i]);
+    if (b->input->mesh_map != NULL)
+        m->objects[m->object_count++] = lt_object_ref(b->input->mesh_map);
 }
 
 /* ---- mesh ---- */
 
+static bool read_mesh_map(struct lt_model_builder *b, const struct lt_object *map)
+{
+    lt_str text = lt_kvs_find(&map->config_map->data, LT_STR("mesh"));
+    char name[LT_OBJECT_NAME_MAX];
+    struct lt_note where = lt_object_note(map, LT_NOTE_ERROR, name);
+    if (text.ptr == NULL ||
+        lt_mesh_read(b->model->arena, text, &where, b->notes, &b->model->mesh) != LT_OK)
+        return text.ptr == NULL;
+    b->model->mesh_map = map;
+    return true;
+}
+
+/* What is wrong goes to the notes; what was good last stays then. */
 static void build_mesh(struct lt_model_builder *b)
 {
     struct lt_model *m = b->model;
@@ -65,18 +80,15 @@ static void build_mesh(struct lt_model_builder *b)
     if (b->input->mesh != NULL)
         m->mesh = *b->input->mesh;
     lt_str root_ns = m->mesh.root_ns;
+    bool is_broken = false;
     for (size_t i = 0; i < b->input->count; i++) {
         const struct lt_object *o = b->input->objects[i];
-        bool is_mesh = o->key.kind == LT_KIND_CONFIG_MAP &&
-                       lt_str_eq(o->key.name, LT_STR("istio")) && lt_str_eq(o->key.ns, root_ns);
-        lt_str text = is_mesh ? lt_kvs_find(&o->config_map->data, LT_STR("mesh")) : LT_STR_NULL;
-        if (text.ptr == NULL)
-            continue;
-        char name[LT_OBJECT_NAME_MAX];
-        struct lt_note where = lt_object_note(o, LT_NOTE_ERROR, name);
-        lt_mesh_read(m->arena, text, &where, b->notes,
-                     &m->mesh); /* what is wrong went to the notes; defaults stay */
+        if (o->key.kind == LT_KIND_CONFIG_MAP && lt_str_eq(o->key.name, LT_STR("istio")) &&
+            lt_str_eq(o->key.ns, root_ns))
+            is_broken |= !read_mesh_map(b, o);
     }
+    if (is_broken && b->input->mesh_map != NULL)
+        read_mesh_map(b, b->input->mesh_map);
 }
 
 /* ---- workloads ---- */

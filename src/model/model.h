@@ -126,7 +126,8 @@ struct lt_model {
     unsigned refs;
     struct lt_arena *arena; /* owned */
     struct lt_mesh mesh;
-    uint64_t generation; /* given by the builder's caller */
+    const struct lt_object *mesh_map; /* that it was read from; NULL: none */
+    uint64_t generation;              /* given by the builder's caller */
     size_t object_count;
     struct lt_object **objects; /* counted */
     size_t service_count;
@@ -178,7 +179,8 @@ struct lt_model_input {
     size_t count;
     const struct lt_mesh
         *mesh; /* NULL: from the ConfigMap `istio` in the root namespace, else defaults */
-    const struct lt_held *held; /* NULL: nothing */
+    const struct lt_held *held;       /* NULL: nothing */
+    const struct lt_object *mesh_map; /* a ConfigMap to read when `istio` is broken; may be NULL */
     uint64_t generation;
 };
 

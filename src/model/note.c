@@ -71,27 +71,43 @@ static bool was_told(const struct lt_told *told, uint64_t hash)
            bsearch(&hash, told->hashes, told->count, sizeof(hash), cmp_hashes) != NULL;
 }
 
+/* What is told now, and what was told the time before. */
+struct telling {
+    const struct lt_told *before;
+    struct lt_told now;
+    lt_told_fn *say;
+    void *ctx;
+};
+
+static void tell(struct telling *t, const struct lt_note *note)
+{
+    char line[2048];
+    lt_note_format(note, line, sizeof(line));
+    uint64_t hash = lt_hash64(line, strlen(line), 0);
+    if (!was_told(t->before, hash))
+        t->say(t->ctx, note, line);
+    t->now.hashes[t->now.count++] = hash;
+}
+
 void lt_told_tell(struct lt_told *told, const struct lt_notes *const *lists, size_t count,
                   lt_told_fn *say, void *ctx)
 {
     size_t total = 0;
     for (size_t k = 0; k < count; k++)
-        total += lists[k]->vec.count;
-    struct lt_told now = {.hashes = lt_calloc(total + 1, sizeof(*now.hashes))};
+        total += lists[k]->vec.count + 1;
+    struct telling t = {.before = told, .say = say, .ctx = ctx};
+    t.now.hashes = lt_calloc(total + 1, sizeof(*t.now.hashes));
     for (size_t k = 0; k < count; k++) {
-        for (size_t i = 0; i < lists[k]->vec.count; i++) {
-            char line[2048];
-            const struct lt_note *note = lt_notes_at(lists[k], i);
-            lt_note_format(note, line, sizeof(line));
-            uint64_t hash = lt_hash64(line, strlen(line), 0);
-            if (!was_told(told, hash))
-                say(ctx, note, line);
-            now.hashes[now.count++] = hash;
-        }
+        for (size_t i = 0; i < lists[k]->vec.count; i++)
+            tell(&t, lt_notes_at(lists[k], i));
+        char text[64];
+        snprintf(text, sizeof(text), "and %zu more messages about manifests", lists[k]->dropped);
+        if (lists[k]->dropped > 0)
+            tell(&t, &(struct lt_note){.level = LT_NOTE_WARNING, .text = lt_str_of(text)});
     }
-    lt_sort(now.hashes, now.count, sizeof(*now.hashes), cmp_hashes);
+    lt_sort(t.now.hashes, t.now.count, sizeof(*t.now.hashes), cmp_hashes);
     lt_told_fini(told);
-    *told = now;
+    *told = t.now;
 }
 
 void lt_told_fini(struct lt_told *told)

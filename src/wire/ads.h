@@ -255,6 +255,12 @@ bool lt_ads_sub_wants(const struct lt_ads_sub *sub, lt_str name);
  */
 uint64_t lt_ads_sub_sent_seq(const struct lt_ads_sub *sub);
 uint64_t lt_ads_sub_settled_seq(const struct lt_ads_sub *sub);
+/* Of the last response that was accepted. */
+uint64_t lt_ads_sub_acked_seq(const struct lt_ads_sub *sub);
+/* The nonce of a response; empty for seq 0. In out. */
+enum { LT_ADS_NONCE_TEXT_MAX = 32 };
+lt_str lt_ads_sub_nonce(const struct lt_ads_sub *sub, uint64_t seq,
+                        char out[LT_ADS_NONCE_TEXT_MAX]);
 
 /* What the client has of one name. */
 struct lt_ads_held {

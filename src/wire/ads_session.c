@@ -25,7 +25,7 @@ enum {
     RESPONSE_NONCE = 5,
     RESPONSE_REMOVED = 6,
 };
-enum { NAMES_MAX_DEFAULT = 1000000, NODE_BYTES_MAX_DEFAULT = 1 << 20, NONCE_TEXT_MAX = 32 };
+enum { NAMES_MAX_DEFAULT = 1000000, NODE_BYTES_MAX_DEFAULT = 1 << 20 };
 
 static const lt_str STAR = {"*", 1};
 
@@ -36,6 +36,7 @@ struct lt_ads_sub {
     uint32_t index;
     uint32_t sent_seq;
     uint32_t settled_seq;
+    uint32_t acked_seq;
     size_t pending_count; /* names whose is_pending is set */
     struct lt_ads_names names;
     bool is_wildcard;
@@ -337,6 +338,8 @@ static void take_nonce(struct lt_ads_session *session, struct lt_ads_sub *sub,
     request->is_nack = parsed->has_error;
     request->is_ack = !parsed->has_error;
     if (request->is_ack)
+        sub->acked_seq = seq;
+    if (request->is_ack)
         take_ack(sub, seq);
     else
         take_nack(session, sub, seq, parsed->error_text);
@@ -534,8 +537,7 @@ static lt_rc build_response(const struct lt_ads_sub *sub, struct lt_ads_resource
                             size_t resource_count, const lt_str *removed, size_t removed_count,
                             lt_str system_version, struct lt_rope *out)
 {
-    char nonce[NONCE_TEXT_MAX];
-    int nonce_len = snprintf(nonce, sizeof(nonce), "%u.%u", sub->index, sub->sent_seq + 1);
+    char nonce[LT_ADS_NONCE_TEXT_MAX];
     LT_TRY(add_text(out, RESPONSE_SYSTEM_VERSION, system_version));
     for (size_t i = 0; i < resource_count; i++) {
         struct lt_bytes *body = &resources[i]->body;
@@ -543,7 +545,7 @@ static lt_rc build_response(const struct lt_ads_sub *sub, struct lt_ads_resource
         LT_TRY(lt_rope_add_bytes(out, body, lt_bytes_str(body)));
     }
     LT_TRY(add_text(out, RESPONSE_TYPE_URL, lt_ads_sub_type(sub)));
-    LT_TRY(add_text(out, RESPONSE_NONCE, lt_str_make(nonce, (size_t)nonce_len)));
+    LT_TRY(add_text(out, RESPONSE_NONCE, lt_ads_sub_nonce(sub, sub->sent_seq + 1, nonce)));
     for (size_t i = 0; i < removed_count; i++) {
         LT_TRY(add_head(out, RESPONSE_REMOVED, removed[i].len));
         LT_TRY(lt_rope_add(out, removed[i]));
@@ -621,6 +623,19 @@ uint64_t lt_ads_sub_sent_seq(const struct lt_ads_sub *sub)
 uint64_t lt_ads_sub_settled_seq(const struct lt_ads_sub *sub)
 {
     return sub->settled_seq;
+}
+
+uint64_t lt_ads_sub_acked_seq(const struct lt_ads_sub *sub)
+{
+    return sub->acked_seq;
+}
+
+lt_str lt_ads_sub_nonce(const struct lt_ads_sub *sub, uint64_t seq, char out[LT_ADS_NONCE_TEXT_MAX])
+{
+    int len = seq == 0 ? 0
+                       : snprintf(out, LT_ADS_NONCE_TEXT_MAX, "%u.%llu", sub->index,
+                                  (unsigned long long)seq);
+    return lt_str_make(out, (size_t)len);
 }
 
 static struct lt_ads_held held_of(const struct lt_ads_name *entry)

@@ -463,6 +463,26 @@ static void routes_wait_even_if_clusters_are_asked_for_last(void **state)
     expect(w, CP_TYPE_RDS, "80");
 }
 
+/* A cluster that is no more may be the one that warms: then only endpoints without any free it. */
+static void who_never_asks_for_clusters_is_freed(void **state)
+{
+    struct world *w = *state;
+    start(w);
+    put(w, "b.yaml", NULL);
+    build(w);
+    connect_anew(w);
+    lt_ads_watch_pause(lt_ads_client_find(w->client, type_url(CP_TYPE_CDS)));
+    talk(w);
+    take(w, CP_TYPE_EDS, HOST("a")); /* nothing about b, to which it may still send */
+    expect_nothing(w);
+    later(w, GATE_S);
+    take(w, CP_TYPE_EDS, HOST("b"));
+    expect(w, CP_TYPE_LDS, "");
+    expect(w, CP_TYPE_RDS, "80");
+    later(w, GATE_S);
+    expect_nothing(w);
+}
+
 /* ---- refusals ---- */
 
 static void a_refusal_without_a_name_is_searched_one_at_a_time(void **state)
@@ -648,6 +668,7 @@ int main(void)
         CASE(who_has_all_of_it_gets_endpoints_and_an_empty_answer),
         CASE(what_changed_meanwhile_is_sent_in_order),
         CASE(routes_wait_even_if_clusters_are_asked_for_last),
+        CASE(who_never_asks_for_clusters_is_freed),
         CASE(a_refusal_without_a_name_is_searched_one_at_a_time),
         CASE(a_warming_cluster_gets_the_endpoints_that_it_had),
         CASE(a_first_version_that_is_refused_is_left_empty),
