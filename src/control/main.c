@@ -3,7 +3,6 @@
  * Start at: main(), serve().
  */
 #include <fcntl.h>
-#include <getopt.h>
 #include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
@@ -11,28 +10,19 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include "control/ca_metrics.h"
+#include "control/ca_keeper.h"
 #include "control/ca_service.h"
 #include "control/ca_settings.h"
-#include "control/discovery.h"
+#include "control/options.h"
+#include "control/pages.h"
 #include "control/world.h"
-#include "http/server.h"
-#include "http/url.h"
+#include "http/mux.h"
 
-enum { DIRS_MAX = CP_SOURCE_DIRS_MAX, EXIT_USAGE = 2, DRAIN_S = 5, MMAP_BYTES = 128 << 10 };
-
-struct options {
-    lt_str dirs[DIRS_MAX];
-    size_t dir_count;
-    lt_str live_dir;
-    const char *mesh_config;
-    const char *grpc_addr, *secure_addr, *http_addr, *monitoring_addr;
-    const char *log_level;
-};
+enum { EXIT_USAGE = 2, MMAP_BYTES = 128 << 10 };
 
 struct program {
     struct lt_env env;
-    struct options options;
+    struct cp_options options;
     struct lt_loop *loop;
     struct lt_arena *arena; /* of the CA's texts */
     struct cp_source_dir *source;
@@ -51,86 +41,12 @@ struct program {
     uint64_t begin_ns; /* monotonic */
     struct lt_grpc_method methods[2];
     struct lt_grpc_server *grpc;
+    struct cp_pages pages;
     struct lt_server *http, *monitoring;
+    struct lt_mux *mux; /* of the HTTP port, when xDS in plaintext is on it */
     struct lt_io signals;
-    bool is_stopping;
     bool is_closed;
 };
-
-static const char usage[] =
-    "lateend: the control plane\n"
-    "\n"
-    "  lateend discovery --configDir DIR [--configDir DIR ...] [flags]\n"
-    "\n"
-    "      --configDir DIR         manifests to follow; may be given several times\n"
-    "      --liveDir DIR           objects as they are (cluster IPs, Pods, endpoints), which complete those\n"
-    "                              of --configDir: what `lateen up` writes\n"
-    "      --meshConfig FILE       MeshConfig (default: the ConfigMap istio in istio-system)\n"
-    "      --grpcAddr ADDR         plaintext xDS and CA (default :15010; \"\": off)\n"
-    "      --secureGRPCAddr ADDR   xDS and CA over TLS (default :15012; \"\": off)\n"
-    "      --httpAddr ADDR         /ready and debug pages (default :8080)\n"
-    "      --monitoringAddr ADDR   /metrics, /version and debug pages (default :15014; \"\": on httpAddr)\n"
-    "      --log_output_level L    debug info warn error\n"
-    "Environment: ROOT_CA_DIR (./etc/cacerts), LATEEN_STATE_DIR (./var/lib/lateend), TRUST_DOMAIN, JWT_RULE, TOKEN_AUDIENCES,\n"
-    "POD_NAMESPACE, DEFAULT_WORKLOAD_CERT_TTL (24h), MAX_WORKLOAD_CERT_TTL (2160h), CITADEL_SELF_SIGNED_CA_CERT_TTL (87600h),\n"
-    "CITADEL_SELF_SIGNED_ROOT_CERT_CHECK_INTERVAL (1h), CITADEL_SELF_SIGNED_ROOT_CERT_GRACE_PERIOD_PERCENTILE (20),\n"
-    "LATEEN_HOLD (how long dangling routes keep their last good form; default 60s, 0 is Istio's behaviour).\n";
-
-/* --- options --- */
-
-enum { OPT_DIR = 256, OPT_LIVE, OPT_MESH, OPT_GRPC, OPT_SECURE, OPT_HTTP, OPT_MONITORING, OPT_LEVEL, OPT_IGNORED, OPT_HELP };
-
-static const struct option long_options[] = {
-    {"configDir", required_argument, NULL, OPT_DIR},
-    {"liveDir", required_argument, NULL, OPT_LIVE},
-    {"meshConfig", required_argument, NULL, OPT_MESH},
-    {"grpcAddr", required_argument, NULL, OPT_GRPC},
-    {"secureGRPCAddr", required_argument, NULL, OPT_SECURE},
-    {"httpAddr", required_argument, NULL, OPT_HTTP},
-    {"monitoringAddr", required_argument, NULL, OPT_MONITORING},
-    {"log_output_level", required_argument, NULL, OPT_LEVEL},
-    {"httpsAddr", required_argument, NULL, OPT_IGNORED},
-    {"domain", required_argument, NULL, OPT_IGNORED},
-    {"keepaliveMaxServerConnectionAge", required_argument, NULL, OPT_IGNORED},
-    {"registries", required_argument, NULL, OPT_IGNORED},
-    {"clusterID", required_argument, NULL, OPT_IGNORED},
-    {"shutdownDuration", required_argument, NULL, OPT_IGNORED},
-    {"help", no_argument, NULL, OPT_HELP},
-    {NULL, 0, NULL, 0},
-};
-
-/* 0: go on; otherwise the exit code plus one. */
-static int parse_options(int argc, char **argv, struct options *options)
-{
-    *options = (struct options){
-        .grpc_addr = ":15010", .secure_addr = ":15012", .http_addr = ":8080", .monitoring_addr = ":15014"};
-    for (int c; (c = getopt_long(argc, argv, "", long_options, NULL)) != -1;) {
-        switch (c) {
-        case OPT_DIR:
-            if (options->dir_count == DIRS_MAX) {
-                fprintf(stderr, "lateend: more than %d --configDir\n", DIRS_MAX);
-                return EXIT_USAGE + 1;
-            }
-            options->dirs[options->dir_count++] = lt_str_of(optarg);
-            break;
-        case OPT_LIVE: options->live_dir = lt_str_of(optarg); break;
-        case OPT_MESH: options->mesh_config = optarg; break;
-        case OPT_GRPC: options->grpc_addr = optarg; break;
-        case OPT_SECURE: options->secure_addr = optarg; break;
-        case OPT_HTTP: options->http_addr = optarg; break;
-        case OPT_MONITORING: options->monitoring_addr = optarg; break;
-        case OPT_LEVEL: options->log_level = optarg; break;
-        case OPT_IGNORED: break;
-        case OPT_HELP: fputs(usage, stdout); return 1;
-        default: return EXIT_USAGE + 1;
-        }
-    }
-    if (optind >= argc || strcmp(argv[optind], "discovery") != 0 || options->dir_count == 0) {
-        fprintf(stderr, "lateend: expected `lateend discovery --configDir DIR`; --help says more\n");
-        return EXIT_USAGE + 1;
-    }
-    return 0;
-}
 
 static const char *env_or(const char *name, const char *otherwise)
 {
@@ -140,22 +56,26 @@ static const char *env_or(const char *name, const char *otherwise)
 
 /* --- parts --- */
 
-static lt_str get_env(void *ctx LT_UNUSED, const char *name)
+/* Without a trust domain of its own, the CA has the mesh configuration's. */
+static lt_str get_env(void *ctx, const char *name)
 {
-    return lt_str_of(getenv(name));
+    struct program *program = ctx;
+    lt_str value = lt_str_of(getenv(name));
+    if (value.len > 0 || strcmp(name, "TRUST_DOMAIN") != 0)
+        return value;
+    return lt_arena_str(program->arena, cp_world_views(program->world)->model->mesh.trust_domain);
 }
 
 static lt_rc open_ca(struct program *program, struct lt_err *err)
 {
     int64_t now_s = lt_env_wall_ns(&program->env) / (int64_t)LT_NS_PER_S;
     struct cp_ca_settings *settings = &program->settings;
-    LT_TRY(cp_ca_settings_read(program->arena, get_env, NULL, settings, err));
+    LT_TRY(cp_ca_settings_read(program->arena, get_env, program, settings, err));
     LT_TRY(cp_ca_store_load(&settings->store, now_s, &program->store, err));
     LT_TRY(cp_ca_new(&program->store.material, &settings->limits, now_s, &program->ca, err));
     LT_TRY(cp_authn_new(&settings->authn, &program->authn, err));
-    program->ca_service = (struct cp_ca_service){.ca = program->ca,
-                                                 .authn = program->authn,
-                                                 .env = &program->env};
+    program->ca_service = (struct cp_ca_service){
+        .ca = program->ca, .authn = program->authn, .env = &program->env};
     return LT_OK;
 }
 
@@ -190,87 +110,66 @@ static lt_rc keep_certificates(struct program *program, struct lt_err *err)
     return cp_keeper_new(&opts, &program->keeper, err);
 }
 
-static lt_rc listen_grpc(struct program *program, const char *text, struct lt_tls_ctx *tls, uint32_t *ret_listener,
-                         struct lt_err *err)
+static lt_rc read_addr(const char *text, struct lt_addr *ret_addr, struct lt_err *err)
+{
+    return lt_addr_parse_hostport(lt_str_of(text), ret_addr) == LT_OK
+               ? LT_OK
+               : lt_err_set(err, LT_E_BAD, "'%s' is not an address; expected [host]:port", text);
+}
+
+static lt_rc listen_grpc(struct program *program, const char *text, struct lt_tls_ctx *tls,
+                         uint32_t *ret_listener, struct lt_err *err)
 {
     struct lt_addr addr;
     if (text[0] == '\0')
         return LT_OK;
-    if (lt_addr_parse_hostport(lt_str_of(text), &addr) != LT_OK)
-        return lt_err_set(err, LT_E_BAD, "'%s' is not an address; expected [host]:port", text);
+    LT_TRY(read_addr(text, &addr, err));
     return lt_grpc_server_listen(program->grpc, &addr, NULL, tls, ret_listener, err);
 }
 
 static lt_rc open_grpc(struct program *program, struct lt_err *err)
 {
+    struct lt_grpc_server_opts opts = LT_GRPC_SERVER_OPTS_DEFAULT;
+    opts.keepalive_interval_ns = (uint64_t)program->options.keepalive_interval_ns;
+    opts.keepalive_timeout_ns = (uint64_t)program->options.keepalive_timeout_ns;
+    opts.age_max_ns = (uint64_t)program->options.connection_age_ns;
     LT_TRY(keep_certificates(program, err));
     program->methods[0] = cp_discovery_method(program->discovery);
     program->methods[1] = cp_ca_service_method(&program->ca_service);
-    program->grpc = lt_grpc_server_new(program->loop, NULL, program->methods, LT_ARRAY_LEN(program->methods));
+    program->grpc = lt_grpc_server_new(program->loop, &opts, program->methods,
+                                       LT_ARRAY_LEN(program->methods));
     LT_TRY(listen_grpc(program, program->options.grpc_addr, NULL, NULL, err));
-    LT_TRY(listen_grpc(program, program->options.secure_addr, program->tls, &program->secure_listener, err));
+    LT_TRY(listen_grpc(program, program->options.secure_addr, program->tls,
+                       &program->secure_listener, err));
     program->has_secure = program->options.secure_addr[0] != '\0';
     return LT_OK;
 }
 
-/* --- pages --- */
+/* --- HTTP --- */
 
-static void page_metrics(struct program *program, struct lt_exchange *exchange)
-{
-    struct lt_buf out;
-    struct lt_metric_cursor cursor = {0};
-    lt_gauge_set(program->metrics.uptime_s, (double)(lt_env_mono_ns(&program->env) - program->begin_ns) / (double)LT_NS_PER_S);
-    cp_ca_metrics_fill(program->metrics.set, program->ca, program->keeper, lt_env_wall_ns(&program->env) / (int64_t)LT_NS_PER_S);
-    lt_buf_init(&out, 32 << 20);
-    lt_rc rc = lt_metric_render(program->metrics.set, LT_METRIC_PROMETHEUS, NULL, NULL, &cursor, 16 << 20, &out);
-    lt_metric_cursor_fini(&cursor);
-    lt_exchange_reply(exchange, rc == LT_EOF ? 200 : 500, "text/plain; version=0.0.4; charset=utf-8", lt_buf_str(&out));
-    lt_buf_fini(&out);
-}
-
-static void page_syncz(struct program *program, struct lt_exchange *exchange)
-{
-    struct lt_buf out;
-    struct lt_json_writer w;
-    lt_buf_init(&out, 64 << 20);
-    lt_json_writer_init(&w, &out, 2);
-    cp_discovery_syncz(program->discovery, &w);
-    bool is_whole = lt_json_writer_finish(&w) == LT_OK;
-    lt_exchange_reply(exchange, is_whole ? 200 : 500, "application/json", lt_buf_str(&out));
-    lt_buf_fini(&out);
-}
-
-static void page_root(struct program *program, struct lt_exchange *exchange)
-{
-    lt_exchange_reply(exchange, 200, "application/x-pem-file", cp_ca_root_pem(program->ca));
-}
-
-static void handle(struct lt_exchange *exchange, void *ctx)
-{
-    struct program *program = ctx;
-    if (lt_str_eqz(exchange->path, "/ready"))
-        lt_exchange_reply(exchange, program->is_stopping ? 503 : 200, NULL, LT_STR_NULL);
-    else if (lt_str_eqz(exchange->path, "/metrics"))
-        page_metrics(program, exchange);
-    else if (lt_str_eqz(exchange->path, "/debug/syncz"))
-        page_syncz(program, exchange);
-    else if (lt_str_eqz(exchange->path, "/debug/root-cert.pem"))
-        page_root(program, exchange);
-    else if (lt_str_eqz(exchange->path, "/version"))
-        lt_exchange_reply(exchange, 200, "text/plain", LT_STR("lateen 0.1.0\n"));
-    else
-        lt_exchange_reply(exchange, 404, "text/plain", LT_STR("no such page; there are /ready /metrics /version /debug/syncz\n"));
-}
-
-static lt_rc open_http(struct program *program, const char *text, struct lt_server **server, struct lt_err *err)
+/* The port for pages; without one of its own, xDS in plaintext is there too. */
+static lt_rc open_http(struct program *program, struct lt_err *err)
 {
     struct lt_addr addr;
-    if (text[0] == '\0')
+    if (program->options.http_addr[0] == '\0')
         return LT_OK;
-    if (lt_addr_parse_hostport(lt_str_of(text), &addr) != LT_OK)
-        return lt_err_set(err, LT_E_BAD, "'%s' is not an address; expected [host]:port", text);
-    *server = lt_server_new(program->loop, NULL, handle, program);
-    return lt_server_listen(*server, &addr, NULL, NULL, err);
+    LT_TRY(read_addr(program->options.http_addr, &addr, err));
+    program->http = lt_server_new(program->loop, NULL, cp_pages_handle, &program->pages);
+    if (program->options.grpc_addr[0] != '\0')
+        return lt_server_listen(program->http, &addr, NULL, NULL, err);
+    program->mux = lt_mux_new(program->loop, program->http, program->grpc);
+    return lt_mux_listen(program->mux, &addr, NULL, err);
+}
+
+/* The same pages; without this port they are on the other one. */
+static lt_rc open_monitoring(struct program *program, struct lt_err *err)
+{
+    struct lt_addr addr;
+    if (program->options.monitoring_addr[0] == '\0')
+        return LT_OK;
+    LT_TRY(read_addr(program->options.monitoring_addr, &addr, err));
+    program->monitoring = lt_server_new(program->loop, NULL, cp_pages_handle, &program->pages);
+    return lt_server_listen(program->monitoring, &addr, NULL, NULL, err);
 }
 
 /* --- life --- */
@@ -287,7 +186,7 @@ static void on_signal(struct lt_io *io, uint32_t events LT_UNUSED)
     struct program *program = LT_CONTAINER_OF(io, struct program, signals);
     struct signalfd_siginfo info;
     while (read(io->fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
-        program->is_stopping = true;
+        program->pages.is_stopping = true;
         lt_loop_stop(program->loop);
     }
 }
@@ -315,37 +214,55 @@ static void on_world_change(void *ctx, uint64_t since_ns)
 static lt_rc open_world(struct program *program, struct lt_err *err)
 {
     int64_t hold_ns = 0;
-    if (lt_duration_parse(lt_str_of(env_or("LATEEN_HOLD", "60s")), &hold_ns) != LT_OK || hold_ns < 0)
-        return lt_err_set(err, LT_E_BAD, "LATEEN_HOLD: expected a duration like 60s, got '%s'", getenv("LATEEN_HOLD"));
+    if (lt_duration_parse(lt_str_of(env_or("LATEEN_HOLD", "60s")), &hold_ns) != LT_OK ||
+        hold_ns < 0)
+        return lt_err_set(err, LT_E_BAD, "LATEEN_HOLD: expected a duration like 60s, got '%s'",
+                          getenv("LATEEN_HOLD"));
     const struct cp_source_opts source = {program->options.dirs, program->options.dir_count,
                                           program->options.live_dir, program->options.mesh_config};
     LT_TRY(cp_source_dir_open(&source, &program->source, err));
     const struct cp_world_opts world = {.loop = program->loop,
                                         .source = program->source,
                                         .metrics = &program->metrics,
+                                        .domain = program->options.domain,
                                         .hold_ns = (uint64_t)hold_ns,
                                         .on_change = on_world_change,
                                         .ctx = program};
     program->world = cp_world_new(&world);
-    const struct cp_discovery_opts discovery = {.loop = program->loop,
-                                                .views = cp_world_views(program->world),
-                                                .metrics = &program->metrics,
-                                                .authn = program->authn};
-    program->discovery = cp_discovery_new(&discovery);
     return LT_OK;
+}
+
+static void open_discovery(struct program *program)
+{
+    const struct cp_discovery_opts opts = {.loop = program->loop,
+                                           .views = cp_world_views(program->world),
+                                           .metrics = &program->metrics,
+                                           .authn = program->authn};
+    program->discovery = cp_discovery_new(&opts);
 }
 
 static lt_rc open_all(struct program *program, struct lt_err *err)
 {
-    LT_TRY(open_ca(program, err));
     LT_TRY(open_world(program, err));
+    LT_TRY(open_ca(program, err));
+    open_discovery(program);
     LT_TRY(open_grpc(program, err));
-    LT_TRY(open_http(program, program->options.http_addr, &program->http, err));
-    return open_http(program, program->options.monitoring_addr, &program->monitoring, err);
+    program->pages = (struct cp_pages){
+        .env = &program->env,
+        .discovery = program->discovery,
+        .authn = program->authn,
+        .ca = program->ca,
+        .keeper = program->keeper,
+        .metrics = &program->metrics,
+        .system_ns = lt_str_of(env_or("POD_NAMESPACE", "istio-system")),
+        .begin_ns = program->begin_ns};
+    LT_TRY(open_http(program, err));
+    return open_monitoring(program, err);
 }
 
 static void close_all(struct program *program)
 {
+    lt_mux_free(&program->mux);
     lt_server_free(&program->http);
     lt_server_free(&program->monitoring);
     if (program->grpc != NULL) {
@@ -381,7 +298,8 @@ static int serve(struct program *program)
         lt_log_error(&program->env.log, "%s", err.text);
         status = EXIT_FAILURE;
     } else {
-        lt_log_info(&program->env.log, "serving; xDS on %s and %s", program->options.grpc_addr, program->options.secure_addr);
+        lt_log_info(&program->env.log, "serving; xDS on %s and %s", program->options.grpc_addr,
+                    program->options.secure_addr);
         lt_loop_run(program->loop);
     }
     close_all(program);
@@ -391,14 +309,19 @@ static int serve(struct program *program)
 int main(int argc, char **argv)
 {
     struct program program = {.signals = {.fd = -1}};
+    struct lt_err err = {0};
     lt_env_init(&program.env, "lateend");
     /* fixed: glibc raises it with every large block that is freed, and then large arenas leave holes */
     mallopt(M_MMAP_THRESHOLD, MMAP_BYTES);
-    int early = parse_options(argc, argv, &program.options);
-    if (early != 0)
-        return early - 1;
-    const char *level = program.options.log_level;
-    if (level != NULL && lt_log_level_parse(lt_str_of(level), &program.env.log.level) != LT_OK)
-        lt_log_warn(&program.env.log, "unknown log level '%s', using info", level);
+    lt_rc rc = cp_options_parse(argc, argv, &program.options, &err);
+    if (rc == LT_EOF)
+        return EXIT_SUCCESS;
+    if (rc != LT_OK) {
+        fprintf(stderr, "lateend: %s\n", err.text);
+        return EXIT_USAGE;
+    }
+    program.env.log.level = program.options.log_level;
+    if (program.options.ignored[0] != '\0')
+        lt_log_info(&program.env.log, "flags that mean nothing here: %s", program.options.ignored);
     return serve(&program);
 }

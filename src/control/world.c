@@ -22,10 +22,9 @@ struct cp_world {
     struct cp_views views;
     uint64_t generation;
     struct lt_told told;
-    struct lt_mesh mesh; /* of the mesh file, with has_mesh */
+    struct lt_mesh mesh; /* as the mesh file says, or the default */
     struct lt_arena *mesh_arena;
     uint64_t mesh_hash; /* of the text that it was read from */
-    bool has_mesh;
     struct lt_notes mesh_notes;
     struct lt_object *mesh_map; /* counted; the last good ConfigMap, or NULL */
 };
@@ -80,6 +79,13 @@ static void say_all(struct cp_world *world, const struct lt_notes *file_notes,
 
 /* --- the mesh configuration --- */
 
+static struct lt_mesh default_mesh(const struct cp_world *world)
+{
+    struct lt_mesh mesh = lt_mesh_default();
+    mesh.domain = world->opts.domain;
+    return mesh;
+}
+
 /* A broken file leaves what it said before. */
 static void read_mesh(struct cp_world *world)
 {
@@ -89,7 +95,7 @@ static void read_mesh(struct cp_world *world)
         return;
     const struct lt_note where = {.file = LT_STR("--meshConfig")};
     struct lt_arena *arena = lt_arena_new(4096, 0);
-    struct lt_mesh mesh = lt_mesh_default();
+    struct lt_mesh mesh = default_mesh(world);
     world->mesh_hash = hash;
     lt_notes_clear(&world->mesh_notes);
     if (lt_mesh_read(arena, text, &where, &world->mesh_notes, &mesh) != LT_OK) {
@@ -99,7 +105,6 @@ static void read_mesh(struct cp_world *world)
     lt_arena_free(&world->mesh_arena);
     world->mesh_arena = arena;
     world->mesh = mesh;
-    world->has_mesh = true;
 }
 
 /* --- the model --- */
@@ -116,6 +121,7 @@ static void set_hold_timer(struct cp_world *world, int64_t now_ns)
 
 static void build(struct cp_world *world)
 {
+    uint64_t begin_ns = lt_env_mono_ns(world->env);
     const struct lt_notes *file_notes = NULL;
     struct lt_notes notes;
     size_t count = 0;
@@ -123,13 +129,13 @@ static void build(struct cp_world *world)
     const struct lt_object *const *objects = lt_manifests_objects(
         cp_source_dir_manifests(world->opts.source), &count, &file_notes);
     read_mesh(world);
-    struct cp_hold_input input = {objects, count, LT_STR("cluster.local"), now_ns,
+    struct cp_hold_input input = {objects, count, world->opts.domain, now_ns,
                                   (int64_t)world->opts.hold_ns};
     cp_hold_step(world->hold, &input);
     lt_notes_init(&notes);
     struct lt_model *model = lt_model_build(
-        &(struct lt_model_input){objects, count, world->has_mesh ? &world->mesh : NULL,
-                                 cp_hold_held(world->hold), world->mesh_map, ++world->generation},
+        &(struct lt_model_input){objects, count, &world->mesh, cp_hold_held(world->hold),
+                                 world->mesh_map, ++world->generation},
         &notes);
     lt_object_unref(&world->mesh_map);
     world->mesh_map = model->mesh_map != NULL ? lt_object_ref(model->mesh_map) : NULL;
@@ -141,15 +147,14 @@ static void build(struct cp_world *world)
     say_all(world, file_notes, &notes);
     lt_notes_fini(&notes);
     set_hold_timer(world, now_ns);
+    lt_histogram_observe(world->opts.metrics->build_s,
+                         (double)(lt_env_mono_ns(world->env) - begin_ns) / (double)LT_NS_PER_S);
 }
 
 /* Objects, what is held of them, the model, and then everybody is told. */
 static void rebuild(struct cp_world *world, uint64_t since_ns)
 {
-    uint64_t begin_ns = lt_env_mono_ns(world->env);
     build(world);
-    lt_histogram_observe(world->opts.metrics->build_s,
-                         (double)(lt_env_mono_ns(world->env) - begin_ns) / (double)LT_NS_PER_S);
     world->opts.on_change(world->opts.ctx, since_ns);
     lt_ads_pool_prune(&world->pool);
 }
@@ -205,6 +210,7 @@ struct cp_world *cp_world_new(const struct cp_world_opts *opts)
     struct cp_world *world = lt_new(struct cp_world);
     world->opts = *opts;
     world->env = lt_loop_env(opts->loop);
+    world->mesh = default_mesh(world);
     lt_timer_init(&world->source_timer, on_source_timer);
     lt_timer_init(&world->hold_timer, on_hold_timer);
     world->hold = cp_hold_new();

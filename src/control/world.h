@@ -19,6 +19,7 @@ struct cp_world_opts {
     struct lt_loop *loop;         /* borrowed, as all below */
     struct cp_source_dir *source; /* has been read once */
     struct cp_metrics *metrics;
+    lt_str domain;    /* "cluster.local" */
     uint64_t hold_ns; /* 0: nothing is held */
     /* The views are new ones. since_ns: monotonic, when the change that they show was noticed. */
     void (*on_change)(void *ctx, uint64_t since_ns);

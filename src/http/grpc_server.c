@@ -41,6 +41,18 @@ static void on_pause_over(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
     lt_loop_io_set(listener->server->loop, &listener->io, EPOLLIN);
 }
 
+static void open_conn(struct lt_grpc_server *server, int fd, const struct lt_addr *peer,
+                      uint32_t listener)
+{
+    server->stats.connections_total++;
+    if (server->stats.connections >= server->opts.connections_max) {
+        server->stats.connections_refused++;
+        close(fd);
+        return;
+    }
+    lt_grpc_server_conn_open(server, fd, peer, listener);
+}
+
 static void on_acceptable(struct lt_io *io, uint32_t events LT_UNUSED)
 {
     struct lt_grpc_listener *listener = LT_CONTAINER_OF(io, struct lt_grpc_listener, io);
@@ -55,14 +67,16 @@ static void on_acceptable(struct lt_io *io, uint32_t events LT_UNUSED)
             pause_accepting(listener);
             return;
         }
-        server->stats.connections_total++;
-        if (server->stats.connections >= server->opts.connections_max) {
-            server->stats.connections_refused++;
-            close(fd);
-            continue;
-        }
-        lt_grpc_server_conn_open(server, fd, &peer, (uint32_t)(listener - server->listeners));
+        open_conn(server, fd, &peer, (uint32_t)(listener - server->listeners));
     }
+}
+
+void lt_grpc_server_adopt(struct lt_grpc_server *server, int fd, const struct lt_addr *peer)
+{
+    if (server->is_draining)
+        close(fd);
+    else
+        open_conn(server, fd, peer, LT_GRPC_ADOPTED);
 }
 
 lt_rc lt_grpc_server_listen_fd(struct lt_grpc_server *server, int fd, struct lt_tls_ctx *tls,

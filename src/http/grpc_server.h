@@ -114,6 +114,12 @@ LT_MUST lt_rc lt_grpc_server_listen(struct lt_grpc_server *server, const struct 
 LT_MUST lt_rc lt_grpc_server_listen_fd(struct lt_grpc_server *server, int fd,
                                        struct lt_tls_ctx *tls, uint32_t *ret_listener,
                                        struct lt_err *err);
+/*
+ * A connection in plaintext that somebody else has accepted; takes the descriptor. It has no
+ * listener's number: LT_GRPC_ADOPTED.
+ */
+#define LT_GRPC_ADOPTED UINT32_MAX
+void lt_grpc_server_adopt(struct lt_grpc_server *server, int fd, const struct lt_addr *peer);
 /* Where it listens (the port when 0 was asked for). */
 void lt_grpc_server_local(const struct lt_grpc_server *server, uint32_t listener,
                           struct lt_addr *ret_addr);

@@ -411,7 +411,7 @@ void lt_grpc_server_conn_open(struct lt_grpc_server *server, int fd, const struc
                               uint32_t listener)
 {
     struct lt_grpc_server_conn *conn = lt_new(struct lt_grpc_server_conn);
-    struct lt_tls_ctx *tls = server->listeners[listener].tls;
+    struct lt_tls_ctx *tls = listener != LT_GRPC_ADOPTED ? server->listeners[listener].tls : NULL;
     struct lt_transport transport;
     conn->server = server;
     conn->peer.addr = *peer;

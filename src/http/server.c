@@ -539,6 +539,17 @@ static void accept_conn(struct lt_server *server, int fd, const struct lt_addr *
     lt_loop_io_set(conn->loop, &conn->io, EPOLLIN);
 }
 
+void lt_server_adopt(struct lt_server *server, int fd, const struct lt_addr *peer)
+{
+    if (server->count >= server->opts.connections_max) {
+        struct lt_transport refused;
+        lt_transport_init_raw(&refused, fd);
+        lt_transport_fini(&refused);
+        return;
+    }
+    accept_conn(server, fd, peer);
+}
+
 /* The socket stays readable, and would be reported turn after turn. */
 static void pause_accepting(struct server_listener *listener)
 {
@@ -564,13 +575,7 @@ static void on_accept(struct lt_io *io, uint32_t events LT_UNUSED)
                 pause_accepting(listener);
             return;
         }
-        if (listener->server->count >= listener->server->opts.connections_max) {
-            struct lt_transport refused;
-            lt_transport_init_raw(&refused, fd);
-            lt_transport_fini(&refused);
-            continue;
-        }
-        accept_conn(listener->server, fd, &peer);
+        lt_server_adopt(listener->server, fd, &peer);
     }
 }
 

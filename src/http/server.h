@@ -55,6 +55,8 @@ void lt_server_free(struct lt_server **server);
 LT_MUST lt_rc lt_server_listen(struct lt_server *server, const struct lt_addr *addr,
                                const struct lt_listen_opts *opts, struct lt_addr *ret_addr,
                                struct lt_err *err);
+/* A connection that somebody else has accepted; takes the descriptor. */
+void lt_server_adopt(struct lt_server *server, int fd, const struct lt_addr *peer);
 /* Stops listening, lets current exchanges finish and closes each connection then. */
 void lt_server_drain(struct lt_server *server);
 /* Connections now open. */

@@ -18,11 +18,12 @@ class Lateend:
         self.log = workdir / f"{name}.log"
         self.env = {"PATH": os.environ["PATH"], "LATEEN_STATE_DIR": str(self.state), "ROOT_CA_DIR": str(workdir / "none"), **env}
         self.process = None
+        self.arguments = {}  # other ones than these
 
     def start(self):
-        command = [str(BUILD / "lateend"), "discovery", "--configDir", str(self.config), "--grpcAddr", f"127.0.0.1:{self.plain}",
-                   "--secureGRPCAddr", f"127.0.0.1:{self.secure}", "--httpAddr", f"127.0.0.1:{self.http}",
-                   "--monitoringAddr", f"127.0.0.1:{self.monitoring}"]
+        arguments = {"--configDir": str(self.config), "--grpcAddr": f"127.0.0.1:{self.plain}", "--secureGRPCAddr": f"127.0.0.1:{self.secure}",
+                     "--httpAddr": f"127.0.0.1:{self.http}", "--monitoringAddr": f"127.0.0.1:{self.monitoring}", **self.arguments}
+        command = [str(BUILD / "lateend"), "discovery", *[word for pair in arguments.items() for word in pair]]
         with open(self.log, "ab") as out:
             self.process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=self.env)
         end = time.monotonic() + 20
