@@ -242,8 +242,7 @@ static void add_http(struct cp_translation *t, Xds__Cluster *c, lt_port_protocol
                      const struct cp_policy *policy, cp_tls_kind tls)
 {
     http_choice choice = choose_http(t, protocol, policy->pool);
-    Xds__HttpProtocolOptions *common = choice == HTTP_NONE ? NULL
-                                                           : make_common_options(t, policy->pool);
+    Xds__HttpProtocolOptions *common = make_common_options(t, policy->pool);
     Xds__UpstreamHttpProtocolOptions *upstream = NULL;
     /* the rule's TLS without a server name asks for the one that the client asked for */
     if (tls == CP_TLS_SIMPLE && policy->tls->sni.len == 0 && lt_port_is_http(protocol)) {
@@ -252,7 +251,7 @@ static void add_http(struct cp_translation *t, Xds__Cluster *c, lt_port_protocol
         upstream->has_auto_san_validation = upstream->auto_san_validation =
             policy->tls->subject_alt_names.count == 0 && !policy->tls->insecure_skip_verify.value;
     }
-    if (choice == HTTP_NONE || (choice == HTTP_1 && common == NULL && upstream == NULL))
+    if ((choice == HTTP_NONE || choice == HTTP_1) && common == NULL && upstream == NULL)
         return;
     put_http_options(t, c, choice, common, upstream, policy->pool);
 }
@@ -271,15 +270,12 @@ static Xds__Cluster__SlowStartConfig *make_slow_start(struct cp_translation *t,
     Xds__Cluster__SlowStartConfig *s = CP_NEW(t, Xds__Cluster__SlowStartConfig,
                                               xds__cluster__slow_start_config);
     s->slow_start_window = cp_duration(t, warmup->duration.value);
-    if (warmup->aggression.is_set) {
-        s->aggression = CP_NEW(t, Xds__RuntimeDouble, xds__runtime_double);
-        s->aggression->default_value = warmup->aggression.value;
-        s->aggression->has_default_value = true;
-        s->aggression->runtime_key =
-            "("; /* the field must not be empty; this is no key of anybody's */
-    }
-    if (warmup->minimum_percent.is_set)
-        s->min_weight_percent = cp_percent(t, warmup->minimum_percent.value);
+    s->aggression = CP_NEW(t, Xds__RuntimeDouble, xds__runtime_double);
+    s->aggression->default_value = warmup->aggression.is_set ? warmup->aggression.value : 1;
+    s->aggression->has_default_value = true;
+    s->aggression->runtime_key = "("; /* the field must not be empty; this is no key of anybody's */
+    s->min_weight_percent = cp_percent(
+        t, warmup->minimum_percent.is_set ? warmup->minimum_percent.value : 10);
     return s;
 }
 

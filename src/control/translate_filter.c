@@ -264,7 +264,7 @@ static void add_tcp_policy(struct cp_translation *t, Xds__TcpProxy *proxy,
 void cp_chain_add_tcp(struct cp_translation *t, Xds__FilterChain *chain, cp_side side,
                       const struct cp_tcp_options *options)
 {
-    if (side == CP_SIDE_INBOUND)
+    if (side == CP_SIDE_INBOUND || options->takes_mesh_tls)
         add_mx(t, chain);
     if (cp_has(t, CP_EXT_STATS))
         CP_PUSH(t, chain->filters, chain->n_filters,

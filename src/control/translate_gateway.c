@@ -322,7 +322,7 @@ static Xds__TransportSocket *server_tls(struct cp_translation *t, const struct s
 {
     const struct lt_gw_tls *tls = s->spec->tls;
     if (tls->mode.value == LT_SERVER_TLS_ISTIO_MUTUAL)
-        return cp_mesh_server_tls(t, s->kind == SERVER_TLS_ENDED);
+        return cp_mesh_gateway_tls(t, s->kind == SERVER_TLS_ENDED);
     Xds__CommonTlsContext *common = CP_NEW(t, Xds__CommonTlsContext, xds__common_tls_context);
     common->tls_params = CP_NEW(t, Xds__TlsParameters, xds__tls_parameters);
     common->tls_params->tls_minimum_protocol_version = XDS__TLS_PARAMETERS__TLS_PROTOCOL__TLSv1_2;
@@ -428,6 +428,8 @@ static void add_tcp_chain(struct cp_translation *t, Xds__Listener *listener, con
         Xds__FilterChain *chain = cp_new_chain(t, NULL);
         struct cp_tcp_options options = cp_l4_options(t, routes, rule->route.items,
                                                       rule->route.count, s->port);
+        options.takes_mesh_tls = s->kind == SERVER_TLS_ENDED &&
+                                 s->spec->tls->mode.value == LT_SERVER_TLS_ISTIO_MUTUAL;
         cp_chain_add_tcp(t, chain, CP_SIDE_GATEWAY, &options);
         if (s->kind == SERVER_TLS_ENDED) {
             chain->filter_chain_match = server_names(t, s);

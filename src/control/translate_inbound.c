@@ -22,6 +22,7 @@ typedef enum { SHAPE_HTTP, SHAPE_TCP, SHAPE_SNIFFED } chain_shape;
 /* A port of the workload, or (number 0) all that no service names. */
 struct inbound {
     uint16_t number;
+    uint16_t service_port; /* likewise 0 */
     chain_shape shape;
     int64_t mode; /* LT_MTLS_DISABLE, PERMISSIVE or STRICT */
     bool is_http2;
@@ -83,7 +84,7 @@ static Xds__RouteConfiguration *inline_routes(struct cp_translation *t, const st
     route->decorator = CP_NEW(t, Xds__Decorator, xds__decorator);
     route->decorator->operation = in->operation;
     Xds__VirtualHost *vhost = CP_NEW(t, Xds__VirtualHost, xds__virtual_host);
-    vhost->name = cp_zf(t, "inbound|http|%u", in->number);
+    vhost->name = cp_zf(t, "inbound|http|%u", in->service_port);
     CP_PUSH(t, vhost->domains, vhost->n_domains, "*");
     CP_PUSH(t, vhost->routes, vhost->n_routes, route);
     Xds__RouteConfiguration *config = CP_NEW(t, Xds__RouteConfiguration, xds__route_configuration);
@@ -199,6 +200,7 @@ static struct inbound describe_port(struct cp_translation *t, const struct cp_in
     const char *name = cp_zf(t, "0.0.0.0_%u", port->number);
     return (struct inbound){
         .number = port->number,
+        .service_port = port->port->number,
         .shape = shape_of(port->protocol),
         .protocol = port->protocol,
         .mode = lt_model_mtls_mode(t->model, t->node->ns, t->labels, port->number),

@@ -58,6 +58,8 @@ static Xds__Listener *new_listener(struct cp_translation *t, lt_str bind, uint16
     listener->has_traffic_direction = true;
     if (is_captured(t))
         listener->bind_to_port = cp_bool(t, false);
+    else
+        listener->max_connections_to_accept_per_socket_event = cp_u32(t, 1);
     return listener;
 }
 

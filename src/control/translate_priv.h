@@ -124,6 +124,8 @@ void cp_cluster_add_tls(struct cp_translation *t, Xds__Cluster *cluster, cp_tls_
                         const struct lt_service *service, const struct lt_port *port, lt_str subset,
                         const struct cp_policy *policy, bool is_http2);
 Xds__TransportSocket *cp_mesh_server_tls(struct cp_translation *t, bool is_tcp);
+/* The same at a gateway: whoever the mesh's root vouches for, of any trust domain. */
+Xds__TransportSocket *cp_mesh_gateway_tls(struct cp_translation *t, bool is_tcp);
 Xds__TransportSocket *cp_transport_socket(struct cp_translation *t, void *context);
 
 /* ---- translate_filter.c ---- */
@@ -139,6 +141,7 @@ struct cp_tcp_options {
     size_t weighted_count;
     lt_str ns;                      /* of the routes, for the destinations */
     uint16_t port;                  /* of the listener, likewise */
+    bool takes_mesh_tls;            /* at a gateway: peers say there who they are */
     const struct cp_policy *policy; /* idle timeout and the like; may be NULL */
 };
 void cp_chain_add_tcp(struct cp_translation *t, Xds__FilterChain *chain, cp_side side,

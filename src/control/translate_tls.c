@@ -221,6 +221,24 @@ static void add_trust_domain(struct cp_translation *t, Xds__CertificateValidatio
     CP_PUSH(t, names->match_subject_alt_names, names->n_match_subject_alt_names, m);
 }
 
+static Xds__TransportSocket *mesh_server(struct cp_translation *t, Xds__CommonTlsContext *common,
+                                         bool is_tcp)
+{
+    Xds__DownstreamTlsContext *context = CP_NEW(t, Xds__DownstreamTlsContext,
+                                                xds__downstream_tls_context);
+    context->require_client_certificate = cp_bool(t, true);
+    context->common_tls_context = common;
+    /*
+     * whoever negotiates it writes a prefix into the bytes of the application, which only the
+     * filter takes off again
+     */
+    if (is_tcp && cp_has(t, CP_EXT_MX_TCP))
+        add_alpn(t, common, "istio-peer-exchange");
+    add_alpn(t, common, "h2");
+    add_alpn(t, common, "http/1.1");
+    return cp_transport_socket(t, context);
+}
+
 Xds__TransportSocket *cp_mesh_server_tls(struct cp_translation *t, bool is_tcp)
 {
     static const char *const ciphers[] = {"ECDHE-ECDSA-AES256-GCM-SHA384",
@@ -235,20 +253,17 @@ Xds__TransportSocket *cp_mesh_server_tls(struct cp_translation *t, bool is_tcp)
     add_trust_domain(t, names, mesh->trust_domain);
     for (size_t i = 0; i < mesh->trust_domain_aliases.count; i++)
         add_trust_domain(t, names, mesh->trust_domain_aliases.items[i]);
-    Xds__DownstreamTlsContext *context = CP_NEW(t, Xds__DownstreamTlsContext,
-                                                xds__downstream_tls_context);
-    context->require_client_certificate = cp_bool(t, true);
-    context->common_tls_context = mesh_context(t, names);
-    Xds__TlsParameters *params = context->common_tls_context->tls_params;
+    Xds__CommonTlsContext *common = mesh_context(t, names);
     for (size_t i = 0; i < LT_ARRAY_LEN(ciphers); i++)
-        CP_PUSH(t, params->cipher_suites, params->n_cipher_suites, ciphers[i]);
-    /*
-     * whoever negotiates it writes a prefix into the bytes of the application, which only the
-     * filter takes off again
-     */
-    if (is_tcp && cp_has(t, CP_EXT_MX_TCP))
-        add_alpn(t, context->common_tls_context, "istio-peer-exchange");
-    add_alpn(t, context->common_tls_context, "h2");
-    add_alpn(t, context->common_tls_context, "http/1.1");
-    return cp_transport_socket(t, context);
+        CP_PUSH(t, common->tls_params->cipher_suites, common->tls_params->n_cipher_suites,
+                ciphers[i]);
+    return mesh_server(t, common, is_tcp);
+}
+
+Xds__TransportSocket *cp_mesh_gateway_tls(struct cp_translation *t, bool is_tcp)
+{
+    Xds__CommonTlsContext *common = mesh_context(
+        t, CP_NEW(t, Xds__CertificateValidationContext, xds__certificate_validation_context));
+    common->tls_params = NULL;
+    return mesh_server(t, common, is_tcp);
 }

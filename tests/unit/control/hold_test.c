@@ -189,6 +189,104 @@ static void it_ends_at_an_absolute_time(void **state)
     assert_true(cp_hold_deadline_ns(w->hold) == 150 * S);
 }
 
+/* The clock is that of the first moment, however often the object is written meanwhile. */
+static void further_edits_do_not_begin_it_anew(void **state)
+{
+    struct world *w = *state;
+    static const char to_v3[] =
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: web, namespace: shop}\n"
+        "spec: {hosts: [web], http: [{route: [{destination: {host: web, subset: v3}}]}]}\n";
+    size_t count = 0;
+    apply(w, 0, "dr.yaml", rule_v1);
+    apply(w, 1, "vs.yaml", to_v1);
+    apply(w, 10, "vs.yaml", to_v2);
+    apply(w, 40, "vs.yaml", to_v3);
+    assert_true(cp_hold_deadline_ns(w->hold) == 70 * S);
+    assert_string_equal(cp_hold_entries(w->hold, &count)[0].reason,
+                        "there is no subset v3 of web.shop.svc.cluster.local");
+    assert_int_equal(w->held->routes[0].instead->virtual_service->http.count, 1);
+    step(w, 70);
+    assert_nothing_held(w);
+    apply(w, 80, "vs.yaml", to_v2); /* over is over, until it has been good once */
+    assert_nothing_held(w);
+}
+
+static void tcp_and_tls_destinations_are_held_too(void **state)
+{
+    struct world *w = *state;
+    static const char l4[] =
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: web, namespace: shop}\n"
+        "spec: {hosts: [web], tcp: [{route: [{destination: {host: web, subset: v1}}]}],\n"
+        "  tls: [{match: [{sniHosts: [web]}], route: [{destination: {host: web, subset: v2}}]}]}\n";
+    apply(w, 0, "dr.yaml", rule);
+    apply(w, 1, "vs.yaml", l4);
+    assert_nothing_held(w);
+    apply(w, 10, "dr.yaml", NULL);
+    assert_int_equal(w->held->subset_count, 2);
+    assert_non_null(w->held->routes[0].instead);
+    apply(w, 15, "vs.yaml", NULL);
+    /* and on a first apply there is no http rule that could be left out */
+    apply(w, 20, "vs.yaml", l4);
+    assert_int_equal(w->held->route_count, 1);
+    assert_null(w->held->routes[0].instead);
+    assert_int_equal(w->held->subset_count, 0);
+}
+
+/* Names that are no Service of ours may be somebody's whom we don't know. */
+static void hosts_outside_the_mesh_are_no_business_of_ours(void **state)
+{
+    struct world *w = *state;
+    apply(
+        w, 0, "vs.yaml",
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: x, namespace: shop}\n"
+        "spec: {hosts: [x.example], http: [{route: [{destination: {host: x.example}}]}]}\n");
+    assert_nothing_held(w);
+    apply(
+        w, 1, "vs.yaml",
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: x, namespace: shop}\n"
+        "spec: {hosts: [x.example], http: [{route: [{destination: {host: x.example, subset: a}}]}]}\n");
+    assert_int_equal(w->held->route_count, 1); /* but a subset is defined by us */
+}
+
+static void what_two_need_is_held_once_and_for_as_long_as_one_needs_it(void **state)
+{
+    struct world *w = *state;
+    static const char other[] =
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: other, namespace: shop}\n"
+        "spec: {hosts: [other.example], http: [{route: [{destination: {host: web, subset: v2}}]}]}\n";
+    apply(w, 0, "dr.yaml", rule);
+    apply(w, 1, "vs.yaml", to_v2);
+    apply(w, 2, "other.yaml", other);
+    apply(w, 10, "dr.yaml", NULL);
+    assert_int_equal(w->held->route_count, 2);
+    assert_int_equal(w->held->subset_count, 1);
+    apply(w, 15, "vs.yaml", NULL);
+    assert_int_equal(w->held->route_count, 1);
+    assert_int_equal(w->held->subset_count, 1);
+    apply(w, 20, "service.yaml", NULL); /* the service goes as well, for the same one */
+    assert_int_equal(w->held->service_count, 1);
+    assert_true(cp_hold_deadline_ns(w->hold) == 70 * S);
+    step(w, 70);
+    assert_nothing_held(w);
+}
+
+/* What is held is the definition as it was last, not as it was when the route came. */
+static void the_last_good_definition_counts(void **state)
+{
+    struct world *w = *state;
+    static const char edited[] =
+        "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: web, namespace: shop}\n"
+        "spec: {host: web, subsets: [{name: v2, labels: {v: two}}]}\n";
+    apply(w, 0, "dr.yaml", rule);
+    apply(w, 1, "vs.yaml", to_v2);
+    apply(w, 5, "dr.yaml", edited);
+    apply(w, 10, "dr.yaml", NULL);
+    const struct lt_destination_rule *spec = w->held->subsets[0].rule->destination_rule;
+    assert_true(lt_str_eqz(spec->subsets.items[0].labels.items[0].value, "two"));
+    apply(w, 15, "dr.yaml", rule); /* the rule comes back */
+    assert_nothing_held(w);
+}
+
 static void without_hold_time_nothing_is_held(void **state)
 {
     struct world *w = *state;
@@ -230,6 +328,11 @@ int main(void)
         CASE(a_subset_taken_out_of_its_rule_is_held_beside_the_rule),
         CASE(a_deleted_service_stays_for_who_routes_to_it),
         CASE(it_ends_at_an_absolute_time),
+        CASE(further_edits_do_not_begin_it_anew),
+        CASE(tcp_and_tls_destinations_are_held_too),
+        CASE(hosts_outside_the_mesh_are_no_business_of_ours),
+        CASE(what_two_need_is_held_once_and_for_as_long_as_one_needs_it),
+        CASE(the_last_good_definition_counts),
         CASE(without_hold_time_nothing_is_held),
         CASE(any_order_of_both_is_seamless),
     };
