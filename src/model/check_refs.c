@@ -122,6 +122,19 @@ static void check_gateways(struct checking *c, const struct lt_object *object)
     }
 }
 
+static bool is_private(const struct lt_object *object)
+{
+    const struct lt_strs *to = &object->virtual_service->export_to;
+    return to->count == 1 &&
+           (lt_str_eq(to->items[0], LT_STR(".")) || lt_str_eq(to->items[0], object->key.ns));
+}
+
+/* No sidecar sees both. */
+static bool are_apart(const struct lt_object *a, const struct lt_object *b)
+{
+    return is_private(a) && is_private(b) && !lt_str_eq(a->key.ns, b->key.ns);
+}
+
 /*
  * Sidecars don't merge: of two VirtualServices for one host the older counts (networking.md 2.1).
  */
@@ -137,6 +150,8 @@ static void check_mesh_hosts(struct checking *c, const struct lt_object *object)
             lt_map_put(&c->mesh_hosts, host, (void *)object);
             continue;
         }
+        if (are_apart(object, other))
+            continue;
         char path[64], name[LT_OBJECT_NAME_MAX];
         snprintf(path, sizeof(path), "spec.hosts[%zu]", i);
         warn(c, object, vs->line, path,

@@ -85,6 +85,23 @@ static const struct bad table[] = {
     {"Gateway",
      "{servers: [{port: {number: 443, name: https, protocol: HTTPS}, hosts: ['*'], tls: {mode: SIMPLE}}]}",
      "spec.servers[0].tls: needs credentialName"},
+    {"Service", "{type: ExternalName}", "spec.externalName: is required when type is ExternalName"},
+    {"Service", "{clusterIP: somewhere, ports: [{port: 1}]}",
+     "spec.clusterIP: expected an IP address or None, got \"somewhere\""},
+    {"Service", "{ports: [{port: 1}, {name: b, port: 2}]}",
+     "spec.ports: expected a name for each port, as there are several"},
+    {"Service", "{ports: [{name: a, port: 1}, {name: a, port: 2}]}",
+     "spec.ports: expected different names, got \"a\" twice"},
+    {"Service", "{ports: [{name: a, port: 1}, {name: b, port: 1}]}",
+     "spec.ports: expected different ports, got 1 twice"},
+    {"Service", "{ports: [{port: 70000}]}",
+     "spec.ports[0].port: expected a number from 1 to 65535"},
+    {"Pod", "{containers: []}", "spec.containers: expected at least one container"},
+    {"Pod", "{containers: [{name: a}, {name: a}]}",
+     "spec.containers: expected different names, got \"a\" twice"},
+    {"Deployment",
+     "{selector: {matchLabels: {app: a}}, template: {metadata: {labels: {app: b}}, spec: {containers: [{name: a}]}}}",
+     "spec.selector: expected labels that spec.template.metadata.labels has"},
     {"PeerAuthentication", "{portLevelMtls: {80: {mode: STRICT}}}",
      "spec.portLevelMtls: needs a selector"},
     {"PeerAuthentication", "{mtls: {mode: 9}}",
@@ -101,13 +118,8 @@ static bool has_note(const struct lt_notes *notes, const char *text)
     return false;
 }
 
-static lt_rc read_spec(const char *kind, const char *spec, struct lt_notes *notes)
+static lt_rc read_text(const char *text, struct lt_notes *notes)
 {
-    char text[2048];
-    const char *group = strcmp(kind, "PeerAuthentication") == 0 ? "security" : "networking";
-    snprintf(text, sizeof(text),
-             "apiVersion: %s.istio.io/v1\nkind: %s\nmetadata: {name: x}\nspec: %s\n", group, kind,
-             spec);
     struct lt_arena *arena = lt_arena_new(0, 0);
     const struct lt_doc *doc = NULL;
     struct lt_err err = {0};
@@ -119,6 +131,24 @@ static lt_rc read_spec(const char *kind, const char *spec, struct lt_notes *note
     lt_object_unref(&object);
     lt_arena_free(&arena);
     return rc;
+}
+
+static lt_rc read_spec(const char *kind, const char *spec, struct lt_notes *notes)
+{
+    static const struct {
+        const char *kind;
+        const char *version;
+    } others[] = {{"PeerAuthentication", "security.istio.io/v1"},
+                  {"Service", "v1"},
+                  {"Pod", "v1"},
+                  {"Deployment", "apps/v1"}};
+    char text[2048];
+    const char *version = "networking.istio.io/v1";
+    for (size_t i = 0; i < LT_ARRAY_LEN(others); i++)
+        version = strcmp(others[i].kind, kind) == 0 ? others[i].version : version;
+    snprintf(text, sizeof(text), "apiVersion: %s\nkind: %s\nmetadata: {name: x}\nspec: %s\n",
+             version, kind, spec);
+    return read_text(text, notes);
 }
 
 static void each_mistake_is_named(void **state)
@@ -133,6 +163,33 @@ static void each_mistake_is_named(void **state)
             lt_note_format(lt_notes_at(&notes, 0), line, sizeof(line));
         if (rc != LT_E_BAD || !has_note(&notes, table[i].note))
             fail_msg("%s\n  wanted: %s\n  got: %s", table[i].spec, table[i].note, line);
+        lt_notes_fini(&notes);
+    }
+}
+
+static void names_are_those_of_kubernetes(void **state)
+{
+    static const struct {
+        const char *meta;
+        const char *note;
+    } bad[] = {
+        {"{name: Web}", "metadata.name: expected lower-case letters"},
+        {"{name: 'a b'}", "metadata.name: expected lower-case letters"},
+        {"{name: a.}", "metadata.name: expected lower-case letters"},
+        {"{name: a, namespace: Shop}", "metadata.namespace: expected lower-case letters"},
+        {"{name: a, namespace: b.c}", "metadata.namespace: expected lower-case letters"},
+        {"{}", "metadata.name: is required"},
+    };
+    (void)state;
+    for (size_t i = 0; i < LT_ARRAY_LEN(bad); i++) {
+        struct lt_notes notes;
+        char text[256];
+        lt_notes_init(&notes);
+        snprintf(text, sizeof(text),
+                 "apiVersion: v1\nkind: Service\nmetadata: %s\nspec: {ports: [{port: 1}]}\n",
+                 bad[i].meta);
+        if (read_text(text, &notes) != LT_E_BAD || !has_note(&notes, bad[i].note))
+            fail_msg("%s: %s", bad[i].meta, bad[i].note);
         lt_notes_fini(&notes);
     }
 }
@@ -156,6 +213,10 @@ static void what_istio_takes_is_taken(void **state)
          NULL},
         {"Gateway",
          "{selector: {istio: x}, servers: [{port: {number: 80, name: h, protocol: http}, hosts: [./a.b, '*/*', '*']}]}",
+         NULL},
+        {"Service", "{type: ExternalName, externalName: a.example}", NULL},
+        {"Service",
+         "{clusterIP: None, ports: [{name: a, port: 53}, {name: b, port: 53, protocol: UDP}]}",
          NULL},
         {"PeerAuthentication", "{}", NULL},
     };
@@ -200,6 +261,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_mistake_is_named),
+        cmocka_unit_test(names_are_those_of_kubernetes),
         cmocka_unit_test(what_istio_takes_is_taken),
         cmocka_unit_test(tables_are_sound),
     };

@@ -236,6 +236,70 @@ static void dangling_references_are_warnings(void **state)
     lt_notes_fini(&notes);
 }
 
+static void each_reference_is_looked_up(void **state)
+{
+    static const char text[] =
+        "kind: Service\napiVersion: v1\nmetadata: {name: two, namespace: shop}\n"
+        "spec: {selector: {app: two}, ports: [{name: a, port: 80}, {name: b, port: 81}]}\n"
+        "---\nkind: Pod\napiVersion: v1\n"
+        "metadata: {name: two-1, namespace: shop, labels: {app: two, version: v1}}\n"
+        "spec: {containers: [{name: c}]}\n"
+        "---\nkind: Deployment\napiVersion: apps/v1\nmetadata: {name: two, namespace: shop}\n"
+        "spec: {selector: {matchLabels: {app: two}}, template: {metadata: {labels: {app: two,"
+        " version: v2}}, spec: {containers: [{name: c}]}}}\n"
+        "---\nkind: DestinationRule\napiVersion: networking.istio.io/v1\n"
+        "metadata: {name: two, namespace: shop}\nspec: {host: two, subsets: [\n"
+        "  {name: v1, labels: {version: v1}}, {name: v2, labels: {version: v2}},\n"
+        "  {name: v3, labels: {version: v3}}]}\n"
+        "---\nkind: DestinationRule\napiVersion: networking.istio.io/v1\n"
+        "metadata: {name: none, namespace: shop}\nspec: {host: none}\n"
+        "---\nkind: VirtualService\napiVersion: networking.istio.io/v1\n"
+        "metadata: {name: v, namespace: shop}\nspec:\n  hosts: [x.example]\n"
+        "  gateways: [./here, there/too, old.shop.svc.cluster.local]\n"
+        "  http: [{route: [{destination: {host: two, port: {number: 82}}}],\n"
+        "    mirrors: [{destination: {host: two}}]}]\n"
+        "  tcp: [{route: [{destination: {host: none, port: {number: 1}}}]}]\n"
+        "  tls: [{match: [{sniHosts: [x.example]}], route: [{destination: {host:"
+        " two, port: {number: 83}}}]}]\n";
+    static const char *const wanted[] = {
+        "DestinationRule shop/two: spec.subsets[2].labels: no Pod of two.shop.svc.cluster.local has",
+        "DestinationRule shop/none: spec.host: there is no Service for host none.shop",
+        "spec.http[0].route[0].destination: host two.shop.svc.cluster.local has no port 82",
+        "spec.http[0].mirrors[0].destination: host two.shop.svc.cluster.local has several ports",
+        "spec.tcp[0].route[0].destination: there is no Service for host none.shop",
+        "spec.tls[0].route[0].destination: host two.shop.svc.cluster.local has no port 83",
+        "spec.gateways[0]: there is no Gateway shop/here",
+        "spec.gateways[1]: there is no Gateway there/too"};
+    struct world *w = *state;
+    struct lt_notes notes;
+    put(w, "a.yaml", text);
+    lt_notes_init(&notes);
+    lt_check_references(w->objects, w->count, LT_STR("cluster.local"), &notes);
+    for (size_t i = 0; i < LT_ARRAY_LEN(wanted); i++)
+        assert_noted(&notes, wanted[i]);
+    assert_int_equal(notes.vec.count, LT_ARRAY_LEN(wanted));
+    lt_notes_fini(&notes);
+}
+
+#define OWN(ns, to) \
+    "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\n" \
+    "metadata: {name: v, namespace: " ns "}\nspec: {hosts: [x.example], exportTo: " to "," \
+    " http: [{redirect: {uri: /}}]}\n"
+
+static void one_host_twice_is_told_where_one_proxy_sees_both(void **state)
+{
+    struct world *w = *state;
+    struct lt_notes notes;
+    put(w, "a.yaml", OWN("shop", "['.']") OWN("stock", "[stock]"));
+    lt_notes_init(&notes);
+    lt_check_references(w->objects, w->count, LT_STR("cluster.local"), &notes);
+    assert_int_equal(notes.vec.count, 0);
+    put(w, "a.yaml", OWN("shop", "['.']") OWN("stock", "['*']"));
+    lt_check_references(w->objects, w->count, LT_STR("cluster.local"), &notes);
+    assert_noted(&notes, "spec.hosts[0]: duplicate host x.example");
+    lt_notes_fini(&notes);
+}
+
 static void write_text(const char *path, const char *text)
 {
     FILE *f = fopen(path, "w");
@@ -374,6 +438,8 @@ int main(void)
         CASE(reads_lists_and_json),
         CASE(says_what_is_not_translated_yet),
         CASE(dangling_references_are_warnings),
+        CASE(each_reference_is_looked_up),
+        CASE(one_host_twice_is_told_where_one_proxy_sees_both),
         CASE(a_directory_is_followed),
         CASE(each_mistake_is_told_once_until_it_is_mended),
         CASE(live_objects_complete_the_wanted_ones),
