@@ -578,7 +578,7 @@ static void set_body(struct cp_translation *t, Xds__DirectResponseAction *direct
     }
     lt_str bytes = LT_STR("");
     if (lt_base64_decode(t->arena, body->bytes, &bytes) != LT_OK)
-        bytes = LT_STR("");
+        LT_UNREACHABLE(); /* the model has seen to that */
     direct->body->specifier_case = XDS__DATA_SOURCE__SPECIFIER_INLINE_BYTES;
     direct->body->inline_bytes = (ProtobufCBinaryData){bytes.len, (uint8_t *)bytes.ptr};
 }

@@ -19,11 +19,11 @@ void lt_check_references(const struct lt_object *const *objects, size_t count, l
                          struct lt_notes *notes);
 
 lt_schema_check_fn lt_check_string_match, lt_check_destination, lt_check_header_ops,
-    lt_check_http_match, lt_check_redirect, lt_check_rewrite, lt_check_retry, lt_check_fault,
-    lt_check_http_route, lt_check_virtual_service, lt_check_consistent_hash, lt_check_pool_http,
-    lt_check_outlier, lt_check_client_tls, lt_check_port_policy, lt_check_traffic_policy,
-    lt_check_subset, lt_check_destination_rule, lt_check_gateway_port, lt_check_gateway_server,
-    lt_check_gateway, lt_check_peer_authentication, lt_check_meta, lt_check_pod_spec,
-    lt_check_deployment_spec, lt_check_service_spec;
+    lt_check_http_match, lt_check_body, lt_check_redirect, lt_check_rewrite, lt_check_retry,
+    lt_check_fault, lt_check_http_route, lt_check_virtual_service, lt_check_consistent_hash,
+    lt_check_pool_http, lt_check_outlier, lt_check_client_tls, lt_check_port_policy,
+    lt_check_traffic_policy, lt_check_subset, lt_check_destination_rule, lt_check_gateway_port,
+    lt_check_gateway_server, lt_check_gateway, lt_check_peer_authentication, lt_check_meta,
+    lt_check_pod_spec, lt_check_deployment_spec, lt_check_service_spec;
 
 #endif

@@ -4,6 +4,7 @@
 #include "base/regex.h"
 #include "model/check.h"
 #include "model/host.h"
+#include "wire/base64.h"
 
 enum { DIRECT_BODY_BYTES_MAX = 1 << 20 };
 
@@ -225,6 +226,21 @@ static bool has_only_prefixes(const struct lt_http_route *route)
     return route->match.count > 0;
 }
 
+void lt_check_body(struct lt_field_reader *reader, const struct lt_doc *doc, const void *message,
+                   const struct lt_doc_path *path)
+{
+    const struct lt_http_body *body = message;
+    struct lt_arena *arena = lt_arena_new(0, 0);
+    lt_str bytes = body->string;
+    if (body->string.ptr != NULL && body->bytes.ptr != NULL)
+        lt_field_error(reader, doc, path, "expected only one of string and bytes");
+    if (body->bytes.ptr != NULL && lt_base64_decode(arena, body->bytes, &bytes) != LT_OK)
+        lt_field_error_at(reader, doc, path, "bytes", "expected base64");
+    if (bytes.len > DIRECT_BODY_BYTES_MAX)
+        lt_field_error(reader, doc, path, "expected a body of at most 1 MiB");
+    lt_arena_free(&arena);
+}
+
 void lt_check_http_route(struct lt_field_reader *reader, const struct lt_doc *doc,
                          const void *message, const struct lt_doc_path *path)
 {
@@ -246,9 +262,6 @@ void lt_check_http_route(struct lt_field_reader *reader, const struct lt_doc *do
                           "prefixRewrite needs a uri prefix in every match");
     if (route->mirror != NULL && route->mirrors.count > 0)
         lt_field_error_at(reader, doc, path, "mirrors", "expected only one of mirror and mirrors");
-    if (has_direct && route->direct_response->body != NULL &&
-        route->direct_response->body->string.len > DIRECT_BODY_BYTES_MAX)
-        lt_field_error_at(reader, doc, path, "directResponse", "expected a body of at most 1 MiB");
     check_weights(reader, doc, route, path);
 }
 

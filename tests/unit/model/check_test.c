@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "model/object.h"
+#include "wire/base64.h"
 #include "wire/yaml.h"
 
 struct bad {
@@ -47,6 +48,11 @@ static const struct bad table[] = {
     {"VirtualService",
      "{hosts: [a], http: [{retries: {attempts: 1, retryOn: 'never'}, route: [{destination: {host: x}}]}]}",
      "spec.http[0].retries.retryOn: unknown condition"},
+    {"VirtualService", "{hosts: [a], http: [{directResponse: {status: 200, body: {bytes: '*'}}}]}",
+     "spec.http[0].directResponse.body.bytes: expected base64"},
+    {"VirtualService",
+     "{hosts: [a], http: [{directResponse: {status: 200, body: {string: a, bytes: YQ==}}}]}",
+     "spec.http[0].directResponse.body: expected only one of string and bytes"},
     {"VirtualService", "{hosts: [a], http: [{redirect: {}}]}",
      "spec.http[0].redirect: expected at least one"},
     {"VirtualService", "{hosts: [a], http: [{redirect: {redirectCode: 200, uri: /}}]}",
@@ -194,6 +200,34 @@ static void names_are_those_of_kubernetes(void **state)
     }
 }
 
+/* As much as Envoy takes, whatever its form in the manifest. */
+static void a_body_has_a_megabyte_at_most(void **state)
+{
+    enum { MAX = 1 << 20 };
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        bool is_base64 = i >= 2, is_good = i % 2 == 0;
+        struct lt_arena *arena = lt_arena_new(0, 0);
+        char *body = lt_arena_bytes(arena, MAX + 1);
+        memset(body, 'a', MAX + 1);
+        lt_str text = lt_str_make(body, is_good ? MAX : MAX + 1);
+        if (is_base64)
+            text = lt_base64_encode(arena, text);
+        struct lt_notes notes;
+        lt_notes_init(&notes);
+        lt_str object = lt_arena_printf(
+            arena,
+            "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: x}\n"
+            "spec: {hosts: [a], http: [{directResponse: {status: 200, body: {%s: %.*s}}}]}\n",
+            is_base64 ? "bytes" : "string", LT_STR_ARG(text));
+        assert_int_equal(read_text(object.ptr, &notes), is_good ? LT_OK : LT_E_BAD);
+        assert_int_equal(has_note(&notes, "spec.http[0].directResponse.body: expected a body of"),
+                         !is_good);
+        lt_notes_fini(&notes);
+        lt_arena_free(&arena);
+    }
+}
+
 static void what_istio_takes_is_taken(void **state)
 {
     (void)state;
@@ -261,6 +295,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_mistake_is_named),
+        cmocka_unit_test(a_body_has_a_megabyte_at_most),
         cmocka_unit_test(names_are_those_of_kubernetes),
         cmocka_unit_test(what_istio_takes_is_taken),
         cmocka_unit_test(tables_are_sound),
