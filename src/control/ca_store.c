@@ -145,10 +145,25 @@ static lt_rc load_plugged(struct cp_ca_store *store, const char *dir, bool is_tl
 
 /* --- made here --- */
 
+/* Those above it are as for everybody. */
+static lt_rc make_dir(const char *dir, struct lt_err *err)
+{
+    char above[PATH_MAX];
+    if (snprintf(above, sizeof(above), "%s", dir) >= (int)sizeof(above))
+        return lt_err_set(err, LT_E_LIMIT, "%s: path too long", dir);
+    for (char *at = strchr(above + 1, '/'); at != NULL; at = strchr(at + 1, '/')) {
+        *at = '\0';
+        if (mkdir(above, 0755) != 0 && errno != EEXIST)
+            return lt_err_errno(err, "cannot make %s", above);
+        *at = '/';
+    }
+    return mkdir(dir, 0700) == 0 || errno == EEXIST ? LT_OK
+                                                    : lt_err_errno(err, "cannot make %s", dir);
+}
+
 static lt_rc save_root(const char *dir, lt_str cert_pem, lt_str key_pem, struct lt_err *err)
 {
-    if (mkdir(dir, 0700) != 0 && errno != EEXIST)
-        return lt_err_errno(err, "cannot make %s", dir);
+    LT_TRY(make_dir(dir, err));
     /* the key first: a certificate without its key must never stand there */
     LT_TRY(write_file(dir, "ca-key.pem", key_pem, err));
     return write_file(dir, "ca-cert.pem", cert_pem, err);

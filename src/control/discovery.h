@@ -1,5 +1,6 @@
 /*
- * control/discovery.h - the xDS server of lateend: a stream for each proxy, with who it is, on gRPC.
+ * control/discovery.h - the xDS server of lateend: a stream for each proxy, with who it is, on
+ * gRPC.
  * Not here: what it is sent (world.h), in which order (push.h), the CA (ca_service.h).
  * Start at: cp_discovery_new(), on_message().
  */

@@ -1,5 +1,6 @@
 /*
- * control/main.c - lateend: options, the CA, the ports, the loop, the end. istiod's flags and ports.
+ * control/main.c - lateend: options, the CA, the ports, the loop, the end. istiod's flags and
+ * ports.
  * Start at: main(), serve().
  */
 #include <fcntl.h>
@@ -311,7 +312,7 @@ int main(int argc, char **argv)
     struct program program = {.signals = {.fd = -1}};
     struct lt_err err = {0};
     lt_env_init(&program.env, "lateend");
-    /* fixed: glibc raises it with every large block that is freed, and then large arenas leave holes */
+    /* fixed: glibc raises it with each large block that is freed; large arenas then leave holes */
     mallopt(M_MMAP_THRESHOLD, MMAP_BYTES);
     lt_rc rc = cp_options_parse(argc, argv, &program.options, &err);
     if (rc == LT_EOF)

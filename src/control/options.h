@@ -1,6 +1,6 @@
 /*
- * control/options.h - lateend's command line: istiod's flags. Those that mean nothing here are taken
- * and named, so that a chart's arguments work as they are.
+ * control/options.h - lateend's command line: istiod's flags. Those that mean nothing here are
+ * taken and named, so that a chart's arguments work as they are.
  */
 #ifndef CP_CONTROL_OPTIONS_H
 #define CP_CONTROL_OPTIONS_H

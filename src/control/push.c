@@ -182,7 +182,7 @@ static lt_rc push_clusters(struct cp_proxy *proxy, uint64_t now_ns, struct batch
     return LT_OK;
 }
 
-/* Even unchanged ones go again after their cluster: Envoy warms a changed cluster and doesn't ask. */
+/* Even unchanged ones go again after their cluster: Envoy warms a changed one and doesn't ask. */
 static void gather_forced(const struct cp_proxy *proxy, const struct batch *clusters,
                           struct batch *batch)
 {
@@ -208,8 +208,8 @@ static void gather_all(const struct cp_proxy *proxy, struct batch *batch)
 }
 
 /*
- * A cluster that warms keeps Envoy from asking for clusters at all. If it is one that is no more, no
- * endpoints of its come, and only some without any free it.
+ * A cluster that warms keeps Envoy from asking for clusters at all. If it is one that is no more,
+ * no endpoints of its come, and only some without any free it.
  */
 static bool gives_up(struct cp_proxy *proxy, uint64_t now_ns)
 {

@@ -1,7 +1,7 @@
 /*
  * control/push.h - what each connected proxy is sent, and when: the order by acknowledgement.
  *
- *   clusters, and their endpoints without waiting (a cluster that warms acknowledges nothing before)
+ *   clusters, and their endpoints at once (a cluster that warms acknowledges nothing before)
  *     -> acknowledged, or 10 s: routes and listeners, which name clusters
  *     -> their acknowledgement, and a grace of 5 s: clusters that nobody names any more are removed
  *

@@ -48,7 +48,7 @@ void cp_refusals_fini(struct cp_proxy *proxy);
 const struct cp_refusal *cp_refusals_block(const struct cp_proxy *proxy,
                                            const struct lt_ads_resource *resource, uint64_t now_ns,
                                            uint64_t *ret_until_ns);
-/* A listener or route that the proxy goes on with, as its successor is refused, names the cluster. */
+/* A listener or route that the proxy goes on with, its successor being refused, names it. */
 bool cp_refusals_keep_cluster(const struct cp_proxy *proxy, lt_str cluster);
 
 #endif

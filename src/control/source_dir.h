@@ -28,8 +28,8 @@ void cp_source_dir_free(struct cp_source_dir **source);
 int cp_source_dir_fd(const struct cp_source_dir *source);
 /*
  * Takes the events off the descriptor. Says when everything should be read: `quiet_ns` after the
- * last event, but not later than `max_ns` after the first (monotonic clock); UINT64_MAX: nothing has
- * changed.
+ * last event, but not later than `max_ns` after the first (monotonic clock); UINT64_MAX: nothing
+ * has changed.
  */
 uint64_t cp_source_dir_events(struct cp_source_dir *source, uint64_t now_ns, uint64_t quiet_ns,
                               uint64_t max_ns);

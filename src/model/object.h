@@ -1,7 +1,7 @@
 /*
- * model/object.h - an object of Kubernetes or Istio, read and checked: immutable, counted, in memory
- * that it shares with the other objects of its file (share.h). What is in it: kinds.def (which kinds), schema.h (which fields). How
- * it is made from manifests: load.h.
+ * model/object.h - an object of Kubernetes or Istio, read and checked: immutable, counted, in
+ * memory that it shares with the other objects of its file (share.h). What is in it: kinds.def
+ * (which kinds), schema.h (which fields). How it is made from manifests: load.h.
  */
 #ifndef LT_MODEL_OBJECT_H
 #define LT_MODEL_OBJECT_H
@@ -65,9 +65,9 @@ struct lt_object {
 };
 
 /*
- * Reads one object into the share. `file` is for messages. LT_E_UNSUPPORTED: a kind that is not read (an info note
- * says so); LT_E_BAD: refused, the notes say why, and *ret_key (may be NULL) says which it is as far
- * as that could be read (name.len > 0); it lives in the notes' arena.
+ * Reads one object into the share. `file` is for messages. LT_E_UNSUPPORTED: a kind that is not
+ * read (an info note says so); LT_E_BAD: refused, the notes say why, and *ret_key (may be NULL)
+ * says which it is as far as that could be read (name.len > 0); it lives in the notes' arena.
  */
 LT_MUST lt_rc lt_object_read(const struct lt_doc *doc, lt_str file, struct lt_share *share,
                              struct lt_notes *notes, struct lt_object_key *ret_key,

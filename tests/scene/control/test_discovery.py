@@ -253,6 +253,7 @@ def test_pages_have_istiods_names_and_shapes(lateend):
             assert int(seen[f'pilot_xds_pushes{{type="{kind}"}}']) >= 1 and seen[f'pilot_xds_pushes{{type="{kind}_senderr"}}'] == "0"
         assert seen["pilot_services"] == "1" and seen['istio_build{component="pilot",tag="0.1.0"}'] == "1"
         assert seen['pilot_total_rejected_configs{type="Service",name="shop/bad"}'] == "1"
+        assert float(seen["citadel_server_root_cert_expiry_timestamp"]) > 1.7e9 and "citadel_server_csr_count" in seen
         (proxy,) = json.loads(client.get(control.http, "/debug/syncz").body)
         assert (proxy["proxy"], proxy["cluster_id"], proxy["proxy_type"], proxy["istio_version"]) == ("caller-1.shop", "Kubernetes", "sidecar", "1.31.0")
         for kind, url in (("cluster", "cluster.v3.Cluster"), ("listener", "listener.v3.Listener"),

@@ -308,7 +308,7 @@ static void test_store(void **state)
     (void)state;
     char dir[] = "/tmp/lateen-ca-XXXXXX", path[256];
     assert_non_null(mkdtemp(dir));
-    char *state_dir = lt_arena_strz(arena, lt_arena_printf(arena, "%s/state", dir));
+    char *state_dir = lt_arena_strz(arena, lt_arena_printf(arena, "%s/var/state", dir));
     char *plugged = lt_arena_strz(arena, lt_arena_printf(arena, "%s/cacerts", dir));
     struct cp_ca_store_opts opts = {
         .plugged_dir = plugged, .state_dir = state_dir, .trust_domain = LT_STR("cluster.local")};
@@ -321,6 +321,8 @@ static void test_store(void **state)
     (void)snprintf(path, sizeof(path), "%s/ca-key.pem", state_dir);
     assert_int_equal(stat(path, &info), 0);
     assert_int_equal(info.st_mode & 0777, 0600);
+    assert_int_equal(stat(state_dir, &info), 0); /* made with all above it */
+    assert_int_equal(info.st_mode & 0777, 0700);
 
     assert_int_equal(cp_ca_store_load(&opts, NOW_S + 100, &second, &err), LT_OK);
     assert_false(second.was_made);
@@ -352,6 +354,8 @@ static void test_store(void **state)
     (void)snprintf(path, sizeof(path), "%s/ca-key.pem", state_dir);
     unlink(path);
     rmdir(state_dir);
+    (void)snprintf(path, sizeof(path), "%s/var", dir);
+    rmdir(path);
     assert_int_equal(rmdir(dir), 0); /* nothing else was left there */
 }
 
