@@ -2,6 +2,7 @@
 import json
 import os
 import signal
+import subprocess
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -9,8 +10,9 @@ from cryptography.hazmat.primitives import serialization
 from lib import client
 from lib.ads import Stream, node
 from lib.client import wait_until
-from lib.identity import create_certificate, request_of
+from lib.identity import Issuer, create_certificate, names_of, request_of
 from lib.lateend import Lateend
+from lib.proxy import BUILD
 
 WEB = "outbound|80||web.shop.svc.cluster.local"
 
@@ -279,6 +281,29 @@ def test_pages_have_istiods_names_and_shapes(lateend):
     assert client.get(control.http, "/debug/nothing").status == 404 and client.get(control.monitoring, "/version").status == 200
 
 
+# A network of its own, with an address that isn't loopback; the status of the page for each token, "-" being none.
+NEIGHBOURS = """
+ip link set lo up && ip address add 10.77.0.1/32 dev lo || exit 1
+"$1" discovery --configDir "$2" --grpcAddr "" --secureGRPCAddr "" --monitoringAddr "" --httpAddr 0.0.0.0:8080 >/dev/null 2>&1 &
+for i in $(seq 500); do curl -sf http://127.0.0.1:8080/ready && break; sleep 0.02; done
+curl -so /dev/null -w '%{http_code} ' http://127.0.0.1:8080/debug/syncz
+curl -so /dev/null -w '%{http_code} ' http://10.77.0.1:8080/metrics
+shift 2
+for token; do
+  curl -so /dev/null -w '%{http_code} ' -H "Authorization: Bearer $token" http://10.77.0.1:8080/debug/syncz
+done
+kill $! && wait $!
+"""
+
+
+def test_who_is_connected_is_for_this_machine_and_the_system_namespace(workdir, issuer):
+    control = Lateend(workdir, JWT_RULE=issuer.rule())
+    tokens = ["-", Issuer().token(ns="istio-system"), issuer.token(ns="shop"), issuer.token(ns="istio-system")]
+    done = subprocess.run(["unshare", "--map-root-user", "--net", "sh", "-c", NEIGHBOURS, "sh", str(BUILD / "lateend"), str(control.config), *tokens],
+                          env=control.env, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["200", "200", "401", "401", "403", "200"], done.stderr
+
+
 def test_an_empty_address_puts_it_on_the_http_port(workdir):
     control = Lateend(workdir)
     control.arguments = {"--grpcAddr": "", "--monitoringAddr": ""}
@@ -291,6 +316,18 @@ def test_an_empty_address_puts_it_on_the_http_port(workdir):
             stream.get("CDS", WEB)
             assert metrics(control, control.http)['pilot_xds{version="1.31.0"}'] == "1"
         assert client.get(control.http, "/ready").status == 200
+    finally:
+        control.stop()
+
+
+def test_the_trust_domain_is_the_mesh_configurations(workdir, issuer):
+    control = Lateend(workdir, JWT_RULE=issuer.rule())
+    put(control, "mesh.yaml", 'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\n'
+                              'data: {mesh: "trustDomain: shop.example"}\n')
+    control.start()
+    try:
+        with control.channel() as channel:
+            assert names_of(create_certificate(channel, request_of()[0], token=issuer.token())[0]) == ["spiffe://shop.example/ns/shop/sa/web"]
     finally:
         control.stop()
 
