@@ -16,7 +16,14 @@
 #include "net/addr.h"
 #include "net/tls.h"
 
-typedef enum { PX_CLUSTER, PX_ENDPOINTS, PX_LISTENER, PX_ROUTES, PX_SECRET, PX_RESOURCE_KINDS } px_resource_kind;
+typedef enum {
+    PX_CLUSTER,
+    PX_ENDPOINTS,
+    PX_LISTENER,
+    PX_ROUTES,
+    PX_SECRET,
+    PX_RESOURCE_KINDS
+} px_resource_kind;
 
 struct lt_doc;
 
@@ -25,9 +32,9 @@ struct px_resource {
     uint32_t refs;          /* main thread only */
     struct lt_arena *arena; /* owned; holds this struct too */
     lt_str name;
-    uint64_t hash;          /* of the wire bytes: an equal resource is kept, not rebuilt */
-    lt_str version;         /* as the control plane named it, may be empty */
-    lt_str wire;            /* the original message, for dumps */
+    uint64_t hash;            /* of the wire bytes: an equal resource is kept, not rebuilt */
+    lt_str version;           /* as the control plane named it, may be empty */
+    lt_str wire;              /* the original message, for dumps */
     const lt_str *unhonoured; /* paths of fields that were accepted and do nothing here */
     size_t unhonoured_count;
     struct lt_regex **regexes; /* owned: they are not of the arena */
@@ -38,9 +45,15 @@ struct px_resource {
 
 /* --- values shared by several resources --- */
 
-typedef enum { PX_MATCH_EXACT, PX_MATCH_PREFIX, PX_MATCH_SUFFIX, PX_MATCH_CONTAINS, PX_MATCH_REGEX, PX_MATCH_PRESENT, PX_MATCH_RANGE } px_match_kind;
-
-
+typedef enum {
+    PX_MATCH_EXACT,
+    PX_MATCH_PREFIX,
+    PX_MATCH_SUFFIX,
+    PX_MATCH_CONTAINS,
+    PX_MATCH_REGEX,
+    PX_MATCH_PRESENT,
+    PX_MATCH_RANGE
+} px_match_kind;
 
 /* envoy.type.matcher.v3.StringMatcher */
 struct px_string_match {
@@ -60,7 +73,12 @@ struct px_header_match {
     bool treat_missing_as_empty;
 };
 
-typedef enum { PX_APPEND, PX_ADD_IF_ABSENT, PX_OVERWRITE_OR_ADD, PX_OVERWRITE_IF_EXISTS } px_append_action;
+typedef enum {
+    PX_APPEND,
+    PX_ADD_IF_ABSENT,
+    PX_OVERWRITE_OR_ADD,
+    PX_OVERWRITE_IF_EXISTS
+} px_append_action;
 
 /* envoy.config.core.v3.HeaderValueOption; value may hold %COMMAND% operators */
 struct px_header_edit {
@@ -104,13 +122,27 @@ struct px_tls_conf {
 
 /* --- clusters and endpoints --- */
 
-typedef enum { PX_DISCOVERY_STATIC, PX_DISCOVERY_STRICT_DNS, PX_DISCOVERY_LOGICAL_DNS, PX_DISCOVERY_EDS, PX_DISCOVERY_ORIGINAL_DST } px_discovery;
-typedef enum { PX_LB_ROUND_ROBIN, PX_LB_LEAST_REQUEST, PX_LB_RANDOM, PX_LB_RING_HASH, PX_LB_MAGLEV, PX_LB_CLUSTER_PROVIDED } px_lb_policy;
+typedef enum {
+    PX_DISCOVERY_STATIC,
+    PX_DISCOVERY_STRICT_DNS,
+    PX_DISCOVERY_LOGICAL_DNS,
+    PX_DISCOVERY_EDS,
+    PX_DISCOVERY_ORIGINAL_DST
+} px_discovery;
+typedef enum {
+    PX_LB_ROUND_ROBIN,
+    PX_LB_LEAST_REQUEST,
+    PX_LB_RANDOM,
+    PX_LB_RING_HASH,
+    PX_LB_MAGLEV,
+    PX_LB_CLUSTER_PROVIDED
+} px_lb_policy;
 
 /* One envoy.transport_socket_matches entry, or the plain transport_socket. tls NULL: raw_buffer. */
 struct px_transport_match {
     lt_str name;
-    const struct px_meta_pair *match; /* all must be in the endpoint's envoy.transport_socket_match; none: always */
+    const struct px_meta_pair
+        *match; /* all must be in the endpoint's envoy.transport_socket_match; none: always */
     size_t match_count;
     const struct px_tls_conf *tls;
 };
@@ -121,7 +153,12 @@ struct px_meta_pair {
 };
 
 /* AUTO: what ALPN says, HTTP/1.1 without it. */
-typedef enum { PX_UPSTREAM_H1, PX_UPSTREAM_H2, PX_UPSTREAM_AS_DOWNSTREAM, PX_UPSTREAM_AUTO } px_upstream_protocol;
+typedef enum {
+    PX_UPSTREAM_H1,
+    PX_UPSTREAM_H2,
+    PX_UPSTREAM_AS_DOWNSTREAM,
+    PX_UPSTREAM_AUTO
+} px_upstream_protocol;
 
 /* core.v3.Http2ProtocolOptions */
 struct px_h2_options {
@@ -130,25 +167,26 @@ struct px_h2_options {
 };
 
 struct px_circuit {
-    uint32_t max_connections, max_pending_requests, max_requests, max_retries; /* UINT32_MAX: no limit */
+    uint32_t max_connections, max_pending_requests, max_requests,
+        max_retries; /* UINT32_MAX: no limit */
 };
 
 struct px_cluster_conf {
     struct px_resource res;
-    lt_str alt_stat_name;       /* empty: name */
+    lt_str alt_stat_name; /* empty: name */
     px_discovery discovery;
     px_lb_policy lb;
-    lt_str eds_service_name;    /* EDS: what is asked for; the name when not given */
+    lt_str eds_service_name; /* EDS: what is asked for; the name when not given */
     uint64_t connect_timeout_ms;
-    uint64_t idle_timeout_ms;   /* of pooled upstream connections; 0: never; default 1 h */
+    uint64_t idle_timeout_ms; /* of pooled upstream connections; 0: never; default 1 h */
     uint32_t max_requests_per_connection; /* 0: no limit */
     uint64_t max_connection_duration_ms;
     px_upstream_protocol protocol;
     struct px_h2_options h2;
-    struct px_circuit circuit;  /* DEFAULT priority */
-    uint32_t least_request_choices; /* 2 by default */
+    struct px_circuit circuit;        /* DEFAULT priority */
+    uint32_t least_request_choices;   /* 2 by default */
     uint32_t panic_threshold_percent; /* Envoy's 50, Istio sends 0 */
-    struct lt_addr source;      /* upstream_bind_config; len 0: none */
+    struct lt_addr source;            /* upstream_bind_config; len 0: none */
     uint64_t dns_refresh_ms;
     const struct px_transport_match *transports; /* first that matches wins; the last always does */
     size_t transport_count;
@@ -160,19 +198,27 @@ struct px_cluster_conf {
     lt_str subset;
 };
 
-typedef enum { PX_HEALTH_UNKNOWN, PX_HEALTH_HEALTHY, PX_HEALTH_UNHEALTHY, PX_HEALTH_DRAINING, PX_HEALTH_TIMEOUT, PX_HEALTH_DEGRADED } px_health;
+typedef enum {
+    PX_HEALTH_UNKNOWN,
+    PX_HEALTH_HEALTHY,
+    PX_HEALTH_UNHEALTHY,
+    PX_HEALTH_DRAINING,
+    PX_HEALTH_TIMEOUT,
+    PX_HEALTH_DEGRADED
+} px_health;
 
 struct px_endpoint_conf {
-    struct lt_addr addr;     /* len 0 for a DNS name */
-    lt_str hostname;         /* DNS name to resolve (STRICT/LOGICAL_DNS), or endpoint.hostname */
+    struct lt_addr addr; /* len 0 for a DNS name */
+    lt_str hostname;     /* DNS name to resolve (STRICT/LOGICAL_DNS), or endpoint.hostname */
     uint16_t port;
-    uint32_t weight;         /* >= 1 */
+    uint32_t weight; /* >= 1 */
     uint32_t priority;
     px_health health;
     const struct px_meta_pair *transport_meta; /* envoy.transport_socket_match */
     size_t transport_meta_count;
-    lt_str workload;         /* metadata istio.workload: "<workload>;<ns>;<canonical svc>;<rev>;<cluster>" */
-    uint16_t locality;       /* index into localities */
+    lt_str
+        workload; /* metadata istio.workload: "<workload>;<ns>;<canonical svc>;<rev>;<cluster>" */
+    uint16_t locality; /* index into localities */
 };
 
 struct px_locality {
@@ -225,7 +271,13 @@ struct px_filter_confs {
 
 /* --- routes --- */
 
-typedef enum { PX_PATH_PREFIX, PX_PATH_EXACT, PX_PATH_REGEX, PX_PATH_SEPARATED_PREFIX, PX_PATH_CONNECT } px_path_kind;
+typedef enum {
+    PX_PATH_PREFIX,
+    PX_PATH_EXACT,
+    PX_PATH_REGEX,
+    PX_PATH_SEPARATED_PREFIX,
+    PX_PATH_CONNECT
+} px_path_kind;
 
 enum {
     PX_RETRY_5XX = 1 << 0,
@@ -244,7 +296,7 @@ enum {
 };
 
 struct px_retry {
-    uint32_t on;            /* PX_RETRY_* */
+    uint32_t on; /* PX_RETRY_* */
     uint32_t num_retries;
     uint64_t per_try_timeout_ms; /* 0: none */
     const uint32_t *status_codes;
@@ -261,7 +313,13 @@ struct px_weighted_cluster {
     struct px_filter_confs filters;
 };
 
-typedef enum { PX_ACTION_CLUSTER, PX_ACTION_WEIGHTED, PX_ACTION_CLUSTER_HEADER, PX_ACTION_REDIRECT, PX_ACTION_DIRECT } px_action_kind;
+typedef enum {
+    PX_ACTION_CLUSTER,
+    PX_ACTION_WEIGHTED,
+    PX_ACTION_CLUSTER_HEADER,
+    PX_ACTION_REDIRECT,
+    PX_ACTION_DIRECT
+} px_action_kind;
 
 struct px_redirect {
     lt_str host, path, prefix_rewrite, scheme;
@@ -297,7 +355,7 @@ struct px_route {
     bool grpc_only;
     /* action */
     px_action_kind action;
-    lt_str cluster;                /* or the header's name (CLUSTER_HEADER) */
+    lt_str cluster; /* or the header's name (CLUSTER_HEADER) */
     const struct px_weighted_cluster *weighted;
     size_t weighted_count;
     uint32_t total_weight;
@@ -310,14 +368,14 @@ struct px_route {
     lt_str regex_substitution;
     lt_str host_rewrite;
     bool auto_host_rewrite;
-    uint64_t timeout_ms;           /* 0: none */
-    uint64_t idle_timeout_ms;      /* UINT64_MAX: the connection manager's */
-    const struct px_retry *retry;  /* NULL: none */
+    uint64_t timeout_ms;          /* 0: none */
+    uint64_t idle_timeout_ms;     /* UINT64_MAX: the connection manager's */
+    const struct px_retry *retry; /* NULL: none */
     const struct px_mirror_conf *mirrors;
     size_t mirror_count;
     struct px_header_edits request, response;
     struct px_filter_confs filters;
-    lt_str config_path;            /* metadata.istio.config: the VirtualService */
+    lt_str config_path; /* metadata.istio.config: the VirtualService */
 };
 
 struct px_vhost {
@@ -337,12 +395,12 @@ struct px_routes_conf {
     struct px_resource res; /* kind PX_ROUTES; inside an hcm only the name is set */
     const struct px_vhost *vhosts;
     size_t vhost_count;
-    struct lt_map exact;    /* domain in lower case -> const struct px_vhost */
+    struct lt_map exact;                     /* domain in lower case -> const struct px_vhost */
     const struct px_domain_suffix *suffixes; /* "*.example.com" -> ".example.com", longest first */
     size_t suffix_count;
     const struct px_domain_suffix *prefixes; /* "example.*", longest first */
     size_t prefix_count;
-    const struct px_vhost *catch_all;        /* "*" */
+    const struct px_vhost *catch_all; /* "*" */
     struct px_header_edits request, response;
     bool ignore_port_in_host;
     struct px_filter_confs filters;
@@ -370,47 +428,54 @@ struct px_log_node {
 struct px_access_log {
     lt_str path; /* "/dev/stdout" or a file */
     px_log_form form;
-    const struct px_format *format;  /* text form (format.h) */
-    const struct px_log_node *json;  /* JSON form: an object */
-    bool only_no_route; /* filter response_flag NR, used on listeners */
+    const struct px_format *format; /* text form (format.h) */
+    const struct px_log_node *json; /* JSON form: an object */
+    bool only_no_route;             /* filter response_flag NR, used on listeners */
 };
 
-typedef enum { PX_XFCC_SANITIZE, PX_XFCC_FORWARD_ONLY, PX_XFCC_APPEND_FORWARD, PX_XFCC_SANITIZE_SET, PX_XFCC_ALWAYS_FORWARD } px_xfcc_mode;
+typedef enum {
+    PX_XFCC_SANITIZE,
+    PX_XFCC_FORWARD_ONLY,
+    PX_XFCC_APPEND_FORWARD,
+    PX_XFCC_SANITIZE_SET,
+    PX_XFCC_ALWAYS_FORWARD
+} px_xfcc_mode;
 
 typedef enum { PX_CODEC_AUTO, PX_CODEC_H1, PX_CODEC_H2 } px_codec_type;
 
 struct px_hcm_conf {
     lt_str stat_prefix;
-    lt_str route_config_name;               /* RDS; empty: inline */
-    const struct px_routes_conf *routes;    /* inline; same arena; NULL with RDS */
-    lt_str server_name;                     /* "envoy" by default */
+    lt_str route_config_name;            /* RDS; empty: inline */
+    const struct px_routes_conf *routes; /* inline; same arena; NULL with RDS */
+    lt_str server_name;                  /* "envoy" by default */
     bool use_remote_address;
     uint32_t xff_num_trusted_hops;
     px_xfcc_mode xfcc;
     bool xfcc_subject, xfcc_cert, xfcc_chain, xfcc_dns, xfcc_uri;
-    uint64_t stream_idle_timeout_ms;        /* 0: none; Envoy's default 5 min */
-    uint64_t request_timeout_ms;            /* 0: none */
+    uint64_t stream_idle_timeout_ms; /* 0: none; Envoy's default 5 min */
+    uint64_t request_timeout_ms;     /* 0: none */
     uint64_t request_headers_timeout_ms;
-    uint64_t idle_timeout_ms;               /* downstream keep-alive; default 1 h */
+    uint64_t idle_timeout_ms; /* downstream keep-alive; default 1 h */
     uint64_t drain_timeout_ms;
-    uint32_t max_request_headers_kb;        /* 60 */
+    uint32_t max_request_headers_kb; /* 60 */
     bool normalize_path;
     bool merge_slashes;
     bool proxy_100_continue;
     bool generate_request_id;
-    const lt_str *upgrades;                 /* upgrade_configs that are on, in lower case: "websocket", "connect" */
+    const lt_str *upgrades; /* upgrade_configs that are on, in lower case: "websocket", "connect" */
     size_t upgrade_count;
     px_codec_type codec;
     bool accept_http_10;
-    bool enable_trailers;                   /* of HTTP/1; off: they are dropped, as Envoy does */
+    bool enable_trailers; /* of HTTP/1; off: they are dropped, as Envoy does */
     struct px_h2_options h2;
-    const struct px_http_filter *filters;   /* in order; the router is the last */
+    const struct px_http_filter *filters; /* in order; the router is the last */
     size_t filter_count;
     bool has_response_steps, has_piece_steps;
     bool has_peer_metadata, has_istio_stats, has_istio_alpn;
-    bool disable_host_header_fallback;      /* of istio.stats */
-    bool is_inbound;                        /* traffic_direction of the listener */
-    bool takes_operation;                   /* it traces and is no client: x-envoy-decorator-operation is for itself */
+    bool disable_host_header_fallback; /* of istio.stats */
+    bool is_inbound;                   /* traffic_direction of the listener */
+    bool
+        takes_operation; /* it traces and is no client: x-envoy-decorator-operation is for itself */
     const struct px_access_log *access_logs;
     size_t access_log_count;
 };
@@ -441,7 +506,7 @@ struct px_chain {
     size_t prefix_count;
     const lt_str *server_names; /* "*.x" kept as ".x" with is_suffix by the leading dot */
     size_t server_name_count;
-    lt_str transport_protocol;  /* "", "raw_buffer", "tls" */
+    lt_str transport_protocol; /* "", "raw_buffer", "tls" */
     const lt_str *application_protocols;
     size_t application_protocol_count;
     const struct px_tls_conf *tls; /* NULL: raw_buffer */
@@ -460,8 +525,8 @@ struct px_listener_conf {
     struct px_resource res;
     struct lt_addr addr;
     bool bind_to_port;
-    bool use_original_dst;     /* hand over to the listener of the original destination */
-    bool is_inbound;           /* traffic_direction INBOUND */
+    bool use_original_dst; /* hand over to the listener of the original destination */
+    bool is_inbound;       /* traffic_direction INBOUND */
     bool is_outbound;
     bool has_original_dst_filter;
     bool has_tls_inspector, has_http_inspector;
@@ -484,7 +549,7 @@ struct px_listener_conf {
 /* --- secrets --- */
 
 struct px_secret_conf {
-    struct px_resource res; /* its arena is wiped before it is freed */
+    struct px_resource res;         /* its arena is wiped before it is freed */
     lt_str cert_chain_pem, key_pem; /* tls_certificate */
     lt_str ca_pem, crl_pem;         /* validation_context */
     lt_str path;                    /* of cert_chain_pem or ca_pem: a file, or "<inline>" */
@@ -504,7 +569,7 @@ struct px_cluster_entry {
  */
 struct px_snapshot {
     uint64_t generation;
-    uint32_t holders;     /* main thread only: workers that have not given it back */
+    uint32_t holders;       /* main thread only: workers that have not given it back */
     struct lt_map clusters; /* name -> const struct px_cluster_entry */
     struct lt_map routes;   /* name -> const struct px_routes_conf */
     const struct px_listener_conf **listeners;
@@ -514,12 +579,14 @@ struct px_snapshot {
     struct px_cluster_entry *entries; /* owned, backing store of clusters */
 };
 
-static inline const struct px_cluster_entry *px_snapshot_find_cluster(const struct px_snapshot *snapshot, lt_str name)
+static inline const struct px_cluster_entry *px_snapshot_find_cluster(
+    const struct px_snapshot *snapshot, lt_str name)
 {
     return lt_map_find(&snapshot->clusters, name);
 }
 
-static inline const struct px_routes_conf *px_snapshot_find_routes(const struct px_snapshot *snapshot, lt_str name)
+static inline const struct px_routes_conf *px_snapshot_find_routes(
+    const struct px_snapshot *snapshot, lt_str name)
 {
     return lt_map_find(&snapshot->routes, name);
 }

@@ -26,8 +26,9 @@ struct px_build {
     struct lt_arena *scratch; /* of the messages read; dies when the resource is done */
     struct lt_err *err;
     struct px_tls_slots *slots;
-    struct lt_vec regexes;    /* made so far; the resource owns them on success, px_build frees them on failure */
-    struct lt_vec maps;       /* of struct lt_map, likewise */
+    struct lt_vec
+        regexes; /* made so far; the resource owns them on success, px_build frees them on failure */
+    struct lt_vec maps; /* of struct lt_map, likewise */
     char path[PX_BUILD_PATH_MAX];
     size_t path_len;
     lt_str unhonoured[PX_UNHONOURED_MAX];
@@ -43,7 +44,8 @@ void px_path_leave(struct px_build *build, size_t mark);
 /* LT_E_BAD with "<path>.<field>: <text>". field NULL: the path itself. */
 lt_rc px_bad(struct px_build *build, const char *field, const char *fmt, ...) LT_PRINTF(3, 4);
 /* LT_E_UNSUPPORTED: a security field or an extension that must not be left out. */
-lt_rc px_unsupported(struct px_build *build, const char *field, const char *fmt, ...) LT_PRINTF(3, 4);
+lt_rc px_unsupported(struct px_build *build, const char *field, const char *fmt, ...)
+    LT_PRINTF(3, 4);
 /* Lists "<path>.<field>" as accepted and not acted on. */
 void px_unhonoured(struct px_build *build, const char *field);
 
@@ -66,42 +68,46 @@ static inline bool px_bool(const Pb__BoolValue *value, bool absent)
 }
 /* Of a million. */
 uint32_t px_fraction_ppm(const Xds__FractionalPercent *percent, uint32_t absent);
-LT_MUST lt_rc px_make_regex(struct px_build *build, const char *field, const Xds__RegexMatcher *matcher,
-                            const struct lt_regex **ret_regex);
-LT_MUST lt_rc px_make_string_match(struct px_build *build, const char *field, const Xds__StringMatcher *matcher,
+LT_MUST lt_rc px_make_regex(struct px_build *build, const char *field,
+                            const Xds__RegexMatcher *matcher, const struct lt_regex **ret_regex);
+LT_MUST lt_rc px_make_string_match(struct px_build *build, const char *field,
+                                   const Xds__StringMatcher *matcher,
                                    struct px_string_match *ret_match);
-LT_MUST lt_rc px_make_header_matches(struct px_build *build, Xds__HeaderMatcher *const *matchers, size_t count,
-                                     const struct px_header_match **ret_matches);
-LT_MUST lt_rc px_make_header_edits(struct px_build *build, Xds__HeaderValueOption *const *add, size_t add_count,
-                                   const char *const *remove, size_t remove_count, const char *field,
-                                   struct px_header_edits *ret_edits);
+LT_MUST lt_rc px_make_header_matches(struct px_build *build, Xds__HeaderMatcher *const *matchers,
+                                     size_t count, const struct px_header_match **ret_matches);
+LT_MUST lt_rc px_make_header_edits(struct px_build *build, Xds__HeaderValueOption *const *add,
+                                   size_t add_count, const char *const *remove, size_t remove_count,
+                                   const char *field, struct px_header_edits *ret_edits);
 /* A text with operators; one that we don't have is listed. */
 LT_MUST lt_rc px_make_format(struct px_build *build, const char *field, lt_str text,
                              const struct px_format **ret_format);
-LT_MUST lt_rc px_make_data(struct px_build *build, const char *field, const Xds__DataSource *source, lt_str *ret_text);
+LT_MUST lt_rc px_make_data(struct px_build *build, const char *field, const Xds__DataSource *source,
+                           lt_str *ret_text);
 /* The file of a source, or "<inline>", as Envoy's /certs has it. */
 lt_str px_data_path(struct px_build *build, const Xds__DataSource *source);
-LT_MUST lt_rc px_make_address(struct px_build *build, const char *field, const Xds__Address *address,
-                              struct lt_addr *ret_addr);
+LT_MUST lt_rc px_make_address(struct px_build *build, const char *field,
+                              const Xds__Address *address, struct lt_addr *ret_addr);
 /* A STRING_MAP of one filter's metadata: only string values; others are left out. */
-LT_MUST lt_rc px_make_meta_pairs(struct px_build *build, const Pb__Struct *st, const struct px_meta_pair **ret_pairs,
-                                 size_t *ret_count);
+LT_MUST lt_rc px_make_meta_pairs(struct px_build *build, const Pb__Struct *st,
+                                 const struct px_meta_pair **ret_pairs, size_t *ret_count);
 const Pb__Struct *px_find_metadata(const Xds__Metadata *metadata, const char *filter);
 /* options NULL: our defaults. */
 LT_MUST lt_rc px_make_h2_options(struct px_build *build, const Xds__Http2ProtocolOptions *options,
                                  struct px_h2_options *ret_options);
-LT_MUST lt_rc px_make_strings(struct px_build *build, const char *const *texts, size_t count, const lt_str **ret_strs);
+LT_MUST lt_rc px_make_strings(struct px_build *build, const char *const *texts, size_t count,
+                              const lt_str **ret_strs);
 
 /* --- shared parts --- */
 
-LT_MUST lt_rc px_make_transport_socket(struct px_build *build, const Xds__TransportSocket *socket, bool is_server,
-                                       const struct px_tls_conf **ret_tls);
+LT_MUST lt_rc px_make_transport_socket(struct px_build *build, const Xds__TransportSocket *socket,
+                                       bool is_server, const struct px_tls_conf **ret_tls);
 LT_MUST lt_rc px_make_access_logs(struct px_build *build, Xds__AccessLog *const *logs, size_t count,
                                   const struct px_access_log **ret_logs, size_t *ret_count);
-LT_MUST lt_rc px_make_endpoints(struct px_build *build, const void *load_assignment, bool allows_names,
-                                struct px_endpoints_conf *ret_endpoints);
+LT_MUST lt_rc px_make_endpoints(struct px_build *build, const void *load_assignment,
+                                bool allows_names, struct px_endpoints_conf *ret_endpoints);
 LT_MUST lt_rc px_make_routes(struct px_build *build, const Xds__RouteConfiguration *config,
                              struct px_routes_conf *ret_routes);
-LT_MUST lt_rc px_make_hcm(struct px_build *build, const Pb__Any *any, const struct px_hcm_conf **ret_hcm);
+LT_MUST lt_rc px_make_hcm(struct px_build *build, const Pb__Any *any,
+                          const struct px_hcm_conf **ret_hcm);
 
 #endif

@@ -1,7 +1,7 @@
 /*
  * proxy/conf_hcm.c - HttpConnectionManager to px_hcm_conf.
- * Filters that guard (RBAC, JWT, external authorization) and that we cannot run refuse the listener; what only decorates
- * is listed as unhonoured.
+ * Filters that guard and that we cannot run refuse the listener; what only decorates is listed as
+ * unhonoured.
  */
 #include "proxy/conf_build.h"
 #include "proxy/filter.h"
@@ -23,7 +23,7 @@ enum {
     HEADERS_KB_MAX = 8192,
 };
 
-/* In the order of Envoy's names; a filter of another type is refused, or left out when it is optional. */
+/* A filter of another type is refused, or left out when it is optional. */
 static const struct {
     const ProtobufCMessageDescriptor *type;
     px_http_filter_kind kind;
@@ -37,7 +37,8 @@ static const struct {
     {&xds__router__descriptor, PX_FILTER_ROUTER},
 };
 
-static lt_rc set_filter(struct px_build *build, px_http_filter_kind kind, const Pb__Any *any, struct px_hcm_conf *conf)
+static lt_rc set_filter(struct px_build *build, px_http_filter_kind kind, const Pb__Any *any,
+                        struct px_hcm_conf *conf)
 {
     switch (kind) {
     case PX_FILTER_PEER_METADATA: conf->has_peer_metadata = true; break;
@@ -45,9 +46,11 @@ static lt_rc set_filter(struct px_build *build, px_http_filter_kind kind, const 
     case PX_FILTER_GRPC_STATS: px_unhonoured(build, "envoy.filters.http.grpc_stats"); break;
     case PX_FILTER_ISTIO_STATS: {
         Istio__Stats__PluginConfig *stats = NULL;
-        LT_TRY(px_unpack_any(build, "typed_config", any, &istio__stats__plugin_config__descriptor, &stats));
+        LT_TRY(px_unpack_any(build, "typed_config", any, &istio__stats__plugin_config__descriptor,
+                             &stats));
         conf->has_istio_stats = true;
-        conf->disable_host_header_fallback = stats->has_disable_host_header_fallback && stats->disable_host_header_fallback;
+        conf->disable_host_header_fallback = stats->has_disable_host_header_fallback &&
+                                             stats->disable_host_header_fallback;
         if (stats->n_metrics > 0 || stats->n_definitions > 0)
             px_unhonoured(build, "istio.stats.metrics");
         break;
@@ -69,7 +72,8 @@ static lt_rc add_filter(struct px_build *build, const Xds__HttpFilter *in, px_ht
     return set_filter(build, kind, in->typed_config, conf);
 }
 
-static lt_rc make_filter(struct px_build *build, const Xds__HttpFilter *filter, struct px_hcm_conf *conf)
+static lt_rc make_filter(struct px_build *build, const Xds__HttpFilter *filter,
+                         struct px_hcm_conf *conf)
 {
     if (filter->has_disabled && filter->disabled)
         return LT_OK;
@@ -77,7 +81,8 @@ static lt_rc make_filter(struct px_build *build, const Xds__HttpFilter *filter, 
     if (filter->config_type_case != XDS__HTTP_FILTER__CONFIG_TYPE_TYPED_CONFIG) {
         if (is_optional)
             return LT_OK;
-        return px_unsupported(build, NULL, "filter '%s' by config_discovery is not supported yet", filter->name);
+        return px_unsupported(build, NULL, "filter '%s' by config_discovery is not supported yet",
+                              filter->name);
     }
     lt_str type = lt_any_inner_type(build->scratch, filter->typed_config);
     for (size_t i = 0; i < LT_ARRAY_LEN(filter_kinds); i++) {
@@ -91,17 +96,20 @@ static lt_rc make_filter(struct px_build *build, const Xds__HttpFilter *filter, 
     }
     if (is_optional)
         return LT_OK;
-    return px_unsupported(build, NULL, "filter '%s' of type %.*s is not supported", filter->name, LT_STR_ARG(type));
+    return px_unsupported(build, NULL, "filter '%s' of type %.*s is not supported", filter->name,
+                          LT_STR_ARG(type));
 }
 
-static lt_rc make_filters(struct px_build *build, const Xds__HttpConnectionManager *in, struct px_hcm_conf *conf)
+static lt_rc make_filters(struct px_build *build, const Xds__HttpConnectionManager *in,
+                          struct px_hcm_conf *conf)
 {
     conf->filters = lt_arena_make_n(build->arena, struct px_http_filter, in->n_http_filters);
     bool has_router = false;
     for (size_t i = 0; i < in->n_http_filters; i++) {
         size_t mark = px_path_enter(build, "http_filters", (ptrdiff_t)i);
         LT_TRY(make_filter(build, in->http_filters[i], conf));
-        has_router = conf->filter_count > 0 && conf->filters[conf->filter_count - 1].kind == PX_FILTER_ROUTER;
+        has_router = conf->filter_count > 0 &&
+                     conf->filters[conf->filter_count - 1].kind == PX_FILTER_ROUTER;
         if (has_router && i + 1 < in->n_http_filters)
             return px_bad(build, NULL, "the router must be the last filter");
         px_path_leave(build, mark);
@@ -111,11 +119,13 @@ static lt_rc make_filters(struct px_build *build, const Xds__HttpConnectionManag
 
 static void make_xfcc(const Xds__HttpConnectionManager *in, struct px_hcm_conf *conf)
 {
-    static const px_xfcc_mode modes[] = {PX_XFCC_SANITIZE, PX_XFCC_FORWARD_ONLY, PX_XFCC_APPEND_FORWARD,
-                                         PX_XFCC_SANITIZE_SET, PX_XFCC_ALWAYS_FORWARD};
+    static const px_xfcc_mode modes[] = {PX_XFCC_SANITIZE, PX_XFCC_FORWARD_ONLY,
+                                         PX_XFCC_APPEND_FORWARD, PX_XFCC_SANITIZE_SET,
+                                         PX_XFCC_ALWAYS_FORWARD};
     size_t mode = in->has_forward_client_cert_details ? in->forward_client_cert_details : 0;
     conf->xfcc = mode < LT_ARRAY_LEN(modes) ? modes[mode] : PX_XFCC_SANITIZE;
-    const Xds__HttpConnectionManager__SetCurrentClientCertDetails *details = in->set_current_client_cert_details;
+    const Xds__HttpConnectionManager__SetCurrentClientCertDetails *details =
+        in->set_current_client_cert_details;
     if (details == NULL)
         return;
     conf->xfcc_subject = px_bool(details->subject, false);
@@ -125,7 +135,8 @@ static void make_xfcc(const Xds__HttpConnectionManager *in, struct px_hcm_conf *
     conf->xfcc_uri = details->has_uri && details->uri;
 }
 
-static lt_rc make_limits(struct px_build *build, const Xds__HttpConnectionManager *in, struct px_hcm_conf *conf)
+static lt_rc make_limits(struct px_build *build, const Xds__HttpConnectionManager *in,
+                         struct px_hcm_conf *conf)
 {
     conf->stream_idle_timeout_ms = px_duration_ms(in->stream_idle_timeout, STREAM_IDLE_DEFAULT_MS);
     conf->request_timeout_ms = px_duration_ms(in->request_timeout, 0);
@@ -137,8 +148,11 @@ static lt_rc make_limits(struct px_build *build, const Xds__HttpConnectionManage
         conf->idle_timeout_ms = px_duration_ms(common->idle_timeout, IDLE_DEFAULT_MS);
         if (common->max_connection_duration != NULL || common->max_requests_per_connection != NULL)
             px_unhonoured(build, "common_http_protocol_options");
-        if (common->has_headers_with_underscores_action && common->headers_with_underscores_action != 0)
-            return px_unsupported(build, "common_http_protocol_options.headers_with_underscores_action", "is not supported yet");
+        if (common->has_headers_with_underscores_action &&
+            common->headers_with_underscores_action != 0)
+            return px_unsupported(build,
+                                  "common_http_protocol_options.headers_with_underscores_action",
+                                  "is not supported yet");
     }
     conf->max_request_headers_kb = px_u32(in->max_request_headers_kb, HEADERS_KB_DEFAULT);
     if (conf->max_request_headers_kb == 0 || conf->max_request_headers_kb > HEADERS_KB_MAX)
@@ -146,23 +160,29 @@ static lt_rc make_limits(struct px_build *build, const Xds__HttpConnectionManage
     return LT_OK;
 }
 
-static lt_rc make_paths(struct px_build *build, const Xds__HttpConnectionManager *in, struct px_hcm_conf *conf)
+static lt_rc make_paths(struct px_build *build, const Xds__HttpConnectionManager *in,
+                        struct px_hcm_conf *conf)
 {
     conf->normalize_path = px_bool(in->normalize_path, false);
     conf->merge_slashes = in->has_merge_slashes && in->merge_slashes;
-    int action = in->has_path_with_escaped_slashes_action ? (int)in->path_with_escaped_slashes_action : 0;
+    int action = in->has_path_with_escaped_slashes_action
+                     ? (int)in->path_with_escaped_slashes_action
+                     : 0;
     if (action > XDS__HTTP_CONNECTION_MANAGER__PATH_WITH_ESCAPED_SLASHES_ACTION__KEEP_UNCHANGED)
-        return px_unsupported(build, "path_with_escaped_slashes_action", "only KEEP_UNCHANGED is supported yet");
+        return px_unsupported(build, "path_with_escaped_slashes_action",
+                              "only KEEP_UNCHANGED is supported yet");
     if (in->path_normalization_options != NULL)
         px_unhonoured(build, "path_normalization_options");
     return LT_OK;
 }
 
-static lt_rc make_route_specifier(struct px_build *build, const Xds__HttpConnectionManager *in, struct px_hcm_conf *conf)
+static lt_rc make_route_specifier(struct px_build *build, const Xds__HttpConnectionManager *in,
+                                  struct px_hcm_conf *conf)
 {
     if (in->route_specifier_case == XDS__HTTP_CONNECTION_MANAGER__ROUTE_SPECIFIER_RDS) {
         conf->route_config_name = px_copy(build, in->rds->route_config_name);
-        return conf->route_config_name.len > 0 ? LT_OK : px_bad(build, "rds.route_config_name", "is empty");
+        return conf->route_config_name.len > 0 ? LT_OK
+                                               : px_bad(build, "rds.route_config_name", "is empty");
     }
     if (in->route_specifier_case != XDS__HTTP_CONNECTION_MANAGER__ROUTE_SPECIFIER_ROUTE_CONFIG)
         return px_unsupported(build, "route_specifier", "rds or route_config is needed");
@@ -186,7 +206,8 @@ static void list_unhonoured(struct px_build *build, const Xds__HttpConnectionMan
         px_unhonoured(build, "original_ip_detection_extensions");
 }
 
-static lt_rc make_codec(struct px_build *build, const Xds__HttpConnectionManager *in, struct px_hcm_conf *conf)
+static lt_rc make_codec(struct px_build *build, const Xds__HttpConnectionManager *in,
+                        struct px_hcm_conf *conf)
 {
     switch (in->has_codec_type ? in->codec_type : XDS__HTTP_CONNECTION_MANAGER__CODEC_TYPE__AUTO) {
     case XDS__HTTP_CONNECTION_MANAGER__CODEC_TYPE__AUTO: conf->codec = PX_CODEC_AUTO; break;
@@ -197,7 +218,8 @@ static lt_rc make_codec(struct px_build *build, const Xds__HttpConnectionManager
     return px_make_h2_options(build, in->http2_protocol_options, &conf->h2);
 }
 
-static void make_upgrades(struct px_build *build, const Xds__HttpConnectionManager *in, struct px_hcm_conf *conf)
+static void make_upgrades(struct px_build *build, const Xds__HttpConnectionManager *in,
+                          struct px_hcm_conf *conf)
 {
     lt_str *upgrades = lt_arena_make_n(build->arena, lt_str, in->n_upgrade_configs);
     for (size_t i = 0; i < in->n_upgrade_configs; i++) {
@@ -210,20 +232,25 @@ static void make_upgrades(struct px_build *build, const Xds__HttpConnectionManag
     conf->upgrades = upgrades;
 }
 
-static lt_rc make_hcm(struct px_build *build, const Xds__HttpConnectionManager *in, struct px_hcm_conf *conf)
+static lt_rc make_hcm(struct px_build *build, const Xds__HttpConnectionManager *in,
+                      struct px_hcm_conf *conf)
 {
     conf->stat_prefix = px_copy(build, in->stat_prefix);
     if (conf->stat_prefix.len == 0)
         return px_bad(build, "stat_prefix", "is empty");
     LT_TRY(make_codec(build, in, conf));
-    conf->server_name = in->server_name != NULL && in->server_name[0] != '\0' ? px_copy(build, in->server_name) : LT_STR("envoy");
+    conf->server_name = in->server_name != NULL && in->server_name[0] != '\0'
+                            ? px_copy(build, in->server_name)
+                            : LT_STR("envoy");
     conf->use_remote_address = px_bool(in->use_remote_address, false);
     conf->xff_num_trusted_hops = in->has_xff_num_trusted_hops ? in->xff_num_trusted_hops : 0;
     conf->proxy_100_continue = in->has_proxy_100_continue && in->proxy_100_continue;
     conf->generate_request_id = px_bool(in->generate_request_id, true);
-    conf->accept_http_10 = in->http_protocol_options != NULL && in->http_protocol_options->has_accept_http_10 &&
+    conf->accept_http_10 = in->http_protocol_options != NULL &&
+                           in->http_protocol_options->has_accept_http_10 &&
                            in->http_protocol_options->accept_http_10;
-    conf->enable_trailers = in->http_protocol_options != NULL && in->http_protocol_options->has_enable_trailers &&
+    conf->enable_trailers = in->http_protocol_options != NULL &&
+                            in->http_protocol_options->has_enable_trailers &&
                             in->http_protocol_options->enable_trailers;
     conf->is_inbound = build->is_inbound;
     conf->takes_operation = in->tracing != NULL && !build->is_outbound;
@@ -234,13 +261,15 @@ static lt_rc make_hcm(struct px_build *build, const Xds__HttpConnectionManager *
     LT_TRY(make_filters(build, in, conf));
     LT_TRY(make_route_specifier(build, in, conf));
     list_unhonoured(build, in);
-    return px_make_access_logs(build, in->access_log, in->n_access_log, &conf->access_logs, &conf->access_log_count);
+    return px_make_access_logs(build, in->access_log, in->n_access_log, &conf->access_logs,
+                               &conf->access_log_count);
 }
 
 lt_rc px_make_hcm(struct px_build *build, const Pb__Any *any, const struct px_hcm_conf **ret_hcm)
 {
     Xds__HttpConnectionManager *in = NULL;
-    LT_TRY(px_unpack_any(build, "typed_config", any, &xds__http_connection_manager__descriptor, &in));
+    LT_TRY(
+        px_unpack_any(build, "typed_config", any, &xds__http_connection_manager__descriptor, &in));
     struct px_hcm_conf *conf = lt_arena_make(build->arena, struct px_hcm_conf);
     LT_TRY(make_hcm(build, in, conf));
     *ret_hcm = conf;

@@ -3,12 +3,12 @@
  * Start at: px_make_listener(). Matching at run time: chain_match.c.
  */
 #include "proxy/conf_kinds.h"
+#include "wire/proto/hcm.pb-c.h"
 #include "wire/proto/istio_metadata_exchange.pb-c.h"
 #include "wire/proto/istio_stats.pb-c.h"
 #include "wire/proto/listener_http_inspector.pb-c.h"
 #include "wire/proto/listener_original_dst.pb-c.h"
 #include "wire/proto/listener_tls_inspector.pb-c.h"
-#include "wire/proto/hcm.pb-c.h"
 #include "wire/proto/net_tcp_proxy.pb-c.h"
 
 enum {
@@ -25,21 +25,26 @@ struct ranges {
     size_t count;
 };
 
-static lt_rc read_predicate(struct px_build *build, const Xds__ListenerFilterChainMatchPredicate *predicate, int depth,
+static lt_rc read_predicate(struct px_build *build,
+                            const Xds__ListenerFilterChainMatchPredicate *predicate, int depth,
                             struct ranges *ranges)
 {
     if (depth > PREDICATE_DEPTH_MAX)
         return px_bad(build, "filter_disabled", "is nested deeper than %d", PREDICATE_DEPTH_MAX);
-    if (predicate->rule_case == XDS__LISTENER_FILTER_CHAIN_MATCH_PREDICATE__RULE_DESTINATION_PORT_RANGE) {
+    if (predicate->rule_case ==
+        XDS__LISTENER_FILTER_CHAIN_MATCH_PREDICATE__RULE_DESTINATION_PORT_RANGE) {
         const Xds__Int32Range *range = predicate->destination_port_range;
         if (ranges->count == LT_ARRAY_LEN(ranges->list))
-            return px_bad(build, "filter_disabled", "more than %zu port ranges", LT_ARRAY_LEN(ranges->list));
+            return px_bad(build, "filter_disabled", "more than %zu port ranges",
+                          LT_ARRAY_LEN(ranges->list));
         ranges->list[ranges->count++] = (struct px_port_range){
-            (uint32_t)LT_MAX(range->has_start ? range->start : 0, 0), (uint32_t)LT_MAX(range->has_end ? range->end : 0, 0)};
+            (uint32_t)LT_MAX(range->has_start ? range->start : 0, 0),
+            (uint32_t)LT_MAX(range->has_end ? range->end : 0, 0)};
         return LT_OK;
     }
     if (predicate->rule_case != XDS__LISTENER_FILTER_CHAIN_MATCH_PREDICATE__RULE_OR_MATCH)
-        return px_unsupported(build, "filter_disabled", "only destination port ranges joined by or_match are supported");
+        return px_unsupported(build, "filter_disabled",
+                              "only destination port ranges joined by or_match are supported");
     for (size_t i = 0; i < predicate->or_match->n_rules; i++) {
         Xds__ListenerFilterChainMatchPredicate *inner = NULL;
         if (lt_pb_unpack(build->scratch, &xds__listener_filter_chain_match_predicate__descriptor,
@@ -50,8 +55,8 @@ static lt_rc read_predicate(struct px_build *build, const Xds__ListenerFilterCha
     return LT_OK;
 }
 
-static lt_rc make_disabled(struct px_build *build, const Xds__ListenerFilter *filter, const struct px_port_range **ret_off,
-                           size_t *ret_count)
+static lt_rc make_disabled(struct px_build *build, const Xds__ListenerFilter *filter,
+                           const struct px_port_range **ret_off, size_t *ret_count)
 {
     struct ranges ranges = {.count = 0};
     if (filter->filter_disabled != NULL)
@@ -63,9 +68,12 @@ static lt_rc make_disabled(struct px_build *build, const Xds__ListenerFilter *fi
     return LT_OK;
 }
 
-static lt_rc make_listener_filter(struct px_build *build, const Xds__ListenerFilter *filter, struct px_listener_conf *conf)
+static lt_rc make_listener_filter(struct px_build *build, const Xds__ListenerFilter *filter,
+                                  struct px_listener_conf *conf)
 {
-    const Pb__Any *any = filter->config_type_case == XDS__LISTENER_FILTER__CONFIG_TYPE_TYPED_CONFIG ? filter->typed_config : NULL;
+    const Pb__Any *any = filter->config_type_case == XDS__LISTENER_FILTER__CONFIG_TYPE_TYPED_CONFIG
+                             ? filter->typed_config
+                             : NULL;
     lt_str type = lt_any_inner_type(build->scratch, any);
     if (lt_str_eqz(type, xds__original_dst__descriptor.name)) {
         conf->has_original_dst_filter = true;
@@ -73,24 +81,30 @@ static lt_rc make_listener_filter(struct px_build *build, const Xds__ListenerFil
     }
     if (lt_str_eqz(type, xds__tls_inspector__descriptor.name)) {
         conf->has_tls_inspector = true;
-        return make_disabled(build, filter, &conf->tls_inspector_off, &conf->tls_inspector_off_count);
+        return make_disabled(build, filter, &conf->tls_inspector_off,
+                             &conf->tls_inspector_off_count);
     }
     if (lt_str_eqz(type, xds__http_inspector__descriptor.name)) {
         conf->has_http_inspector = true;
-        return make_disabled(build, filter, &conf->http_inspector_off, &conf->http_inspector_off_count);
+        return make_disabled(build, filter, &conf->http_inspector_off,
+                             &conf->http_inspector_off_count);
     }
-    return px_unsupported(build, NULL, "listener filter '%s' (%.*s) is not supported yet", filter->name, LT_STR_ARG(type));
+    return px_unsupported(build, NULL, "listener filter '%s' (%.*s) is not supported yet",
+                          filter->name, LT_STR_ARG(type));
 }
 
 /* --- chains --- */
 
-static lt_rc make_prefixes(struct px_build *build, const Xds__FilterChainMatch *match, struct px_chain *chain)
+static lt_rc make_prefixes(struct px_build *build, const Xds__FilterChainMatch *match,
+                           struct px_chain *chain)
 {
-    struct px_cidr *prefixes = lt_arena_make_n(build->arena, struct px_cidr, match->n_prefix_ranges);
+    struct px_cidr *prefixes = lt_arena_make_n(build->arena, struct px_cidr,
+                                               match->n_prefix_ranges);
     for (size_t i = 0; i < match->n_prefix_ranges; i++) {
         const Xds__CidrRange *range = match->prefix_ranges[i];
         if (lt_addr_parse(lt_str_of(range->address_prefix), 0, &prefixes[i].prefix) != LT_OK)
-            return px_bad(build, "filter_chain_match.prefix_ranges", "malformed IP address: %s", range->address_prefix);
+            return px_bad(build, "filter_chain_match.prefix_ranges", "malformed IP address: %s",
+                          range->address_prefix);
         prefixes[i].bits = px_u32(range->prefix_len, 0);
     }
     chain->prefixes = prefixes;
@@ -99,7 +113,8 @@ static lt_rc make_prefixes(struct px_build *build, const Xds__FilterChainMatch *
 }
 
 /* "*.x" becomes ".x"; "a*.b" is refused as Envoy refuses it. */
-static lt_rc make_server_names(struct px_build *build, const Xds__FilterChainMatch *match, struct px_chain *chain)
+static lt_rc make_server_names(struct px_build *build, const Xds__FilterChainMatch *match,
+                               struct px_chain *chain)
 {
     lt_str *names = lt_arena_make_n(build->arena, lt_str, match->n_server_names);
     for (size_t i = 0; i < match->n_server_names; i++) {
@@ -107,7 +122,8 @@ static lt_rc make_server_names(struct px_build *build, const Xds__FilterChainMat
         if (lt_str_starts(name, LT_STR("*.")))
             name = lt_str_from(name, 1);
         if (name.len == 0 || lt_str_find_char(name, '*') >= 0)
-            return px_bad(build, "filter_chain_match.server_names", "'%s': partial wildcards are not supported", match->server_names[i]);
+            return px_bad(build, "filter_chain_match.server_names",
+                          "'%s': partial wildcards are not supported", match->server_names[i]);
         for (size_t j = 0; j < name.len; j++) {
             char *c = (char *)&name.ptr[j];
             *c = *c >= 'A' && *c <= 'Z' ? (char)(*c + 32) : *c;
@@ -119,26 +135,33 @@ static lt_rc make_server_names(struct px_build *build, const Xds__FilterChainMat
     return LT_OK;
 }
 
-static lt_rc make_chain_match(struct px_build *build, const Xds__FilterChainMatch *match, struct px_chain *chain)
+static lt_rc make_chain_match(struct px_build *build, const Xds__FilterChainMatch *match,
+                              struct px_chain *chain)
 {
     if (match == NULL)
         return LT_OK;
-    if (match->n_source_prefix_ranges > 0 || match->n_direct_source_prefix_ranges > 0 || match->n_source_ports > 0 ||
-        (match->has_source_type && match->source_type != 0) || (match->address_suffix != NULL && match->address_suffix[0] != '\0'))
-        return px_unsupported(build, "filter_chain_match", "matching by source is not supported yet");
+    if (match->n_source_prefix_ranges > 0 || match->n_direct_source_prefix_ranges > 0 ||
+        match->n_source_ports > 0 || (match->has_source_type && match->source_type != 0) ||
+        (match->address_suffix != NULL && match->address_suffix[0] != '\0'))
+        return px_unsupported(build, "filter_chain_match",
+                              "matching by source is not supported yet");
     chain->destination_port = px_u32(match->destination_port, 0);
     if (chain->destination_port > UINT16_MAX)
-        return px_bad(build, "filter_chain_match.destination_port", "%u is out of range", chain->destination_port);
+        return px_bad(build, "filter_chain_match.destination_port", "%u is out of range",
+                      chain->destination_port);
     LT_TRY(make_prefixes(build, match, chain));
     LT_TRY(make_server_names(build, match, chain));
     chain->transport_protocol = px_copy(build, match->transport_protocol);
     chain->application_protocol_count = match->n_application_protocols;
-    return px_make_strings(build, match->application_protocols, match->n_application_protocols, &chain->application_protocols);
+    return px_make_strings(build, match->application_protocols, match->n_application_protocols,
+                           &chain->application_protocols);
 }
 
-static lt_rc make_tcp_weighted(struct px_build *build, const Xds__TcpProxy__WeightedCluster *in, struct px_tcp_conf *conf)
+static lt_rc make_tcp_weighted(struct px_build *build, const Xds__TcpProxy__WeightedCluster *in,
+                               struct px_tcp_conf *conf)
 {
-    struct px_weighted_cluster *clusters = lt_arena_make_n(build->arena, struct px_weighted_cluster, in->n_clusters);
+    struct px_weighted_cluster *clusters = lt_arena_make_n(build->arena, struct px_weighted_cluster,
+                                                           in->n_clusters);
     uint64_t total = 0;
     for (size_t i = 0; i < in->n_clusters; i++) {
         clusters[i].cluster = px_copy(build, in->clusters[i]->name);
@@ -146,14 +169,16 @@ static lt_rc make_tcp_weighted(struct px_build *build, const Xds__TcpProxy__Weig
         total += clusters[i].weight;
     }
     if (total == 0 || total > UINT32_MAX)
-        return px_bad(build, "weighted_clusters", "the sum of the weights must be between 1 and %u", UINT32_MAX);
+        return px_bad(build, "weighted_clusters", "the sum of the weights must be between 1 and %u",
+                      UINT32_MAX);
     conf->weighted = clusters;
     conf->weighted_count = in->n_clusters;
     conf->total_weight = (uint32_t)total;
     return LT_OK;
 }
 
-static lt_rc make_tcp(struct px_build *build, const Pb__Any *any, bool has_istio_stats, const struct px_tcp_conf **ret_tcp)
+static lt_rc make_tcp(struct px_build *build, const Pb__Any *any, bool has_istio_stats,
+                      const struct px_tcp_conf **ret_tcp)
 {
     Xds__TcpProxy *in = NULL;
     LT_TRY(px_unpack_any(build, "typed_config", any, &xds__tcp_proxy__descriptor, &in));
@@ -168,20 +193,25 @@ static lt_rc make_tcp(struct px_build *build, const Pb__Any *any, bool has_istio
     else
         return px_bad(build, "cluster", "a cluster is needed");
     if (in->tunneling_config != NULL || in->on_demand != NULL)
-        return px_unsupported(build, "tunneling_config", "tunnels and clusters on demand are not supported yet");
+        return px_unsupported(build, "tunneling_config",
+                              "tunnels and clusters on demand are not supported yet");
     if (in->n_hash_policy > 0)
         px_unhonoured(build, "hash_policy");
     conf->idle_timeout_ms = px_duration_ms(in->idle_timeout, TCP_IDLE_DEFAULT_MS);
     conf->max_downstream_duration_ms = px_duration_ms(in->max_downstream_connection_duration, 0);
     conf->has_istio_stats = has_istio_stats;
-    LT_TRY(px_make_access_logs(build, in->access_log, in->n_access_log, &conf->access_logs, &conf->access_log_count));
+    LT_TRY(px_make_access_logs(build, in->access_log, in->n_access_log, &conf->access_logs,
+                               &conf->access_log_count));
     *ret_tcp = conf;
     return LT_OK;
 }
 
-static lt_rc make_network_filter(struct px_build *build, const Xds__Filter *filter, bool *has_istio_stats, struct px_chain *chain)
+static lt_rc make_network_filter(struct px_build *build, const Xds__Filter *filter,
+                                 bool *has_istio_stats, struct px_chain *chain)
 {
-    const Pb__Any *any = filter->config_type_case == XDS__FILTER__CONFIG_TYPE_TYPED_CONFIG ? filter->typed_config : NULL;
+    const Pb__Any *any = filter->config_type_case == XDS__FILTER__CONFIG_TYPE_TYPED_CONFIG
+                             ? filter->typed_config
+                             : NULL;
     lt_str type = lt_any_inner_type(build->scratch, any);
     if (chain->hcm != NULL || chain->tcp != NULL)
         return px_bad(build, NULL, "the terminal filter must be the last");
@@ -194,7 +224,8 @@ static lt_rc make_network_filter(struct px_build *build, const Xds__Filter *filt
     else if (lt_str_eqz(type, istio__stats__plugin_config__descriptor.name))
         *has_istio_stats = true;
     else
-        return px_unsupported(build, NULL, "network filter '%s' of type %.*s is not supported", filter->name, LT_STR_ARG(type));
+        return px_unsupported(build, NULL, "network filter '%s' of type %.*s is not supported",
+                              filter->name, LT_STR_ARG(type));
     return LT_OK;
 }
 
@@ -213,11 +244,13 @@ static lt_rc make_chain(struct px_build *build, const Xds__FilterChain *in, stru
         px_path_leave(build, mark);
     }
     if (chain->hcm == NULL && chain->tcp == NULL)
-        return px_bad(build, "filters", "a chain needs a terminal filter: http_connection_manager or tcp_proxy");
+        return px_bad(build, "filters",
+                      "a chain needs a terminal filter: http_connection_manager or tcp_proxy");
     return LT_OK;
 }
 
-static lt_rc make_chains(struct px_build *build, const Xds__Listener *in, struct px_listener_conf *conf)
+static lt_rc make_chains(struct px_build *build, const Xds__Listener *in,
+                         struct px_listener_conf *conf)
 {
     struct px_chain *chains = lt_arena_make_n(build->arena, struct px_chain, in->n_filter_chains);
     for (size_t i = 0; i < in->n_filter_chains; i++) {
@@ -246,11 +279,13 @@ static bool is_bound(const Xds__Listener *in)
     return in->deprecated_v1 == NULL || px_bool(in->deprecated_v1->bind_to_port, true);
 }
 
-lt_rc px_make_listener(struct px_build *build, const Xds__Listener *in, struct px_listener_conf *conf)
+lt_rc px_make_listener(struct px_build *build, const Xds__Listener *in,
+                       struct px_listener_conf *conf)
 {
     conf->res.name = px_copy(build, in->name);
     LT_TRY(px_make_address(build, "address", in->address, &conf->addr));
-    if (in->listener_specifier_case != XDS__LISTENER__LISTENER_SPECIFIER__NOT_SET || in->udp_listener_config != NULL)
+    if (in->listener_specifier_case != XDS__LISTENER__LISTENER_SPECIFIER__NOT_SET ||
+        in->udp_listener_config != NULL)
         return px_unsupported(build, NULL, "internal and UDP listeners are not supported");
     if (in->has_filter_chain_matcher)
         return px_unsupported(build, "filter_chain_matcher", "is not supported");
@@ -261,8 +296,10 @@ lt_rc px_make_listener(struct px_build *build, const Xds__Listener *in, struct p
     conf->is_outbound = direction == XDS__TRAFFIC_DIRECTION__OUTBOUND;
     build->is_inbound = conf->is_inbound;
     build->is_outbound = conf->is_outbound;
-    conf->filters_timeout_ms = px_duration_ms(in->listener_filters_timeout, FILTERS_TIMEOUT_DEFAULT_MS);
-    conf->continue_on_timeout = in->has_continue_on_listener_filters_timeout && in->continue_on_listener_filters_timeout;
+    conf->filters_timeout_ms = px_duration_ms(in->listener_filters_timeout,
+                                              FILTERS_TIMEOUT_DEFAULT_MS);
+    conf->continue_on_timeout = in->has_continue_on_listener_filters_timeout &&
+                                in->continue_on_listener_filters_timeout;
     conf->transparent = px_bool(in->transparent, false);
     conf->reuse_port = px_bool(in->enable_reuse_port, true);
     conf->tcp_backlog = px_u32(in->tcp_backlog_size, BACKLOG_DEFAULT);
@@ -274,5 +311,6 @@ lt_rc px_make_listener(struct px_build *build, const Xds__Listener *in, struct p
         px_path_leave(build, mark);
     }
     LT_TRY(make_chains(build, in, conf));
-    return px_make_access_logs(build, in->access_log, in->n_access_log, &conf->access_logs, &conf->access_log_count);
+    return px_make_access_logs(build, in->access_log, in->n_access_log, &conf->access_logs,
+                               &conf->access_log_count);
 }

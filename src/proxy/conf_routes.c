@@ -38,27 +38,31 @@ static lt_rc make_path(struct px_build *build, const Xds__RouteMatch *match, str
     case XDS__ROUTE_MATCH__PATH_SPECIFIER_CONNECT_MATCHER:
         route->path_kind = PX_PATH_CONNECT;
         return LT_OK;
-    default:
-        return px_unsupported(build, "match", "this path match is not supported");
+    default: return px_unsupported(build, "match", "this path match is not supported");
     }
 }
 
-static lt_rc make_queries(struct px_build *build, const Xds__RouteMatch *match, struct px_route *route)
+static lt_rc make_queries(struct px_build *build, const Xds__RouteMatch *match,
+                          struct px_route *route)
 {
-    struct px_query_match *queries = lt_arena_make_n(build->arena, struct px_query_match, match->n_query_parameters);
+    struct px_query_match *queries = lt_arena_make_n(build->arena, struct px_query_match,
+                                                     match->n_query_parameters);
     for (size_t i = 0; i < match->n_query_parameters; i++) {
         const Xds__QueryParameterMatcher *in = match->query_parameters[i];
         queries[i].name = px_copy(build, in->name);
         queries[i].value.kind = PX_MATCH_PRESENT;
-        if (in->query_parameter_match_specifier_case == XDS__QUERY_PARAMETER_MATCHER__QUERY_PARAMETER_MATCH_SPECIFIER_STRING_MATCH)
-            LT_TRY(px_make_string_match(build, "match.query_parameters", in->string_match, &queries[i].value));
+        if (in->query_parameter_match_specifier_case ==
+            XDS__QUERY_PARAMETER_MATCHER__QUERY_PARAMETER_MATCH_SPECIFIER_STRING_MATCH)
+            LT_TRY(px_make_string_match(build, "match.query_parameters", in->string_match,
+                                        &queries[i].value));
     }
     route->queries = queries;
     route->query_count = match->n_query_parameters;
     return LT_OK;
 }
 
-static lt_rc make_match(struct px_build *build, const Xds__RouteMatch *match, struct px_route *route)
+static lt_rc make_match(struct px_build *build, const Xds__RouteMatch *match,
+                        struct px_route *route)
 {
     if (match == NULL)
         return px_bad(build, "match", "is missing");
@@ -70,12 +74,14 @@ static lt_rc make_match(struct px_build *build, const Xds__RouteMatch *match, st
     route->grpc_only = match->grpc != NULL;
     route->runtime_fraction_ppm = 1000000;
     if (match->runtime_fraction != NULL)
-        route->runtime_fraction_ppm = px_fraction_ppm(match->runtime_fraction->default_value, 1000000);
+        route->runtime_fraction_ppm = px_fraction_ppm(match->runtime_fraction->default_value,
+                                                      1000000);
     /* what narrows a match must not be left out: the route would take what it was not meant for */
     if (match->n_dynamic_metadata > 0)
         return px_unsupported(build, "match.dynamic_metadata", "is not supported");
     if (match->n_filter_state > 0 || match->tls_context != NULL || match->n_cookies > 0)
-        return px_unsupported(build, "match", "filter_state, tls_context and cookies are not supported");
+        return px_unsupported(build, "match",
+                              "filter_state, tls_context and cookies are not supported");
     return LT_OK;
 }
 
@@ -117,7 +123,8 @@ static uint32_t retry_bits(struct px_build *build, const char *text)
     return bits;
 }
 
-static lt_rc make_retry(struct px_build *build, const Xds__RetryPolicy *policy, const struct px_retry **ret_retry)
+static lt_rc make_retry(struct px_build *build, const Xds__RetryPolicy *policy,
+                        const struct px_retry **ret_retry)
 {
     *ret_retry = NULL;
     if (policy == NULL)
@@ -133,11 +140,14 @@ static lt_rc make_retry(struct px_build *build, const Xds__RetryPolicy *policy, 
     retry->status_code_count = policy->n_retriable_status_codes;
     retry->backoff_base_ms = BACKOFF_BASE_DEFAULT_MS;
     if (policy->retry_back_off != NULL)
-        retry->backoff_base_ms = LT_MAX(px_duration_ms(policy->retry_back_off->base_interval, BACKOFF_BASE_DEFAULT_MS), 1u);
+        retry->backoff_base_ms = LT_MAX(
+            px_duration_ms(policy->retry_back_off->base_interval, BACKOFF_BASE_DEFAULT_MS), 1u);
     retry->backoff_max_ms = retry->backoff_base_ms * 10;
     if (policy->retry_back_off != NULL)
-        retry->backoff_max_ms = px_duration_ms(policy->retry_back_off->max_interval, retry->backoff_max_ms);
-    retry->host_attempts = policy->has_host_selection_retry_max_attempts && policy->host_selection_retry_max_attempts > 0
+        retry->backoff_max_ms = px_duration_ms(policy->retry_back_off->max_interval,
+                                               retry->backoff_max_ms);
+    retry->host_attempts = policy->has_host_selection_retry_max_attempts &&
+                                   policy->host_selection_retry_max_attempts > 0
                                ? (uint32_t)LT_MIN(policy->host_selection_retry_max_attempts, 100)
                                : 1;
     retry->avoid_previous_hosts = policy->n_retry_host_predicate > 0;
@@ -153,9 +163,11 @@ static lt_rc make_retry(struct px_build *build, const Xds__RetryPolicy *policy, 
 
 /* --- actions --- */
 
-static lt_rc make_weighted(struct px_build *build, const Xds__WeightedCluster *in, struct px_route *route)
+static lt_rc make_weighted(struct px_build *build, const Xds__WeightedCluster *in,
+                           struct px_route *route)
 {
-    struct px_weighted_cluster *clusters = lt_arena_make_n(build->arena, struct px_weighted_cluster, in->n_clusters);
+    struct px_weighted_cluster *clusters = lt_arena_make_n(build->arena, struct px_weighted_cluster,
+                                                           in->n_clusters);
     uint64_t total = 0;
     for (size_t i = 0; i < in->n_clusters; i++) {
         const Xds__WeightedCluster__ClusterWeight *weight = in->clusters[i];
@@ -164,22 +176,26 @@ static lt_rc make_weighted(struct px_build *build, const Xds__WeightedCluster *i
         total += clusters[i].weight;
         if (clusters[i].cluster.len == 0)
             return px_unsupported(build, "weighted_clusters", "cluster_header is not supported");
-        LT_TRY(px_make_header_edits(build, weight->request_headers_to_add, weight->n_request_headers_to_add,
-                                    weight->request_headers_to_remove, weight->n_request_headers_to_remove,
-                                    "request_headers_to_add", &clusters[i].request));
-        LT_TRY(px_make_header_edits(build, weight->response_headers_to_add, weight->n_response_headers_to_add,
-                                    weight->response_headers_to_remove, weight->n_response_headers_to_remove,
-                                    "response_headers_to_add", &clusters[i].response));
+        LT_TRY(px_make_header_edits(
+            build, weight->request_headers_to_add, weight->n_request_headers_to_add,
+            weight->request_headers_to_remove, weight->n_request_headers_to_remove,
+            "request_headers_to_add", &clusters[i].request));
+        LT_TRY(px_make_header_edits(
+            build, weight->response_headers_to_add, weight->n_response_headers_to_add,
+            weight->response_headers_to_remove, weight->n_response_headers_to_remove,
+            "response_headers_to_add", &clusters[i].response));
     }
     if (total == 0 || total > UINT32_MAX)
-        return px_bad(build, "weighted_clusters", "the sum of the weights must be between 1 and %u", UINT32_MAX);
+        return px_bad(build, "weighted_clusters", "the sum of the weights must be between 1 and %u",
+                      UINT32_MAX);
     route->weighted = clusters;
     route->weighted_count = in->n_clusters;
     route->total_weight = (uint32_t)total;
     return LT_OK;
 }
 
-static lt_rc make_destination(struct px_build *build, const Xds__RouteAction *in, struct px_route *route)
+static lt_rc make_destination(struct px_build *build, const Xds__RouteAction *in,
+                              struct px_route *route)
 {
     switch (in->cluster_specifier_case) {
     case XDS__ROUTE_ACTION__CLUSTER_SPECIFIER_CLUSTER:
@@ -193,18 +209,20 @@ static lt_rc make_destination(struct px_build *build, const Xds__RouteAction *in
     case XDS__ROUTE_ACTION__CLUSTER_SPECIFIER_WEIGHTED_CLUSTERS:
         route->action = PX_ACTION_WEIGHTED;
         return make_weighted(build, in->weighted_clusters, route);
-    default:
-        return px_unsupported(build, NULL, "cluster specifier plugins are not supported");
+    default: return px_unsupported(build, NULL, "cluster specifier plugins are not supported");
     }
 }
 
-static lt_rc make_rewrites(struct px_build *build, const Xds__RouteAction *in, struct px_route *route)
+static lt_rc make_rewrites(struct px_build *build, const Xds__RouteAction *in,
+                           struct px_route *route)
 {
     route->prefix_rewrite = px_copy(build, in->prefix_rewrite);
     if (route->prefix_rewrite.len > 0 && in->regex_rewrite != NULL)
-        return px_bad(build, "regex_rewrite", "only one of prefix_rewrite and regex_rewrite may be given");
+        return px_bad(build, "regex_rewrite",
+                      "only one of prefix_rewrite and regex_rewrite may be given");
     if (in->regex_rewrite != NULL) {
-        LT_TRY(px_make_regex(build, "regex_rewrite", in->regex_rewrite->pattern, &route->regex_rewrite));
+        LT_TRY(px_make_regex(build, "regex_rewrite", in->regex_rewrite->pattern,
+                             &route->regex_rewrite));
         route->regex_substitution = px_copy(build, in->regex_rewrite->substitution);
     }
     switch (in->host_rewrite_specifier_case) {
@@ -232,13 +250,16 @@ static void list_unhonoured(struct px_build *build, const Xds__RouteAction *in)
         px_unhonoured(build, "rate_limits");
     if (in->metadata_match != NULL)
         px_unhonoured(build, "metadata_match");
-    if (in->max_stream_duration != NULL && px_duration_ms(in->max_stream_duration->max_stream_duration, 0) > 0)
+    if (in->max_stream_duration != NULL &&
+        px_duration_ms(in->max_stream_duration->max_stream_duration, 0) > 0)
         px_unhonoured(build, "max_stream_duration");
 }
 
-static lt_rc make_mirrors(struct px_build *build, const Xds__RouteAction *in, struct px_route *route)
+static lt_rc make_mirrors(struct px_build *build, const Xds__RouteAction *in,
+                          struct px_route *route)
 {
-    struct px_mirror_conf *mirrors = lt_arena_make_n(build->arena, struct px_mirror_conf, in->n_request_mirror_policies);
+    struct px_mirror_conf *mirrors = lt_arena_make_n(build->arena, struct px_mirror_conf,
+                                                     in->n_request_mirror_policies);
     for (size_t i = 0; i < in->n_request_mirror_policies; i++) {
         const Xds__RouteAction__RequestMirrorPolicy *policy = in->request_mirror_policies[i];
         struct px_mirror_conf *mirror = &mirrors[route->mirror_count];
@@ -249,16 +270,18 @@ static lt_rc make_mirrors(struct px_build *build, const Xds__RouteAction *in, st
         }
         mirror->fraction_ppm = policy->runtime_fraction == NULL
                                    ? 1000000
-                                   : px_fraction_ppm(policy->runtime_fraction->default_value, 1000000);
-        mirror->keeps_host = policy->has_disable_shadow_host_suffix_append && policy->disable_shadow_host_suffix_append;
+                                   : px_fraction_ppm(policy->runtime_fraction->default_value,
+                                                     1000000);
+        mirror->keeps_host = policy->has_disable_shadow_host_suffix_append &&
+                             policy->disable_shadow_host_suffix_append;
         route->mirror_count++;
     }
     route->mirrors = mirrors;
     return LT_OK;
 }
 
-static lt_rc make_route_action(struct px_build *build, const Xds__RouteAction *in, const struct px_retry *vhost_retry,
-                               struct px_route *route)
+static lt_rc make_route_action(struct px_build *build, const Xds__RouteAction *in,
+                               const struct px_retry *vhost_retry, struct px_route *route)
 {
     LT_TRY(make_destination(build, in, route));
     LT_TRY(make_rewrites(build, in, route));
@@ -266,8 +289,12 @@ static lt_rc make_route_action(struct px_build *build, const Xds__RouteAction *i
     route->timeout_ms = px_duration_ms(in->timeout, ROUTE_TIMEOUT_DEFAULT_MS);
     route->idle_timeout_ms = px_duration_ms(in->idle_timeout, UINT64_MAX);
     switch (in->has_cluster_not_found_response_code ? in->cluster_not_found_response_code : 0) {
-    case XDS__ROUTE_ACTION__CLUSTER_NOT_FOUND_RESPONSE_CODE__NOT_FOUND: route->cluster_not_found_code = 404; break;
-    case XDS__ROUTE_ACTION__CLUSTER_NOT_FOUND_RESPONSE_CODE__INTERNAL_SERVER_ERROR: route->cluster_not_found_code = 500; break;
+    case XDS__ROUTE_ACTION__CLUSTER_NOT_FOUND_RESPONSE_CODE__NOT_FOUND:
+        route->cluster_not_found_code = 404;
+        break;
+    case XDS__ROUTE_ACTION__CLUSTER_NOT_FOUND_RESPONSE_CODE__INTERNAL_SERVER_ERROR:
+        route->cluster_not_found_code = 500;
+        break;
     default: route->cluster_not_found_code = 503; break;
     }
     LT_TRY(make_retry(build, in->retry_policy, &route->retry));
@@ -277,7 +304,8 @@ static lt_rc make_route_action(struct px_build *build, const Xds__RouteAction *i
     return LT_OK;
 }
 
-static lt_rc make_redirect(struct px_build *build, const Xds__RedirectAction *in, struct px_route *route)
+static lt_rc make_redirect(struct px_build *build, const Xds__RedirectAction *in,
+                           struct px_route *route)
 {
     static const uint32_t codes[] = {301, 302, 303, 307, 308};
     struct px_redirect *redirect = &route->redirect;
@@ -289,25 +317,32 @@ static lt_rc make_redirect(struct px_build *build, const Xds__RedirectAction *in
     redirect->host = px_copy(build, in->host_redirect);
     redirect->port = in->has_port_redirect ? in->port_redirect : 0;
     redirect->strip_query = in->has_strip_query && in->strip_query;
-    if (in->path_rewrite_specifier_case == XDS__REDIRECT_ACTION__PATH_REWRITE_SPECIFIER_PATH_REDIRECT)
+    if (in->path_rewrite_specifier_case ==
+        XDS__REDIRECT_ACTION__PATH_REWRITE_SPECIFIER_PATH_REDIRECT)
         redirect->path = px_copy(build, in->path_redirect);
-    else if (in->path_rewrite_specifier_case == XDS__REDIRECT_ACTION__PATH_REWRITE_SPECIFIER_PREFIX_REWRITE)
+    else if (in->path_rewrite_specifier_case ==
+             XDS__REDIRECT_ACTION__PATH_REWRITE_SPECIFIER_PREFIX_REWRITE)
         redirect->prefix_rewrite = px_copy(build, in->prefix_rewrite);
-    else if (in->path_rewrite_specifier_case != XDS__REDIRECT_ACTION__PATH_REWRITE_SPECIFIER__NOT_SET)
+    else if (in->path_rewrite_specifier_case !=
+             XDS__REDIRECT_ACTION__PATH_REWRITE_SPECIFIER__NOT_SET)
         px_unhonoured(build, "redirect.path_rewrite_specifier");
-    if (in->scheme_rewrite_specifier_case == XDS__REDIRECT_ACTION__SCHEME_REWRITE_SPECIFIER_HTTPS_REDIRECT)
+    if (in->scheme_rewrite_specifier_case ==
+        XDS__REDIRECT_ACTION__SCHEME_REWRITE_SPECIFIER_HTTPS_REDIRECT)
         redirect->https = in->https_redirect;
-    else if (in->scheme_rewrite_specifier_case == XDS__REDIRECT_ACTION__SCHEME_REWRITE_SPECIFIER_SCHEME_REDIRECT)
+    else if (in->scheme_rewrite_specifier_case ==
+             XDS__REDIRECT_ACTION__SCHEME_REWRITE_SPECIFIER_SCHEME_REDIRECT)
         redirect->scheme = px_copy(build, in->scheme_redirect);
     return LT_OK;
 }
 
-static lt_rc make_direct(struct px_build *build, const Xds__DirectResponseAction *in, struct px_route *route)
+static lt_rc make_direct(struct px_build *build, const Xds__DirectResponseAction *in,
+                         struct px_route *route)
 {
     route->action = PX_ACTION_DIRECT;
     route->direct_code = in->has_status ? in->status : 0;
     if (route->direct_code < 200 || route->direct_code > 599)
-        return px_bad(build, "direct_response.status", "must be between 200 and 599, not %u", route->direct_code);
+        return px_bad(build, "direct_response.status", "must be between 200 and 599, not %u",
+                      route->direct_code);
     LT_TRY(px_make_data(build, "direct_response.body", in->body, &route->direct_body));
     if (route->direct_body.len > DIRECT_BODY_MAX)
         return px_bad(build, "direct_response.body", "is larger than %d bytes", DIRECT_BODY_MAX);
@@ -316,31 +351,35 @@ static lt_rc make_direct(struct px_build *build, const Xds__DirectResponseAction
 
 /* --- routes and virtual hosts --- */
 
-/* Per-route configuration for filters: fault and CORS come with step 2 and are listed; what guards must not be dropped. */
+/* Per-route configuration for filters: what guards must not be dropped. */
 static lt_rc check_per_filter(struct px_build *build, const char *key, const Pb__Any *any)
 {
     lt_str type = lt_any_inner_type(build->scratch, any);
-    if (lt_str_eqz(type, xds__httpfault__descriptor.name) || lt_str_eqz(type, xds__cors_policy__descriptor.name)) {
+    if (lt_str_eqz(type, xds__httpfault__descriptor.name) ||
+        lt_str_eqz(type, xds__cors_policy__descriptor.name)) {
         px_unhonoured(build, key);
         return LT_OK;
     }
-    return px_unsupported(build, "typed_per_filter_config", "'%s' (%.*s) is not supported", key, LT_STR_ARG(type));
+    return px_unsupported(build, "typed_per_filter_config", "'%s' (%.*s) is not supported", key,
+                          LT_STR_ARG(type));
 }
 
-static lt_rc make_route(struct px_build *build, const Xds__Route *in, const struct px_retry *vhost_retry,
-                        struct px_route *route)
+static lt_rc make_route(struct px_build *build, const Xds__Route *in,
+                        const struct px_retry *vhost_retry, struct px_route *route)
 {
     route->name = px_copy(build, in->name);
     LT_TRY(make_match(build, in->match, route));
-    LT_TRY(px_make_header_edits(build, in->request_headers_to_add, in->n_request_headers_to_add, in->request_headers_to_remove,
-                                in->n_request_headers_to_remove, "request_headers_to_add", &route->request));
+    LT_TRY(px_make_header_edits(build, in->request_headers_to_add, in->n_request_headers_to_add,
+                                in->request_headers_to_remove, in->n_request_headers_to_remove,
+                                "request_headers_to_add", &route->request));
     LT_TRY(px_make_header_edits(build, in->response_headers_to_add, in->n_response_headers_to_add,
                                 in->response_headers_to_remove, in->n_response_headers_to_remove,
                                 "response_headers_to_add", &route->response));
     lt_str config = lt_struct_find_str(px_find_metadata(in->metadata, "istio"), "config");
     route->config_path = config.len > 0 ? lt_arena_str(build->arena, config) : LT_STR_NULL;
     for (size_t i = 0; i < in->n_typed_per_filter_config; i++)
-        LT_TRY(check_per_filter(build, in->typed_per_filter_config[i]->key, in->typed_per_filter_config[i]->value));
+        LT_TRY(check_per_filter(build, in->typed_per_filter_config[i]->key,
+                                in->typed_per_filter_config[i]->value));
     switch (in->action_case) {
     case XDS__ROUTE__ACTION_ROUTE: return make_route_action(build, in->route, vhost_retry, route);
     case XDS__ROUTE__ACTION_REDIRECT: return make_redirect(build, in->redirect, route);
@@ -356,18 +395,23 @@ static lt_rc make_vhost(struct px_build *build, const Xds__VirtualHost *in, stru
         return px_bad(build, "domains", "a virtual host needs at least one domain");
     LT_TRY(px_make_strings(build, in->domains, in->n_domains, &vhost->domains));
     vhost->domain_count = in->n_domains;
-    vhost->require_tls_all = in->has_require_tls && in->require_tls == XDS__VIRTUAL_HOST__TLS_REQUIREMENT_TYPE__ALL;
-    if (in->has_require_tls && in->require_tls == XDS__VIRTUAL_HOST__TLS_REQUIREMENT_TYPE__EXTERNAL_ONLY)
+    vhost->require_tls_all = in->has_require_tls &&
+                             in->require_tls == XDS__VIRTUAL_HOST__TLS_REQUIREMENT_TYPE__ALL;
+    if (in->has_require_tls &&
+        in->require_tls == XDS__VIRTUAL_HOST__TLS_REQUIREMENT_TYPE__EXTERNAL_ONLY)
         return px_unsupported(build, "require_tls", "EXTERNAL_ONLY is not supported");
-    vhost->include_attempt_count = in->has_include_request_attempt_count && in->include_request_attempt_count;
-    LT_TRY(px_make_header_edits(build, in->request_headers_to_add, in->n_request_headers_to_add, in->request_headers_to_remove,
-                                in->n_request_headers_to_remove, "request_headers_to_add", &vhost->request));
+    vhost->include_attempt_count = in->has_include_request_attempt_count &&
+                                   in->include_request_attempt_count;
+    LT_TRY(px_make_header_edits(build, in->request_headers_to_add, in->n_request_headers_to_add,
+                                in->request_headers_to_remove, in->n_request_headers_to_remove,
+                                "request_headers_to_add", &vhost->request));
     LT_TRY(px_make_header_edits(build, in->response_headers_to_add, in->n_response_headers_to_add,
                                 in->response_headers_to_remove, in->n_response_headers_to_remove,
                                 "response_headers_to_add", &vhost->response));
     LT_TRY(make_retry(build, in->retry_policy, &vhost->retry));
     for (size_t i = 0; i < in->n_typed_per_filter_config; i++)
-        LT_TRY(check_per_filter(build, in->typed_per_filter_config[i]->key, in->typed_per_filter_config[i]->value));
+        LT_TRY(check_per_filter(build, in->typed_per_filter_config[i]->key,
+                                in->typed_per_filter_config[i]->value));
     if (in->has_matcher)
         return px_unsupported(build, "matcher", "is not supported");
     struct px_route *routes = lt_arena_make_n(build->arena, struct px_route, in->n_routes);
@@ -414,8 +458,8 @@ static bool has_text(const struct px_domain_suffix *list, size_t count, lt_str t
 }
 
 /* Envoy refuses a domain twice in one route configuration, whatever the case of its letters. */
-static lt_rc add_domain(struct px_build *build, struct px_routes_conf *ret, struct domain_lists *lists,
-                        const struct px_vhost *vhost, lt_str domain)
+static lt_rc add_domain(struct px_build *build, struct px_routes_conf *ret,
+                        struct domain_lists *lists, const struct px_vhost *vhost, lt_str domain)
 {
     domain = lower(build, domain);
     bool is_taken = false;
@@ -436,8 +480,10 @@ static lt_rc add_domain(struct px_build *build, struct px_routes_conf *ret, stru
         is_taken = lt_map_put(&ret->exact, domain, (void *)vhost) != NULL;
     }
     if (is_taken)
-        return px_bad(build, "domains", "Only unique values for domains are permitted. Duplicate entry of domain %.*s",
-                      LT_STR_ARG(domain));
+        return px_bad(
+            build, "domains",
+            "Only unique values for domains are permitted. Duplicate entry of domain %.*s",
+            LT_STR_ARG(domain));
     return LT_OK;
 }
 
@@ -464,23 +510,29 @@ static lt_rc make_index(struct px_build *build, struct px_routes_conf *ret)
     return LT_OK;
 }
 
-lt_rc px_make_routes(struct px_build *build, const Xds__RouteConfiguration *config, struct px_routes_conf *ret)
+lt_rc px_make_routes(struct px_build *build, const Xds__RouteConfiguration *config,
+                     struct px_routes_conf *ret)
 {
     ret->res.name = px_copy(build, config->name);
-    ret->ignore_port_in_host = config->has_ignore_port_in_host_matching && config->ignore_port_in_host_matching;
+    ret->ignore_port_in_host = config->has_ignore_port_in_host_matching &&
+                               config->ignore_port_in_host_matching;
     if (config->vhds != NULL)
         return px_unsupported(build, "vhds", "virtual hosts on demand are not supported yet");
     if (config->n_request_mirror_policies > 0)
         px_unhonoured(build, "request_mirror_policies");
     for (size_t i = 0; i < config->n_typed_per_filter_config; i++)
-        LT_TRY(check_per_filter(build, config->typed_per_filter_config[i]->key, config->typed_per_filter_config[i]->value));
-    LT_TRY(px_make_header_edits(build, config->request_headers_to_add, config->n_request_headers_to_add,
-                                config->request_headers_to_remove, config->n_request_headers_to_remove,
-                                "request_headers_to_add", &ret->request));
-    LT_TRY(px_make_header_edits(build, config->response_headers_to_add, config->n_response_headers_to_add,
-                                config->response_headers_to_remove, config->n_response_headers_to_remove,
-                                "response_headers_to_add", &ret->response));
-    struct px_vhost *vhosts = lt_arena_make_n(build->arena, struct px_vhost, config->n_virtual_hosts);
+        LT_TRY(check_per_filter(build, config->typed_per_filter_config[i]->key,
+                                config->typed_per_filter_config[i]->value));
+    LT_TRY(px_make_header_edits(build, config->request_headers_to_add,
+                                config->n_request_headers_to_add, config->request_headers_to_remove,
+                                config->n_request_headers_to_remove, "request_headers_to_add",
+                                &ret->request));
+    LT_TRY(px_make_header_edits(
+        build, config->response_headers_to_add, config->n_response_headers_to_add,
+        config->response_headers_to_remove, config->n_response_headers_to_remove,
+        "response_headers_to_add", &ret->response));
+    struct px_vhost *vhosts = lt_arena_make_n(build->arena, struct px_vhost,
+                                              config->n_virtual_hosts);
     for (size_t i = 0; i < config->n_virtual_hosts; i++) {
         size_t mark = px_path_enter(build, "virtual_hosts", (ptrdiff_t)i);
         LT_TRY(make_vhost(build, config->virtual_hosts[i], &vhosts[i]));

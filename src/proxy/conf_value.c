@@ -29,13 +29,15 @@ void px_path_leave(struct px_build *build, size_t mark)
     build->path[mark] = '\0';
 }
 
-static lt_rc fail_at(struct px_build *build, lt_rc rc, const char *field, const char *fmt, va_list args)
+static lt_rc fail_at(struct px_build *build, lt_rc rc, const char *field, const char *fmt,
+                     va_list args)
 {
     char text[LT_ERR_TEXT_MAX / 2];
     vsnprintf(text, sizeof(text), fmt, args);
     const char *dot = build->path_len > 0 && field != NULL ? "." : "";
     const char *colon = build->path_len > 0 || field != NULL ? ": " : "";
-    return lt_err_set(build->err, rc, "%s%s%s%s%s", build->path, dot, field != NULL ? field : "", colon, text);
+    return lt_err_set(build->err, rc, "%s%s%s%s%s", build->path, dot, field != NULL ? field : "",
+                      colon, text);
 }
 
 lt_rc px_bad(struct px_build *build, const char *field, const char *fmt, ...)
@@ -62,8 +64,8 @@ void px_unhonoured(struct px_build *build, const char *field)
     if (build->unhonoured_count == PX_UNHONOURED_MAX)
         return;
     const char *dot = build->path_len > 0 ? "." : "";
-    build->unhonoured[build->unhonoured_count++] =
-        lt_arena_printf(build->arena, "%s%s%s", build->path, dot, field);
+    build->unhonoured[build->unhonoured_count++] = lt_arena_printf(build->arena, "%s%s%s",
+                                                                   build->path, dot, field);
 }
 
 lt_rc px_unpack_any(struct px_build *build, const char *field, const Pb__Any *any,
@@ -78,7 +80,8 @@ lt_rc px_unpack_any(struct px_build *build, const char *field, const Pb__Any *an
 
 lt_str px_copy(struct px_build *build, const char *text)
 {
-    return text == NULL || text[0] == '\0' ? LT_STR_NULL : lt_arena_str(build->arena, lt_str_of(text));
+    return text == NULL || text[0] == '\0' ? LT_STR_NULL
+                                           : lt_arena_str(build->arena, lt_str_of(text));
 }
 
 uint64_t px_duration_ms(const Pb__Duration *duration, uint64_t absent_ms)
@@ -100,7 +103,8 @@ uint32_t px_fraction_ppm(const Xds__FractionalPercent *percent, uint32_t absent)
     if (percent == NULL)
         return absent;
     uint64_t numerator = percent->has_numerator ? percent->numerator : 0;
-    switch (percent->has_denominator ? percent->denominator : XDS__FRACTIONAL_PERCENT__DENOMINATOR_TYPE__HUNDRED) {
+    switch (percent->has_denominator ? percent->denominator
+                                     : XDS__FRACTIONAL_PERCENT__DENOMINATOR_TYPE__HUNDRED) {
     case XDS__FRACTIONAL_PERCENT__DENOMINATOR_TYPE__HUNDRED: numerator *= 10000; break;
     case XDS__FRACTIONAL_PERCENT__DENOMINATOR_TYPE__TEN_THOUSAND: numerator *= 100; break;
     default: break;
@@ -108,7 +112,8 @@ uint32_t px_fraction_ppm(const Xds__FractionalPercent *percent, uint32_t absent)
     return (uint32_t)LT_MIN(numerator, (uint64_t)1000000);
 }
 
-lt_rc px_make_strings(struct px_build *build, const char *const *texts, size_t count, const lt_str **ret_strs)
+lt_rc px_make_strings(struct px_build *build, const char *const *texts, size_t count,
+                      const lt_str **ret_strs)
 {
     lt_str *strs = lt_arena_make_n(build->arena, lt_str, count);
     for (size_t i = 0; i < count; i++)
@@ -119,7 +124,8 @@ lt_rc px_make_strings(struct px_build *build, const char *const *texts, size_t c
 
 enum { FILE_BYTES_MAX = 1 << 20 };
 
-static lt_rc read_file(struct px_build *build, const char *field, const char *path, lt_str *ret_text)
+static lt_rc read_file(struct px_build *build, const char *field, const char *path,
+                       lt_str *ret_text)
 {
     FILE *file = fopen(path, "re");
     if (file == NULL)
@@ -134,7 +140,8 @@ static lt_rc read_file(struct px_build *build, const char *field, const char *pa
     return LT_OK;
 }
 
-lt_rc px_make_data(struct px_build *build, const char *field, const Xds__DataSource *source, lt_str *ret_text)
+lt_rc px_make_data(struct px_build *build, const char *field, const Xds__DataSource *source,
+                   lt_str *ret_text)
 {
     *ret_text = LT_STR_NULL;
     if (source == NULL)
@@ -151,8 +158,7 @@ lt_rc px_make_data(struct px_build *build, const char *field, const Xds__DataSou
     case XDS__DATA_SOURCE__SPECIFIER_ENVIRONMENT_VARIABLE:
         *ret_text = px_copy(build, getenv(source->environment_variable));
         return LT_OK;
-    default:
-        return px_bad(build, field, "needs a filename, inline_bytes or inline_string");
+    default: return px_bad(build, field, "needs a filename, inline_bytes or inline_string");
     }
 }
 
@@ -162,7 +168,8 @@ lt_str px_data_path(struct px_build *build, const Xds__DataSource *source)
     return is_file ? px_copy(build, source->filename) : LT_STR("<inline>");
 }
 
-lt_rc px_make_address(struct px_build *build, const char *field, const Xds__Address *address, struct lt_addr *ret_addr)
+lt_rc px_make_address(struct px_build *build, const char *field, const Xds__Address *address,
+                      struct lt_addr *ret_addr)
 {
     if (address == NULL)
         return px_bad(build, field, "is missing");
@@ -175,11 +182,14 @@ lt_rc px_make_address(struct px_build *build, const char *field, const Xds__Addr
     const Xds__SocketAddress *socket = address->socket_address;
     if (socket->has_protocol && socket->protocol != XDS__SOCKET_ADDRESS__PROTOCOL__TCP)
         return px_unsupported(build, field, "only TCP addresses are supported");
-    uint32_t port = socket->port_specifier_case == XDS__SOCKET_ADDRESS__PORT_SPECIFIER_PORT_VALUE ? socket->port_value : 0;
+    uint32_t port = socket->port_specifier_case == XDS__SOCKET_ADDRESS__PORT_SPECIFIER_PORT_VALUE
+                        ? socket->port_value
+                        : 0;
     if (port > UINT16_MAX)
         return px_bad(build, field, "port %u is out of range", port);
     if (lt_addr_parse(lt_str_of(socket->address), (uint16_t)port, ret_addr) != LT_OK)
-        return px_bad(build, field, "malformed IP address: %s", socket->address != NULL ? socket->address : "");
+        return px_bad(build, field, "malformed IP address: %s",
+                      socket->address != NULL ? socket->address : "");
     return LT_OK;
 }
 
@@ -200,10 +210,11 @@ lt_rc px_make_regex(struct px_build *build, const char *field, const Xds__RegexM
     return LT_OK;
 }
 
-lt_rc px_make_string_match(struct px_build *build, const char *field, const Xds__StringMatcher *matcher,
-                           struct px_string_match *ret_match)
+lt_rc px_make_string_match(struct px_build *build, const char *field,
+                           const Xds__StringMatcher *matcher, struct px_string_match *ret_match)
 {
-    *ret_match = (struct px_string_match){.ignore_case = matcher->has_ignore_case && matcher->ignore_case};
+    *ret_match = (struct px_string_match){.ignore_case = matcher->has_ignore_case &&
+                                                         matcher->ignore_case};
     switch (matcher->match_pattern_case) {
     case XDS__STRING_MATCHER__MATCH_PATTERN_EXACT:
         ret_match->kind = PX_MATCH_EXACT;
@@ -224,18 +235,19 @@ lt_rc px_make_string_match(struct px_build *build, const char *field, const Xds_
     case XDS__STRING_MATCHER__MATCH_PATTERN_SAFE_REGEX:
         ret_match->kind = PX_MATCH_REGEX;
         return px_make_regex(build, field, matcher->safe_regex, &ret_match->regex);
-    default:
-        return px_unsupported(build, field, "this kind of string match is not supported");
+    default: return px_unsupported(build, field, "this kind of string match is not supported");
     }
 }
 
-static void set_literal(struct px_build *build, struct px_header_match *match, px_match_kind kind, const char *text)
+static void set_literal(struct px_build *build, struct px_header_match *match, px_match_kind kind,
+                        const char *text)
 {
     match->value.kind = kind;
     match->value.text = px_copy(build, text);
 }
 
-static lt_rc make_header_match(struct px_build *build, const Xds__HeaderMatcher *matcher, struct px_header_match *match)
+static lt_rc make_header_match(struct px_build *build, const Xds__HeaderMatcher *matcher,
+                               struct px_header_match *match)
 {
     if (matcher->name == NULL || matcher->name[0] == '\0')
         return px_bad(build, "name", "is empty");
@@ -244,8 +256,8 @@ static lt_rc make_header_match(struct px_build *build, const Xds__HeaderMatcher 
         *c = *c >= 'A' && *c <= 'Z' ? (char)(*c + 32) : *c;
     match->name = lt_str_of(name);
     match->invert = matcher->has_invert_match && matcher->invert_match;
-    match->treat_missing_as_empty =
-        matcher->has_treat_missing_header_as_empty && matcher->treat_missing_header_as_empty;
+    match->treat_missing_as_empty = matcher->has_treat_missing_header_as_empty &&
+                                    matcher->treat_missing_header_as_empty;
     match->present_value = true;
     match->value.kind = PX_MATCH_PRESENT; /* Envoy: no specifier means present */
     switch (matcher->header_match_specifier_case) {
@@ -253,7 +265,8 @@ static lt_rc make_header_match(struct px_build *build, const Xds__HeaderMatcher 
         return px_make_string_match(build, "string_match", matcher->string_match, &match->value);
     case XDS__HEADER_MATCHER__HEADER_MATCH_SPECIFIER_SAFE_REGEX_MATCH:
         match->value.kind = PX_MATCH_REGEX;
-        return px_make_regex(build, "safe_regex_match", matcher->safe_regex_match, &match->value.regex);
+        return px_make_regex(build, "safe_regex_match", matcher->safe_regex_match,
+                             &match->value.regex);
     case XDS__HEADER_MATCHER__HEADER_MATCH_SPECIFIER_EXACT_MATCH:
         set_literal(build, match, PX_MATCH_EXACT, matcher->exact_match);
         break;
@@ -274,14 +287,13 @@ static lt_rc make_header_match(struct px_build *build, const Xds__HeaderMatcher 
     case XDS__HEADER_MATCHER__HEADER_MATCH_SPECIFIER_PRESENT_MATCH:
         match->present_value = matcher->present_match;
         break;
-    default:
-        break;
+    default: break;
     }
     return LT_OK;
 }
 
-lt_rc px_make_header_matches(struct px_build *build, Xds__HeaderMatcher *const *matchers, size_t count,
-                             const struct px_header_match **ret_matches)
+lt_rc px_make_header_matches(struct px_build *build, Xds__HeaderMatcher *const *matchers,
+                             size_t count, const struct px_header_match **ret_matches)
 {
     struct px_header_match *matches = lt_arena_make_n(build->arena, struct px_header_match, count);
     for (size_t i = 0; i < count; i++) {
@@ -300,16 +312,20 @@ static px_append_action append_action(const Xds__HeaderValueOption *option)
     /* the older wrapper wins when it is there: istiod's older releases send append: false */
     if (option->append != NULL)
         return px_bool(option->append, true) ? PX_APPEND : PX_OVERWRITE_OR_ADD;
-    switch (option->has_append_action ? option->append_action
-                                      : XDS__HEADER_VALUE_OPTION__HEADER_APPEND_ACTION__APPEND_IF_EXISTS_OR_ADD) {
+    switch (option->has_append_action
+                ? option->append_action
+                : XDS__HEADER_VALUE_OPTION__HEADER_APPEND_ACTION__APPEND_IF_EXISTS_OR_ADD) {
     case XDS__HEADER_VALUE_OPTION__HEADER_APPEND_ACTION__ADD_IF_ABSENT: return PX_ADD_IF_ABSENT;
-    case XDS__HEADER_VALUE_OPTION__HEADER_APPEND_ACTION__OVERWRITE_IF_EXISTS_OR_ADD: return PX_OVERWRITE_OR_ADD;
-    case XDS__HEADER_VALUE_OPTION__HEADER_APPEND_ACTION__OVERWRITE_IF_EXISTS: return PX_OVERWRITE_IF_EXISTS;
+    case XDS__HEADER_VALUE_OPTION__HEADER_APPEND_ACTION__OVERWRITE_IF_EXISTS_OR_ADD:
+        return PX_OVERWRITE_OR_ADD;
+    case XDS__HEADER_VALUE_OPTION__HEADER_APPEND_ACTION__OVERWRITE_IF_EXISTS:
+        return PX_OVERWRITE_IF_EXISTS;
     default: return PX_APPEND;
     }
 }
 
-lt_rc px_make_format(struct px_build *build, const char *field, lt_str text, const struct px_format **ret_format)
+lt_rc px_make_format(struct px_build *build, const char *field, lt_str text,
+                     const struct px_format **ret_format)
 {
     struct lt_err err = {0};
     lt_str unknown;
@@ -323,8 +339,8 @@ lt_rc px_make_format(struct px_build *build, const char *field, lt_str text, con
     return LT_OK;
 }
 
-static lt_rc make_header_edit(struct px_build *build, const char *field, const Xds__HeaderValueOption *option,
-                              struct px_header_edit *edit)
+static lt_rc make_header_edit(struct px_build *build, const char *field,
+                              const Xds__HeaderValueOption *option, struct px_header_edit *edit)
 {
     const Xds__HeaderValue *header = option->header;
     if (header == NULL || header->key == NULL || header->key[0] == '\0')
@@ -336,12 +352,14 @@ static lt_rc make_header_edit(struct px_build *build, const char *field, const X
                       ? lt_arena_str(build->arena, lt_pb_bytes(header->raw_value))
                       : px_copy(build, header->value);
     edit->action = append_action(option);
-    return lt_str_find_char(edit->value, '%') < 0 ? LT_OK : px_make_format(build, field, edit->value, &edit->format);
+    return lt_str_find_char(edit->value, '%') < 0
+               ? LT_OK
+               : px_make_format(build, field, edit->value, &edit->format);
 }
 
-lt_rc px_make_header_edits(struct px_build *build, Xds__HeaderValueOption *const *add, size_t add_count,
-                           const char *const *remove, size_t remove_count, const char *field,
-                           struct px_header_edits *ret_edits)
+lt_rc px_make_header_edits(struct px_build *build, Xds__HeaderValueOption *const *add,
+                           size_t add_count, const char *const *remove, size_t remove_count,
+                           const char *field, struct px_header_edits *ret_edits)
 {
     struct px_header_edit *edits = lt_arena_make_n(build->arena, struct px_header_edit, add_count);
     for (size_t i = 0; i < add_count; i++)
@@ -366,8 +384,8 @@ const Pb__Struct *px_find_metadata(const Xds__Metadata *metadata, const char *fi
     return NULL;
 }
 
-lt_rc px_make_meta_pairs(struct px_build *build, const Pb__Struct *st, const struct px_meta_pair **ret_pairs,
-                         size_t *ret_count)
+lt_rc px_make_meta_pairs(struct px_build *build, const Pb__Struct *st,
+                         const struct px_meta_pair **ret_pairs, size_t *ret_count)
 {
     *ret_pairs = NULL;
     *ret_count = 0;
@@ -415,15 +433,19 @@ lt_rc px_make_h2_options(struct px_build *build, const Xds__Http2ProtocolOptions
     uint32_t stream_window = px_u32(options->initial_stream_window_size, H2_STREAM_WINDOW_DEFAULT);
     uint32_t conn_window = px_u32(options->initial_connection_window_size, H2_CONN_WINDOW_DEFAULT);
     if (streams == 0 || streams > INT32_MAX)
-        return px_bad(build, "http2_protocol_options.max_concurrent_streams", "must be between 1 and 2147483647");
+        return px_bad(build, "http2_protocol_options.max_concurrent_streams",
+                      "must be between 1 and 2147483647");
     if (stream_window < H2_WINDOW_MIN || stream_window > INT32_MAX)
-        return px_bad(build, "http2_protocol_options.initial_stream_window_size", "must be between 65535 and 2147483647");
+        return px_bad(build, "http2_protocol_options.initial_stream_window_size",
+                      "must be between 65535 and 2147483647");
     if (conn_window < H2_WINDOW_MIN || conn_window > INT32_MAX)
-        return px_bad(build, "http2_protocol_options.initial_connection_window_size", "must be between 65535 and 2147483647");
+        return px_bad(build, "http2_protocol_options.initial_connection_window_size",
+                      "must be between 65535 and 2147483647");
     ret_options->max_concurrent_streams = streams;
     ret_options->stream_window_bytes = LT_MIN(stream_window, (uint32_t)H2_WINDOW_MAX);
     ret_options->conn_window_bytes = LT_MIN(conn_window, (uint32_t)H2_WINDOW_MAX);
-    ret_options->header_table_bytes = LT_MIN(px_u32(options->hpack_table_size, H2_TABLE_DEFAULT), (uint32_t)H2_TABLE_MAX);
+    ret_options->header_table_bytes = LT_MIN(px_u32(options->hpack_table_size, H2_TABLE_DEFAULT),
+                                             (uint32_t)H2_TABLE_MAX);
     ret_options->allow_connect = options->has_allow_connect && options->allow_connect;
     return LT_OK;
 }
