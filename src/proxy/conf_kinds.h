@@ -1,5 +1,6 @@
 /*
- * proxy/conf_kinds.h - private to conf_*.c: one maker a kind of resource. Each fills a zeroed struct in build->arena.
+ * proxy/conf_kinds.h - private to conf_*.c: one maker a kind of resource, and for what is large
+ * enough to have a file of its own. Each fills a zeroed struct in build->arena.
  */
 #ifndef LT_PROXY_CONF_KINDS_H
 #define LT_PROXY_CONF_KINDS_H
@@ -7,8 +8,17 @@
 #include "proxy/conf_build.h"
 #include "wire/proto/cluster.pb-c.h"
 
-LT_MUST lt_rc px_make_cluster(struct px_build *build, const Xds__Cluster *cluster, struct px_cluster_conf *conf);
-LT_MUST lt_rc px_make_listener(struct px_build *build, const Xds__Listener *listener, struct px_listener_conf *conf);
-LT_MUST lt_rc px_make_secret(struct px_build *build, const Xds__Secret *secret, struct px_secret_conf *conf);
+LT_MUST lt_rc px_make_cluster(struct px_build *build, const Xds__Cluster *cluster,
+                              struct px_cluster_conf *conf);
+LT_MUST lt_rc px_make_listener(struct px_build *build, const Xds__Listener *listener,
+                               struct px_listener_conf *conf);
+LT_MUST lt_rc px_make_secret(struct px_build *build, const Xds__Secret *secret,
+                             struct px_secret_conf *conf);
+
+LT_MUST lt_rc px_make_retry(struct px_build *build, const Xds__RetryPolicy *policy,
+                            const struct px_retry **ret_retry);
+LT_MUST lt_rc px_make_route(struct px_build *build, const Xds__Route *in,
+                            const struct px_retry *vhost_retry, struct px_route *route);
+LT_MUST lt_rc px_check_per_filter(struct px_build *build, const char *key, const Pb__Any *any);
 
 #endif

@@ -1,0 +1,80 @@
+/*
+ * proxy/conf_retry.c - RetryPolicy to px_retry. What it means for a failed try: retry.c.
+ */
+#include "proxy/conf_kinds.h"
+
+enum { BACKOFF_BASE_DEFAULT_MS = 25 };
+
+static const struct {
+    const char *name;
+    uint32_t bit;
+} retry_names[] = {
+    {"5xx", PX_RETRY_5XX},
+    {"gateway-error", PX_RETRY_GATEWAY_ERROR},
+    {"reset", PX_RETRY_RESET},
+    {"connect-failure", PX_RETRY_CONNECT_FAILURE},
+    {"refused-stream", PX_RETRY_REFUSED_STREAM},
+    {"retriable-4xx", PX_RETRY_4XX},
+    {"retriable-status-codes", PX_RETRY_STATUS_CODES},
+    {"reset-before-request", PX_RETRY_RESET_BEFORE_REQUEST},
+    {"cancelled", PX_RETRY_GRPC_CANCELLED},
+    {"unavailable", PX_RETRY_GRPC_UNAVAILABLE},
+    {"deadline-exceeded", PX_RETRY_GRPC_DEADLINE},
+    {"resource-exhausted", PX_RETRY_GRPC_EXHAUSTED},
+    {"internal", PX_RETRY_GRPC_INTERNAL},
+};
+
+static uint32_t retry_bits(struct px_build *build, const char *text)
+{
+    uint32_t bits = 0;
+    lt_str rest = lt_str_of(text), name;
+    while (lt_str_split(&rest, ',', &name)) {
+        name = lt_str_trim(name);
+        size_t i = 0;
+        while (i < LT_ARRAY_LEN(retry_names) && !lt_str_eqz(name, retry_names[i].name))
+            i++;
+        if (i < LT_ARRAY_LEN(retry_names))
+            bits |= retry_names[i].bit;
+        else if (name.len > 0)
+            px_unhonoured(build, "retry_policy.retry_on");
+    }
+    return bits;
+}
+
+lt_rc px_make_retry(struct px_build *build, const Xds__RetryPolicy *policy,
+                    const struct px_retry **ret_retry)
+{
+    *ret_retry = NULL;
+    if (policy == NULL)
+        return LT_OK;
+    struct px_retry *retry = lt_arena_make(build->arena, struct px_retry);
+    retry->on = retry_bits(build, policy->retry_on);
+    retry->num_retries = px_u32(policy->num_retries, 1);
+    retry->per_try_timeout_ms = px_duration_ms(policy->per_try_timeout, 0);
+    uint32_t *codes = lt_arena_make_n(build->arena, uint32_t, policy->n_retriable_status_codes);
+    for (size_t i = 0; i < policy->n_retriable_status_codes; i++)
+        codes[i] = policy->retriable_status_codes[i];
+    retry->status_codes = codes;
+    retry->status_code_count = policy->n_retriable_status_codes;
+    retry->backoff_base_ms = BACKOFF_BASE_DEFAULT_MS;
+    if (policy->retry_back_off != NULL)
+        retry->backoff_base_ms = LT_MAX(
+            px_duration_ms(policy->retry_back_off->base_interval, BACKOFF_BASE_DEFAULT_MS), 1u);
+    retry->backoff_max_ms = retry->backoff_base_ms * 10;
+    if (policy->retry_back_off != NULL)
+        retry->backoff_max_ms = px_duration_ms(policy->retry_back_off->max_interval,
+                                               retry->backoff_max_ms);
+    retry->host_attempts = policy->has_host_selection_retry_max_attempts &&
+                                   policy->host_selection_retry_max_attempts > 0
+                               ? (uint32_t)LT_MIN(policy->host_selection_retry_max_attempts, 100)
+                               : 1;
+    retry->avoid_previous_hosts = policy->n_retry_host_predicate > 0;
+    if (policy->retry_priority != NULL)
+        px_unhonoured(build, "retry_policy.retry_priority");
+    if (policy->n_retriable_headers > 0 || policy->n_retriable_request_headers > 0)
+        px_unhonoured(build, "retry_policy.retriable_headers");
+    if (policy->per_try_idle_timeout != NULL)
+        px_unhonoured(build, "retry_policy.per_try_idle_timeout");
+    *ret_retry = retry;
+    return LT_OK;
+}

@@ -1,0 +1,310 @@
+/*
+ * proxy/conf_route.c - one Route: what it matches, what it does with a request.
+ * Start at: px_make_route(). Matching at run time: route_match.c; the action: router.c, edits.c.
+ */
+#include "proxy/conf_kinds.h"
+#include "wire/proto/http_cors.pb-c.h"
+#include "wire/proto/http_fault.pb-c.h"
+#include "wire/struct.h"
+
+enum {
+    ROUTE_TIMEOUT_DEFAULT_MS = 15000, /* RouteAction.timeout */
+    DIRECT_BODY_MAX = 1 << 20,
+};
+
+/* --- matching --- */
+
+static lt_rc make_path(struct px_build *build, const Xds__RouteMatch *match, struct px_route *route)
+{
+    switch (match->path_specifier_case) {
+    case XDS__ROUTE_MATCH__PATH_SPECIFIER_PREFIX:
+        route->path_kind = PX_PATH_PREFIX;
+        route->path = px_copy(build, match->prefix);
+        return LT_OK;
+    case XDS__ROUTE_MATCH__PATH_SPECIFIER_PATH:
+        route->path_kind = PX_PATH_EXACT;
+        route->path = px_copy(build, match->path);
+        return LT_OK;
+    case XDS__ROUTE_MATCH__PATH_SPECIFIER_SAFE_REGEX:
+        route->path_kind = PX_PATH_REGEX;
+        return px_make_regex(build, "match.safe_regex", match->safe_regex, &route->path_regex);
+    case XDS__ROUTE_MATCH__PATH_SPECIFIER_PATH_SEPARATED_PREFIX:
+        route->path_kind = PX_PATH_SEPARATED_PREFIX;
+        route->path = px_copy(build, match->path_separated_prefix);
+        return LT_OK;
+    case XDS__ROUTE_MATCH__PATH_SPECIFIER_CONNECT_MATCHER:
+        route->path_kind = PX_PATH_CONNECT;
+        return LT_OK;
+    default: return px_unsupported(build, "match", "this path match is not supported");
+    }
+}
+
+static lt_rc make_queries(struct px_build *build, const Xds__RouteMatch *match,
+                          struct px_route *route)
+{
+    struct px_query_match *queries = lt_arena_make_n(build->arena, struct px_query_match,
+                                                     match->n_query_parameters);
+    for (size_t i = 0; i < match->n_query_parameters; i++) {
+        const Xds__QueryParameterMatcher *in = match->query_parameters[i];
+        queries[i].name = px_copy(build, in->name);
+        queries[i].value.kind = PX_MATCH_PRESENT;
+        if (in->query_parameter_match_specifier_case ==
+            XDS__QUERY_PARAMETER_MATCHER__QUERY_PARAMETER_MATCH_SPECIFIER_STRING_MATCH)
+            LT_TRY(px_make_string_match(build, "match.query_parameters", in->string_match,
+                                        &queries[i].value));
+    }
+    route->queries = queries;
+    route->query_count = match->n_query_parameters;
+    return LT_OK;
+}
+
+static lt_rc make_match(struct px_build *build, const Xds__RouteMatch *match,
+                        struct px_route *route)
+{
+    if (match == NULL)
+        return px_bad(build, "match", "is missing");
+    LT_TRY(make_path(build, match, route));
+    route->ignore_case = !px_bool(match->case_sensitive, true);
+    LT_TRY(px_make_header_matches(build, match->headers, match->n_headers, &route->headers));
+    route->header_count = match->n_headers;
+    LT_TRY(make_queries(build, match, route));
+    route->grpc_only = match->grpc != NULL;
+    route->runtime_fraction_ppm = 1000000;
+    if (match->runtime_fraction != NULL)
+        route->runtime_fraction_ppm = px_fraction_ppm(match->runtime_fraction->default_value,
+                                                      1000000);
+    /* what narrows a match must not be left out: the route would take what it was not meant for */
+    if (match->n_dynamic_metadata > 0)
+        return px_unsupported(build, "match.dynamic_metadata", "is not supported");
+    if (match->n_filter_state > 0 || match->tls_context != NULL || match->n_cookies > 0)
+        return px_unsupported(build, "match",
+                              "filter_state, tls_context and cookies are not supported");
+    return LT_OK;
+}
+
+/* --- actions --- */
+
+static lt_rc make_weighted(struct px_build *build, const Xds__WeightedCluster *in,
+                           struct px_route *route)
+{
+    struct px_weighted_cluster *clusters = lt_arena_make_n(build->arena, struct px_weighted_cluster,
+                                                           in->n_clusters);
+    uint64_t total = 0;
+    for (size_t i = 0; i < in->n_clusters; i++) {
+        const Xds__WeightedCluster__ClusterWeight *weight = in->clusters[i];
+        clusters[i].cluster = px_copy(build, weight->name);
+        clusters[i].weight = px_u32(weight->weight, 0);
+        total += clusters[i].weight;
+        if (clusters[i].cluster.len == 0)
+            return px_unsupported(build, "weighted_clusters", "cluster_header is not supported");
+        LT_TRY(px_make_header_edits(
+            build, weight->request_headers_to_add, weight->n_request_headers_to_add,
+            weight->request_headers_to_remove, weight->n_request_headers_to_remove,
+            "request_headers_to_add", &clusters[i].request));
+        LT_TRY(px_make_header_edits(
+            build, weight->response_headers_to_add, weight->n_response_headers_to_add,
+            weight->response_headers_to_remove, weight->n_response_headers_to_remove,
+            "response_headers_to_add", &clusters[i].response));
+    }
+    if (total == 0 || total > UINT32_MAX)
+        return px_bad(build, "weighted_clusters", "the sum of the weights must be between 1 and %u",
+                      UINT32_MAX);
+    route->weighted = clusters;
+    route->weighted_count = in->n_clusters;
+    route->total_weight = (uint32_t)total;
+    return LT_OK;
+}
+
+static lt_rc make_destination(struct px_build *build, const Xds__RouteAction *in,
+                              struct px_route *route)
+{
+    switch (in->cluster_specifier_case) {
+    case XDS__ROUTE_ACTION__CLUSTER_SPECIFIER_CLUSTER:
+        route->action = PX_ACTION_CLUSTER;
+        route->cluster = px_copy(build, in->cluster);
+        return route->cluster.len > 0 ? LT_OK : px_bad(build, "cluster", "is empty");
+    case XDS__ROUTE_ACTION__CLUSTER_SPECIFIER_CLUSTER_HEADER:
+        route->action = PX_ACTION_CLUSTER_HEADER;
+        route->cluster = px_copy(build, in->cluster_header);
+        return LT_OK;
+    case XDS__ROUTE_ACTION__CLUSTER_SPECIFIER_WEIGHTED_CLUSTERS:
+        route->action = PX_ACTION_WEIGHTED;
+        return make_weighted(build, in->weighted_clusters, route);
+    default: return px_unsupported(build, NULL, "cluster specifier plugins are not supported");
+    }
+}
+
+static lt_rc make_rewrites(struct px_build *build, const Xds__RouteAction *in,
+                           struct px_route *route)
+{
+    route->prefix_rewrite = px_copy(build, in->prefix_rewrite);
+    if (route->prefix_rewrite.len > 0 && in->regex_rewrite != NULL)
+        return px_bad(build, "regex_rewrite",
+                      "only one of prefix_rewrite and regex_rewrite may be given");
+    if (in->regex_rewrite != NULL) {
+        LT_TRY(px_make_regex(build, "regex_rewrite", in->regex_rewrite->pattern,
+                             &route->regex_rewrite));
+        route->regex_substitution = px_copy(build, in->regex_rewrite->substitution);
+    }
+    switch (in->host_rewrite_specifier_case) {
+    case XDS__ROUTE_ACTION__HOST_REWRITE_SPECIFIER_HOST_REWRITE_LITERAL:
+        route->host_rewrite = px_copy(build, in->host_rewrite_literal);
+        break;
+    case XDS__ROUTE_ACTION__HOST_REWRITE_SPECIFIER_AUTO_HOST_REWRITE:
+        route->auto_host_rewrite = px_bool(in->auto_host_rewrite, false);
+        break;
+    case XDS__ROUTE_ACTION__HOST_REWRITE_SPECIFIER__NOT_SET: break;
+    default: px_unhonoured(build, "host_rewrite_specifier"); break;
+    }
+    if (in->path_rewrite_policy != NULL)
+        px_unhonoured(build, "path_rewrite_policy");
+    return LT_OK;
+}
+
+static void list_unhonoured(struct px_build *build, const Xds__RouteAction *in)
+{
+    if (in->n_hash_policy > 0)
+        px_unhonoured(build, "hash_policy");
+    if (in->hedge_policy != NULL)
+        px_unhonoured(build, "hedge_policy");
+    if (in->n_rate_limits > 0)
+        px_unhonoured(build, "rate_limits");
+    if (in->metadata_match != NULL)
+        px_unhonoured(build, "metadata_match");
+    if (in->max_stream_duration != NULL &&
+        px_duration_ms(in->max_stream_duration->max_stream_duration, 0) > 0)
+        px_unhonoured(build, "max_stream_duration");
+}
+
+static lt_rc make_mirrors(struct px_build *build, const Xds__RouteAction *in,
+                          struct px_route *route)
+{
+    struct px_mirror_conf *mirrors = lt_arena_make_n(build->arena, struct px_mirror_conf,
+                                                     in->n_request_mirror_policies);
+    for (size_t i = 0; i < in->n_request_mirror_policies; i++) {
+        const Xds__RouteAction__RequestMirrorPolicy *policy = in->request_mirror_policies[i];
+        struct px_mirror_conf *mirror = &mirrors[route->mirror_count];
+        mirror->cluster = px_copy(build, policy->cluster);
+        if (mirror->cluster.len == 0) {
+            px_unhonoured(build, "request_mirror_policies.cluster_header");
+            continue;
+        }
+        mirror->fraction_ppm = policy->runtime_fraction == NULL
+                                   ? 1000000
+                                   : px_fraction_ppm(policy->runtime_fraction->default_value,
+                                                     1000000);
+        mirror->keeps_host = policy->has_disable_shadow_host_suffix_append &&
+                             policy->disable_shadow_host_suffix_append;
+        route->mirror_count++;
+    }
+    route->mirrors = mirrors;
+    return LT_OK;
+}
+
+static lt_rc make_route_action(struct px_build *build, const Xds__RouteAction *in,
+                               const struct px_retry *vhost_retry, struct px_route *route)
+{
+    LT_TRY(make_destination(build, in, route));
+    LT_TRY(make_rewrites(build, in, route));
+    LT_TRY(make_mirrors(build, in, route));
+    route->timeout_ms = px_duration_ms(in->timeout, ROUTE_TIMEOUT_DEFAULT_MS);
+    route->idle_timeout_ms = px_duration_ms(in->idle_timeout, UINT64_MAX);
+    switch (in->has_cluster_not_found_response_code ? in->cluster_not_found_response_code : 0) {
+    case XDS__ROUTE_ACTION__CLUSTER_NOT_FOUND_RESPONSE_CODE__NOT_FOUND:
+        route->cluster_not_found_code = 404;
+        break;
+    case XDS__ROUTE_ACTION__CLUSTER_NOT_FOUND_RESPONSE_CODE__INTERNAL_SERVER_ERROR:
+        route->cluster_not_found_code = 500;
+        break;
+    default: route->cluster_not_found_code = 503; break;
+    }
+    LT_TRY(px_make_retry(build, in->retry_policy, &route->retry));
+    if (in->retry_policy == NULL)
+        route->retry = vhost_retry;
+    list_unhonoured(build, in);
+    return LT_OK;
+}
+
+static lt_rc make_redirect(struct px_build *build, const Xds__RedirectAction *in,
+                           struct px_route *route)
+{
+    static const uint32_t codes[] = {301, 302, 303, 307, 308};
+    struct px_redirect *redirect = &route->redirect;
+    size_t code = in->has_response_code ? in->response_code : 0;
+    if (code >= LT_ARRAY_LEN(codes))
+        return px_bad(build, "redirect.response_code", "unknown value %zu", code);
+    route->action = PX_ACTION_REDIRECT;
+    redirect->code = codes[code];
+    redirect->host = px_copy(build, in->host_redirect);
+    redirect->port = in->has_port_redirect ? in->port_redirect : 0;
+    redirect->strip_query = in->has_strip_query && in->strip_query;
+    if (in->path_rewrite_specifier_case ==
+        XDS__REDIRECT_ACTION__PATH_REWRITE_SPECIFIER_PATH_REDIRECT)
+        redirect->path = px_copy(build, in->path_redirect);
+    else if (in->path_rewrite_specifier_case ==
+             XDS__REDIRECT_ACTION__PATH_REWRITE_SPECIFIER_PREFIX_REWRITE)
+        redirect->prefix_rewrite = px_copy(build, in->prefix_rewrite);
+    else if (in->path_rewrite_specifier_case !=
+             XDS__REDIRECT_ACTION__PATH_REWRITE_SPECIFIER__NOT_SET)
+        px_unhonoured(build, "redirect.path_rewrite_specifier");
+    if (in->scheme_rewrite_specifier_case ==
+        XDS__REDIRECT_ACTION__SCHEME_REWRITE_SPECIFIER_HTTPS_REDIRECT)
+        redirect->https = in->https_redirect;
+    else if (in->scheme_rewrite_specifier_case ==
+             XDS__REDIRECT_ACTION__SCHEME_REWRITE_SPECIFIER_SCHEME_REDIRECT)
+        redirect->scheme = px_copy(build, in->scheme_redirect);
+    return LT_OK;
+}
+
+static lt_rc make_direct(struct px_build *build, const Xds__DirectResponseAction *in,
+                         struct px_route *route)
+{
+    route->action = PX_ACTION_DIRECT;
+    route->direct_code = in->has_status ? in->status : 0;
+    if (route->direct_code < 200 || route->direct_code > 599)
+        return px_bad(build, "direct_response.status", "must be between 200 and 599, not %u",
+                      route->direct_code);
+    LT_TRY(px_make_data(build, "direct_response.body", in->body, &route->direct_body));
+    if (route->direct_body.len > DIRECT_BODY_MAX)
+        return px_bad(build, "direct_response.body", "is larger than %d bytes", DIRECT_BODY_MAX);
+    return LT_OK;
+}
+
+/* --- the whole --- */
+
+/* Per-route configuration for filters: what guards must not be dropped. */
+lt_rc px_check_per_filter(struct px_build *build, const char *key, const Pb__Any *any)
+{
+    lt_str type = lt_any_inner_type(build->scratch, any);
+    if (lt_str_eqz(type, xds__httpfault__descriptor.name) ||
+        lt_str_eqz(type, xds__cors_policy__descriptor.name)) {
+        px_unhonoured(build, key);
+        return LT_OK;
+    }
+    return px_unsupported(build, "typed_per_filter_config", "'%s' (%.*s) is not supported", key,
+                          LT_STR_ARG(type));
+}
+
+lt_rc px_make_route(struct px_build *build, const Xds__Route *in,
+                    const struct px_retry *vhost_retry, struct px_route *route)
+{
+    route->name = px_copy(build, in->name);
+    LT_TRY(make_match(build, in->match, route));
+    LT_TRY(px_make_header_edits(build, in->request_headers_to_add, in->n_request_headers_to_add,
+                                in->request_headers_to_remove, in->n_request_headers_to_remove,
+                                "request_headers_to_add", &route->request));
+    LT_TRY(px_make_header_edits(build, in->response_headers_to_add, in->n_response_headers_to_add,
+                                in->response_headers_to_remove, in->n_response_headers_to_remove,
+                                "response_headers_to_add", &route->response));
+    lt_str config = lt_struct_find_str(px_find_metadata(in->metadata, "istio"), "config");
+    route->config_path = config.len > 0 ? lt_arena_str(build->arena, config) : LT_STR_NULL;
+    for (size_t i = 0; i < in->n_typed_per_filter_config; i++)
+        LT_TRY(px_check_per_filter(build, in->typed_per_filter_config[i]->key,
+                                   in->typed_per_filter_config[i]->value));
+    switch (in->action_case) {
+    case XDS__ROUTE__ACTION_ROUTE: return make_route_action(build, in->route, vhost_retry, route);
+    case XDS__ROUTE__ACTION_REDIRECT: return make_redirect(build, in->redirect, route);
+    case XDS__ROUTE__ACTION_DIRECT_RESPONSE: return make_direct(build, in->direct_response, route);
+    default: return px_unsupported(build, NULL, "this action is not supported");
+    }
+}
