@@ -185,7 +185,8 @@ static void add_host(struct cluster_page *page, const struct px_cluster_conf *co
                      const struct px_endpoint_conf *endpoint)
 {
     char text[LT_ADDR_TEXT_MAX];
-    lt_str address = lt_addr_format(&endpoint->addr, text);
+    struct lt_addr addr = px_endpoint_addr(endpoint);
+    lt_str address = lt_addr_format(&addr, text);
     const struct px_host_status *status = find_status(page, conf->res.name, address);
     const struct px_locality *locality = &set->localities[endpoint->locality];
     const struct {
@@ -195,13 +196,13 @@ static void add_host(struct cluster_page *page, const struct px_cluster_conf *co
         {"cx_active", status->cx_active}, {"cx_connect_fail", status->cx_connect_fail}, {"cx_total", status->cx_total},
         {"rq_active", status->rq_active}, {"rq_error", status->rq_error}, {"rq_success", status->rq_success},
         {"rq_timeout", status->rq_timeout}, {"rq_total", status->rq_total}, {"weight", endpoint->weight},
-        {"priority", endpoint->priority},
+        {"priority", locality->priority},
     };
     for (size_t i = 0; i < LT_ARRAY_LEN(numbers); i++)
         lt_buf_addf(&page->out, "%.*s::%.*s::%s::%llu\n", LT_STR_ARG(conf->res.name), LT_STR_ARG(address), numbers[i].key,
                     (unsigned long long)numbers[i].value);
     lt_buf_addf(&page->out, "%.*s::%.*s::hostname::%.*s\n", LT_STR_ARG(conf->res.name), LT_STR_ARG(address),
-                LT_STR_ARG(endpoint->hostname));
+                LT_STR_ARG(endpoint->facts->hostname));
     lt_buf_addf(&page->out, "%.*s::%.*s::health_flags::%s\n", LT_STR_ARG(conf->res.name), LT_STR_ARG(address),
                 health_text(endpoint->health));
     lt_buf_addf(&page->out, "%.*s::%.*s::region::%.*s\n", LT_STR_ARG(conf->res.name), LT_STR_ARG(address),
@@ -228,7 +229,7 @@ static void add_cluster_text(void *ctx, const struct px_resource *serving, const
     lt_str name = conf->res.name;
     lt_buf_addf(&page->out, "%.*s::observability_name::%.*s\n", LT_STR_ARG(name),
                 LT_STR_ARG(conf->alt_stat_name.len > 0 ? conf->alt_stat_name : name));
-    const struct px_circuit *circuit = &conf->circuit;
+    const struct px_circuit *circuit = conf->circuits[PX_PRIORITY_DEFAULT];
     lt_buf_addf(&page->out, "%.*s::default_priority::max_connections::%u\n", LT_STR_ARG(name), circuit->max_connections);
     lt_buf_addf(&page->out, "%.*s::default_priority::max_pending_requests::%u\n", LT_STR_ARG(name), circuit->max_pending_requests);
     lt_buf_addf(&page->out, "%.*s::default_priority::max_requests::%u\n", LT_STR_ARG(name), circuit->max_requests);

@@ -4,11 +4,14 @@
  */
 #include "proxy/bootstrap.h"
 
+#include <malloc.h>
+
 #include "wire/pbjson.h"
 #include "wire/proto/bootstrap.pb-c.h"
 #include "wire/yaml.h"
 
-static lt_rc read_text(struct lt_arena *arena, lt_str text, Xds__Bootstrap **ret_message, struct lt_err *err)
+static lt_rc read_text(struct lt_arena *arena, lt_str text, Xds__Bootstrap **ret_message,
+                       struct lt_err *err)
 {
     const struct lt_doc *doc = NULL;
     lt_str trimmed = lt_str_trim(text);
@@ -17,12 +20,14 @@ static lt_rc read_text(struct lt_arena *arena, lt_str text, Xds__Bootstrap **ret
     else
         LT_TRY(lt_yaml_parse(arena, lt_yaml_whole(text), NULL, &doc, err));
     if (!lt_doc_is(doc, LT_DOC_OBJECT))
-        return lt_err_set(err, LT_E_BAD, "expected an object at the top, got %s", lt_doc_kind_name(doc->kind));
+        return lt_err_set(err, LT_E_BAD, "expected an object at the top, got %s",
+                          lt_doc_kind_name(doc->kind));
     return lt_pbjson_read(arena, doc, &xds__bootstrap__descriptor, NULL, ret_message, err);
 }
 
-static lt_rc put_all(struct lt_arena *arena, struct px_table *table, px_resource_kind kind, const char *field,
-                     ProtobufCMessage **messages, size_t count, struct lt_err *err)
+static lt_rc put_all(struct lt_arena *arena, struct px_table *table, px_resource_kind kind,
+                     const char *field, ProtobufCMessage **messages, size_t count,
+                     struct lt_err *err)
 {
     for (size_t i = 0; i < count; i++) {
         lt_str bytes = lt_pb_pack(arena, messages[i]);
@@ -34,15 +39,17 @@ static lt_rc put_all(struct lt_arena *arena, struct px_table *table, px_resource
 }
 
 /* Secrets before clusters before listeners: nothing waits longer than it must. */
-static lt_rc put_static(struct lt_arena *arena, struct px_table *table, const Xds__Bootstrap__StaticResources *resources,
-                        struct lt_err *err)
+static lt_rc put_static(struct lt_arena *arena, struct px_table *table,
+                        const Xds__Bootstrap__StaticResources *resources, struct lt_err *err)
 {
     if (resources == NULL)
         return LT_OK;
-    LT_TRY(put_all(arena, table, PX_SECRET, "secrets", (ProtobufCMessage **)resources->secrets, resources->n_secrets, err));
-    LT_TRY(put_all(arena, table, PX_CLUSTER, "clusters", (ProtobufCMessage **)resources->clusters, resources->n_clusters, err));
-    return put_all(arena, table, PX_LISTENER, "listeners", (ProtobufCMessage **)resources->listeners, resources->n_listeners,
-                   err);
+    LT_TRY(put_all(arena, table, PX_SECRET, "secrets", (ProtobufCMessage **)resources->secrets,
+                   resources->n_secrets, err));
+    LT_TRY(put_all(arena, table, PX_CLUSTER, "clusters", (ProtobufCMessage **)resources->clusters,
+                   resources->n_clusters, err));
+    return put_all(arena, table, PX_LISTENER, "listeners",
+                   (ProtobufCMessage **)resources->listeners, resources->n_listeners, err);
 }
 
 static lt_rc read_admin(const Xds__Admin *admin, struct px_bootstrap *bootstrap, struct lt_err *err)
@@ -52,19 +59,25 @@ static lt_rc read_admin(const Xds__Admin *admin, struct px_bootstrap *bootstrap,
     const Xds__Address *address = admin->address;
     if (address->address_case == XDS__ADDRESS__ADDRESS_PIPE)
         return lt_addr_unix(lt_str_of(address->pipe->path), &bootstrap->admin);
-    const Xds__SocketAddress *socket = address->address_case == XDS__ADDRESS__ADDRESS_SOCKET_ADDRESS ? address->socket_address : NULL;
-    if (socket == NULL || socket->port_specifier_case != XDS__SOCKET_ADDRESS__PORT_SPECIFIER_PORT_VALUE ||
+    const Xds__SocketAddress *socket = address->address_case == XDS__ADDRESS__ADDRESS_SOCKET_ADDRESS
+                                           ? address->socket_address
+                                           : NULL;
+    if (socket == NULL ||
+        socket->port_specifier_case != XDS__SOCKET_ADDRESS__PORT_SPECIFIER_PORT_VALUE ||
         socket->port_value > UINT16_MAX ||
-        lt_addr_parse(lt_str_of(socket->address), (uint16_t)socket->port_value, &bootstrap->admin) != LT_OK)
+        lt_addr_parse(lt_str_of(socket->address), (uint16_t)socket->port_value,
+                      &bootstrap->admin) != LT_OK)
         return lt_err_set(err, LT_E_BAD, "admin.address: an IP address and port_value are needed");
     return LT_OK;
 }
 
 static void list_unhonoured(const Xds__Bootstrap *in, struct px_bootstrap *bootstrap)
 {
-    static const char *const names[] = {"stats_sinks", "hds_config", "overload_manager", "bootstrap_extensions", "watchdogs"};
-    const bool is_there[] = {in->n_stats_sinks > 0, in->hds_config != NULL, in->overload_manager != NULL,
-                             in->n_bootstrap_extensions > 0, in->watchdogs != NULL};
+    static const char *const names[] = {"stats_sinks", "hds_config", "overload_manager",
+                                        "bootstrap_extensions", "watchdogs"};
+    const bool is_there[] = {in->n_stats_sinks > 0, in->hds_config != NULL,
+                             in->overload_manager != NULL, in->n_bootstrap_extensions > 0,
+                             in->watchdogs != NULL};
     lt_str *list = lt_arena_make_n(bootstrap->arena, lt_str, LT_ARRAY_LEN(names));
     for (size_t i = 0; i < LT_ARRAY_LEN(names); i++) {
         if (is_there[i])
@@ -73,7 +86,8 @@ static void list_unhonoured(const Xds__Bootstrap *in, struct px_bootstrap *boots
     bootstrap->unhonoured = list;
 }
 
-static lt_rc fill(const Xds__Bootstrap *in, struct px_table *table, struct px_bootstrap *bootstrap, struct lt_err *err)
+static lt_rc fill(const Xds__Bootstrap *in, struct px_table *table, struct px_bootstrap *bootstrap,
+                  struct lt_err *err)
 {
     if (in->node != NULL) {
         bootstrap->node_id = lt_arena_str(bootstrap->arena, lt_str_of(in->node->id));
@@ -91,7 +105,8 @@ static lt_rc fill(const Xds__Bootstrap *in, struct px_table *table, struct px_bo
     return rc;
 }
 
-lt_rc px_bootstrap_load(lt_str text, struct px_table *table, struct px_bootstrap *ret_bootstrap, struct lt_err *err)
+lt_rc px_bootstrap_load(lt_str text, struct px_table *table, struct px_bootstrap *ret_bootstrap,
+                        struct lt_err *err)
 {
     struct lt_arena *scratch = lt_arena_new(64 * 1024, 0);
     struct px_bootstrap bootstrap = {.arena = lt_arena_new(1024, 0)};
@@ -100,6 +115,7 @@ lt_rc px_bootstrap_load(lt_str text, struct px_table *table, struct px_bootstrap
     if (rc == LT_OK)
         rc = fill(message, table, &bootstrap, err);
     lt_arena_wipe_free(&scratch);
+    malloc_trim(0); /* reading a file of thousands of clusters takes several times what is kept */
     if (rc != LT_OK) {
         px_bootstrap_fini(&bootstrap);
         return rc;

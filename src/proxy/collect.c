@@ -70,14 +70,14 @@ static void add_host(struct question *question, const struct px_cluster *cluster
     status->cx_active += host->cx_active;
     status->cx_total += host->cx_total;
     status->cx_connect_fail += host->cx_connect_fail;
-    status->rq_active += host->rq_active;
+    status->rq_active += host->lb.rq_active;
     status->rq_total += host->rq_total;
     status->rq_success += host->rq_success;
     status->rq_error += host->rq_error;
     status->rq_timeout += host->rq_timeout;
-    status->weight = host->weight;
-    status->priority = host->priority;
-    status->health = host->health;
+    status->weight = host->lb.weight;
+    status->priority = px_host_priority(host);
+    status->health = host->eds_health;
 }
 
 static void add_hosts(struct question *question, const struct px_worker *worker)
@@ -95,8 +95,10 @@ static void open_question(struct lt_letter *letter, void *receiver)
 {
     struct question *question = LT_CONTAINER_OF(letter, struct question, letter);
     struct px_worker *worker = receiver;
-    if (question->sum != NULL)
+    if (question->sum != NULL) {
+        px_clusters_refresh_stats(worker);
         lt_metric_set_merge(question->sum, worker->metrics);
+    }
     if (question->on_hosts != NULL)
         add_hosts(question, worker);
     pass_on(question);

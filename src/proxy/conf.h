@@ -10,38 +10,8 @@
 #ifndef LT_PROXY_CONF_H
 #define LT_PROXY_CONF_H
 
-#include "base/arena.h"
-#include "base/map.h"
-#include "base/regex.h"
-#include "net/addr.h"
 #include "net/tls.h"
-
-typedef enum {
-    PX_CLUSTER,
-    PX_ENDPOINTS,
-    PX_LISTENER,
-    PX_ROUTES,
-    PX_SECRET,
-    PX_RESOURCE_KINDS
-} px_resource_kind;
-
-struct lt_doc;
-
-struct px_resource {
-    px_resource_kind kind;
-    uint32_t refs;          /* main thread only */
-    struct lt_arena *arena; /* owned; holds this struct too */
-    lt_str name;
-    uint64_t hash;            /* of the wire bytes: an equal resource is kept, not rebuilt */
-    lt_str version;           /* as the control plane named it, may be empty */
-    lt_str wire;              /* the original message, for dumps */
-    const lt_str *unhonoured; /* paths of fields that were accepted and do nothing here */
-    size_t unhonoured_count;
-    struct lt_regex **regexes; /* owned: they are not of the arena */
-    size_t regex_count;
-    struct lt_map **maps; /* their tables are not of the arena either; the structs are */
-    size_t map_count;
-};
+#include "proxy/conf_cluster.h"
 
 /* --- values shared by several resources --- */
 
@@ -118,121 +88,6 @@ struct px_tls_conf {
     bool verify_peer;
     int version_min, version_max;
     lt_str cipher_list, ecdh_curves;
-};
-
-/* --- clusters and endpoints --- */
-
-typedef enum {
-    PX_DISCOVERY_STATIC,
-    PX_DISCOVERY_STRICT_DNS,
-    PX_DISCOVERY_LOGICAL_DNS,
-    PX_DISCOVERY_EDS,
-    PX_DISCOVERY_ORIGINAL_DST
-} px_discovery;
-typedef enum {
-    PX_LB_ROUND_ROBIN,
-    PX_LB_LEAST_REQUEST,
-    PX_LB_RANDOM,
-    PX_LB_RING_HASH,
-    PX_LB_MAGLEV,
-    PX_LB_CLUSTER_PROVIDED
-} px_lb_policy;
-
-/* One envoy.transport_socket_matches entry, or the plain transport_socket. tls NULL: raw_buffer. */
-struct px_transport_match {
-    lt_str name;
-    const struct px_meta_pair
-        *match; /* all must be in the endpoint's envoy.transport_socket_match; none: always */
-    size_t match_count;
-    const struct px_tls_conf *tls;
-};
-
-struct px_meta_pair {
-    lt_str key;
-    lt_str value;
-};
-
-/* AUTO: what ALPN says, HTTP/1.1 without it. */
-typedef enum {
-    PX_UPSTREAM_H1,
-    PX_UPSTREAM_H2,
-    PX_UPSTREAM_AS_DOWNSTREAM,
-    PX_UPSTREAM_AUTO
-} px_upstream_protocol;
-
-/* core.v3.Http2ProtocolOptions */
-struct px_h2_options {
-    uint32_t max_concurrent_streams, stream_window_bytes, conn_window_bytes, header_table_bytes;
-    bool allow_connect;
-};
-
-struct px_circuit {
-    uint32_t max_connections, max_pending_requests, max_requests,
-        max_retries; /* UINT32_MAX: no limit */
-};
-
-struct px_cluster_conf {
-    struct px_resource res;
-    lt_str alt_stat_name; /* empty: name */
-    px_discovery discovery;
-    px_lb_policy lb;
-    lt_str eds_service_name; /* EDS: what is asked for; the name when not given */
-    uint64_t connect_timeout_ms;
-    uint64_t idle_timeout_ms; /* of pooled upstream connections; 0: never; default 1 h */
-    uint32_t max_requests_per_connection; /* 0: no limit */
-    uint64_t max_connection_duration_ms;
-    px_upstream_protocol protocol;
-    struct px_h2_options h2;
-    struct px_circuit circuit;        /* DEFAULT priority */
-    uint32_t least_request_choices;   /* 2 by default */
-    uint32_t panic_threshold_percent; /* Envoy's 50, Istio sends 0 */
-    struct lt_addr source;            /* upstream_bind_config; len 0: none */
-    uint64_t dns_refresh_ms;
-    const struct px_transport_match *transports; /* first that matches wins; the last always does */
-    size_t transport_count;
-    const struct px_endpoints_conf *inline_endpoints; /* STATIC and DNS; same arena */
-    bool has_tcp_metadata_exchange; /* istio.metadata_exchange in Cluster.filters */
-    bool has_alpn_override_off;     /* metadata istio.alpn_override == "false" */
-    /* Istio's metadata for labels: services[0] and the destination-rule path */
-    lt_str service_host, service_name, service_namespace;
-    lt_str subset;
-};
-
-typedef enum {
-    PX_HEALTH_UNKNOWN,
-    PX_HEALTH_HEALTHY,
-    PX_HEALTH_UNHEALTHY,
-    PX_HEALTH_DRAINING,
-    PX_HEALTH_TIMEOUT,
-    PX_HEALTH_DEGRADED
-} px_health;
-
-struct px_endpoint_conf {
-    struct lt_addr addr; /* len 0 for a DNS name */
-    lt_str hostname;     /* DNS name to resolve (STRICT/LOGICAL_DNS), or endpoint.hostname */
-    uint16_t port;
-    uint32_t weight; /* >= 1 */
-    uint32_t priority;
-    px_health health;
-    const struct px_meta_pair *transport_meta; /* envoy.transport_socket_match */
-    size_t transport_meta_count;
-    lt_str
-        workload; /* metadata istio.workload: "<workload>;<ns>;<canonical svc>;<rev>;<cluster>" */
-    uint16_t locality; /* index into localities */
-};
-
-struct px_locality {
-    lt_str region, zone, sub_zone;
-    uint32_t weight; /* 0: no locality weight */
-    uint32_t priority;
-};
-
-struct px_endpoints_conf {
-    struct px_resource res; /* kind PX_ENDPOINTS; of inline ones only the name is set */
-    const struct px_endpoint_conf *endpoints;
-    size_t endpoint_count;
-    const struct px_locality *localities;
-    size_t locality_count;
 };
 
 /* --- HTTP filters --- */
@@ -371,6 +226,7 @@ struct px_route {
     uint64_t timeout_ms;          /* 0: none */
     uint64_t idle_timeout_ms;     /* UINT64_MAX: the connection manager's */
     const struct px_retry *retry; /* NULL: none */
+    px_priority priority;
     const struct px_mirror_conf *mirrors;
     size_t mirror_count;
     struct px_header_edits request, response;
@@ -557,9 +413,14 @@ struct px_secret_conf {
 
 /* --- the whole --- */
 
+struct px_cluster_state;
+struct px_host_state;
+
 struct px_cluster_entry {
     const struct px_cluster_conf *conf;
-    const struct px_endpoints_conf *endpoints; /* NULL: ORIGINAL_DST, DNS, or none received */
+    const struct px_endpoints_conf *endpoints; /* NULL: ORIGINAL_DST, or none known */
+    struct px_cluster_state *state;            /* shared.h; NULL: nothing is shared */
+    struct px_host_state *const *host_states;  /* by index of endpoint; NULL: none have any */
 };
 
 /*

@@ -57,6 +57,7 @@ LT_MUST lt_rc px_unpack_any(struct px_build *build, const char *field, const Pb_
 
 /* A copy in the resource's arena; NULL gives an empty slice. */
 lt_str px_copy(struct px_build *build, const char *text);
+lt_str px_copy_lower(struct px_build *build, const char *text);
 uint64_t px_duration_ms(const Pb__Duration *duration, uint64_t absent_ms);
 static inline uint32_t px_u32(const Pb__UInt32Value *value, uint32_t absent)
 {
@@ -87,9 +88,12 @@ LT_MUST lt_rc px_make_data(struct px_build *build, const char *field, const Xds_
 lt_str px_data_path(struct px_build *build, const Xds__DataSource *source);
 LT_MUST lt_rc px_make_address(struct px_build *build, const char *field,
                               const Xds__Address *address, struct lt_addr *ret_addr);
-/* A STRING_MAP of one filter's metadata: only string values; others are left out. */
-LT_MUST lt_rc px_make_meta_pairs(struct px_build *build, const Pb__Struct *st,
-                                 const struct px_meta_pair **ret_pairs, size_t *ret_count);
+/* One filter's metadata: only string values; others are left out. */
+LT_MUST lt_rc px_make_metas(struct px_build *build, const Pb__Struct *st,
+                            struct px_metas *ret_metas);
+/* All values, as JSON, sorted by key. */
+LT_MUST lt_rc px_make_json_metas(struct px_build *build, const char *field, const Pb__Struct *st,
+                                 struct px_metas *ret_metas);
 const Pb__Struct *px_find_metadata(const Xds__Metadata *metadata, const char *filter);
 /* options NULL: our defaults. */
 LT_MUST lt_rc px_make_h2_options(struct px_build *build, const Xds__Http2ProtocolOptions *options,

@@ -10,6 +10,16 @@
 
 LT_MUST lt_rc px_make_cluster(struct px_build *build, const Xds__Cluster *cluster,
                               struct px_cluster_conf *conf);
+LT_MUST lt_rc px_make_lb(struct px_build *build, const Xds__Cluster *cluster,
+                         struct px_cluster_conf *conf);
+LT_MUST lt_rc px_make_circuits(struct px_build *build, const Xds__Cluster *cluster,
+                               struct px_cluster_conf *conf);
+LT_MUST lt_rc px_make_outlier(struct px_build *build, const Xds__OutlierDetection *in,
+                              const struct px_outlier_conf **ret_outlier);
+LT_MUST lt_rc px_make_check(struct px_build *build, const Xds__Cluster *cluster,
+                            struct px_cluster_conf *conf);
+LT_MUST lt_rc px_make_dns(struct px_build *build, const Xds__Cluster *cluster,
+                          struct px_cluster_conf *conf);
 LT_MUST lt_rc px_make_listener(struct px_build *build, const Xds__Listener *listener,
                                struct px_listener_conf *conf);
 LT_MUST lt_rc px_make_secret(struct px_build *build, const Xds__Secret *secret,

@@ -384,27 +384,6 @@ const Pb__Struct *px_find_metadata(const Xds__Metadata *metadata, const char *fi
     return NULL;
 }
 
-lt_rc px_make_meta_pairs(struct px_build *build, const Pb__Struct *st,
-                         const struct px_meta_pair **ret_pairs, size_t *ret_count)
-{
-    *ret_pairs = NULL;
-    *ret_count = 0;
-    if (st == NULL || st->n_fields == 0)
-        return LT_OK;
-    struct px_meta_pair *pairs = lt_arena_make_n(build->arena, struct px_meta_pair, st->n_fields);
-    size_t count = 0;
-    for (size_t i = 0; i < st->n_fields; i++) {
-        const Pb__Value *value = st->fields[i]->value;
-        if (value == NULL || value->kind_case != PB__VALUE__KIND_STRING_VALUE)
-            continue;
-        pairs[count].key = px_copy(build, st->fields[i]->key);
-        pairs[count++].value = px_copy(build, value->string_value);
-    }
-    *ret_pairs = pairs;
-    *ret_count = count;
-    return LT_OK;
-}
-
 /* --- HTTP/2 --- */
 
 enum {

@@ -453,12 +453,11 @@ static const struct px_listener_conf *find_listener(struct px_worker *worker,
 }
 
 static lt_rc find_destination(const struct px_listener_conf *accepted, int fd,
-                              struct lt_addr *ret_addr)
+                              struct lt_addr *ret_addr, bool *ret_is_original)
 {
     bool is_redirected = accepted->use_original_dst || accepted->has_original_dst_filter;
-    if (is_redirected && lt_sock_original_dst(fd, ret_addr) == LT_OK)
-        return LT_OK;
-    return lt_sock_local(fd, ret_addr);
+    *ret_is_original = is_redirected && lt_sock_original_dst(fd, ret_addr) == LT_OK;
+    return *ret_is_original ? LT_OK : lt_sock_local(fd, ret_addr);
 }
 
 void px_conn_accept(struct px_listener *listener, int fd, const struct lt_addr *peer,
@@ -466,9 +465,10 @@ void px_conn_accept(struct px_listener *listener, int fd, const struct lt_addr *
 {
     struct px_worker *worker = listener->worker;
     struct lt_addr destination = {0};
+    bool is_original = local != NULL;
     if (local != NULL) {
         destination = *local;
-    } else if (find_destination(listener->conf, fd, &destination) != LT_OK) {
+    } else if (find_destination(listener->conf, fd, &destination, &is_original) != LT_OK) {
         close(fd); /* it went while it waited */
         return;
     }
@@ -478,6 +478,7 @@ void px_conn_accept(struct px_listener *listener, int fd, const struct lt_addr *
     conn->listener = find_listener(worker, listener->conf, &destination);
     conn->peer = *peer;
     conn->local = destination;
+    conn->has_original_dst = is_original;
     conn->principal = conn->requested_server_name = "";
     conn->id = ++worker->next_conn_id;
     conn->can_write = true;

@@ -277,7 +277,7 @@ static void count(struct px_request *request)
 {
     if (request->cluster == NULL || request->attempts == 0)
         return;
-    px_cluster_count(request->cluster, PX_STAT_RQ_COMPLETED);
+    px_cluster_count_code(request->cluster, request->code);
     bool is_error = request->code >= 500 || request->code == 0;
     if (request->host != NULL)
         *(is_error ? &request->host->rq_error : &request->host->rq_success) += 1;

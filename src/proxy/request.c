@@ -94,7 +94,8 @@ struct px_request *px_request_new(struct px_conn *conn, const struct px_down *do
 static void end_retry(struct px_request *request)
 {
     if (request->counts_retry)
-        request->cluster->retries_active--;
+        px_limit_give(request->cluster, px_request_priority(request), PX_LIMIT_RETRIES,
+                      request->is_shared_retry);
     request->counts_retry = false;
 }
 

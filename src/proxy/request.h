@@ -180,8 +180,9 @@ struct px_request {
     struct px_host *tried[PX_RQ_HOSTS_MAX]; /* counted */
     uint32_t tried_count;
     bool counts_retry, counts_pending, counts_active;
-    struct lt_timer timer;      /* route timeout */
-    struct lt_timer try_timer;  /* per try timeout, or back-off */
+    bool is_shared_retry, is_shared_pending, is_shared_active; /* px_limit_take */
+    struct lt_timer timer;                                     /* route timeout */
+    struct lt_timer try_timer;                                 /* per try timeout, or back-off */
     struct lt_timer idle_timer; /* HTTP/2 only: HTTP/1 has its connection's */
     uint64_t idle_at_ns;
     uint64_t random;
@@ -221,6 +222,11 @@ static inline void px_request_touch(struct px_request *request)
     uint64_t own_ms = request->route != NULL ? request->route->idle_timeout_ms : UINT64_MAX;
     request->down->touch(request,
                          own_ms != UINT64_MAX ? own_ms : request->hcm->stream_idle_timeout_ms);
+}
+
+static inline px_priority px_request_priority(const struct px_request *request)
+{
+    return request->route->priority;
 }
 
 /* --- router.c: the last step: cluster, host, connection --- */

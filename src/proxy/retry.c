@@ -73,11 +73,15 @@ static bool may_retry(struct px_request *request, const struct px_retry *retry)
     if (request->response_begun || !request->replay_is_whole)
         return false;
     if (request->attempts > retry->num_retries) {
-        if (retry->num_retries > 0)
+        if (retry->num_retries > 0) {
+            px_cluster_count(cluster, PX_STAT_RQ_RETRY_LIMIT);
             request->flags |= PX_FLAG_RETRY_LIMIT;
+        }
         return false;
     }
-    if (!request->counts_retry && cluster->retries_active >= cluster->conf->circuit.max_retries) {
+    if (!request->counts_retry &&
+        !px_limit_has_room(cluster, px_request_priority(request), PX_LIMIT_RETRIES)) {
+        px_cluster_count(cluster, PX_STAT_RQ_RETRY_OVERFLOW);
         request->flags |= PX_FLAG_UPSTREAM_OVERFLOW;
         return false;
     }
@@ -112,7 +116,8 @@ static bool try_again(struct px_request *request, const struct px_retry *retry)
         return false;
     if (!request->counts_retry) {
         request->counts_retry = true;
-        request->cluster->retries_active++;
+        px_limit_take(request->cluster, px_request_priority(request), PX_LIMIT_RETRIES,
+                      &request->is_shared_retry);
     }
     px_cluster_count(request->cluster, PX_STAT_RQ_RETRY);
     px_request_leave_upstream(request, false);

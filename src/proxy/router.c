@@ -142,13 +142,14 @@ static bool count_pending(struct px_request *request)
     struct px_cluster *cluster = request->cluster;
     if (request->counts_pending)
         return true;
-    if (cluster->pending >= cluster->conf->circuit.max_pending_requests) {
+    px_priority priority = px_request_priority(request);
+    if (!px_limit_has_room(cluster, priority, PX_LIMIT_PENDING)) {
         overflow(request);
         return false;
     }
     px_cluster_count(cluster, PX_STAT_RQ_PENDING_TOTAL);
     request->counts_pending = true;
-    cluster->pending++;
+    px_limit_take(cluster, priority, PX_LIMIT_PENDING, &request->is_shared_pending);
     return true;
 }
 
@@ -175,7 +176,8 @@ static void choose_alpn(const struct px_request *request, struct px_connect *how
 
 static struct px_connect choose_protocol(struct px_request *request)
 {
-    struct px_connect how = {.protocol = PX_PROTO_H1, .request = request};
+    struct px_connect how = {
+        .protocol = PX_PROTO_H1, .priority = px_request_priority(request), .request = request};
     switch (request->cluster->conf->protocol) {
     case PX_UPSTREAM_H1: break;
     case PX_UPSTREAM_H2: how.protocol = PX_PROTO_H2; break;
@@ -211,11 +213,16 @@ static struct px_host *pick_host(struct px_request *request)
     size_t tried_count = request->tried_count;
     if (request->host != NULL)
         tried[tried_count++] = request->host;
-    struct px_host *host = px_cluster_pick(request->cluster, &request->conn->local, tried,
-                                           avoids ? tried_count : 0,
-                                           avoids ? retry->host_attempts : 1);
+    struct px_pick pick = {.original_dst = request->conn->has_original_dst ? &request->conn->local
+                                                                           : NULL};
+    if (avoids) {
+        pick.avoid = tried;
+        pick.avoid_count = tried_count;
+        pick.attempts = retry->host_attempts + 1;
+    }
+    struct px_host *host = px_cluster_pick(request->cluster, &pick);
     if (host == NULL) {
-        px_cluster_count(request->cluster, PX_STAT_RQ_NONE_HEALTHY);
+        px_cluster_count(request->cluster, PX_STAT_CX_NONE_HEALTHY);
         px_request_reply(request, 503, PX_FLAG_NO_HEALTHY_UPSTREAM, "no_healthy_upstream",
                          LT_STR("no healthy upstream"), "text/plain");
     }
@@ -231,11 +238,13 @@ static void leave_counts(struct px_request *request)
 {
     struct px_cluster *cluster = request->cluster;
     if (request->counts_pending)
-        cluster->pending--;
+        px_limit_give(cluster, px_request_priority(request), PX_LIMIT_PENDING,
+                      request->is_shared_pending);
     request->counts_pending = false;
     if (request->counts_active) {
-        cluster->rq_active--;
-        request->host->rq_active--;
+        px_limit_give(cluster, px_request_priority(request), PX_LIMIT_REQUESTS,
+                      request->is_shared_active);
+        request->host->lb.rq_active--;
         px_cluster_wake(cluster);
     }
     request->counts_active = false;
@@ -261,14 +270,15 @@ static void begin_try(struct px_request *request)
     struct px_cluster *cluster = request->cluster;
     leave_counts(request);
     request->up_codec = request->up->protocol == PX_PROTO_H2 ? &px_up_h2 : &px_up_h1;
-    if (cluster->rq_active >= cluster->conf->circuit.max_requests) {
+    px_priority priority = px_request_priority(request);
+    if (!px_limit_has_room(cluster, priority, PX_LIMIT_REQUESTS)) {
         px_request_leave_upstream(request, true);
         overflow(request);
         return;
     }
     request->counts_active = true;
-    cluster->rq_active++;
-    request->host->rq_active++;
+    px_limit_take(cluster, priority, PX_LIMIT_REQUESTS, &request->is_shared_active);
+    request->host->lb.rq_active++;
     request->host->rq_total++;
     px_cluster_count(cluster, PX_STAT_RQ_TOTAL);
     px_text_set(&request->peer_principal,
@@ -335,8 +345,8 @@ void px_request_try(struct px_request *request)
      * Envoy: a host without any connection may have its first beyond the limit, or it would wait
      * for ever
      */
-    if (request->up == NULL && cluster->cx_active >= cluster->conf->circuit.max_connections &&
-        host->cx_active > 0) {
+    if (request->up == NULL && host->cx_active > 0 &&
+        !px_host_may_connect(host, px_request_priority(request))) {
         px_cluster_count(cluster, PX_STAT_CX_OVERFLOW);
         wait_in_line(request);
         return;

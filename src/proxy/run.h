@@ -21,17 +21,17 @@
 #include "net/loop.h"
 #include "net/mailbox.h"
 #include "net/sock.h"
+#include "proxy/cluster.h"
 #include "proxy/conf.h"
 #include "proxy/flags.h"
 #include "proxy/intern.h"
 #include "proxy/telemetry.h"
+#include "proxy/worker.h"
 
 struct px_worker;
 struct px_request;
 struct px_tcp;
 struct px_h2_link;
-
-typedef enum { PX_PROTO_RAW, PX_PROTO_H1, PX_PROTO_H2 } px_protocol;
 
 /* --- the snapshot in use --- */
 
@@ -43,205 +43,6 @@ struct px_pin {
 
 struct px_pin *px_pin_take(struct px_pin *pin);
 void px_pin_drop(struct px_pin **pin);
-
-/* --- input: a block from the worker's free list, read in place --- */
-
-enum { PX_BLOCK_BYTES = 16 * 1024 };
-
-/*
- * [0, floor) is kept: a head whose slices are in use. [floor, pos) is done with, [pos, end) is
- * unread. No memory is held while there is nothing to keep and nothing unread.
- */
-struct px_input {
-    char *data; /* owned; NULL: none */
-    uint32_t cap, floor, pos, end;
-    bool
-        end_is_near; /* epoll told of the peer's end: no edge will come again, so read until then */
-};
-
-static inline lt_str px_input_unread(const struct px_input *in)
-{
-    return lt_str_make(in->data + in->pos, in->end - in->pos);
-}
-
-/*
- * One read into the block. LT_OK, LT_AGAIN, LT_EOF, LT_E_CLOSED, LT_E_TLS as the transport says;
- * LT_E_LIMIT when the block is full of unread bytes. *can_read is cleared when the socket is known
- * to be empty.
- */
-LT_MUST lt_rc px_input_read(struct px_worker *worker, struct px_input *in,
-                            struct lt_transport *transport, bool *can_read);
-/*
- * Makes the block larger, up to cap bytes; LT_E_LIMIT when it is as large already. Slices into it
- * are dead afterwards.
- */
-LT_MUST lt_rc px_input_grow(struct px_worker *worker, struct px_input *in, uint32_t cap);
-/*
- * When the kept head is longer than floor_max, what is unread moves to a fresh block. Returns the
- * old one, which holds the head still: the caller frees it with free(). NULL: nothing moved.
- */
-char *px_input_detach(struct px_worker *worker, struct px_input *in, uint32_t floor_max);
-/* What was unread stays, everything before it goes. Gives the block back when nothing is left. */
-void px_input_reset(struct px_worker *worker, struct px_input *in);
-void px_input_free(struct px_worker *worker, struct px_input *in);
-
-/* --- clusters --- */
-
-struct px_host {
-    struct px_cluster *cluster;
-    struct lt_addr addr;
-    uint32_t weight;
-    px_health health;
-    uint32_t priority;
-    const struct px_tls_conf *tls; /* of the cluster's conf; NULL: plain */
-    uint32_t tls_epoch;   /* grows when that says something else: older connections serve no more */
-    const char *workload; /* counted text; endpoint metadata istio.workload, or "" */
-    char *name;           /* owned; "10.0.0.1:80" */
-    uint32_t rq_active, cx_active;
-    uint64_t rq_total, rq_success, rq_error, cx_total, cx_connect_fail, rq_timeout;
-    struct lt_list idle;   /* HTTP/1: of px_upstream.link, newest first */
-    struct lt_list shared; /* HTTP/2: of px_upstream.link: connecting or taking streams */
-    uint32_t refs;         /* requests and connections, and the cluster while it is listed */
-    bool is_listed;
-    uint64_t used_ns; /* ORIGINAL_DST: when it was picked last */
-};
-
-enum { PX_CLUSTER_STATS = 14 };
-typedef enum {
-    PX_STAT_CX_TOTAL,
-    PX_STAT_CX_CONNECT_FAIL,
-    PX_STAT_CX_CONNECT_TIMEOUT,
-    PX_STAT_CX_OVERFLOW,
-    PX_STAT_RQ_TOTAL,
-    PX_STAT_RQ_COMPLETED,
-    PX_STAT_RQ_RETRY,
-    PX_STAT_RQ_RETRY_SUCCESS,
-    PX_STAT_RQ_TIMEOUT,
-    PX_STAT_RQ_PENDING_TOTAL,
-    PX_STAT_RQ_PENDING_OVERFLOW,
-    PX_STAT_RQ_PER_TRY_TIMEOUT,
-    PX_STAT_CX_DESTROY,
-    PX_STAT_RQ_NONE_HEALTHY,
-} px_cluster_stat;
-
-struct px_cluster {
-    struct px_worker *worker;
-    char *name;        /* owned; also the key in worker->clusters */
-    const char *label; /* counted text; the name, for reports */
-    const char *service_host, *service_name, *service_namespace; /* the same; of conf */
-    const struct px_cluster_conf *conf; /* of the worker's current snapshot */
-    const struct px_endpoints_conf *endpoints;
-    struct lt_vec hosts;   /* of px_host, counted */
-    struct lt_map by_addr; /* ORIGINAL_DST: host name -> px_host */
-    uint32_t next;         /* round robin */
-    uint32_t cx_active, rq_active, retries_active, pending;
-    struct lt_list waiting;   /* of px_request.wait_link: no connection may be made for them now */
-    struct lt_list wake_link; /* in worker->to_wake */
-    uint32_t users;           /* requests and TCP connections that point here; hosts go with them */
-    struct lt_counter *stats[PX_CLUSTER_STATS];
-    bool is_gone;       /* not in the snapshot any more; freed when nothing refers to it */
-    struct px_pin *pin; /* then: of the last snapshot that had it, for conf */
-    bool has_weights;
-};
-
-/* Finds or makes the run-time cluster; NULL when the snapshot has none of that name. */
-struct px_cluster *px_cluster_get(struct px_worker *worker, lt_str name);
-/*
- * After a new snapshot: takes over what changed, drops what went. before: the snapshot until now;
- * NULL: none.
- */
-void px_clusters_update(struct px_worker *worker, struct px_pin *before);
-/* Task: px_worker.wake. */
-void px_clusters_wake(struct lt_task *task);
-void px_clusters_free(struct px_worker *worker);
-/*
- * A host by the cluster's policy; NULL when there is none. avoid: hosts that were tried already.
- * original_dst: for clusters of that kind; may be NULL. The caller takes a count (px_host_take) if
- * it keeps it.
- */
-struct px_host *px_cluster_pick(struct px_cluster *cluster, const struct lt_addr *original_dst,
-                                struct px_host *const *avoid, size_t avoid_count,
-                                uint32_t attempts);
-struct px_host *px_host_take(struct px_host *host);
-void px_host_drop(struct px_host **host);
-static inline void px_cluster_count(struct px_cluster *cluster, px_cluster_stat stat)
-{
-    lt_counter_add(cluster->stats[stat], 1);
-}
-/* Holds the cluster, so that it outlives its removal from the configuration. */
-struct px_cluster *px_cluster_take(struct px_cluster *cluster);
-void px_cluster_drop(struct px_cluster **cluster);
-/* A connection or a request slot came free: at the end of this turn those that wait try again. */
-void px_cluster_wake(struct px_cluster *cluster);
-
-/* --- upstream connections --- */
-
-typedef enum { PX_UP_CONNECTING, PX_UP_HANDSHAKE, PX_UP_OPEN, PX_UP_CLOSED } px_up_state;
-
-struct px_upstream {
-    struct lt_list link; /* in host->idle, or in host->shared */
-    struct px_worker *worker;
-    struct px_host *host; /* counted */
-    struct px_pin *pin;   /* until the handshake is done */
-    struct lt_transport transport;
-    struct lt_io io;
-    struct lt_timer timer; /* connecting: connect timeout; idle: idle timeout */
-    px_up_state state;
-    px_protocol protocol; /* what is spoken, or will be */
-    bool asks_alpn;       /* the protocol is what the handshake says */
-    struct px_input in;
-    struct lt_h1_parser parser;
-    struct px_request *request; /* HTTP/1: whom it serves; NULL: idle */
-    struct lt_list requests; /* HTTP/2: of px_request.up_link: served, or waiting for it to stand */
-    struct px_h2_link *h2;   /* owned; HTTP/2 once it stands */
-    struct px_tcp *tcp;
-    uint64_t opened_ns;
-    uint64_t idle_ns;   /* since when it is idle */
-    uint32_t served;    /* requests so far */
-    uint32_t tls_epoch; /* of the host when this connection was made */
-    bool can_read, can_write;
-    bool timed_out;
-    bool is_reused;     /* it served another request before this one */
-    bool takes_no_more; /* HTTP/2: no new streams; it ends with its last */
-    char *failure;      /* owned; why it failed, for logs; or NULL */
-};
-
-/* Why a connection does not come to stand. */
-typedef enum { PX_FAILED_REMOTE, PX_FAILED_LOCAL, PX_FAILED_TIMEOUT } px_failed_how;
-struct px_failed {
-    px_failed_how how;
-    const char *reason; /* "delayed connect error: Connection refused", or ""; for the call */
-};
-
-/* What a connection is made for. */
-struct px_connect {
-    px_protocol protocol;
-    bool asks_alpn;     /* the handshake chooses between HTTP/1.1 and HTTP/2 */
-    const lt_str *alpn; /* instead of the cluster's; count 0: the cluster's */
-    size_t alpn_count;
-    struct px_request *request; /* one of these */
-    struct px_tcp *tcp;
-};
-
-/* A fresh connection, in progress. NULL: refused at once, *ret_failed says why. */
-struct px_upstream *px_upstream_connect(struct px_host *host, const struct px_connect *how,
-                                        struct px_failed *ret_failed);
-/*
- * One of the host that can take how->request now or, HTTP/2, will: an idle one becomes the
- * request's, a shared one gets it among its own. NULL: none. *ret_stands: it need not be waited for.
- */
-struct px_upstream *px_upstream_reuse(struct px_host *host, const struct px_connect *how,
-                                      bool *ret_stands);
-/*
- * HTTP/1 and raw: back to the pool (only when the response is complete and the connection can carry
- * another), or closed.
- */
-void px_upstream_release(struct px_upstream **upstream, bool is_reusable);
-/* HTTP/2: the request is none of its own any more; its stream was ended by the caller. */
-void px_upstream_unshare(struct px_request *request);
-/* HTTP/2: it is lost; the requests on it find their streams ended and go on. */
-void px_upstream_break(struct px_upstream *up);
-void px_host_close_idle(struct px_host *host);
 
 /* --- listeners and downstream connections --- */
 
@@ -299,6 +100,7 @@ struct px_conn {
     struct px_input in;
     struct lt_addr peer;
     struct lt_addr local;  /* original destination when there is one */
+    bool has_original_dst; /* there is */
     const char *principal; /* counted text; the verified peer's URI SAN, "" when there is none */
     const char *requested_server_name; /* counted text; SNI */
     struct lt_h1_parser parser;
@@ -391,6 +193,8 @@ void px_tcp_run(struct px_conn *conn);
 void px_tcp_timeout(struct px_conn *conn);
 void px_tcp_abort(struct px_conn *conn);
 void px_tcp_on_upstream(struct px_tcp *tcp);
+/* Its host may not be used any more. */
+void px_tcp_end(struct px_tcp *tcp);
 /* The connection is gone already. */
 void px_tcp_on_upstream_failed(struct px_tcp *tcp, const struct px_failed *failed);
 /* Timer: px_worker.tcp_tell. */
@@ -406,9 +210,11 @@ struct px_worker {
     struct lt_loop *loop;
     struct lt_mailbox *mailbox;
     const struct lt_env *env;
-    struct px_pin *pin;      /* the current snapshot; NULL before the first */
-    struct lt_map clusters;  /* name -> struct px_cluster, owned */
-    struct lt_map listeners; /* name -> struct px_listener, owned */
+    struct px_pin *pin;         /* the current snapshot; NULL before the first */
+    struct lt_map clusters;     /* name -> struct px_cluster, owned */
+    struct lt_map stat_scopes;  /* cluster_stats.c */
+    const struct px_home *home; /* borrowed */
+    struct lt_map listeners;    /* name -> struct px_listener, owned */
     struct lt_map
         by_address; /* "10.0.0.1:80" -> the same; what a redirected connection was meant for */
     struct lt_list handed; /* struct px_handed, owned */

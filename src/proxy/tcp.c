@@ -172,13 +172,14 @@ static bool connect_upstream(struct px_tcp *tcp)
 {
     struct px_worker *worker = tcp->conn->worker;
     tcp->attempts++;
-    struct px_host *host = px_cluster_pick(tcp->cluster, &tcp->conn->local, NULL, 0, 1);
+    struct px_pick pick = {.original_dst = tcp->conn->has_original_dst ? &tcp->conn->local : NULL};
+    struct px_host *host = px_cluster_pick(tcp->cluster, &pick);
     if (host == NULL) {
-        px_cluster_count(tcp->cluster, PX_STAT_RQ_NONE_HEALTHY);
+        px_cluster_count(tcp->cluster, PX_STAT_CX_NONE_HEALTHY);
         give_up(tcp, PX_FLAG_NO_HEALTHY_UPSTREAM);
         return false;
     }
-    if (tcp->cluster->cx_active >= tcp->cluster->conf->circuit.max_connections) {
+    if (!px_host_may_connect(host, PX_PRIORITY_DEFAULT)) {
         px_cluster_count(tcp->cluster, PX_STAT_CX_OVERFLOW);
         give_up(tcp, PX_FLAG_UPSTREAM_OVERFLOW);
         return false;
@@ -217,6 +218,11 @@ void px_tcp_start(struct px_conn *conn)
     if (!connect_upstream(tcp))
         return;
     px_conn_set_deadline(conn, tcp->conf->idle_timeout_ms);
+}
+
+void px_tcp_end(struct px_tcp *tcp)
+{
+    px_conn_close(tcp->conn);
 }
 
 void px_tcp_timeout(struct px_conn *conn)

@@ -50,7 +50,7 @@ static void on_over(struct px_h2_link *link)
 
 void px_up_h2_open(struct px_upstream *up)
 {
-    const struct px_h2_options *conf = &up->host->cluster->conf->h2;
+    const struct px_h2_options *conf = up->host->cluster->conf->h2;
     struct lt_h2_opts opts = LT_H2_OPTS_DEFAULT;
     opts.stream_window_bytes = conf->stream_window_bytes;
     opts.conn_window_bytes = conf->conn_window_bytes;
@@ -73,7 +73,7 @@ bool px_up_h2_has_room(const struct px_upstream *up)
         return false;
     if (conf->max_requests_per_connection != 0 && up->served >= conf->max_requests_per_connection)
         return false;
-    return lt_h2_conn_stream_count(up->h2->conn) < conf->h2.max_concurrent_streams;
+    return lt_h2_conn_stream_count(up->h2->conn) < conf->h2->max_concurrent_streams;
 }
 
 /* --- what comes --- */
@@ -199,7 +199,7 @@ static lt_rc start(struct px_request *request)
     if (rc != LT_OK)
         return rc;
     lt_rope_fini(&request->resp.rx);
-    lt_rope_init(&request->resp.rx, request->cluster->conf->h2.stream_window_bytes + RX_SLACK);
+    lt_rope_init(&request->resp.rx, request->cluster->conf->h2->stream_window_bytes + RX_SLACK);
     request->resp.rx_ended = false;
     request->up_end_said = is_end;
     request->req.is_framed = is_end || is_tunnel; /* a tunnel's end is not the request's */

@@ -41,9 +41,7 @@ static void free_upstream(struct px_upstream *up)
     lt_transport_fini(&up->transport);
     px_input_free(worker, &up->in);
     px_pin_drop(&up->pin);
-    LT_ASSERT(cluster->cx_active > 0 && up->host->cx_active > 0);
-    cluster->cx_active--;
-    up->host->cx_active--;
+    px_host_uncount_connection(up->host, up);
     px_cluster_count(cluster, PX_STAT_CX_DESTROY);
     px_host_drop(&up->host);
     free(up->failure);
@@ -89,14 +87,14 @@ static struct px_upstream *make_upstream(struct px_host *host, const struct px_c
     up->protocol = how->protocol;
     up->asks_alpn = how->asks_alpn;
     up->opened_ns = px_now_ns(up->worker);
-    up->tls_epoch = host->tls_epoch;
+    up->epoch = host->epoch;
+    up->priority = how->priority;
     lt_list_init(&up->link);
     lt_list_init(&up->requests);
     lt_timer_init(&up->timer, on_timer);
     lt_io_init(&up->io, on_ready);
     up->io.fd = fd;
-    host->cluster->cx_active++;
-    host->cx_active++;
+    px_host_count_connection(host, up);
     return up;
 }
 
@@ -105,7 +103,8 @@ struct px_upstream *px_upstream_connect(struct px_host *host, const struct px_co
 {
     struct px_cluster *cluster = host->cluster;
     struct px_worker *worker = cluster->worker;
-    const struct lt_addr *source = cluster->conf->source.len > 0 ? &cluster->conf->source : NULL;
+    const struct px_socket_conf *opts = cluster->conf->socket;
+    const struct lt_addr *source = opts != NULL && opts->source.len > 0 ? &opts->source : NULL;
     int fd = -1;
     px_cluster_count(cluster, PX_STAT_CX_TOTAL);
     host->cx_total++;
@@ -115,6 +114,9 @@ struct px_upstream *px_upstream_connect(struct px_host *host, const struct px_co
         *ret_failed = (struct px_failed){.how = PX_FAILED_LOCAL, .reason = ""};
         return NULL;
     }
+    if (opts != NULL && opts->has_keepalive)
+        lt_sock_set_keepalive(fd, opts->keepalive_idle_s, opts->keepalive_interval_s,
+                              opts->keepalive_probes);
     struct px_upstream *up = make_upstream(host, how, fd);
     if (!start_transport(up, fd, how)) {
         *ret_failed = (struct px_failed){.how = PX_FAILED_REMOTE,
@@ -128,6 +130,8 @@ struct px_upstream *px_upstream_connect(struct px_host *host, const struct px_co
         lt_list_push_back(&up->requests, &how->request->up_link);
     } else {
         up->request = how->request;
+        if (up->tcp != NULL)
+            lt_list_push_back(&host->raw, &up->link);
     }
     lt_loop_io_set(worker->loop, &up->io, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
     lt_loop_timer_set(worker->loop, &up->timer, cluster->conf->connect_timeout_ms * LT_NS_PER_MS);
@@ -170,7 +174,8 @@ static bool may_be_kept(const struct px_upstream *up)
     const struct px_cluster_conf *conf = up->host->cluster->conf;
     if (!up->host->is_listed || up->host->cluster->is_gone || up->worker->is_draining)
         return false;
-    if (up->tls_epoch != up->host->tls_epoch) /* whom it may speak to has changed since */
+    if (up->epoch !=
+        up->host->epoch) /* whom it may speak to, or what is known of it, has changed */
         return false;
     if (conf->max_requests_per_connection != 0 && up->served >= conf->max_requests_per_connection)
         return false;
@@ -489,6 +494,25 @@ void px_upstream_release(struct px_upstream **upstream, bool is_reusable)
     start_idling(up);
     if (!lt_list_is_empty(&up->host->cluster->waiting))
         px_cluster_wake(up->host->cluster);
+}
+
+bool px_host_is_idle(const struct px_host *host)
+{
+    if (!lt_list_is_empty(&host->raw) || host->lb.rq_active > 0)
+        return false;
+    struct lt_list *it, *following;
+    lt_list_each (&((struct px_host *)host)->shared, it, following) {
+        if (!lt_list_is_empty(&LT_CONTAINER_OF(it, struct px_upstream, link)->requests))
+            return false;
+    }
+    return true;
+}
+
+void px_host_close_raw(struct px_host *host)
+{
+    struct lt_list *it, *following;
+    lt_list_each (&host->raw, it, following)
+        px_tcp_end(LT_CONTAINER_OF(it, struct px_upstream, link)->tcp);
 }
 
 void px_host_close_idle(struct px_host *host)

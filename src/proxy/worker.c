@@ -338,6 +338,7 @@ static struct px_worker *make_worker(struct px_workers *workers, unsigned index)
     worker->owner = workers;
     worker->index = index;
     worker->env = workers->opts.env;
+    worker->home = &workers->opts.home;
     worker->loop = lt_loop_new(worker->env);
     worker->mailbox = lt_mailbox_new(worker->loop, worker);
     lt_list_init(&worker->conns);
@@ -389,6 +390,7 @@ static void free_worker(struct px_worker *worker)
     lt_vec_fini(&worker->blocks);
     px_text_drop(&worker->own_principal);
     px_interns_fini(&worker->interns);
+    lt_map_fini(&worker->stat_scopes);
     lt_mailbox_free(&worker->mailbox);
     lt_loop_free(&worker->loop);
     free(worker);

@@ -13,12 +13,19 @@
 
 struct px_workers;
 
+/* Where this proxy stands among its peers. */
+struct px_home {
+    struct px_locality here; /* node.locality */
+    lt_str local_cluster;    /* cluster_manager.local_cluster_name; empty: none */
+};
+
 struct px_workers_opts {
     const struct lt_env *env;  /* borrowed */
     struct lt_loop *loop;      /* of the main thread; borrowed */
     unsigned count;            /* of threads, 1 to 64 */
     struct px_node_facts node; /* borrowed slices */
-    uint32_t drain_ms;         /* how long connections of a listener that went may go on */
+    struct px_home home;       /* likewise */
+    uint32_t drain_ms; /* how long connections of a listener that went may go on */
     void (*on_listener_error)(void *ctx, const char *text); /* a listener could not bind */
     void *ctx;
 };

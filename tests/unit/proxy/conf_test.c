@@ -54,12 +54,12 @@ static void test_cluster_defaults(void **state)
     assert_text(conf->res.name, "a");
     assert_text(conf->res.version, "7");
     assert_int_equal(conf->discovery, PX_DISCOVERY_STATIC);
-    assert_int_equal(conf->lb, PX_LB_ROUND_ROBIN);
+    assert_int_equal(conf->lb->policy, PX_LB_ROUND_ROBIN);
     assert_int_equal(conf->connect_timeout_ms, 5000);
     assert_int_equal(conf->idle_timeout_ms, 3600000);
-    assert_int_equal(conf->circuit.max_connections, 1024);
-    assert_int_equal(conf->circuit.max_retries, 3);
-    assert_int_equal(conf->panic_threshold_percent, 50);
+    assert_int_equal(conf->circuits[PX_PRIORITY_DEFAULT]->max_connections, 1024);
+    assert_int_equal(conf->circuits[PX_PRIORITY_DEFAULT]->max_retries, 3);
+    assert_int_equal(conf->lb->panic_percent, 50);
     assert_int_equal(conf->protocol, PX_UPSTREAM_H1);
     assert_int_equal(conf->transport_count, 1);
     assert_null(conf->transports[0].tls);
@@ -78,7 +78,7 @@ static void test_cluster_fields(void **state)
         "common_lb_config: {healthy_panic_threshold: {}}\n"
         "circuit_breakers: {thresholds: [{priority: HIGH, max_requests: 1}, {max_connections: 5, max_retries: 4294967295}]}\n"
         "metadata: {filter_metadata: {istio: {subset: v1, alpn_override: 'false', services: [{host: web.shop, name: web, namespace: shop}]}}}\n"
-        "outlier_detection: {}\n"
+        "preconnect_policy: {}\n"
         "transport_socket_matches:\n"
         "- name: tlsMode-istio\n"
         "  match: {tlsMode: istio}\n"
@@ -90,18 +90,18 @@ static void test_cluster_fields(void **state)
     assert_int_equal(conf->discovery, PX_DISCOVERY_EDS);
     assert_text(conf->eds_service_name, "web");
     assert_int_equal(conf->connect_timeout_ms, 250);
-    assert_int_equal(conf->least_request_choices, 3);
-    assert_int_equal(conf->panic_threshold_percent, 0);
-    assert_int_equal(conf->circuit.max_connections, 5);
-    assert_int_equal(conf->circuit.max_requests, 1024); /* HIGH is another priority */
-    assert_int_equal(conf->circuit.max_retries, UINT32_MAX);
+    assert_int_equal(conf->lb->choice_count, 3);
+    assert_int_equal(conf->lb->panic_percent, 0);
+    assert_int_equal(conf->circuits[PX_PRIORITY_DEFAULT]->max_connections, 5);
+    assert_int_equal(conf->circuits[PX_PRIORITY_DEFAULT]->max_requests, 1024); /* HIGH is another priority */
+    assert_int_equal(conf->circuits[PX_PRIORITY_DEFAULT]->max_retries, UINT32_MAX);
     assert_text(conf->subset, "v1");
     assert_text(conf->service_host, "web.shop");
     assert_text(conf->service_namespace, "shop");
     assert_true(conf->has_alpn_override_off);
     assert_int_equal(conf->transport_count, 3);
     const struct px_tls_conf *tls = conf->transports[0].tls;
-    assert_text(conf->transports[0].match[0].value, "istio");
+    assert_text(conf->transports[0].match.items[0].value, "istio");
     assert_text(tls->sni, "web.x");
     assert_text(tls->cert_secret, "default");
     assert_text(tls->validation_secret, "ROOTCA");
@@ -110,7 +110,7 @@ static void test_cluster_fields(void **state)
     assert_int_equal(tls->alpn_count, 1); /* h2 is not spoken yet, so it is not offered */
     assert_null(conf->transports[1].tls);
     assert_int_equal(conf->res.unhonoured_count, 1);
-    assert_text(conf->res.unhonoured[0], "outlier_detection");
+    assert_text(conf->res.unhonoured[0], "preconnect_policy");
 }
 
 /* Equal certificates and parameters are one SSL context, however many clusters name them. */
@@ -145,11 +145,12 @@ static void test_endpoints(void **state)
     assert_int_equal(conf->endpoint_count, 3);
     assert_int_equal(conf->endpoints[0].health, PX_HEALTH_UNHEALTHY);
     assert_int_equal(conf->endpoints[0].weight, 1);
-    assert_text(conf->endpoints[0].workload, "w;shop;web;v1;k");
-    assert_text(conf->endpoints[0].transport_meta[0].value, "istio");
+    assert_text(conf->endpoints[0].facts->workload, "w;shop;web;v1;k");
+    assert_text(conf->endpoints[0].facts->transport.items[0].value, "istio");
     assert_int_equal(conf->endpoints[1].weight, 7);
-    assert_int_equal(lt_addr_port(&conf->endpoints[1].addr), 81);
-    assert_int_equal(conf->endpoints[2].priority, 1);
+    struct lt_addr addr = px_endpoint_addr(&conf->endpoints[1]);
+    assert_int_equal(lt_addr_port(&addr), 81);
+    assert_int_equal(conf->localities[conf->endpoints[2].locality].priority, 1);
     assert_text(conf->localities[0].region, "eu");
     assert_int_equal(conf->localities[0].weight, 2);
 }
