@@ -230,10 +230,10 @@ static void add_cluster_text(void *ctx, const struct px_resource *serving, const
     lt_buf_addf(&page->out, "%.*s::observability_name::%.*s\n", LT_STR_ARG(name),
                 LT_STR_ARG(conf->alt_stat_name.len > 0 ? conf->alt_stat_name : name));
     const struct px_circuit *circuit = conf->circuits[PX_PRIORITY_DEFAULT];
-    lt_buf_addf(&page->out, "%.*s::default_priority::max_connections::%u\n", LT_STR_ARG(name), circuit->max_connections);
-    lt_buf_addf(&page->out, "%.*s::default_priority::max_pending_requests::%u\n", LT_STR_ARG(name), circuit->max_pending_requests);
-    lt_buf_addf(&page->out, "%.*s::default_priority::max_requests::%u\n", LT_STR_ARG(name), circuit->max_requests);
-    lt_buf_addf(&page->out, "%.*s::default_priority::max_retries::%u\n", LT_STR_ARG(name), circuit->max_retries);
+    lt_buf_addf(&page->out, "%.*s::default_priority::max_connections::%u\n", LT_STR_ARG(name), circuit->max[PX_LIMIT_CONNECTIONS]);
+    lt_buf_addf(&page->out, "%.*s::default_priority::max_pending_requests::%u\n", LT_STR_ARG(name), circuit->max[PX_LIMIT_PENDING]);
+    lt_buf_addf(&page->out, "%.*s::default_priority::max_requests::%u\n", LT_STR_ARG(name), circuit->max[PX_LIMIT_REQUESTS]);
+    lt_buf_addf(&page->out, "%.*s::default_priority::max_retries::%u\n", LT_STR_ARG(name), circuit->max[PX_LIMIT_RETRIES]);
     lt_buf_addf(&page->out, "%.*s::added_via_api::%s\n", LT_STR_ARG(name), is_static ? "false" : "true");
     if (conf->eds_service_name.len > 0)
         lt_buf_addf(&page->out, "%.*s::eds_service_name::%.*s\n", LT_STR_ARG(name), LT_STR_ARG(conf->eds_service_name));

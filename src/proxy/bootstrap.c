@@ -86,6 +86,21 @@ static void list_unhonoured(const Xds__Bootstrap *in, struct px_bootstrap *boots
     bootstrap->unhonoured = list;
 }
 
+static void read_home(const Xds__Bootstrap *in, struct px_bootstrap *bootstrap)
+{
+    struct lt_arena *arena = bootstrap->arena;
+    const Xds__Locality *locality = in->node != NULL ? in->node->locality : NULL;
+    if (locality != NULL)
+        bootstrap->home.here = (struct px_locality){
+            .region = lt_arena_str(arena, lt_str_of(locality->region)),
+            .zone = lt_arena_str(arena, lt_str_of(locality->zone)),
+            .sub_zone = lt_arena_str(arena, lt_str_of(locality->sub_zone)),
+        };
+    if (in->cluster_manager != NULL)
+        bootstrap->home.local_cluster = lt_arena_str(
+            arena, lt_str_of(in->cluster_manager->local_cluster_name));
+}
+
 static lt_rc fill(const Xds__Bootstrap *in, struct px_table *table, struct px_bootstrap *bootstrap,
                   struct lt_err *err)
 {
@@ -94,6 +109,7 @@ static lt_rc fill(const Xds__Bootstrap *in, struct px_table *table, struct px_bo
         bootstrap->node_cluster = lt_arena_str(bootstrap->arena, lt_str_of(in->node->cluster));
         bootstrap->node = lt_pb_pack(bootstrap->arena, in->node);
     }
+    read_home(in, bootstrap);
     bootstrap->has_dynamic_resources = in->dynamic_resources != NULL;
     LT_TRY(read_admin(in->admin, bootstrap, err));
     list_unhonoured(in, bootstrap);

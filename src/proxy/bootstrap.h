@@ -6,13 +6,15 @@
 #define LT_PROXY_BOOTSTRAP_H
 
 #include "proxy/table.h"
+#include "proxy/worker.h"
 
 struct px_bootstrap {
     struct lt_arena *arena; /* owned; holds all below */
     lt_str node_id, node_cluster;
-    lt_str node;            /* bytes of envoy.config.core.v3.Node; empty when there is none */
-    struct lt_addr admin;   /* len 0: no admin server */
+    lt_str node;          /* bytes of envoy.config.core.v3.Node; empty when there is none */
+    struct lt_addr admin; /* len 0: no admin server */
     bool has_dynamic_resources;
+    struct px_home home;      /* node.locality, cluster_manager.local_cluster_name */
     const lt_str *unhonoured; /* fields of the bootstrap itself that are accepted and do nothing */
     size_t unhonoured_count;
 };
@@ -21,8 +23,8 @@ struct px_bootstrap {
  * text: the file's content; its first byte that is not blank tells JSON ('{') from YAML. Static resources are put into the table
  * one by one; the first that is refused ends it: a bootstrap is taken whole. The error names line or field path.
  */
-LT_MUST lt_rc px_bootstrap_load(lt_str text, struct px_table *table, struct px_bootstrap *ret_bootstrap,
-                                struct lt_err *err);
+LT_MUST lt_rc px_bootstrap_load(lt_str text, struct px_table *table,
+                                struct px_bootstrap *ret_bootstrap, struct lt_err *err);
 void px_bootstrap_fini(struct px_bootstrap *bootstrap);
 
 #endif

@@ -12,7 +12,7 @@
 /* Hosts need no look: whoever holds one holds the cluster, too, by a connection or as a user. */
 static void free_if_unused(struct px_cluster *cluster)
 {
-    if (!cluster->is_gone || cluster->users > 0 || cluster->cx_active > 0)
+    if (!cluster->is_gone || cluster->users > 0 || cluster->own[PX_LIMIT_CONNECTIONS] > 0)
         return;
     lt_list_remove(&cluster->wake_link);
     px_hosts_fini(cluster);
@@ -142,8 +142,8 @@ void px_cluster_wake(struct px_cluster *cluster)
 static void wake_waiting(struct px_cluster *cluster)
 {
     px_cluster_take(cluster);
-    for (uint32_t chances = cluster->pending; chances > 0 && !lt_list_is_empty(&cluster->waiting);
-         chances--)
+    for (uint32_t chances = cluster->own[PX_LIMIT_PENDING];
+         chances > 0 && !lt_list_is_empty(&cluster->waiting); chances--)
         px_http_wake_first(cluster);
     px_cluster_drop(&cluster);
 }

@@ -72,7 +72,6 @@ struct px_host {
     X(RQ_TOTAL, "upstream_rq_total") \
     X(RQ_COMPLETED, "upstream_rq_completed") \
     X(RQ_CANCELLED, "upstream_rq_cancelled") \
-    X(RQ_DROP_OVERLOAD, "upstream_rq_drop_overload") \
     X(RQ_PENDING_TOTAL, "upstream_rq_pending_total") \
     X(RQ_PENDING_OVERFLOW, "upstream_rq_pending_overflow") \
     X(RQ_PENDING_FAILURE, "upstream_rq_pending_failure_eject") \
@@ -110,13 +109,13 @@ struct px_cluster {
     const struct px_endpoints_conf *endpoints;
     struct px_host_state *const *host_states; /* by endpoint; NULL: none has any */
     struct px_cluster_state
-        *state;            /* of the snapshot, NULL: nothing is shared. Once set it stays */
-    struct px_lb *lb;      /* owned */
-    struct lt_vec hosts;   /* of px_host, counted */
-    struct lt_map by_addr; /* ORIGINAL_DST: host name -> px_host */
-    struct lt_list recent; /* ORIGINAL_DST: of px_host.lru, the one picked last in front */
-    struct lt_timer sweep; /* ORIGINAL_DST */
-    uint32_t cx_active, rq_active, retries_active, pending, pools;
+        *state;               /* of the snapshot, NULL: nothing is shared. Once set it stays */
+    struct px_lb *lb;         /* owned */
+    struct lt_vec hosts;      /* of px_host, counted */
+    struct lt_map by_addr;    /* ORIGINAL_DST: host name -> px_host */
+    struct lt_list recent;    /* ORIGINAL_DST: of px_host.lru, the one picked last in front */
+    struct lt_timer sweep;    /* ORIGINAL_DST */
+    uint32_t own[PX_LIMITS];  /* this worker's connections, requests and so on, by px_limit */
     struct lt_list waiting;   /* of px_request.wait_link: no connection may be made for them now */
     struct lt_list wake_link; /* in worker->to_wake */
     uint32_t users;           /* requests and TCP connections that point here; hosts go with them */
@@ -158,6 +157,12 @@ struct px_pick {
     const struct px_metas *metas; /* metadata_match; NULL: none */
 };
 
+/* A hash decides which host takes a request. */
+static inline bool px_cluster_is_hashed(const struct px_cluster *cluster)
+{
+    return cluster->conf->lb->policy == PX_LB_RING_HASH ||
+           cluster->conf->lb->policy == PX_LB_MAGLEV;
+}
 /* By the cluster's policy; NULL when there is none. Who keeps it takes a count (px_host_take). */
 struct px_host *px_cluster_pick(struct px_cluster *cluster, const struct px_pick *pick);
 struct px_host *px_host_take(struct px_host *host);

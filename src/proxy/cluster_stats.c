@@ -159,9 +159,9 @@ static void refresh_gauges(struct px_cluster *cluster)
         gauges->rq_active = make_gauge(cluster, "upstream_rq_active");
         gauges->pending = make_gauge(cluster, "upstream_rq_pending_active");
     }
-    lt_gauge_set(gauges->cx_active, cluster->cx_active);
-    lt_gauge_set(gauges->rq_active, cluster->rq_active);
-    lt_gauge_set(gauges->pending, cluster->pending);
+    lt_gauge_set(gauges->cx_active, cluster->own[PX_LIMIT_CONNECTIONS]);
+    lt_gauge_set(gauges->rq_active, cluster->own[PX_LIMIT_REQUESTS]);
+    lt_gauge_set(gauges->pending, cluster->own[PX_LIMIT_PENDING]);
     if (gauges->subsets == NULL && px_lb_subset_count(cluster->lb) > 0)
         gauges->subsets = make_gauge(cluster, "lb_subsets_active");
     /* every worker has them all; shown is how many there are */

@@ -164,6 +164,7 @@ struct px_retry {
 struct px_weighted_cluster {
     lt_str cluster;
     uint32_t weight;
+    const struct px_metas *metas; /* metadata_match, the route's included; NULL: none */
     struct px_header_edits request, response;
     struct px_filter_confs filters;
 };
@@ -181,6 +182,24 @@ struct px_redirect {
     uint32_t port; /* 0: none */
     uint32_t code; /* 301 302 303 307 308 */
     bool https, strip_query;
+};
+
+typedef enum { PX_HASH_HEADER, PX_HASH_COOKIE, PX_HASH_SOURCE_IP, PX_HASH_QUERY } px_hash_kind;
+
+/* RouteAction.HashPolicy; of TcpProxy's only the source's address */
+struct px_hash_policy {
+    px_hash_kind kind;
+    bool is_terminal;
+    bool has_ttl;                 /* COOKIE: one is made when there is none */
+    lt_str name;                  /* of header, cookie or query parameter */
+    const struct lt_regex *regex; /* HEADER: rewritten by it; NULL: as it is */
+    lt_str substitution;
+    lt_str attributes; /* COOKIE: what follows its value: "; Max-Age=5; Path=/; HttpOnly" */
+};
+
+struct px_hash_policies {
+    const struct px_hash_policy *items;
+    size_t count;
 };
 
 /* RouteAction.RequestMirrorPolicy */
@@ -227,6 +246,8 @@ struct px_route {
     uint64_t idle_timeout_ms;     /* UINT64_MAX: the connection manager's */
     const struct px_retry *retry; /* NULL: none */
     px_priority priority;
+    const struct px_hash_policies *hash; /* NULL: none */
+    const struct px_metas *metas;        /* metadata_match, sorted by key; NULL: none */
     const struct px_mirror_conf *mirrors;
     size_t mirror_count;
     struct px_header_edits request, response;
@@ -337,6 +358,8 @@ struct px_hcm_conf {
 };
 
 struct px_tcp_conf {
+    const struct px_hash_policies *hash; /* NULL: none */
+    const struct px_metas *metas;        /* metadata_match; NULL: none */
     lt_str stat_prefix;
     lt_str cluster;
     const struct px_weighted_cluster *weighted;

@@ -172,11 +172,21 @@ struct px_original_dst_conf {
 
 typedef enum { PX_PRIORITY_DEFAULT, PX_PRIORITY_HIGH, PX_PRIORITIES } px_priority;
 
-/* CircuitBreakers.Thresholds; UINT32_MAX: no limit, and then nothing is counted for it. */
+typedef enum {
+    PX_LIMIT_CONNECTIONS,
+    PX_LIMIT_PENDING,
+    PX_LIMIT_REQUESTS,
+    PX_LIMIT_RETRIES,
+    PX_LIMIT_POOLS,
+    PX_LIMITS
+} px_limit;
+
+/* CircuitBreakers.Thresholds */
 struct px_circuit {
-    uint32_t max_connections, max_pending_requests, max_requests, max_retries, max_pools;
-    double budget_percent; /* retry_budget: of the requests; below 0: max_retries counts */
-    uint32_t budget_min;   /* min_retry_concurrency */
+    uint32_t max[PX_LIMITS]; /* UINT32_MAX: no limit */
+    uint32_t counted;        /* a bit for each limit for which all workers count together */
+    double budget_percent;   /* retry_budget: of the requests; below 0: max counts */
+    uint32_t budget_min;     /* min_retry_concurrency */
     bool tracks_remaining;
 };
 
@@ -344,8 +354,6 @@ struct px_cluster_conf {
     lt_str subset;
 };
 
-/* No limit at all. */
-bool px_circuit_is_open(const struct px_circuit *circuit);
 /* True when something of it is counted for all workers together (shared.h). */
 bool px_cluster_has_shared_limits(const struct px_cluster_conf *conf);
 /* The socket for endpoints with this metadata; NULL: plain. */

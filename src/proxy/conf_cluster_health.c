@@ -16,25 +16,34 @@ enum {
 
 /* --- circuit breakers --- */
 
+enum { ALL_LIMITS = (1 << PX_LIMITS) - 1 };
+
 static const struct px_circuit circuit_default = {
-    CIRCUIT_DEFAULT, CIRCUIT_DEFAULT, CIRCUIT_DEFAULT, RETRIES_DEFAULT, UINT32_MAX, -1.0, 0, false,
+    .max = {CIRCUIT_DEFAULT, CIRCUIT_DEFAULT, CIRCUIT_DEFAULT, RETRIES_DEFAULT, UINT32_MAX},
+    .counted = ALL_LIMITS & ~(1 << PX_LIMIT_POOLS),
+    .budget_percent = -1.0,
 };
 /* As Istio sends it for every cluster. */
 static const struct px_circuit circuit_open = {
-    UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX, -1.0, 0, false,
+    .max = {UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX},
+    .budget_percent = -1.0,
 };
 
-bool px_circuit_is_open(const struct px_circuit *circuit)
+/* What has no limit of its own may still be what a budget is measured by, or shown. */
+static uint32_t counted_limits(const struct px_circuit *circuit)
 {
-    return circuit->max_connections == UINT32_MAX && circuit->max_pending_requests == UINT32_MAX &&
-           circuit->max_requests == UINT32_MAX && circuit->max_retries == UINT32_MAX &&
-           circuit->max_pools == UINT32_MAX && circuit->budget_percent < 0;
+    uint32_t counted = 0;
+    if (circuit->budget_percent >= 0 || circuit->tracks_remaining)
+        return ALL_LIMITS;
+    for (int i = 0; i < PX_LIMITS; i++)
+        counted |= circuit->max[i] != UINT32_MAX ? 1u << i : 0;
+    return counted;
 }
 
 bool px_cluster_has_shared_limits(const struct px_cluster_conf *conf)
 {
-    return !px_circuit_is_open(conf->circuits[PX_PRIORITY_DEFAULT]) ||
-           !px_circuit_is_open(conf->circuits[PX_PRIORITY_HIGH]) ||
+    return conf->circuits[PX_PRIORITY_DEFAULT]->counted != 0 ||
+           conf->circuits[PX_PRIORITY_HIGH]->counted != 0 ||
            conf->host_max_connections != UINT32_MAX;
 }
 
@@ -42,11 +51,10 @@ static lt_rc make_circuit(struct px_build *build, const Xds__CircuitBreakers__Th
                           const struct px_circuit **ret_circuit)
 {
     struct px_circuit made = {
-        .max_connections = px_u32(in->max_connections, CIRCUIT_DEFAULT),
-        .max_pending_requests = px_u32(in->max_pending_requests, CIRCUIT_DEFAULT),
-        .max_requests = px_u32(in->max_requests, CIRCUIT_DEFAULT),
-        .max_retries = px_u32(in->max_retries, RETRIES_DEFAULT),
-        .max_pools = px_u32(in->max_connection_pools, UINT32_MAX),
+        .max = {px_u32(in->max_connections, CIRCUIT_DEFAULT),
+                px_u32(in->max_pending_requests, CIRCUIT_DEFAULT),
+                px_u32(in->max_requests, CIRCUIT_DEFAULT), px_u32(in->max_retries, RETRIES_DEFAULT),
+                px_u32(in->max_connection_pools, UINT32_MAX)},
         .budget_percent = -1.0,
         .tracks_remaining = in->has_track_remaining && in->track_remaining,
     };
@@ -61,7 +69,8 @@ static lt_rc make_circuit(struct px_build *build, const Xds__CircuitBreakers__Th
         if (in->retry_budget->budget_interval != NULL)
             px_unhonoured(build, "retry_budget.budget_interval");
     }
-    if (px_circuit_is_open(&made) && !made.tracks_remaining) {
+    made.counted = counted_limits(&made);
+    if (made.counted == 0) {
         *ret_circuit = &circuit_open;
         return LT_OK;
     }

@@ -350,6 +350,10 @@ lt_rc px_make_lb(struct px_build *build, const Xds__Cluster *cluster, struct px_
         return px_bad(build, "lb_policy",
                       "CLUSTER_PROVIDED goes with ORIGINAL_DST, and only with it");
     LT_TRY(make_common(build, cluster->common_lb_config, conf, &lb));
+    if (lb.hash_by_hostname && conf->discovery != PX_DISCOVERY_STRICT_DNS) /* as Envoy */
+        return px_bad(build,
+                      "common_lb_config.consistent_hashing_lb_config.use_hostname_for_hashing",
+                      "only STRICT_DNS clusters have host names");
     size_t mark = px_path_enter(build, "lb_subset_config", -1);
     LT_TRY(make_subset(build, cluster->lb_subset_config, &lb));
     px_path_leave(build, mark);

@@ -272,8 +272,9 @@ static lt_rc make_policy(struct px_build *build, const Xds__ClusterLoadAssignmen
                                     policy->weighted_priority_health;
     if (policy->endpoint_stale_after != NULL)
         px_unhonoured(build, "policy.endpoint_stale_after");
-    if (policy->n_drop_overloads > UINT16_MAX)
-        return px_bad(build, "policy.drop_overloads", "more than %u", UINT16_MAX);
+    if (policy->n_drop_overloads > 1) /* as Envoy */
+        return px_bad(build, "policy.drop_overloads", "has %zu categories, one is supported",
+                      policy->n_drop_overloads);
     struct px_drop_conf *drops = lt_arena_make_n(build->arena, struct px_drop_conf,
                                                  policy->n_drop_overloads);
     for (size_t i = 0; i < policy->n_drop_overloads; i++) {

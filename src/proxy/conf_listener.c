@@ -166,6 +166,8 @@ static lt_rc make_tcp_weighted(struct px_build *build, const Xds__TcpProxy__Weig
     for (size_t i = 0; i < in->n_clusters; i++) {
         clusters[i].cluster = px_copy(build, in->clusters[i]->name);
         clusters[i].weight = in->clusters[i]->has_weight ? in->clusters[i]->weight : 0;
+        LT_TRY(px_make_metadata_match(build, in->clusters[i]->metadata_match, conf->metas,
+                                      &clusters[i].metas));
         total += clusters[i].weight;
     }
     if (total == 0 || total > UINT32_MAX)
@@ -186,6 +188,8 @@ static lt_rc make_tcp(struct px_build *build, const Pb__Any *any, bool has_istio
     conf->stat_prefix = px_copy(build, in->stat_prefix);
     if (conf->stat_prefix.len == 0)
         return px_bad(build, "stat_prefix", "is empty");
+    LT_TRY(px_make_metadata_match(build, in->metadata_match, NULL, &conf->metas));
+    LT_TRY(px_make_tcp_hash_policies(build, in->hash_policy, in->n_hash_policy, &conf->hash));
     if (in->cluster_specifier_case == XDS__TCP_PROXY__CLUSTER_SPECIFIER_WEIGHTED_CLUSTERS)
         LT_TRY(make_tcp_weighted(build, in->weighted_clusters, conf));
     else if (in->cluster_specifier_case == XDS__TCP_PROXY__CLUSTER_SPECIFIER_CLUSTER)
@@ -195,8 +199,6 @@ static lt_rc make_tcp(struct px_build *build, const Pb__Any *any, bool has_istio
     if (in->tunneling_config != NULL || in->on_demand != NULL)
         return px_unsupported(build, "tunneling_config",
                               "tunnels and clusters on demand are not supported yet");
-    if (in->n_hash_policy > 0)
-        px_unhonoured(build, "hash_policy");
     conf->idle_timeout_ms = px_duration_ms(in->idle_timeout, TCP_IDLE_DEFAULT_MS);
     conf->max_downstream_duration_ms = px_duration_ms(in->max_downstream_connection_duration, 0);
     conf->has_istio_stats = has_istio_stats;

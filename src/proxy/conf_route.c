@@ -94,6 +94,8 @@ static lt_rc make_weighted(struct px_build *build, const Xds__WeightedCluster *i
         const Xds__WeightedCluster__ClusterWeight *weight = in->clusters[i];
         clusters[i].cluster = px_copy(build, weight->name);
         clusters[i].weight = px_u32(weight->weight, 0);
+        LT_TRY(px_make_metadata_match(build, weight->metadata_match, route->metas,
+                                      &clusters[i].metas));
         total += clusters[i].weight;
         if (clusters[i].cluster.len == 0)
             return px_unsupported(build, "weighted_clusters", "cluster_header is not supported");
@@ -163,14 +165,10 @@ static lt_rc make_rewrites(struct px_build *build, const Xds__RouteAction *in,
 
 static void list_unhonoured(struct px_build *build, const Xds__RouteAction *in)
 {
-    if (in->n_hash_policy > 0)
-        px_unhonoured(build, "hash_policy");
     if (in->hedge_policy != NULL)
         px_unhonoured(build, "hedge_policy");
     if (in->n_rate_limits > 0)
         px_unhonoured(build, "rate_limits");
-    if (in->metadata_match != NULL)
-        px_unhonoured(build, "metadata_match");
     if (in->max_stream_duration != NULL &&
         px_duration_ms(in->max_stream_duration->max_stream_duration, 0) > 0)
         px_unhonoured(build, "max_stream_duration");
@@ -204,6 +202,10 @@ static lt_rc make_mirrors(struct px_build *build, const Xds__RouteAction *in,
 static lt_rc make_route_action(struct px_build *build, const Xds__RouteAction *in,
                                const struct px_retry *vhost_retry, struct px_route *route)
 {
+    LT_TRY(px_make_metadata_match(build, in->metadata_match, NULL, &route->metas));
+    LT_TRY(px_make_hash_policies(build, in->hash_policy, in->n_hash_policy, &route->hash));
+    if (in->has_priority && in->priority == XDS__ROUTING_PRIORITY__HIGH)
+        route->priority = PX_PRIORITY_HIGH;
     LT_TRY(make_destination(build, in, route));
     LT_TRY(make_rewrites(build, in, route));
     LT_TRY(make_mirrors(build, in, route));

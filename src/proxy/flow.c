@@ -4,6 +4,7 @@
  * nothing is read while something waits to be written. Knows no version of HTTP.
  * Start at: px_request_flow().
  */
+#include "proxy/hash_policy.h"
 #include "proxy/request.h"
 #include "proxy/run.h"
 
@@ -238,6 +239,8 @@ static lt_rc take_head(struct px_request *request)
     request->details = "via_upstream";
     lt_loop_timer_cancel(request->worker->loop, &request->try_timer);
     LT_TRY(px_response_edit(request));
+    if (request->hash_cookies != NULL)
+        LT_TRY(px_hash_add_cookies(request));
     bool is_tunnel = agrees_to_tunnel(request);
     if (is_tunnel)
         translate_agreement(request);

@@ -381,7 +381,7 @@ struct px_host *px_cluster_pick(struct px_cluster *cluster, const struct px_pick
         .avoid = (struct px_lb_host *const *)pick->avoid,
         .avoid_count = pick->avoid_count,
         .attempts = pick->attempts,
-        .rq_active = cluster->rq_active,
+        .rq_active = cluster->own[PX_LIMIT_REQUESTS],
         .tried_levels = pick->tried_levels,
         .metas = pick->metas,
     };

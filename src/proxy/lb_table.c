@@ -160,6 +160,12 @@ static struct maglev_row *make_rows(const struct px_lb_conf *conf, const struct 
     return rows;
 }
 
+static int by_key(const void *a, const void *b)
+{
+    return lt_str_cmp(((const struct weighted *)a)->host->key,
+                      ((const struct weighted *)b)->host->key);
+}
+
 static void take_slot(struct px_lb_table *table, struct maglev_row *row)
 {
     uint64_t at;
@@ -172,6 +178,8 @@ static void take_slot(struct px_lb_table *table, struct maglev_row *row)
 /* Hosts take turns; one that weighs a third of the heaviest takes every third. */
 static void make_slots(const struct px_lb_conf *conf, struct px_lb_table *table)
 {
+    /* whoever has the same hosts has the same table, in whatever order they came */
+    lt_sort(table->hosts, table->host_count, sizeof(*table->hosts), by_key);
     struct maglev_row *rows = make_rows(conf, table);
     table->slot_count = conf->table_size;
     table->slots = lt_malloc(table->slot_count * sizeof(*table->slots));

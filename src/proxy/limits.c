@@ -5,37 +5,10 @@
  */
 #include "proxy/run.h"
 
-static uint32_t limit_of(const struct px_circuit *circuit, px_limit limit)
-{
-    switch (limit) {
-    case PX_LIMIT_CONNECTIONS: return circuit->max_connections;
-    case PX_LIMIT_PENDING: return circuit->max_pending_requests;
-    case PX_LIMIT_REQUESTS: return circuit->max_requests;
-    case PX_LIMIT_RETRIES: return circuit->max_retries;
-    case PX_LIMIT_POOLS: return circuit->max_pools;
-    case PX_LIMITS: break;
-    }
-    LT_UNREACHABLE();
-}
-
-static uint32_t *own_count(struct px_cluster *cluster, px_limit limit)
-{
-    switch (limit) {
-    case PX_LIMIT_CONNECTIONS: return &cluster->cx_active;
-    case PX_LIMIT_PENDING: return &cluster->pending;
-    case PX_LIMIT_REQUESTS: return &cluster->rq_active;
-    case PX_LIMIT_RETRIES: return &cluster->retries_active;
-    case PX_LIMIT_POOLS: return &cluster->pools;
-    case PX_LIMITS: break;
-    }
-    LT_UNREACHABLE();
-}
-
 static uint32_t used(const struct px_cluster *cluster, px_priority priority, px_limit limit)
 {
-    if (cluster->state != NULL)
-        return px_shared_get(&cluster->state->used[priority][limit]);
-    return *own_count((struct px_cluster *)cluster, limit);
+    return cluster->state != NULL ? px_shared_get(&cluster->state->used[priority][limit])
+                                  : cluster->own[limit];
 }
 
 /* Retries may be a part of what is under way. */
@@ -53,31 +26,24 @@ bool px_limit_has_room(const struct px_cluster *cluster, px_priority priority, p
     const struct px_circuit *circuit = cluster->conf->circuits[priority];
     if (limit == PX_LIMIT_RETRIES && circuit->budget_percent >= 0)
         return used(cluster, priority, limit) < budget(cluster, priority, circuit);
-    uint32_t max = limit_of(circuit, limit);
+    uint32_t max = circuit->max[limit];
     return max == UINT32_MAX || used(cluster, priority, limit) < max;
-}
-
-/* What has no limit of its own may still be what a budget is measured by, or shown. */
-static bool is_counted(const struct px_circuit *circuit, px_limit limit)
-{
-    return limit_of(circuit, limit) != UINT32_MAX || circuit->budget_percent >= 0 ||
-           circuit->tracks_remaining;
 }
 
 void px_limit_take(struct px_cluster *cluster, px_priority priority, px_limit limit,
                    bool *ret_is_shared)
 {
-    *own_count(cluster, limit) += 1;
-    *ret_is_shared = cluster->state != NULL && is_counted(cluster->conf->circuits[priority], limit);
+    cluster->own[limit]++;
+    *ret_is_shared = cluster->state != NULL &&
+                     (cluster->conf->circuits[priority]->counted >> limit & 1) != 0;
     if (*ret_is_shared)
         px_shared_add(&cluster->state->used[priority][limit], 1);
 }
 
 void px_limit_give(struct px_cluster *cluster, px_priority priority, px_limit limit, bool is_shared)
 {
-    uint32_t *own = own_count(cluster, limit);
-    LT_ASSERT(*own > 0);
-    *own -= 1;
+    LT_ASSERT(cluster->own[limit] > 0);
+    cluster->own[limit]--;
     if (is_shared)
         px_shared_sub(&cluster->state->used[priority][limit], 1);
 }

@@ -184,6 +184,7 @@ lt_rc px_program_start(struct px_program *program, struct lt_err *err)
         .loop = program->loop,
         .count = worker_count(program),
         .node = program->node,
+        .home = program->bootstrap.home,
         .drain_ms = program->options.drain_time_s * 1000,
         .on_listener_error = on_listener_error,
         .ctx = program,

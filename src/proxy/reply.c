@@ -85,6 +85,8 @@ static lt_rc make_head(struct px_request *request, uint32_t code, lt_str body,
                    : make_http_head(request, code, body, content_type));
     if (request->is_overloaded)
         LT_TRY(lt_headers_add(&head->headers, LT_STR("x-envoy-overloaded"), LT_STR("true")));
+    if (request->is_dropped)
+        LT_TRY(lt_headers_add(&head->headers, LT_STR("x-envoy-drop-overload"), LT_STR("true")));
     struct px_cluster *cluster = request->cluster;
     request->cluster = NULL; /* no service time: no service answered */
     lt_rc rc = px_response_edit(request);

@@ -173,6 +173,7 @@ struct px_request {
     bool peer_asked;            /* the client sent its metadata: it gets ours */
     bool is_grpc;
     bool is_overloaded; /* the reply says x-envoy-overloaded */
+    bool is_dropped;    /* the reply says x-envoy-drop-overload */
     lt_str location;    /* of a redirect */
 
     /* tries */
@@ -186,6 +187,10 @@ struct px_request {
     struct lt_timer idle_timer; /* HTTP/2 only: HTTP/1 has its connection's */
     uint64_t idle_at_ns;
     uint64_t random;
+
+    uint64_t hash; /* hash_policy.h; once is_hashed says so */
+    bool is_hashed, has_hash;
+    struct px_hash_cookies *hash_cookies; /* in the arena; NULL: none */
 };
 
 /* --- request.c: objects, states, timers, what comes before the steps --- */

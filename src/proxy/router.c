@@ -4,6 +4,7 @@
  * Start at: px_router_start(), px_request_try().
  */
 #include "http/url.h"
+#include "proxy/hash_policy.h"
 #include "proxy/request.h"
 #include "proxy/route_match.h"
 
@@ -92,6 +93,21 @@ static void route_not_found(struct px_request *request)
     px_request_reply(request, 404, PX_FLAG_NO_ROUTE, "route_not_found", LT_STR_NULL, NULL);
 }
 
+/* ClusterLoadAssignment.Policy.drop_overloads. True: answered. */
+static bool dropped(struct px_request *request)
+{
+    const struct px_endpoints_conf *endpoints = request->cluster->endpoints;
+    for (size_t i = 0; endpoints != NULL && i < endpoints->drop_count; i++) {
+        if (lt_prng_below(&request->worker->prng, 1000000) >= endpoints->drops[i].ppm)
+            continue;
+        request->is_dropped = true;
+        px_request_reply(request, 503, PX_FLAG_DROP_OVERLOAD, "drop_overload",
+                         LT_STR("drop overload"), "text/plain");
+        return true;
+    }
+    return false;
+}
+
 void px_router_start(struct px_request *request)
 {
     if (request->route == NULL) {
@@ -106,6 +122,8 @@ void px_router_start(struct px_request *request)
         return;
     }
     request->cluster = px_cluster_take(cluster);
+    if (dropped(request))
+        return;
     if (px_request_edit(request) != LT_OK) {
         px_request_reply(request, 431, 0, "http1.headers_too_large", LT_STR_NULL, NULL);
         return;
@@ -213,8 +231,12 @@ static struct px_host *pick_host(struct px_request *request)
     size_t tried_count = request->tried_count;
     if (request->host != NULL)
         tried[tried_count++] = request->host;
-    struct px_pick pick = {.original_dst = request->conn->has_original_dst ? &request->conn->local
-                                                                           : NULL};
+    struct px_pick pick = {
+        .original_dst = request->conn->has_original_dst ? &request->conn->local : NULL,
+        .metas = request->weighted != NULL ? request->weighted->metas : request->route->metas,
+    };
+    if (request->route->hash != NULL && px_cluster_is_hashed(request->cluster))
+        pick.has_hash = px_hash_request(request, &pick.hash);
     if (avoids) {
         pick.avoid = tried;
         pick.avoid_count = tried_count;

@@ -12,15 +12,6 @@
 
 #include "proxy/conf_cluster.h"
 
-typedef enum {
-    PX_LIMIT_CONNECTIONS,
-    PX_LIMIT_PENDING,
-    PX_LIMIT_REQUESTS,
-    PX_LIMIT_RETRIES,
-    PX_LIMIT_POOLS,
-    PX_LIMITS
-} px_limit;
-
 /* Why a host may not be used, or less; Envoy's words for /clusters: px_host_flag_names. */
 #define PX_HOST_FLAGS(X) \
     X(FAILED_CHECK, "/failed_active_hc") \

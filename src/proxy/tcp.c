@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "proxy/access_log.h"
+#include "proxy/hash_policy.h"
 #include "proxy/route_match.h"
 #include "proxy/run.h"
 
@@ -13,6 +14,7 @@ struct px_tcp {
     struct px_conn *conn;
     const struct px_tcp_conf *conf; /* held by the connection's pin */
     struct px_cluster *cluster;
+    const struct px_metas *metas;      /* metadata_match; NULL: none */
     struct px_host *host;              /* counted */
     struct px_upstream *up;            /* owned */
     uint64_t received, sent;           /* from and to the client */
@@ -32,13 +34,17 @@ struct px_tcp {
 enum { CONNECT_ATTEMPTS_MAX = 1 };      /* TcpProxy.max_connect_attempts */
 #define TELL_EVERY_NS (5 * LT_NS_PER_S) /* Istio: tcp_reporting_duration */
 
-static lt_str pick_cluster_name(struct px_worker *worker, const struct px_tcp_conf *conf)
+/* *ret_metas: metadata_match that goes with it. */
+static lt_str pick_cluster(struct px_worker *worker, const struct px_tcp_conf *conf,
+                           const struct px_metas **ret_metas)
 {
+    *ret_metas = conf->metas;
     if (conf->weighted_count == 0)
         return conf->cluster;
-    return px_route_pick_weighted(conf->weighted, conf->weighted_count, conf->total_weight,
-                                  lt_prng_next(&worker->prng))
-        ->cluster;
+    const struct px_weighted_cluster *weighted = px_route_pick_weighted(
+        conf->weighted, conf->weighted_count, conf->total_weight, lt_prng_next(&worker->prng));
+    *ret_metas = weighted->metas;
+    return weighted->cluster;
 }
 
 static struct px_report make_report(const struct px_tcp *tcp)
@@ -172,7 +178,9 @@ static bool connect_upstream(struct px_tcp *tcp)
 {
     struct px_worker *worker = tcp->conn->worker;
     tcp->attempts++;
-    struct px_pick pick = {.original_dst = tcp->conn->has_original_dst ? &tcp->conn->local : NULL};
+    struct px_pick pick = {.original_dst = tcp->conn->has_original_dst ? &tcp->conn->local : NULL,
+                           .metas = tcp->metas};
+    pick.has_hash = px_hash_connection(tcp->conf->hash, tcp->conn, &pick.hash);
     struct px_host *host = px_cluster_pick(tcp->cluster, &pick);
     if (host == NULL) {
         px_cluster_count(tcp->cluster, PX_STAT_CX_NONE_HEALTHY);
@@ -208,8 +216,8 @@ void px_tcp_start(struct px_conn *conn)
     tcp->started_wall_ns = lt_env_wall_ns(conn->worker->env);
     tcp->peer_principal = tcp->local_principal = "";
     conn->tcp = tcp;
-    struct px_cluster *cluster = px_cluster_get(conn->worker,
-                                                pick_cluster_name(conn->worker, tcp->conf));
+    lt_str name = pick_cluster(conn->worker, tcp->conf, &tcp->metas);
+    struct px_cluster *cluster = px_cluster_get(conn->worker, name);
     if (cluster == NULL) {
         give_up(tcp, PX_FLAG_NO_CLUSTER);
         return;

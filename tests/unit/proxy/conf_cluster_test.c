@@ -103,7 +103,8 @@ static void test_settings_of_policies(void **state)
                                     "{minimum_ring_size: 5, maximum_ring_size: 9, hash_function: "
                                     "MURMUR_HASH_2}, common_lb_config: {healthy_panic_threshold: "
                                     "{value: 33.6}, consistent_hashing_lb_config: "
-                                    "{use_hostname_for_hashing: true, hash_balance_factor: 150}}}");
+                                    "{use_hostname_for_hashing: true, hash_balance_factor: 150}}, "
+                                    "type: STRICT_DNS}");
     assert_int_equal(conf->lb->ring_min, 5);
     assert_int_equal(conf->lb->ring_max, 9);
     assert_true(conf->lb->ring_is_murmur);
@@ -177,11 +178,11 @@ static void test_circuits(void **state)
         "  per_host_thresholds: [{max_connections: 3}]\n");
     const struct px_circuit *high = conf->circuits[PX_PRIORITY_HIGH];
     const struct px_circuit *normal = conf->circuits[PX_PRIORITY_DEFAULT];
-    assert_int_equal(high->max_requests, 1);
-    assert_int_equal(high->max_connections, 1024);
-    assert_int_equal(high->max_pools, 2);
+    assert_int_equal(high->max[PX_LIMIT_REQUESTS], 1);
+    assert_int_equal(high->max[PX_LIMIT_CONNECTIONS], 1024);
+    assert_int_equal(high->max[PX_LIMIT_POOLS], 2);
     assert_true(high->tracks_remaining);
-    assert_int_equal(normal->max_pending_requests, 7);
+    assert_int_equal(normal->max[PX_LIMIT_PENDING], 7);
     assert_true(normal->budget_percent == 12.5);
     assert_int_equal(normal->budget_min, 3);
     assert_int_equal(conf->host_max_connections, 3);

@@ -57,8 +57,8 @@ static void test_cluster_defaults(void **state)
     assert_int_equal(conf->lb->policy, PX_LB_ROUND_ROBIN);
     assert_int_equal(conf->connect_timeout_ms, 5000);
     assert_int_equal(conf->idle_timeout_ms, 3600000);
-    assert_int_equal(conf->circuits[PX_PRIORITY_DEFAULT]->max_connections, 1024);
-    assert_int_equal(conf->circuits[PX_PRIORITY_DEFAULT]->max_retries, 3);
+    assert_int_equal(conf->circuits[PX_PRIORITY_DEFAULT]->max[PX_LIMIT_CONNECTIONS], 1024);
+    assert_int_equal(conf->circuits[PX_PRIORITY_DEFAULT]->max[PX_LIMIT_RETRIES], 3);
     assert_int_equal(conf->lb->panic_percent, 50);
     assert_int_equal(conf->protocol, PX_UPSTREAM_H1);
     assert_int_equal(conf->transport_count, 1);
@@ -92,9 +92,9 @@ static void test_cluster_fields(void **state)
     assert_int_equal(conf->connect_timeout_ms, 250);
     assert_int_equal(conf->lb->choice_count, 3);
     assert_int_equal(conf->lb->panic_percent, 0);
-    assert_int_equal(conf->circuits[PX_PRIORITY_DEFAULT]->max_connections, 5);
-    assert_int_equal(conf->circuits[PX_PRIORITY_DEFAULT]->max_requests, 1024); /* HIGH is another priority */
-    assert_int_equal(conf->circuits[PX_PRIORITY_DEFAULT]->max_retries, UINT32_MAX);
+    assert_int_equal(conf->circuits[PX_PRIORITY_DEFAULT]->max[PX_LIMIT_CONNECTIONS], 5);
+    assert_int_equal(conf->circuits[PX_PRIORITY_DEFAULT]->max[PX_LIMIT_REQUESTS], 1024); /* HIGH is another priority */
+    assert_int_equal(conf->circuits[PX_PRIORITY_DEFAULT]->max[PX_LIMIT_RETRIES], UINT32_MAX);
     assert_text(conf->subset, "v1");
     assert_text(conf->service_host, "web.shop");
     assert_text(conf->service_namespace, "shop");

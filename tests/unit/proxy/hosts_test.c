@@ -54,7 +54,8 @@ static int set_up(void **state)
     lt_prng_seed(&worker.prng, &env);
     pin = (struct px_pin){&snapshot, &worker, 1};
     worker.pin = &pin;
-    static const struct px_circuit circuit = {10, 10, 10, 10, UINT32_MAX, -1.0, 0, false};
+    static const struct px_circuit circuit = {
+        .max = {10, 10, 10, 10, UINT32_MAX}, .counted = 15, .budget_percent = -1.0};
     static const struct px_transport_match plain = {.name = {"default", 7}};
     worker.home = &home;
     lb = (struct px_lb_conf){.choice_count = 2, .panic_percent = 0};
@@ -297,15 +298,16 @@ static void test_limits_are_for_all_workers(void **state)
     for (int i = 0; i < 9; i++)
         px_limit_give(cluster, PX_PRIORITY_DEFAULT, PX_LIMIT_REQUESTS, is_shared[i]);
     assert_int_equal(px_shared_get(&shared.used[PX_PRIORITY_DEFAULT][PX_LIMIT_REQUESTS]), 1);
-    assert_int_equal(cluster->rq_active, 0);
+    assert_int_equal(cluster->own[PX_LIMIT_REQUESTS], 0);
 }
 
 /* What was taken without a limit is not given back to one that came meanwhile. */
 static void test_a_limit_that_comes_and_goes(void **state)
 {
     (void)state;
-    static const struct px_circuit open = {UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX,
-                                           UINT32_MAX, -1.0,       0,          false};
+    static const struct px_circuit open = {
+        .max = {UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX},
+        .budget_percent = -1.0};
     const struct px_circuit *limited = conf.circuits[0];
     struct px_cluster *cluster = cluster_of(1);
     bool before, after;
@@ -324,8 +326,11 @@ static void test_a_limit_that_comes_and_goes(void **state)
 static void test_retry_budget(void **state)
 {
     (void)state;
-    static const struct px_circuit budget = {UINT32_MAX, UINT32_MAX, UINT32_MAX, 1,
-                                             UINT32_MAX, 20.0,       2,          false};
+    static const struct px_circuit budget = {
+        .max = {UINT32_MAX, UINT32_MAX, UINT32_MAX, 1, UINT32_MAX},
+        .counted = 31,
+        .budget_percent = 20.0,
+        .budget_min = 2};
     struct px_cluster *cluster = cluster_of(1);
     bool is_shared;
     conf.circuits[0] = &budget;
