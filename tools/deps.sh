@@ -9,7 +9,7 @@ venv="$top/build/venv"
 packages="
 build-essential pkgconf meson ninja-build git ca-certificates curl
 clang clang-format clang-tidy libclang-rt-14-dev llvm shellcheck
-libssl-dev libnghttp2-dev libprotobuf-c-dev protobuf-c-compiler protobuf-compiler libprotobuf-dev
+libssl-dev libc-ares-dev libnghttp2-dev libprotobuf-c-dev protobuf-c-compiler protobuf-compiler libprotobuf-dev
 libyaml-dev libjansson-dev libre2-dev libmnl-dev libnftnl-dev libnftables-dev libcmocka-dev
 nftables iproute2 uidmap util-linux procps openssl
 python3 python3-venv

@@ -25,7 +25,8 @@ static void reply_text(struct lt_exchange *exchange, unsigned status, lt_str tex
     lt_exchange_reply(exchange, status, "text/plain; charset=UTF-8", text);
 }
 
-static void reply_json(struct lt_exchange *exchange, const struct lt_json_writer *w, struct lt_buf *out)
+static void reply_json(struct lt_exchange *exchange, const struct lt_json_writer *w,
+                       struct lt_buf *out)
 {
     if (lt_json_writer_finish(w) == LT_OK)
         lt_exchange_reply(exchange, 200, "application/json", lt_buf_str(out));
@@ -90,8 +91,8 @@ struct listener_page {
     struct lt_json_writer *w; /* NULL: text */
 };
 
-static void add_listener(void *ctx, const struct px_resource *serving, const struct px_resource *warming LT_UNUSED,
-                         bool is_static LT_UNUSED)
+static void add_listener(void *ctx, const struct px_resource *serving,
+                         const struct px_resource *warming LT_UNUSED, bool is_static LT_UNUSED)
 {
     struct listener_page *page = ctx;
     char text[LT_ADDR_TEXT_MAX], ip[LT_ADDR_TEXT_MAX];
@@ -99,7 +100,8 @@ static void add_listener(void *ctx, const struct px_resource *serving, const str
         return;
     const struct px_listener_conf *conf = (const struct px_listener_conf *)serving;
     if (page->w == NULL) {
-        lt_buf_addf(page->out, "%.*s::%.*s\n", LT_STR_ARG(conf->res.name), LT_STR_ARG(lt_addr_format(&conf->addr, text)));
+        lt_buf_addf(page->out, "%.*s::%.*s\n", LT_STR_ARG(conf->res.name),
+                    LT_STR_ARG(lt_addr_format(&conf->addr, text)));
         return;
     }
     lt_json_object_open(page->w);
@@ -146,7 +148,8 @@ static void page_certs(struct px_admin *admin, struct lt_exchange *exchange)
     struct lt_json_writer w;
     lt_buf_init(&out, PAGE_BYTES_MAX);
     lt_json_writer_init(&w, &out, 1);
-    px_admin_write_certs(admin->opts.table, lt_env_wall_ns(admin->opts.env) / (int64_t)LT_NS_PER_S, &w);
+    px_admin_write_certs(admin->opts.table, lt_env_wall_ns(admin->opts.env) / (int64_t)LT_NS_PER_S,
+                         &w);
     reply_json(exchange, &w, &out);
 }
 
@@ -171,18 +174,20 @@ static const char *health_text(px_health health)
     }
 }
 
-static const struct px_host_status *find_status(const struct cluster_page *page, lt_str cluster, lt_str address)
+static const struct px_host_status *find_status(const struct cluster_page *page, lt_str cluster,
+                                                lt_str address)
 {
     static const struct px_host_status idle = {0};
     for (size_t i = 0; i < page->host_count; i++) {
-        if (lt_str_eq(page->hosts[i].address, address) && lt_str_eq(page->hosts[i].cluster, cluster))
+        if (lt_str_eq(page->hosts[i].address, address) &&
+            lt_str_eq(page->hosts[i].cluster, cluster))
             return &page->hosts[i];
     }
     return &idle;
 }
 
-static void add_host(struct cluster_page *page, const struct px_cluster_conf *conf, const struct px_endpoints_conf *set,
-                     const struct px_endpoint_conf *endpoint)
+static void add_host(struct cluster_page *page, const struct px_cluster_conf *conf,
+                     const struct px_endpoints_conf *set, const struct px_endpoint_conf *endpoint)
 {
     char text[LT_ADDR_TEXT_MAX];
     struct lt_addr addr = px_endpoint_addr(endpoint);
@@ -193,34 +198,38 @@ static void add_host(struct cluster_page *page, const struct px_cluster_conf *co
         const char *key;
         uint64_t value;
     } numbers[] = {
-        {"cx_active", status->cx_active}, {"cx_connect_fail", status->cx_connect_fail}, {"cx_total", status->cx_total},
-        {"rq_active", status->rq_active}, {"rq_error", status->rq_error}, {"rq_success", status->rq_success},
-        {"rq_timeout", status->rq_timeout}, {"rq_total", status->rq_total}, {"weight", endpoint->weight},
-        {"priority", locality->priority},
+        {"cx_active", status->cx_active},   {"cx_connect_fail", status->cx_connect_fail},
+        {"cx_total", status->cx_total},     {"rq_active", status->rq_active},
+        {"rq_error", status->rq_error},     {"rq_success", status->rq_success},
+        {"rq_timeout", status->rq_timeout}, {"rq_total", status->rq_total},
+        {"weight", endpoint->weight},       {"priority", locality->priority},
     };
     for (size_t i = 0; i < LT_ARRAY_LEN(numbers); i++)
-        lt_buf_addf(&page->out, "%.*s::%.*s::%s::%llu\n", LT_STR_ARG(conf->res.name), LT_STR_ARG(address), numbers[i].key,
-                    (unsigned long long)numbers[i].value);
-    lt_buf_addf(&page->out, "%.*s::%.*s::hostname::%.*s\n", LT_STR_ARG(conf->res.name), LT_STR_ARG(address),
-                LT_STR_ARG(endpoint->facts->hostname));
-    lt_buf_addf(&page->out, "%.*s::%.*s::health_flags::%s\n", LT_STR_ARG(conf->res.name), LT_STR_ARG(address),
-                health_text(endpoint->health));
-    lt_buf_addf(&page->out, "%.*s::%.*s::region::%.*s\n", LT_STR_ARG(conf->res.name), LT_STR_ARG(address),
-                LT_STR_ARG(locality->region));
-    lt_buf_addf(&page->out, "%.*s::%.*s::zone::%.*s\n", LT_STR_ARG(conf->res.name), LT_STR_ARG(address), LT_STR_ARG(locality->zone));
-    lt_buf_addf(&page->out, "%.*s::%.*s::sub_zone::%.*s\n", LT_STR_ARG(conf->res.name), LT_STR_ARG(address),
-                LT_STR_ARG(locality->sub_zone));
+        lt_buf_addf(&page->out, "%.*s::%.*s::%s::%llu\n", LT_STR_ARG(conf->res.name),
+                    LT_STR_ARG(address), numbers[i].key, (unsigned long long)numbers[i].value);
+    lt_buf_addf(&page->out, "%.*s::%.*s::hostname::%.*s\n", LT_STR_ARG(conf->res.name),
+                LT_STR_ARG(address), LT_STR_ARG(endpoint->facts->hostname));
+    lt_buf_addf(&page->out, "%.*s::%.*s::health_flags::%s\n", LT_STR_ARG(conf->res.name),
+                LT_STR_ARG(address), health_text(endpoint->health));
+    lt_buf_addf(&page->out, "%.*s::%.*s::region::%.*s\n", LT_STR_ARG(conf->res.name),
+                LT_STR_ARG(address), LT_STR_ARG(locality->region));
+    lt_buf_addf(&page->out, "%.*s::%.*s::zone::%.*s\n", LT_STR_ARG(conf->res.name),
+                LT_STR_ARG(address), LT_STR_ARG(locality->zone));
+    lt_buf_addf(&page->out, "%.*s::%.*s::sub_zone::%.*s\n", LT_STR_ARG(conf->res.name),
+                LT_STR_ARG(address), LT_STR_ARG(locality->sub_zone));
 }
 
-static const struct px_endpoints_conf *endpoints_of(const struct px_admin *admin, const struct px_cluster_conf *conf)
+static const struct px_endpoints_conf *endpoints_of(const struct px_admin *admin,
+                                                    const struct px_cluster_conf *conf)
 {
     if (conf->discovery != PX_DISCOVERY_EDS)
         return conf->inline_endpoints;
-    return (const struct px_endpoints_conf *)px_table_find(admin->opts.table, PX_ENDPOINTS, conf->eds_service_name);
+    return (const struct px_endpoints_conf *)px_table_find(admin->opts.table, PX_ENDPOINTS,
+                                                           conf->eds_service_name);
 }
 
-static void add_cluster_text(void *ctx, const struct px_resource *serving, const struct px_resource *warming LT_UNUSED,
-                             bool is_static)
+static void add_cluster_text(void *ctx, const struct px_resource *serving,
+                             const struct px_resource *warming LT_UNUSED, bool is_static)
 {
     struct cluster_page *page = ctx;
     if (serving == NULL || lt_buf_len(&page->out) > PAGE_BYTES_MAX / 2)
@@ -230,15 +239,22 @@ static void add_cluster_text(void *ctx, const struct px_resource *serving, const
     lt_buf_addf(&page->out, "%.*s::observability_name::%.*s\n", LT_STR_ARG(name),
                 LT_STR_ARG(conf->alt_stat_name.len > 0 ? conf->alt_stat_name : name));
     const struct px_circuit *circuit = conf->circuits[PX_PRIORITY_DEFAULT];
-    lt_buf_addf(&page->out, "%.*s::default_priority::max_connections::%u\n", LT_STR_ARG(name), circuit->max[PX_LIMIT_CONNECTIONS]);
-    lt_buf_addf(&page->out, "%.*s::default_priority::max_pending_requests::%u\n", LT_STR_ARG(name), circuit->max[PX_LIMIT_PENDING]);
-    lt_buf_addf(&page->out, "%.*s::default_priority::max_requests::%u\n", LT_STR_ARG(name), circuit->max[PX_LIMIT_REQUESTS]);
-    lt_buf_addf(&page->out, "%.*s::default_priority::max_retries::%u\n", LT_STR_ARG(name), circuit->max[PX_LIMIT_RETRIES]);
-    lt_buf_addf(&page->out, "%.*s::added_via_api::%s\n", LT_STR_ARG(name), is_static ? "false" : "true");
+    lt_buf_addf(&page->out, "%.*s::default_priority::max_connections::%u\n", LT_STR_ARG(name),
+                circuit->max[PX_LIMIT_CONNECTIONS]);
+    lt_buf_addf(&page->out, "%.*s::default_priority::max_pending_requests::%u\n", LT_STR_ARG(name),
+                circuit->max[PX_LIMIT_PENDING]);
+    lt_buf_addf(&page->out, "%.*s::default_priority::max_requests::%u\n", LT_STR_ARG(name),
+                circuit->max[PX_LIMIT_REQUESTS]);
+    lt_buf_addf(&page->out, "%.*s::default_priority::max_retries::%u\n", LT_STR_ARG(name),
+                circuit->max[PX_LIMIT_RETRIES]);
+    lt_buf_addf(&page->out, "%.*s::added_via_api::%s\n", LT_STR_ARG(name),
+                is_static ? "false" : "true");
     if (conf->eds_service_name.len > 0)
-        lt_buf_addf(&page->out, "%.*s::eds_service_name::%.*s\n", LT_STR_ARG(name), LT_STR_ARG(conf->eds_service_name));
+        lt_buf_addf(&page->out, "%.*s::eds_service_name::%.*s\n", LT_STR_ARG(name),
+                    LT_STR_ARG(conf->eds_service_name));
     const struct px_endpoints_conf *set = endpoints_of(page->admin, conf);
-    for (size_t i = 0; set != NULL && i < set->endpoint_count && lt_buf_len(&page->out) < PAGE_BYTES_MAX / 2; i++)
+    for (size_t i = 0;
+         set != NULL && i < set->endpoint_count && lt_buf_len(&page->out) < PAGE_BYTES_MAX / 2; i++)
         add_host(page, conf, set, &set->endpoints[i]);
 }
 
@@ -269,8 +285,8 @@ struct stats_page {
     struct lt_exchange *exchange;
     struct px_admin *admin;
     const struct lt_metric_set *more; /* borrowed; added to the others; NULL */
-    struct lt_metric_set *sum; /* owned */
-    struct lt_regex *filter;   /* owned; NULL: all */
+    struct lt_metric_set *sum;        /* owned */
+    struct lt_regex *filter;          /* owned; NULL: all */
     lt_metric_form form;
     struct lt_metric_cursor cursor;
 };
@@ -306,7 +322,8 @@ static void on_metrics(void *ctx, struct lt_metric_set *sum)
         lt_metric_set_merge(sum, page->more);
     page->source.produce = produce_stats;
     page->source.done = stats_done;
-    lt_exchange_reply_stream(page->exchange, 200, "text/plain; version=0.0.4; charset=utf-8", &page->source);
+    lt_exchange_reply_stream(page->exchange, 200, "text/plain; version=0.0.4; charset=utf-8",
+                             &page->source);
 }
 
 static void start_stats(struct px_admin *admin, struct lt_exchange *exchange, lt_metric_form form,
@@ -328,7 +345,8 @@ static void start_stats(struct px_admin *admin, struct lt_exchange *exchange, lt
     px_workers_collect_metrics(admin->opts.workers, on_metrics, page);
 }
 
-void px_admin_prometheus(struct px_admin *admin, struct lt_exchange *exchange, const struct lt_metric_set *more)
+void px_admin_prometheus(struct px_admin *admin, struct lt_exchange *exchange,
+                         const struct lt_metric_set *more)
 {
     start_stats(admin, exchange, LT_METRIC_PROMETHEUS, more);
 }
@@ -340,7 +358,8 @@ static void page_prometheus(struct px_admin *admin, struct lt_exchange *exchange
 
 static void page_stats(struct px_admin *admin, struct lt_exchange *exchange)
 {
-    bool is_prometheus = lt_str_eqz(lt_url_query_get(exchange->query, "format", exchange->arena), "prometheus");
+    bool is_prometheus = lt_str_eqz(lt_url_query_get(exchange->query, "format", exchange->arena),
+                                    "prometheus");
     start_stats(admin, exchange, is_prometheus ? LT_METRIC_PROMETHEUS : LT_METRIC_STATS, NULL);
 }
 
@@ -406,7 +425,8 @@ static void page_help(struct px_admin *admin LT_UNUSED, struct lt_exchange *exch
     lt_buf_init(&out, 64 * 1024);
     lt_buf_addf(&out, "admin commands are:\n");
     for (size_t i = 0; i < LT_ARRAY_LEN(pages); i++)
-        lt_buf_addf(&out, "  %s%s: %s\n", pages[i].path, pages[i].needs_post ? " (POST)" : "", pages[i].help);
+        lt_buf_addf(&out, "  %s%s: %s\n", pages[i].path, pages[i].needs_post ? " (POST)" : "",
+                    pages[i].help);
     reply_text(exchange, 200, lt_buf_str(&out));
     lt_buf_fini(&out);
 }
@@ -417,7 +437,8 @@ void px_admin_handle(struct px_admin *admin, struct lt_exchange *exchange)
         if (!lt_str_eqz(exchange->path, pages[i].path))
             continue;
         if (pages[i].needs_post && !lt_str_eqz(exchange->method, "POST")) {
-            lt_exchange_replyf(exchange, 405, "Method %.*s not allowed, POST required.", LT_STR_ARG(exchange->method));
+            lt_exchange_replyf(exchange, 405, "Method %.*s not allowed, POST required.",
+                               LT_STR_ARG(exchange->method));
             return;
         }
         pages[i].run(admin, exchange);
@@ -448,8 +469,8 @@ static void write_address_file(const char *path, const struct lt_addr *addr)
     fclose(file);
 }
 
-lt_rc px_admin_new(const struct px_admin_opts *opts, const struct lt_addr *addr, struct px_admin **ret_admin,
-                   struct lt_err *err)
+lt_rc px_admin_new(const struct px_admin_opts *opts, const struct lt_addr *addr,
+                   struct px_admin **ret_admin, struct lt_err *err)
 {
     static const struct lt_server_opts server_opts = {.server_name = "envoy"};
     struct px_admin *admin = lt_new(struct px_admin);

@@ -12,7 +12,7 @@
 /* What the pages read and turn; all borrowed for the admin's life. */
 struct px_admin_opts {
     struct lt_loop *loop;
-    struct lt_env *env;            /* its log level is changed by /logging */
+    struct lt_env *env; /* its log level is changed by /logging */
     struct px_table *table;
     struct px_workers *workers;
     const struct px_options *options;
@@ -20,15 +20,15 @@ struct px_admin_opts {
     const struct lt_metric_set *main_metrics; /* counters of the main thread */
     /* "LIVE", "DRAINING", "PRE_INITIALIZING" or "INITIALIZING" */
     const char *(*state)(void *ctx);
-    void (*quit)(void *ctx);       /* /quitquitquit */
+    void (*quit)(void *ctx);             /* /quitquitquit */
     void (*drain)(void *ctx, bool fail); /* /healthcheck/fail and /ok */
     void *ctx;
 };
 
 struct px_admin;
 
-LT_MUST lt_rc px_admin_new(const struct px_admin_opts *opts, const struct lt_addr *addr, struct px_admin **ret_admin,
-                           struct lt_err *err);
+LT_MUST lt_rc px_admin_new(const struct px_admin_opts *opts, const struct lt_addr *addr,
+                           struct px_admin **ret_admin, struct lt_err *err);
 void px_admin_free(struct px_admin **admin);
 /* The same pages on another address or for another server (15090 has only /stats/prometheus). */
 void px_admin_handle(struct px_admin *admin, struct lt_exchange *exchange);

@@ -216,8 +216,6 @@ void px_cluster_count_code(struct px_cluster *cluster, uint32_t code);
 /* Gauges and the balancer's counters as they are now; before a set is merged. */
 void px_clusters_refresh_stats(struct px_worker *worker);
 void px_cluster_stats_fini(struct px_cluster *cluster);
-/* What a cluster is called in statistics. */
-lt_str px_cluster_shown_name(const struct px_cluster_conf *conf);
 
 /* --- upstream connections --- */
 

@@ -6,10 +6,9 @@
 #include <stdlib.h>
 
 #include "proxy/run.h"
+#include "proxy/stat_name.h"
 
 enum { NAME_MAX_BYTES = 96, CODES_MAX = 64 };
-
-static const lt_str label = {"cluster_name", 12};
 
 static const char *const stat_names[PX_CLUSTER_STAT_COUNT] = {
 #define PX_CLUSTER_STAT_NAME(id, name) [PX_STAT_##id] = name,
@@ -23,12 +22,6 @@ struct px_stat_scope {
     char *name; /* owned; the key in worker->stat_scopes */
     uint32_t refs;
 };
-
-/* alt_stat_name ends with ';' in Istio's configurations: names with dots can be told apart. */
-lt_str px_cluster_shown_name(const struct px_cluster_conf *conf)
-{
-    return conf->alt_stat_name.len > 0 ? conf->alt_stat_name : conf->res.name;
-}
 
 static lt_str scope_name(struct px_cluster *cluster)
 {
@@ -54,7 +47,7 @@ static void drop_scope(struct px_cluster *cluster)
     cluster->scope = NULL;
     if (scope == NULL || --scope->refs > 0)
         return;
-    lt_metric_remove(worker->metrics, label, lt_str_of(scope->name));
+    lt_metric_remove(worker->metrics, px_cluster_label, lt_str_of(scope->name));
     lt_map_remove(&worker->stat_scopes, lt_str_of(scope->name));
     free(scope->name);
     free(scope);
@@ -62,32 +55,14 @@ static void drop_scope(struct px_cluster *cluster)
 
 /* --- counters --- */
 
-static struct lt_metric_family *family_of(struct px_cluster *cluster, const char *stat,
-                                          lt_metric_kind kind)
-{
-    char name[NAME_MAX_BYTES], dotted[NAME_MAX_BYTES];
-    snprintf(name, sizeof(name), "envoy_cluster_%s", stat);
-    snprintf(dotted, sizeof(dotted), "cluster.$0.%s", stat);
-    for (char *p = name; *p != '\0'; p++)
-        *p = *p == '.' ? '_' : *p;
-    const struct lt_metric_desc desc = {.name = lt_str_of(name),
-                                        .kind = kind,
-                                        .stat = lt_str_of(dotted),
-                                        .labels = &label,
-                                        .label_count = 1};
-    return lt_metric_family(cluster->worker->metrics, &desc);
-}
-
 static struct lt_counter *make_counter(struct px_cluster *cluster, const char *stat)
 {
-    lt_str shown = scope_name(cluster);
-    return lt_metric_counter(family_of(cluster, stat, LT_METRIC_COUNTER), &shown);
+    return px_cluster_counter(cluster->worker->metrics, scope_name(cluster), "", stat);
 }
 
 static struct lt_gauge *make_gauge(struct px_cluster *cluster, const char *stat)
 {
-    lt_str shown = scope_name(cluster);
-    return lt_metric_gauge(family_of(cluster, stat, LT_METRIC_GAUGE), &shown);
+    return px_cluster_gauge(cluster->worker->metrics, scope_name(cluster), "", stat);
 }
 
 struct lt_counter *px_cluster_stat_make(struct px_cluster *cluster, px_cluster_stat stat)

@@ -332,15 +332,17 @@ static void make_istio_metadata(struct px_build *build, const Xds__Cluster *clus
 static lt_rc make_inline_endpoints(struct px_build *build, const Xds__Cluster *cluster,
                                    struct px_cluster_conf *conf)
 {
+    static const Xds__ClusterLoadAssignment nobody = XDS__CLUSTER_LOAD_ASSIGNMENT__INIT;
     bool is_one_host = conf->discovery == PX_DISCOVERY_LOGICAL_DNS;
-    if (cluster->load_assignment == NULL)
-        return is_one_host ? px_bad(build, "load_assignment",
-                                    "LOGICAL_DNS clusters must have a single endpoint")
-                           : LT_OK;
+    const Xds__ClusterLoadAssignment *assignment = cluster->load_assignment;
+    if (assignment == NULL && conf->dns == NULL)
+        return LT_OK;
+    if (assignment == NULL)
+        assignment = &nobody;
     struct px_endpoints_conf *endpoints = lt_arena_make(build->arena, struct px_endpoints_conf);
     endpoints->res.name = conf->res.name;
     size_t mark = px_path_enter(build, "load_assignment", -1);
-    LT_TRY(px_make_endpoints(build, cluster->load_assignment, conf->dns != NULL, endpoints));
+    LT_TRY(px_make_endpoints(build, assignment, conf->dns != NULL, endpoints));
     if (is_one_host && endpoints->endpoint_count != 1)
         return px_bad(build, NULL, "LOGICAL_DNS clusters must have a single endpoint");
     px_path_leave(build, mark);

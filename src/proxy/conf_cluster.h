@@ -59,11 +59,12 @@ struct px_endpoint_conf {
     uint16_t port;     /* host order */
     uint16_t locality; /* index into localities */
     uint8_t health;    /* px_health */
-    uint8_t kind;      /* px_address_kind; NAME: facts->hostname is to be resolved */
+    uint8_t kind;      /* px_address_kind */
     union {
         uint8_t v4[4];
         const uint8_t *v6;
         const char *path;
+        const char *name; /* to be resolved */
     };
     const struct px_endpoint_facts *facts;
 };

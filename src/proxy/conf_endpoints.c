@@ -101,8 +101,9 @@ static lt_rc fill_facts(struct px_build *build, const Xds__LbEndpoint *lb, lt_st
                         struct px_endpoint_facts *facts)
 {
     const Xds__Endpoint *endpoint = lb->endpoint;
-    facts->hostname = name.len > 0 ? lt_arena_str(build->arena, name)
-                                   : px_copy(build, endpoint->hostname);
+    facts->hostname = px_copy(build, endpoint->hostname);
+    if (facts->hostname.len == 0 && name.len > 0)
+        facts->hostname = lt_arena_str(build->arena, name);
     lt_str workload = lt_struct_find_str(px_find_metadata(lb->metadata, "istio"), "workload");
     facts->workload = workload.len > 0 ? lt_arena_str(build->arena, workload) : LT_STR_NULL;
     const Pb__Struct *transport = px_find_metadata(lb->metadata, "envoy.transport_socket_match");
@@ -202,9 +203,12 @@ static lt_rc make_endpoint(struct maker *maker, const Xds__LbEndpoint *lb, size_
     LT_TRY(make_target(maker, lb->endpoint, &name, &addr, &out->port));
     if (name.len == 0 && is_known(maker, &addr))
         return LT_OK;
-    out->kind = PX_AT_NAME;
-    if (name.len == 0)
+    if (name.len == 0) {
         px_endpoint_set_addr(build->arena, out, &addr);
+    } else {
+        out->kind = PX_AT_NAME;
+        out->name = lt_arena_strz(build->arena, name);
+    }
     out->weight = px_u32(lb->load_balancing_weight, 1);
     if (out->weight == 0)
         return px_bad(build, "load_balancing_weight", "must be at least 1");

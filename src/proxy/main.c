@@ -51,14 +51,15 @@ static lt_rc load(struct px_program *program, struct lt_err *err)
     return rc;
 }
 
-static void log_unhonoured(void *ctx, const struct px_resource *serving, const struct px_resource *warming,
-                           bool is_static LT_UNUSED)
+static void log_unhonoured(void *ctx, const struct px_resource *serving,
+                           const struct px_resource *warming, bool is_static LT_UNUSED)
 {
     struct px_program *program = ctx;
     const struct px_resource *resource = serving != NULL ? serving : warming;
     for (size_t i = 0; i < resource->unhonoured_count; i++)
         lt_log_warn(&program->env.log, "%s '%.*s': %.*s is accepted, but does nothing here",
-                    px_resource_kind_name(resource->kind), LT_STR_ARG(resource->name), LT_STR_ARG(resource->unhonoured[i]));
+                    px_resource_kind_name(resource->kind), LT_STR_ARG(resource->name),
+                    LT_STR_ARG(resource->unhonoured[i]));
 }
 
 static void say_unhonoured(struct px_program *program)
@@ -66,7 +67,8 @@ static void say_unhonoured(struct px_program *program)
     for (int kind = 0; kind < PX_RESOURCE_KINDS; kind++)
         px_table_each(program->table, (px_resource_kind)kind, log_unhonoured, program);
     if (program->bootstrap.has_dynamic_resources)
-        lt_log_warn(&program->env.log, "dynamic_resources of a -c file are not followed yet; static ones serve");
+        lt_log_warn(&program->env.log,
+                    "dynamic_resources of a -c file are not followed yet; static ones serve");
 }
 
 static int run_bootstrap(struct px_program *program)
@@ -77,7 +79,9 @@ static int run_bootstrap(struct px_program *program)
         return EXIT_FAILURE;
     }
     if (program->options.mode == PX_MODE_VALIDATE) {
-        printf("configuration '%s' OK\n", program->options.config_path != NULL ? program->options.config_path : "--config-yaml");
+        printf("configuration '%s' OK\n", program->options.config_path != NULL
+                                              ? program->options.config_path
+                                              : "--config-yaml");
         return EXIT_SUCCESS;
     }
     say_unhonoured(program);
@@ -86,7 +90,8 @@ static int run_bootstrap(struct px_program *program)
         lt_log_error(&program->env.log, "%s", err.text);
         return EXIT_FAILURE;
     }
-    lt_log_info(&program->env.log, "serving %zu listeners, %zu clusters, %u workers", px_table_count(program->table, PX_LISTENER),
+    lt_log_info(&program->env.log, "serving %zu listeners, %zu clusters, %u workers",
+                px_table_count(program->table, PX_LISTENER),
                 px_table_count(program->table, PX_CLUSTER), program->options.concurrency);
     lt_loop_run(program->loop);
     return program->status;
@@ -94,11 +99,13 @@ static int run_bootstrap(struct px_program *program)
 
 static void set_log_level(struct px_program *program)
 {
-    const char *name = program->options.log_level != NULL ? program->options.log_level : program->options.proxy_log_level;
+    const char *name = program->options.log_level != NULL ? program->options.log_level
+                                                          : program->options.proxy_log_level;
     if (name != NULL && lt_log_level_parse(lt_str_of(name), &program->env.log.level) != LT_OK)
         lt_log_warn(&program->env.log, "unknown log level '%s', using info", name);
     for (size_t i = 0; i < program->options.ignored.count; i++)
-        lt_log_info(&program->env.log, "%s is accepted, but does nothing here", (const char *)program->options.ignored.items[i]);
+        lt_log_info(&program->env.log, "%s is accepted, but does nothing here",
+                    (const char *)program->options.ignored.items[i]);
 }
 
 int main(int argc, char **argv)
@@ -112,11 +119,14 @@ int main(int argc, char **argv)
     }
     int status = EXIT_SUCCESS;
     if (program.options.mode == PX_MODE_HELP || program.options.mode == PX_MODE_VERSION) {
-        fputs(program.options.mode == PX_MODE_HELP ? px_options_help : "lateen-proxy " PX_VERSION "\n", stdout);
+        fputs(program.options.mode == PX_MODE_HELP ? px_options_help
+                                                   : "lateen-proxy " PX_VERSION "\n",
+              stdout);
     } else {
         set_log_level(&program);
         px_program_init(&program);
-        bool is_file = program.options.mode == PX_MODE_BOOTSTRAP || program.options.mode == PX_MODE_VALIDATE;
+        bool is_file = program.options.mode == PX_MODE_BOOTSTRAP ||
+                       program.options.mode == PX_MODE_VALIDATE;
         status = is_file ? run_bootstrap(&program) : px_mesh_run(&program);
         px_program_fini(&program);
     }

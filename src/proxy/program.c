@@ -91,7 +91,8 @@ const char *px_program_state(const struct px_program *program)
     if (!px_table_all_warm(program->table, PX_CLUSTER))
         return "PRE_INITIALIZING";
     bool has_config = program->mesh == NULL || px_mesh_has_config(program->mesh);
-    if (!has_config || !px_workers_are_ready(program->workers) || !px_table_all_warm(program->table, PX_LISTENER))
+    if (!has_config || !px_workers_are_ready(program->workers) ||
+        !px_table_all_warm(program->table, PX_LISTENER))
         return "INITIALIZING";
     return "LIVE";
 }
@@ -132,7 +133,8 @@ static void on_signal(struct lt_io *io, uint32_t events LT_UNUSED)
     struct px_program *program = LT_CONTAINER_OF(io, struct px_program, signals);
     struct signalfd_siginfo info;
     while (read(io->fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
-        lt_log_info(&program->env.log, "%s: ending", info.ssi_signo == SIGINT ? "SIGINT" : "SIGTERM");
+        lt_log_info(&program->env.log, "%s: ending",
+                    info.ssi_signo == SIGINT ? "SIGINT" : "SIGTERM");
         if (program->mesh != NULL)
             px_mesh_stop(program->mesh);
         else

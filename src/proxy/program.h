@@ -27,11 +27,11 @@ struct px_program {
     struct px_bootstrap bootstrap;
     struct px_node_facts node;
     struct lt_metric_set *metrics;
-    struct px_mesh *mesh;    /* NULL with -c */
+    struct px_mesh *mesh; /* NULL with -c */
     struct lt_io signals;
-    struct lt_task publish;  /* one snapshot a turn, however much has changed */
-    struct lt_io handovers;  /* from whoever started us; fd -1: nobody hands sockets over */
-    bool is_draining;        /* by an operator's /healthcheck/fail */
+    struct lt_task publish; /* one snapshot a turn, however much has changed */
+    struct lt_io handovers; /* from whoever started us; fd -1: nobody hands sockets over */
+    bool is_draining;       /* by an operator's /healthcheck/fail */
     bool is_stopping;
     int status;
 };

@@ -41,14 +41,17 @@ struct px_host_state {
     _Atomic uint32_t consecutive_5xx, consecutive_gateway, consecutive_local;
     struct px_host_tally external, local; /* local: when local origin errors are told apart */
     uint32_t refs;                        /* the main thread's; as all below */
-    void *owner;                          /* struct px_member, members.c */
+    void *owner;                          /* of whoever made it; NULL: it has forgotten the host */
 };
 
 struct px_cluster_state {
     _Atomic uint32_t used[PX_PRIORITIES][PX_LIMITS];
+    _Atomic uint32_t is_used;     /* some worker has the cluster */
+    _Atomic uint32_t has_traffic; /* some connection was made to it */
     uint32_t refs; /* the main thread's; as all below */
     lt_str name;   /* owned */
-    void *owner;   /* struct px_members, members.c */
+    void (*on_free)(struct px_cluster_state *state); /* the last count went */
+    void *owner;                                     /* of whoever made it */
 };
 
 static inline uint32_t px_shared_get(const _Atomic uint32_t *value)

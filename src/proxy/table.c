@@ -14,8 +14,9 @@ struct row {
 };
 
 struct px_table {
-    struct lt_map rows[PX_RESOURCE_KINDS]; /* name -> struct row, owned; the key is the row's resource's name */
-    struct lt_map secrets;                 /* name -> const struct px_secret_conf, those that serve */
+    struct lt_map rows
+        [PX_RESOURCE_KINDS]; /* name -> struct row, owned; the key is the row's resource's name */
+    struct lt_map secrets;   /* name -> const struct px_secret_conf, those that serve */
     struct px_tls_slots *slots;
     uint64_t generation;
     bool is_dirty;
@@ -176,8 +177,8 @@ static bool is_same(const struct px_resource *held, lt_str bytes, uint64_t hash)
     return held->kind == PX_SECRET || lt_str_eq(held->wire, bytes);
 }
 
-lt_rc px_table_put(struct px_table *table, px_resource_kind kind, lt_str name, lt_str version, lt_str bytes,
-                   struct lt_err *err)
+lt_rc px_table_put(struct px_table *table, px_resource_kind kind, lt_str name, lt_str version,
+                   lt_str bytes, struct lt_err *err)
 {
     uint64_t hash = lt_hash64(bytes.ptr, bytes.len, 0);
     const struct row *row = name.len > 0 ? lt_map_find(&table->rows[kind], name) : NULL;
@@ -204,7 +205,8 @@ void px_table_remove(struct px_table *table, px_resource_kind kind, lt_str name)
 
 /* --- questions --- */
 
-const struct px_resource *px_table_find(const struct px_table *table, px_resource_kind kind, lt_str name)
+const struct px_resource *px_table_find(const struct px_table *table, px_resource_kind kind,
+                                        lt_str name)
 {
     const struct row *row = lt_map_find(&table->rows[kind], name);
     if (row == NULL)
@@ -290,7 +292,8 @@ static void visit_resource(const struct visitor *visitor, const struct px_resour
 
 static const px_resource_kind referring[] = {PX_CLUSTER, PX_LISTENER};
 
-void px_table_each_wanted(const struct px_table *table, px_resource_kind kind, px_name_fn *visit, void *ctx)
+void px_table_each_wanted(const struct px_table *table, px_resource_kind kind, px_name_fn *visit,
+                          void *ctx)
 {
     const struct visitor visitor = {kind, visit, ctx, NULL};
     for (size_t k = 0; k < LT_ARRAY_LEN(referring); k++) {
@@ -306,7 +309,8 @@ void px_table_each_wanted(const struct px_table *table, px_resource_kind kind, p
 void px_table_each_tls(const struct px_table *table, px_tls_certs_fn *visit, void *ctx)
 {
     size_t count = px_tls_slots_count(table->slots);
-    const struct visitor visitor = {.kind = PX_SECRET, .slots_used = lt_calloc(count + 1, sizeof(bool))};
+    const struct visitor visitor = {.kind = PX_SECRET,
+                                    .slots_used = lt_calloc(count + 1, sizeof(bool))};
     for (size_t k = 0; k < LT_ARRAY_LEN(referring); k++) {
         const struct lt_map *rows = &table->rows[referring[k]];
         for (size_t i = 0; i < rows->count; i++)
@@ -320,7 +324,8 @@ void px_table_each_tls(const struct px_table *table, px_tls_certs_fn *visit, voi
     free(visitor.slots_used);
 }
 
-void px_table_each(const struct px_table *table, px_resource_kind kind, px_resource_fn *visit, void *ctx)
+void px_table_each(const struct px_table *table, px_resource_kind kind, px_resource_fn *visit,
+                   void *ctx)
 {
     const struct lt_map *rows = &table->rows[kind];
     for (size_t i = 0; i < rows->count; i++) {
@@ -349,7 +354,8 @@ static void fill_clusters(const struct px_table *table, struct box *box)
         entry->endpoints = entry->conf->inline_endpoints;
         keep(box, row->serving);
         if (entry->conf->discovery == PX_DISCOVERY_EDS) {
-            const struct row *eds = lt_map_find(&table->rows[PX_ENDPOINTS], entry->conf->eds_service_name);
+            const struct row *eds = lt_map_find(&table->rows[PX_ENDPOINTS],
+                                                entry->conf->eds_service_name);
             entry->endpoints = eds != NULL ? (const struct px_endpoints_conf *)eds->serving : NULL;
         }
         lt_map_put(&box->snapshot.clusters, entry->conf->res.name, entry);
@@ -374,7 +380,8 @@ static void fill_rest(const struct px_table *table, struct box *box)
         if (listener == NULL)
             continue;
         keep(box, listener);
-        box->snapshot.listeners[box->snapshot.listener_count++] = (const struct px_listener_conf *)listener;
+        box->snapshot.listeners[box->snapshot.listener_count++] =
+            (const struct px_listener_conf *)listener;
     }
 }
 

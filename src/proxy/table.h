@@ -21,8 +21,8 @@ void px_table_free(struct px_table **table);
  * Compiles and takes a resource: name is the control plane's name for it, may be empty. Bytes equal to what is held
  * change nothing. LT_E_BAD and LT_E_UNSUPPORTED: refused whole, the predecessor stays.
  */
-LT_MUST lt_rc px_table_put(struct px_table *table, px_resource_kind kind, lt_str name, lt_str version, lt_str bytes,
-                           struct lt_err *err);
+LT_MUST lt_rc px_table_put(struct px_table *table, px_resource_kind kind, lt_str name,
+                           lt_str version, lt_str bytes, struct lt_err *err);
 /* Takes a resource away, serving or warming. Of listeners and clusters the workers drain what is under way. */
 void px_table_remove(struct px_table *table, px_resource_kind kind, lt_str name);
 /*
@@ -31,7 +31,8 @@ void px_table_remove(struct px_table *table, px_resource_kind kind, lt_str name)
 void px_table_set_static(struct px_table *table, bool is_static);
 
 /* The serving resource, or the warming one when nothing serves yet; NULL. Borrowed until the next change. */
-const struct px_resource *px_table_find(const struct px_table *table, px_resource_kind kind, lt_str name);
+const struct px_resource *px_table_find(const struct px_table *table, px_resource_kind kind,
+                                        lt_str name);
 /* True when the newest version of it serves. */
 bool px_table_is_warm(const struct px_table *table, px_resource_kind kind, lt_str name);
 /* True when every resource of the kind serves in its newest version. */
@@ -43,10 +44,13 @@ size_t px_table_count(const struct px_table *table, px_resource_kind kind);
  * clusters, the RDS names of listeners, the SDS names of TLS contexts. A name may come more than once.
  */
 typedef void px_name_fn(void *ctx, lt_str name);
-void px_table_each_wanted(const struct px_table *table, px_resource_kind kind, px_name_fn *visit, void *ctx);
+void px_table_each_wanted(const struct px_table *table, px_resource_kind kind, px_name_fn *visit,
+                          void *ctx);
 /* For every resource of the kind: the serving one and the warming one, either may be NULL. */
-typedef void px_resource_fn(void *ctx, const struct px_resource *serving, const struct px_resource *warming, bool is_static);
-void px_table_each(const struct px_table *table, px_resource_kind kind, px_resource_fn *visit, void *ctx);
+typedef void px_resource_fn(void *ctx, const struct px_resource *serving,
+                            const struct px_resource *warming, bool is_static);
+void px_table_each(const struct px_table *table, px_resource_kind kind, px_resource_fn *visit,
+                   void *ctx);
 
 /*
  * What the TLS contexts of serving clusters and listeners are made of; those that share one come once. Borrowed until the
