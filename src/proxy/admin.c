@@ -2,7 +2,7 @@
  * proxy/admin.c - admin pages. One function a page; the table of paths stands last.
  * Start at: px_admin_handle().
  */
-#include "proxy/admin.h"
+#include "proxy/admin_priv.h"
 
 #include <stdlib.h>
 #include <unistd.h>
@@ -12,13 +12,7 @@
 #include "proxy/admin_certs.h"
 #include "wire/json.h"
 
-enum { PAGE_BYTES_MAX = 64 << 20, PART_BYTES = 64 * 1024 };
-
-struct px_admin {
-    struct px_admin_opts opts;
-    struct lt_server *server;
-    uint64_t started_ns;
-};
+enum { PART_BYTES = 64 * 1024 };
 
 static void reply_text(struct lt_exchange *exchange, unsigned status, lt_str text)
 {
@@ -58,7 +52,7 @@ static void page_server_info(struct px_admin *admin, struct lt_exchange *exchang
 {
     struct lt_buf out;
     struct lt_json_writer w;
-    lt_buf_init(&out, PAGE_BYTES_MAX);
+    lt_buf_init(&out, PX_PAGE_BYTES_MAX);
     lt_json_writer_init(&w, &out, 1);
     uint64_t up_s = (lt_loop_now_ns(admin->opts.loop) - admin->started_ns) / LT_NS_PER_S;
     lt_json_object_open(&w);
@@ -122,7 +116,7 @@ static void page_listeners(struct px_admin *admin, struct lt_exchange *exchange)
 {
     struct lt_buf out;
     struct lt_json_writer w;
-    lt_buf_init(&out, PAGE_BYTES_MAX);
+    lt_buf_init(&out, PX_PAGE_BYTES_MAX);
     struct listener_page page = {&out, wants_json(exchange) ? &w : NULL};
     if (page.w == NULL) {
         px_table_each(admin->opts.table, PX_LISTENER, add_listener, &page);
@@ -146,136 +140,11 @@ static void page_certs(struct px_admin *admin, struct lt_exchange *exchange)
 {
     struct lt_buf out;
     struct lt_json_writer w;
-    lt_buf_init(&out, PAGE_BYTES_MAX);
+    lt_buf_init(&out, PX_PAGE_BYTES_MAX);
     lt_json_writer_init(&w, &out, 1);
     px_admin_write_certs(admin->opts.table, lt_env_wall_ns(admin->opts.env) / (int64_t)LT_NS_PER_S,
                          &w);
     reply_json(exchange, &w, &out);
-}
-
-/* --- /clusters: hosts in use come from the workers, the rest of the page from the table --- */
-
-struct cluster_page {
-    struct lt_exchange *exchange;
-    struct px_admin *admin;
-    const struct px_host_status *hosts;
-    size_t host_count;
-    struct lt_buf out;
-};
-
-static const char *health_text(px_health health)
-{
-    switch (health) {
-    case PX_HEALTH_UNHEALTHY:
-    case PX_HEALTH_TIMEOUT: return "/failed_eds_health";
-    case PX_HEALTH_DRAINING: return "/failed_eds_health";
-    case PX_HEALTH_DEGRADED: return "/degraded_eds_health";
-    default: return "healthy";
-    }
-}
-
-static const struct px_host_status *find_status(const struct cluster_page *page, lt_str cluster,
-                                                lt_str address)
-{
-    static const struct px_host_status idle = {0};
-    for (size_t i = 0; i < page->host_count; i++) {
-        if (lt_str_eq(page->hosts[i].address, address) &&
-            lt_str_eq(page->hosts[i].cluster, cluster))
-            return &page->hosts[i];
-    }
-    return &idle;
-}
-
-static void add_host(struct cluster_page *page, const struct px_cluster_conf *conf,
-                     const struct px_endpoints_conf *set, const struct px_endpoint_conf *endpoint)
-{
-    char text[LT_ADDR_TEXT_MAX];
-    struct lt_addr addr = px_endpoint_addr(endpoint);
-    lt_str address = lt_addr_format(&addr, text);
-    const struct px_host_status *status = find_status(page, conf->res.name, address);
-    const struct px_locality *locality = &set->localities[endpoint->locality];
-    const struct {
-        const char *key;
-        uint64_t value;
-    } numbers[] = {
-        {"cx_active", status->cx_active},   {"cx_connect_fail", status->cx_connect_fail},
-        {"cx_total", status->cx_total},     {"rq_active", status->rq_active},
-        {"rq_error", status->rq_error},     {"rq_success", status->rq_success},
-        {"rq_timeout", status->rq_timeout}, {"rq_total", status->rq_total},
-        {"weight", endpoint->weight},       {"priority", locality->priority},
-    };
-    for (size_t i = 0; i < LT_ARRAY_LEN(numbers); i++)
-        lt_buf_addf(&page->out, "%.*s::%.*s::%s::%llu\n", LT_STR_ARG(conf->res.name),
-                    LT_STR_ARG(address), numbers[i].key, (unsigned long long)numbers[i].value);
-    lt_buf_addf(&page->out, "%.*s::%.*s::hostname::%.*s\n", LT_STR_ARG(conf->res.name),
-                LT_STR_ARG(address), LT_STR_ARG(endpoint->facts->hostname));
-    lt_buf_addf(&page->out, "%.*s::%.*s::health_flags::%s\n", LT_STR_ARG(conf->res.name),
-                LT_STR_ARG(address), health_text(endpoint->health));
-    lt_buf_addf(&page->out, "%.*s::%.*s::region::%.*s\n", LT_STR_ARG(conf->res.name),
-                LT_STR_ARG(address), LT_STR_ARG(locality->region));
-    lt_buf_addf(&page->out, "%.*s::%.*s::zone::%.*s\n", LT_STR_ARG(conf->res.name),
-                LT_STR_ARG(address), LT_STR_ARG(locality->zone));
-    lt_buf_addf(&page->out, "%.*s::%.*s::sub_zone::%.*s\n", LT_STR_ARG(conf->res.name),
-                LT_STR_ARG(address), LT_STR_ARG(locality->sub_zone));
-}
-
-static const struct px_endpoints_conf *endpoints_of(const struct px_admin *admin,
-                                                    const struct px_cluster_conf *conf)
-{
-    if (conf->discovery != PX_DISCOVERY_EDS)
-        return conf->inline_endpoints;
-    return (const struct px_endpoints_conf *)px_table_find(admin->opts.table, PX_ENDPOINTS,
-                                                           conf->eds_service_name);
-}
-
-static void add_cluster_text(void *ctx, const struct px_resource *serving,
-                             const struct px_resource *warming LT_UNUSED, bool is_static)
-{
-    struct cluster_page *page = ctx;
-    if (serving == NULL || lt_buf_len(&page->out) > PAGE_BYTES_MAX / 2)
-        return;
-    const struct px_cluster_conf *conf = (const struct px_cluster_conf *)serving;
-    lt_str name = conf->res.name;
-    lt_buf_addf(&page->out, "%.*s::observability_name::%.*s\n", LT_STR_ARG(name),
-                LT_STR_ARG(conf->alt_stat_name.len > 0 ? conf->alt_stat_name : name));
-    const struct px_circuit *circuit = conf->circuits[PX_PRIORITY_DEFAULT];
-    lt_buf_addf(&page->out, "%.*s::default_priority::max_connections::%u\n", LT_STR_ARG(name),
-                circuit->max[PX_LIMIT_CONNECTIONS]);
-    lt_buf_addf(&page->out, "%.*s::default_priority::max_pending_requests::%u\n", LT_STR_ARG(name),
-                circuit->max[PX_LIMIT_PENDING]);
-    lt_buf_addf(&page->out, "%.*s::default_priority::max_requests::%u\n", LT_STR_ARG(name),
-                circuit->max[PX_LIMIT_REQUESTS]);
-    lt_buf_addf(&page->out, "%.*s::default_priority::max_retries::%u\n", LT_STR_ARG(name),
-                circuit->max[PX_LIMIT_RETRIES]);
-    lt_buf_addf(&page->out, "%.*s::added_via_api::%s\n", LT_STR_ARG(name),
-                is_static ? "false" : "true");
-    if (conf->eds_service_name.len > 0)
-        lt_buf_addf(&page->out, "%.*s::eds_service_name::%.*s\n", LT_STR_ARG(name),
-                    LT_STR_ARG(conf->eds_service_name));
-    const struct px_endpoints_conf *set = endpoints_of(page->admin, conf);
-    for (size_t i = 0;
-         set != NULL && i < set->endpoint_count && lt_buf_len(&page->out) < PAGE_BYTES_MAX / 2; i++)
-        add_host(page, conf, set, &set->endpoints[i]);
-}
-
-static void on_hosts(void *ctx, const struct px_host_status *hosts, size_t count)
-{
-    struct cluster_page *page = ctx;
-    page->hosts = hosts;
-    page->host_count = count;
-    lt_buf_init(&page->out, PAGE_BYTES_MAX);
-    px_table_each(page->admin->opts.table, PX_CLUSTER, add_cluster_text, page);
-    reply_text(page->exchange, 200, lt_buf_str(&page->out));
-    lt_buf_fini(&page->out);
-    free(page);
-}
-
-static void page_clusters(struct px_admin *admin, struct lt_exchange *exchange)
-{
-    struct cluster_page *page = lt_new(struct cluster_page);
-    page->admin = admin;
-    page->exchange = exchange;
-    px_workers_collect_hosts(admin->opts.workers, on_hosts, page);
 }
 
 /* --- /stats --- */
@@ -312,10 +181,12 @@ static void stats_done(struct lt_stream_source *source)
     free(page);
 }
 
-static void on_metrics(void *ctx, struct lt_metric_set *sum)
+static void on_metrics(void *ctx, struct lt_metric_set *sum, const struct lt_map *clusters)
 {
     struct stats_page *page = ctx;
     page->sum = sum;
+    px_members_add_stats(page->admin->opts.members, sum);
+    px_admin_add_membership(page->admin, clusters, sum);
     if (page->admin->opts.main_metrics != NULL)
         lt_metric_set_merge(sum, page->admin->opts.main_metrics);
     if (page->more != NULL)
@@ -406,7 +277,7 @@ static const struct {
     const char *help;
 } pages[] = {
     {"/certs", false, page_certs, "certificates in use"},
-    {"/clusters", false, page_clusters, "upstream clusters and their hosts"},
+    {"/clusters", false, px_admin_clusters, "upstream clusters and their hosts (format=json)"},
     {"/healthcheck/fail", true, page_fail, "be not ready from now on"},
     {"/healthcheck/ok", true, page_ok, "be ready again"},
     {"/help", false, page_help, "this"},

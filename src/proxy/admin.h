@@ -5,6 +5,7 @@
 #define LT_PROXY_ADMIN_H
 
 #include "http/server.h"
+#include "proxy/members.h"
 #include "proxy/options.h"
 #include "proxy/table.h"
 #include "proxy/worker.h"
@@ -13,6 +14,7 @@
 struct px_admin_opts {
     struct lt_loop *loop;
     struct lt_env *env; /* its log level is changed by /logging */
+    const struct px_members *members;
     struct px_table *table;
     struct px_workers *workers;
     const struct px_options *options;

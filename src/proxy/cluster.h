@@ -180,6 +180,20 @@ void px_hosts_health_changed(struct px_cluster *cluster);
 void px_hosts_unlist(struct px_cluster *cluster);
 void px_hosts_fini(struct px_cluster *cluster);
 
+/* --- results.c: what outlier detection and health checks learn from requests --- */
+
+/* A response, or what stands for one: the status of HTTP. */
+void px_host_note_code(struct px_host *host, uint32_t code);
+/* An answer of gRPC: its status as HTTP has it. */
+uint32_t px_http_status_of_grpc(uint32_t grpc_status);
+/* A connection stands and is being used; is_last: nothing will be said of what goes over it. */
+void px_host_note_connected(struct px_host *host, bool is_last);
+/* No connection, or it broke. */
+void px_host_note_failed(struct px_host *host);
+void px_host_note_timeout(struct px_host *host);
+/* x-envoy-immediate-health-check-fail in a response. */
+void px_host_note_excluded(struct px_host *host);
+
 /* --- limits.c --- */
 
 /*

@@ -15,8 +15,7 @@ struct question {
     struct px_workers *workers;
     unsigned next;
     struct lt_metric_set *sum;
-    struct px_host_status *hosts; /* owned; cluster and address are owned copies */
-    size_t host_count, host_cap;
+    struct lt_map clusters; /* name -> struct px_cluster_counts, owned */
     px_metrics_fn *on_metrics;
     px_hosts_fn *on_hosts;
     void *ctx;
@@ -24,13 +23,23 @@ struct question {
 
 static void pass_on(struct question *question);
 
+static void free_counts(struct px_cluster_counts *counts)
+{
+    for (size_t i = 0; i < counts->hosts.count; i++) {
+        struct px_host_status *status = counts->hosts.entries[i].value;
+        free(status->address);
+        free(status);
+    }
+    lt_map_fini(&counts->hosts);
+    free(counts->name);
+    free(counts);
+}
+
 static void free_question(struct question *question)
 {
-    for (size_t i = 0; i < question->host_count; i++) {
-        free((char *)question->hosts[i].cluster.ptr);
-        free((char *)question->hosts[i].address.ptr);
-    }
-    free(question->hosts);
+    for (size_t i = 0; i < question->clusters.count; i++)
+        free_counts(question->clusters.entries[i].value);
+    lt_map_fini(&question->clusters);
     free(question);
 }
 
@@ -38,35 +47,38 @@ static void open_answer(struct lt_letter *letter, void *receiver LT_UNUSED)
 {
     struct question *question = LT_CONTAINER_OF(letter, struct question, letter);
     if (question->on_metrics != NULL)
-        question->on_metrics(question->ctx, question->sum);
+        question->on_metrics(question->ctx, question->sum, &question->clusters);
     if (question->on_hosts != NULL)
-        question->on_hosts(question->ctx, question->hosts, question->host_count);
+        question->on_hosts(question->ctx, &question->clusters);
     free_question(question);
 }
 
-static struct px_host_status *find_status(struct question *question, lt_str cluster, lt_str address)
+static struct px_cluster_counts *get_cluster(struct question *question, const char *name)
 {
-    for (size_t i = 0; i < question->host_count; i++) {
-        if (lt_str_eq(question->hosts[i].address, address) &&
-            lt_str_eq(question->hosts[i].cluster, cluster))
-            return &question->hosts[i];
-    }
-    if (question->host_count == question->host_cap) {
-        question->host_cap = question->host_cap == 0 ? 64 : question->host_cap * 2;
-        question->hosts = lt_realloc(question->hosts,
-                                     question->host_cap * sizeof(*question->hosts));
-    }
-    struct px_host_status *status = &question->hosts[question->host_count++];
-    *status = (struct px_host_status){.cluster = {lt_str_dupz(cluster), cluster.len},
-                                      .address = {lt_str_dupz(address), address.len}};
+    struct px_cluster_counts *counts = lt_map_find(&question->clusters, lt_str_of(name));
+    if (counts != NULL)
+        return counts;
+    counts = lt_new(struct px_cluster_counts);
+    counts->name = lt_str_dupz(lt_str_of(name));
+    lt_map_put(&question->clusters, lt_str_of(counts->name), counts);
+    return counts;
+}
+
+static struct px_host_status *get_host(struct px_cluster_counts *counts, const struct px_host *host)
+{
+    struct px_host_status *status = lt_map_find(&counts->hosts, lt_str_of(host->name));
+    if (status != NULL)
+        return status;
+    status = lt_new(struct px_host_status);
+    status->address = lt_str_dupz(lt_str_of(host->name));
+    status->addr = host->addr;
+    lt_map_put(&counts->hosts, lt_str_of(status->address), status);
     return status;
 }
 
-static void add_host(struct question *question, const struct px_cluster *cluster,
-                     const struct px_host *host)
+static void add_host(struct px_cluster_counts *counts, const struct px_host *host)
 {
-    struct px_host_status *status = find_status(question, lt_str_of(cluster->name),
-                                                lt_str_of(host->name));
+    struct px_host_status *status = get_host(counts, host);
     status->cx_active += host->cx_active;
     status->cx_total += host->cx_total;
     status->cx_connect_fail += host->cx_connect_fail;
@@ -75,19 +87,19 @@ static void add_host(struct question *question, const struct px_cluster *cluster
     status->rq_success += host->rq_success;
     status->rq_error += host->rq_error;
     status->rq_timeout += host->rq_timeout;
-    status->weight = host->lb.weight;
-    status->priority = px_host_priority(host);
-    status->health = host->eds_health;
 }
 
-static void add_hosts(struct question *question, const struct px_worker *worker)
+static void add_clusters(struct question *question, const struct px_worker *worker)
 {
     for (size_t i = 0; i < worker->clusters.count; i++) {
         const struct px_cluster *cluster = worker->clusters.entries[i].value;
+        struct px_cluster_counts *counts = get_cluster(question, cluster->name);
+        if (question->on_hosts == NULL)
+            continue;
         for (size_t j = 0; j < cluster->hosts.count; j++)
-            add_host(question, cluster, cluster->hosts.items[j]);
+            add_host(counts, cluster->hosts.items[j]);
         for (size_t j = 0; j < cluster->by_addr.count; j++)
-            add_host(question, cluster, cluster->by_addr.entries[j].value);
+            add_host(counts, cluster->by_addr.entries[j].value);
     }
 }
 
@@ -99,8 +111,7 @@ static void open_question(struct lt_letter *letter, void *receiver)
         px_clusters_refresh_stats(worker);
         lt_metric_set_merge(question->sum, worker->metrics);
     }
-    if (question->on_hosts != NULL)
-        add_hosts(question, worker);
+    add_clusters(question, worker);
     pass_on(question);
 }
 

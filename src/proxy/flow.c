@@ -218,6 +218,22 @@ static void choose_response_body(struct px_request *request)
                    !request->hcm->enable_trailers && !request->hcm->has_piece_steps;
 }
 
+/* What outlier detection makes of it: a status of gRPC in the head counts more than 200. */
+static void note_answer(struct px_request *request)
+{
+    const struct lt_headers *headers = &request->rhead.headers;
+    lt_str grpc = lt_headers_value(headers, LT_H_GRPC_STATUS);
+    uint64_t status = 0;
+    if (request->host->state == NULL)
+        return;
+    if (grpc.len > 0 && lt_str_to_u64(grpc, &status) == LT_OK)
+        px_host_note_code(request->host, px_http_status_of_grpc((uint32_t)status));
+    else
+        px_host_note_code(request->host, request->code);
+    if (lt_headers_find_name(headers, LT_STR("x-envoy-immediate-health-check-fail")) != NULL)
+        px_host_note_excluded(request->host);
+}
+
 /* LT_OK: go on. LT_AGAIN: another try is under way. */
 static lt_rc take_head(struct px_request *request)
 {
@@ -229,6 +245,7 @@ static lt_rc take_head(struct px_request *request)
         return LT_E_BAD;
     request->has_rhead = true;
     request->code = head->status;
+    note_answer(request);
     if (px_request_retry_status(request))
         return LT_AGAIN;
     if (request->up_codec->protocol == PX_PROTO_H1)

@@ -200,15 +200,17 @@ static struct px_host *take_same(struct lt_map *by_name, const struct lt_addr *a
     return by_name->count == 0 ? NULL : lt_map_remove(by_name, lt_addr_format(addr, text));
 }
 
-/* LOGICAL_DNS: one host, whatever its address; connections to the one before go on. */
+/* LOGICAL_DNS: one host, whatever its address; requests that go to the one before go on. */
 static struct px_host *take_logical(struct lt_map *by_name, const struct lt_addr *addr)
 {
     struct px_host *host = by_name->count > 0 ? by_name->entries[0].value : NULL;
     if (host == NULL)
         return NULL;
     lt_map_remove(by_name, lt_str_of(host->name));
-    if (!lt_addr_eq(&host->addr, addr))
+    if (!lt_addr_eq(&host->addr, addr)) {
         set_address(host, addr);
+        drain_host(host);
+    }
     return host;
 }
 
@@ -416,8 +418,10 @@ void px_hosts_follow(struct px_cluster *cluster, const struct px_cluster_entry *
     cluster->conf = entry->conf;
     cluster->endpoints = entry->endpoints;
     cluster->host_states = entry->host_states;
-    if (entry->state != NULL)
+    if (entry->state != NULL) {
         cluster->state = entry->state;
+        px_shared_set(&entry->state->is_used, 1);
+    }
     if (entry->conf->discovery == PX_DISCOVERY_ORIGINAL_DST)
         refresh_original_dst(cluster, is_changed);
     else if (is_changed || has_new_hosts)

@@ -288,13 +288,16 @@ static size_t count_endpoints(const struct px_names *names)
     return count;
 }
 
-static bool is_listed(const struct px_endpoint_conf *endpoints, uint32_t count,
-                      const struct lt_addr *addr)
+/* Envoy has a host for each name that an address has; here it is one, with the weight of all. */
+static bool add_weight(struct px_endpoint_conf *endpoints, uint32_t count,
+                       const struct lt_addr *addr, uint32_t weight)
 {
     for (uint32_t i = 0; i < count; i++) {
         struct lt_addr other = px_endpoint_addr(&endpoints[i]);
-        if (lt_addr_eq(&other, addr))
-            return true;
+        if (!lt_addr_eq(&other, addr))
+            continue;
+        endpoints[i].weight = LT_MIN(endpoints[i].weight, UINT32_MAX - weight) + weight;
+        return true;
     }
     return false;
 }
@@ -315,7 +318,7 @@ struct px_endpoints_conf *px_names_endpoints(const struct px_names *names)
         }
         const struct target *target = &names->targets[target_at++];
         for (size_t j = 0; j < target->count; j++) {
-            if (is_listed(endpoints, at, &target->addrs[j]))
+            if (add_weight(endpoints, at, &target->addrs[j], copy.weight))
                 continue;
             endpoints[at] = copy;
             px_endpoint_set_addr(arena, &endpoints[at++], &target->addrs[j]);

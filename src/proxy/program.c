@@ -17,6 +17,10 @@ static void run_publish(struct lt_task *task)
 {
     struct px_program *program = LT_CONTAINER_OF(task, struct px_program, publish);
     struct lt_err err = {0};
+    /* Envoy: listeners of a file open when its clusters know their hosts */
+    program->has_published |= program->mesh != NULL || !px_members_are_pending(program->members);
+    if (!program->has_published)
+        return;
     struct px_snapshot *snapshot = px_table_snapshot(program->table, &err);
     if (err.text[0] != '\0')
         lt_log_warn(&program->env.log, "TLS context: %s", err.text);
@@ -26,6 +30,64 @@ static void run_publish(struct lt_task *task)
 void px_program_publish(struct px_program *program)
 {
     lt_loop_defer(program->loop, &program->publish);
+}
+
+/* --- clusters that need more than configuration --- */
+
+static bool cluster_is_ready(void *ctx, const struct px_cluster_conf *conf,
+                             const struct px_endpoints_conf *endpoints)
+{
+    return px_members_is_ready(ctx, conf, endpoints);
+}
+
+static struct px_roster *roster_of(void *ctx, const struct px_cluster_conf *conf,
+                                   const struct px_endpoints_conf *endpoints)
+{
+    return px_members_roster(ctx, conf, endpoints);
+}
+
+static void on_cluster_gone(void *ctx, lt_str cluster)
+{
+    px_members_forget(ctx, cluster);
+}
+
+static struct lt_tls_ctx *tls_ctx_of(void *ctx, const struct px_tls_conf *tls)
+{
+    return px_table_tls_ctx(((struct px_program *)ctx)->table, tls);
+}
+
+static void on_members_change(void *ctx)
+{
+    struct px_program *program = ctx;
+    px_table_look_again(program->table);
+    if (program->workers != NULL)
+        px_program_publish(program);
+}
+
+static void on_health(void *ctx, const lt_str *clusters, size_t count)
+{
+    struct px_program *program = ctx;
+    if (program->workers != NULL)
+        px_workers_tell_health(program->workers, clusters, count);
+}
+
+static void on_report(void *ctx, struct px_host_state *host, unsigned kind)
+{
+    px_members_report(((struct px_program *)ctx)->members, host, kind);
+}
+
+static void start_members(struct px_program *program)
+{
+    struct px_members_opts opts = {.loop = program->loop,
+                                   .env = &program->env,
+                                   .tls_ctx = tls_ctx_of,
+                                   .on_change = on_members_change,
+                                   .tell = on_health,
+                                   .ctx = program};
+    program->members = px_members_new(&opts);
+    struct px_table_keeper keeper = {program->members, cluster_is_ready, roster_of,
+                                     on_cluster_gone};
+    px_table_set_keeper(program->table, &keeper);
 }
 
 static void on_listener_error(void *ctx, const char *text)
@@ -164,6 +226,7 @@ static lt_rc start_admin(struct px_program *program, struct lt_err *err)
         .loop = program->loop,
         .env = &program->env,
         .table = program->table,
+        .members = program->members,
         .workers = program->workers,
         .options = &program->options,
         .node_id = program->bootstrap.node_id,
@@ -189,6 +252,7 @@ lt_rc px_program_start(struct px_program *program, struct lt_err *err)
         .home = program->bootstrap.home,
         .drain_ms = program->options.drain_time_s * 1000,
         .on_listener_error = on_listener_error,
+        .on_report = on_report,
         .ctx = program,
     };
     program->options.concurrency = opts.count;
@@ -203,6 +267,7 @@ void px_program_init(struct px_program *program)
 {
     program->loop = lt_loop_new(&program->env);
     program->table = px_table_new();
+    start_members(program);
     program->metrics = lt_metric_set_new(1000);
     program->handovers.fd = -1;
     lt_task_init(&program->publish, run_publish);
@@ -223,6 +288,7 @@ void px_program_fini(struct px_program *program)
         close(program->signals.fd);
     }
     px_table_free(&program->table);
+    px_members_free(&program->members);
     px_bootstrap_fini(&program->bootstrap);
     lt_metric_set_free(&program->metrics);
     /* what was closed above frees its memory in tasks, some of them after another task */

@@ -7,6 +7,7 @@
 #include "net/loop.h"
 #include "proxy/admin.h"
 #include "proxy/bootstrap.h"
+#include "proxy/members.h"
 #include "proxy/options.h"
 #include "proxy/table.h"
 #include "proxy/worker.h"
@@ -22,6 +23,7 @@ struct px_program {
     struct px_options options;
     struct lt_loop *loop;
     struct px_table *table;
+    struct px_members *members;
     struct px_workers *workers;
     struct px_admin *admin;
     struct px_bootstrap bootstrap;
@@ -31,7 +33,8 @@ struct px_program {
     struct lt_io signals;
     struct lt_task publish; /* one snapshot a turn, however much has changed */
     struct lt_io handovers; /* from whoever started us; fd -1: nobody hands sockets over */
-    bool is_draining;       /* by an operator's /healthcheck/fail */
+    bool has_published;
+    bool is_draining; /* by an operator's /healthcheck/fail */
     bool is_stopping;
     int status;
 };

@@ -157,6 +157,7 @@ static const struct {
 
 void px_request_broke(struct px_request *request)
 {
+    px_host_note_failed(request->host);
     px_failure failure = request->broke == PX_BROKE_REFUSED ? PX_FAIL_REFUSED
                          : request->has_reached_up          ? PX_FAIL_RESET
                                                             : PX_FAIL_RESET_BEFORE;

@@ -259,8 +259,11 @@ static void on_route_timeout(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
     struct px_request *request = LT_CONTAINER_OF(timer, struct px_request, timer);
     if (request->cluster != NULL) {
         px_cluster_count(request->cluster, PX_STAT_RQ_TIMEOUT);
-        if (request->host != NULL)
+        if (request->host != NULL) {
             request->host->rq_timeout++;
+            if (request->state == PX_RQ_FLOW && !request->response_begun)
+                px_host_note_timeout(request->host);
+        }
     }
     px_request_reply(request, 504, PX_FLAG_UPSTREAM_TIMEOUT, "response_timeout",
                      LT_STR("upstream request timeout"), "text/plain");
@@ -277,6 +280,8 @@ void px_request_arm_timeout(struct px_request *request)
 static void per_try_timeout(struct px_request *request)
 {
     px_cluster_count(request->cluster, PX_STAT_RQ_PER_TRY_TIMEOUT);
+    if (request->host != NULL)
+        px_host_note_timeout(request->host);
     if (!px_request_retry_failure(request, PX_FAIL_TIMEOUT))
         px_request_reply(request, 504, PX_FLAG_UPSTREAM_TIMEOUT, "upstream_per_try_timeout",
                          LT_STR("upstream request timeout"), "text/plain");

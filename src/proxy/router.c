@@ -306,6 +306,7 @@ static void begin_try(struct px_request *request)
     px_text_set(&request->peer_principal,
                 px_intern(request->worker, lt_tls_peer_uri(&request->up->transport)));
     px_request_set_state(request, PX_RQ_FLOW);
+    px_host_note_connected(request->host, false);
     if (px_request_edit_try(request) != LT_OK || request->up_codec->start(request) != LT_OK)
         head_too_large(request);
 }
@@ -334,6 +335,7 @@ static const struct {
 static void connect_failed(struct px_request *request, const struct px_failed *failed)
 {
     request->failure = lt_arena_strz(request->arena, lt_str_of(failed->reason));
+    px_host_note_failed(request->host);
     if (px_request_retry_failure(request, PX_FAIL_CONNECT))
         return;
     bool has_reason = failed->reason[0] != '\0' && failed->how == PX_FAILED_REMOTE;

@@ -6,11 +6,14 @@
 
 #include <stdlib.h>
 
+#include "proxy/roster.h"
+
 /* One name. Both pointers are counted; a resource that warms has not been seen by any worker. */
 struct row {
     struct px_resource *serving;
     struct px_resource *warming;
     bool is_static;
+    uint32_t changes; /* of endpoints */
 };
 
 struct px_table {
@@ -18,6 +21,8 @@ struct px_table {
         [PX_RESOURCE_KINDS]; /* name -> struct row, owned; the key is the row's resource's name */
     struct lt_map secrets;   /* name -> const struct px_secret_conf, those that serve */
     struct px_tls_slots *slots;
+    struct px_table_keeper keeper; /* ctx NULL: none */
+    bool has_aliases;              /* some cluster's endpoints have another name than the cluster */
     uint64_t generation;
     bool is_dirty;
     bool is_static;
@@ -28,6 +33,8 @@ struct box {
     struct px_snapshot snapshot;
     struct px_resource **resources; /* counted */
     size_t resource_count;
+    struct px_roster **rosters; /* counted */
+    size_t roster_count;
 };
 
 struct px_table *px_table_new(void)
@@ -79,8 +86,11 @@ static bool cluster_is_ready(const struct px_table *table, const struct px_clust
         if (!tls_is_ready(table, cluster->transports[i].tls))
             return false;
     }
-    return cluster->discovery != PX_DISCOVERY_EDS ||
-           lt_map_find(&table->rows[PX_ENDPOINTS], cluster->eds_service_name) != NULL;
+    if (cluster->discovery == PX_DISCOVERY_EDS &&
+        lt_map_find(&table->rows[PX_ENDPOINTS], cluster->eds_service_name) == NULL)
+        return false;
+    return table->keeper.ctx == NULL ||
+           table->keeper.is_ready(table->keeper.ctx, cluster, px_table_endpoints(table, cluster));
 }
 
 static bool chain_is_ready(const struct px_table *table, const struct px_chain *chain)
@@ -122,11 +132,23 @@ static void promote(struct px_table *table, struct row *row)
     px_resource_kind kind = row->warming->kind;
     row->serving = row->warming;
     row->warming = NULL;
+    if (kind == PX_ENDPOINTS)
+        row->changes += !px_endpoints_eq((const struct px_endpoints_conf *)old,
+                                         (const struct px_endpoints_conf *)row->serving);
     rekey(table, kind, row);
     if (kind == PX_SECRET)
         lt_map_put(&table->secrets, row->serving->name, row->serving);
     px_resource_unref(&old);
     table->is_dirty = true;
+}
+
+const struct px_endpoints_conf *px_table_endpoints(const struct px_table *table,
+                                                   const struct px_cluster_conf *cluster)
+{
+    if (cluster->discovery != PX_DISCOVERY_EDS)
+        return cluster->inline_endpoints;
+    const struct row *row = lt_map_find(&table->rows[PX_ENDPOINTS], cluster->eds_service_name);
+    return row != NULL ? (const struct px_endpoints_conf *)row->serving : NULL;
 }
 
 static void settle_kind(struct px_table *table, px_resource_kind kind)
@@ -139,12 +161,37 @@ static void settle_kind(struct px_table *table, px_resource_kind kind)
     }
 }
 
-/* What arrived may be what others waited for: secrets and endpoints first, then clusters, routes, listeners. */
-static void settle(struct px_table *table, px_resource_kind arrived)
+/* Thousands of assignments may come, each for the cluster of its name. */
+static void settle_clusters_of(struct px_table *table, lt_str assignment)
 {
-    settle_kind(table, arrived);
-    if (arrived == PX_SECRET || arrived == PX_ENDPOINTS)
+    struct row *row = lt_map_find(&table->rows[PX_CLUSTER], assignment);
+    if (row != NULL && row->warming != NULL && is_ready(table, row->warming))
+        promote(table, row);
+    if (table->has_aliases)
         settle_kind(table, PX_CLUSTER);
+}
+
+static void note_alias(struct px_table *table, const struct px_resource *resource)
+{
+    const struct px_cluster_conf *cluster = (const struct px_cluster_conf *)resource;
+    if (resource->kind == PX_CLUSTER && cluster->discovery == PX_DISCOVERY_EDS &&
+        !lt_str_eq(cluster->eds_service_name, resource->name))
+        table->has_aliases = true;
+}
+
+/*
+ * What arrived may be what others waited for: secrets and endpoints first, then clusters, routes,
+ * listeners.
+ */
+static void settle(struct px_table *table, px_resource_kind arrived, struct row *row)
+{
+    note_alias(table, row->warming);
+    if (is_ready(table, row->warming))
+        promote(table, row);
+    if (arrived == PX_SECRET)
+        settle_kind(table, PX_CLUSTER);
+    if (arrived == PX_ENDPOINTS)
+        settle_clusters_of(table, row->serving->name);
     if (arrived == PX_SECRET || arrived == PX_ROUTES)
         settle_kind(table, PX_LISTENER);
 }
@@ -165,7 +212,7 @@ static lt_rc put_row(struct px_table *table, struct px_resource *resource, struc
     row->warming = px_resource_ref(resource);
     rekey(table, resource->kind, row);
     px_resource_unref(&old);
-    settle(table, resource->kind);
+    settle(table, resource->kind, row);
     return LT_OK;
 }
 
@@ -173,7 +220,10 @@ static bool is_same(const struct px_resource *held, lt_str bytes, uint64_t hash)
 {
     if (held == NULL || held->hash != hash)
         return false;
-    /* a secret keeps no bytes; 64 bits against chance are enough, nobody gains from a collision with itself */
+    /*
+     * a secret keeps no bytes; 64 bits against chance are enough, nobody gains from a collision
+     * with itself
+     */
     return held->kind == PX_SECRET || lt_str_eq(held->wire, bytes);
 }
 
@@ -199,8 +249,29 @@ void px_table_remove(struct px_table *table, px_resource_kind kind, lt_str name)
     if (kind == PX_SECRET)
         lt_map_remove(&table->secrets, name);
     lt_map_remove(&table->rows[kind], name);
+    if (kind == PX_CLUSTER && table->keeper.ctx != NULL)
+        table->keeper.on_gone(table->keeper.ctx, name);
     free_row(row);
     table->is_dirty = true;
+}
+
+void px_table_set_keeper(struct px_table *table, const struct px_table_keeper *keeper)
+{
+    table->keeper = *keeper;
+}
+
+void px_table_look_again(struct px_table *table)
+{
+    settle_kind(table, PX_CLUSTER);
+    table->is_dirty = true;
+}
+
+struct lt_tls_ctx *px_table_tls_ctx(struct px_table *table, const struct px_tls_conf *tls)
+{
+    struct lt_err bad = {0}; /* the next snapshot says it aloud */
+    if (px_tls_slots_ctx(table->slots, tls->ctx_slot) == NULL)
+        px_tls_slots_refresh(table->slots, &table->secrets, &bad);
+    return px_tls_slots_ctx(table->slots, tls->ctx_slot);
 }
 
 /* --- questions --- */
@@ -228,6 +299,14 @@ bool px_table_all_warm(const struct px_table *table, px_resource_kind kind)
             return false;
     }
     return true;
+}
+
+uint64_t px_table_changes(const struct px_table *table, const struct px_cluster_conf *cluster)
+{
+    const struct row *row = cluster->discovery == PX_DISCOVERY_EDS
+                                ? lt_map_find(&table->rows[PX_ENDPOINTS], cluster->eds_service_name)
+                                : NULL;
+    return row != NULL ? row->changes : 1;
 }
 
 size_t px_table_count(const struct px_table *table, px_resource_kind kind)
@@ -341,9 +420,25 @@ static void keep(struct box *box, struct px_resource *resource)
     box->resources[box->resource_count++] = px_resource_ref(resource);
 }
 
+static void add_roster(const struct px_table *table, struct box *box,
+                       struct px_cluster_entry *entry)
+{
+    struct px_roster *roster = table->keeper.ctx == NULL
+                                   ? NULL
+                                   : table->keeper.roster(table->keeper.ctx, entry->conf,
+                                                          entry->endpoints);
+    if (roster == NULL)
+        return;
+    box->rosters[box->roster_count++] = px_roster_ref(roster);
+    entry->endpoints = px_roster_endpoints(roster);
+    entry->state = roster->state;
+    entry->host_states = roster->host_states;
+}
+
 static void fill_clusters(const struct px_table *table, struct box *box)
 {
     const struct lt_map *rows = &table->rows[PX_CLUSTER];
+    box->rosters = lt_calloc(rows->count + 1, sizeof(struct px_roster *));
     box->snapshot.entries = lt_calloc(rows->count, sizeof(*box->snapshot.entries));
     for (size_t i = 0; i < rows->count; i++) {
         const struct row *row = rows->entries[i].value;
@@ -351,13 +446,9 @@ static void fill_clusters(const struct px_table *table, struct box *box)
             continue;
         struct px_cluster_entry *entry = &box->snapshot.entries[i];
         entry->conf = (const struct px_cluster_conf *)row->serving;
-        entry->endpoints = entry->conf->inline_endpoints;
+        entry->endpoints = px_table_endpoints(table, entry->conf);
         keep(box, row->serving);
-        if (entry->conf->discovery == PX_DISCOVERY_EDS) {
-            const struct row *eds = lt_map_find(&table->rows[PX_ENDPOINTS],
-                                                entry->conf->eds_service_name);
-            entry->endpoints = eds != NULL ? (const struct px_endpoints_conf *)eds->serving : NULL;
-        }
+        add_roster(table, box, entry);
         lt_map_put(&box->snapshot.clusters, entry->conf->res.name, entry);
     }
 }
@@ -426,6 +517,9 @@ void px_snapshot_drop(struct px_snapshot **snapshot)
     struct box *box = LT_CONTAINER_OF(dropped, struct box, snapshot);
     for (size_t i = 0; i < box->resource_count; i++)
         px_resource_unref(&box->resources[i]);
+    for (size_t i = 0; i < box->roster_count; i++)
+        px_roster_unref(&box->rosters[i]);
+    free(box->rosters);
     for (size_t i = 0; i < dropped->tls_ctx_count; i++)
         lt_tls_ctx_unref(&dropped->tls_ctxs[i]);
     lt_map_fini(&dropped->clusters);

@@ -30,6 +30,29 @@ void px_table_remove(struct px_table *table, px_resource_kind kind, lt_str name)
  */
 void px_table_set_static(struct px_table *table, bool is_static);
 
+/*
+ * Who looks after clusters beside configuration (members.h). Without one, clusters wait for
+ * endpoints and secrets alone.
+ */
+struct px_table_keeper {
+    void *ctx;
+    /* endpoints: those that the table has for it; NULL: none. True: it may serve. */
+    bool (*is_ready)(void *ctx, const struct px_cluster_conf *conf,
+                     const struct px_endpoints_conf *endpoints);
+    /* Borrowed; NULL: none is needed. */
+    struct px_roster *(*roster)(void *ctx, const struct px_cluster_conf *conf,
+                                const struct px_endpoints_conf *endpoints);
+    void (*on_gone)(void *ctx, lt_str cluster);
+};
+void px_table_set_keeper(struct px_table *table, const struct px_table_keeper *keeper);
+/* The keeper has news: clusters that wait are asked about again, and there is a new snapshot. */
+void px_table_look_again(struct px_table *table);
+/* The context for it; NULL: a secret is missing. Borrowed. */
+struct lt_tls_ctx *px_table_tls_ctx(struct px_table *table, const struct px_tls_conf *tls);
+/* Endpoints of a cluster as the control plane or its configuration has them; NULL: none. */
+const struct px_endpoints_conf *px_table_endpoints(const struct px_table *table,
+                                                   const struct px_cluster_conf *cluster);
+
 /* The serving resource, or the warming one when nothing serves yet; NULL. Borrowed until the next change. */
 const struct px_resource *px_table_find(const struct px_table *table, px_resource_kind kind,
                                         lt_str name);
@@ -58,6 +81,8 @@ void px_table_each(const struct px_table *table, px_resource_kind kind, px_resou
  */
 typedef void px_tls_certs_fn(void *ctx, const struct px_tls_certs *certs);
 void px_table_each_tls(const struct px_table *table, px_tls_certs_fn *visit, void *ctx);
+/* How often the endpoints of the cluster have become others. */
+uint64_t px_table_changes(const struct px_table *table, const struct px_cluster_conf *cluster);
 
 /* True when something changed since the last snapshot. */
 bool px_table_is_dirty(const struct px_table *table);

@@ -274,6 +274,7 @@ void px_tcp_on_upstream(struct px_tcp *tcp)
     struct px_worker *worker = tcp->conn->worker;
     if (!tcp->is_open) {
         tcp->is_open = true;
+        px_host_note_connected(tcp->host, true);
         px_text_set(&tcp->peer_principal, px_intern(worker, lt_tls_peer_uri(&tcp->up->transport)));
         if (tcp->host->tls != NULL || tcp->conn->chain->tls != NULL)
             px_text_set(&tcp->local_principal, px_text_take(worker->own_principal));
@@ -290,6 +291,10 @@ void px_tcp_on_upstream_failed(struct px_tcp *tcp, const struct px_failed *faile
 {
     keep_failure(tcp, failed);
     tcp->up = NULL;
+    if (failed->how == PX_FAILED_TIMEOUT)
+        px_host_note_timeout(tcp->host);
+    else
+        px_host_note_failed(tcp->host);
     if (tcp->attempts < CONNECT_ATTEMPTS_MAX) {
         (void)connect_upstream(tcp);
         return;

@@ -108,6 +108,8 @@ struct px_upstream *px_upstream_connect(struct px_host *host, const struct px_co
     int fd = -1;
     px_cluster_count(cluster, PX_STAT_CX_TOTAL);
     host->cx_total++;
+    if (cluster->state != NULL && px_shared_get(&cluster->state->has_traffic) == 0)
+        px_shared_set(&cluster->state->has_traffic, 1);
     if (lt_sock_connect(&host->addr, source, &fd) != LT_OK) {
         px_cluster_count(cluster, PX_STAT_CX_CONNECT_FAIL);
         host->cx_connect_fail++;

@@ -286,6 +286,39 @@ void px_workers_publish(struct px_workers *workers, struct px_snapshot *snapshot
     px_snapshot_drop(&snapshot);
 }
 
+/* --- health of hosts --- */
+
+struct health_letter {
+    struct lt_letter letter;
+    size_t count;
+    char *names[]; /* owned */
+};
+
+static void open_health(struct lt_letter *letter, void *receiver)
+{
+    struct px_worker *worker = receiver;
+    struct health_letter *news = LT_CONTAINER_OF(letter, struct health_letter, letter);
+    for (size_t i = 0; i < news->count; i++) {
+        struct px_cluster *cluster = lt_map_find(&worker->clusters, lt_str_of(news->names[i]));
+        if (cluster != NULL)
+            px_hosts_health_changed(cluster);
+        free(news->names[i]);
+    }
+    free(news);
+}
+
+void px_workers_tell_health(struct px_workers *workers, const lt_str *clusters, size_t count)
+{
+    for (unsigned i = 0; i < workers->opts.count; i++) {
+        struct health_letter *letter = lt_calloc(1, sizeof(*letter) + count * sizeof(char *));
+        letter->letter.open = open_health;
+        letter->count = count;
+        for (size_t j = 0; j < count; j++)
+            letter->names[j] = lt_str_dupz(clusters[j]);
+        lt_mailbox_post(workers->threads[i].worker->mailbox, &letter->letter);
+    }
+}
+
 bool px_workers_are_ready(const struct px_workers *workers)
 {
     for (unsigned i = 0; i < workers->opts.count; i++) {

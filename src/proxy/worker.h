@@ -27,6 +27,8 @@ struct px_workers_opts {
     struct px_home home;       /* likewise */
     uint32_t drain_ms; /* how long connections of a listener that went may go on */
     void (*on_listener_error)(void *ctx, const char *text); /* a listener could not bind */
+    /* What a worker has seen of a host: px_members_report(). NULL: nobody wants to know. */
+    void (*on_report)(void *ctx, struct px_host_state *host, unsigned kind);
     void *ctx;
 };
 
@@ -39,6 +41,8 @@ void px_workers_publish(struct px_workers *workers, struct px_snapshot *snapshot
  * given back.
  */
 void px_workers_hand(struct px_workers *workers, const struct lt_handover *message, int fd);
+/* The health of hosts of these clusters has changed (px_host_state.flags): workers look. */
+void px_workers_tell_health(struct px_workers *workers, const lt_str *clusters, size_t count);
 /* True once every worker has taken its first snapshot: listeners are open. */
 bool px_workers_are_ready(const struct px_workers *workers);
 /*
@@ -57,21 +61,25 @@ void px_workers_free(struct px_workers **workers);
 
 /*
  * Asks all workers for their counters; done is called on the main loop with the sum, which it owns.
+ * clusters: the names of those that some worker has; borrowed during the call.
  */
-typedef void px_metrics_fn(void *ctx, struct lt_metric_set *sum);
+typedef void px_metrics_fn(void *ctx, struct lt_metric_set *sum, const struct lt_map *clusters);
 void px_workers_collect_metrics(struct px_workers *workers, px_metrics_fn *done, void *ctx);
 
-/* One host of one cluster, summed over the workers. */
+/* One host, summed over the workers. */
 struct px_host_status {
-    lt_str cluster;
-    lt_str address;
+    char *address; /* owned */
+    struct lt_addr addr;
     uint64_t cx_active, cx_total, cx_connect_fail, rq_active, rq_total, rq_success, rq_error,
         rq_timeout;
-    uint32_t weight, priority;
-    px_health health;
 };
-/* hosts: of clusters in use; borrowed during the call. */
-typedef void px_hosts_fn(void *ctx, const struct px_host_status *hosts, size_t count);
+/* One cluster that some worker has. */
+struct px_cluster_counts {
+    char *name;          /* owned */
+    struct lt_map hosts; /* address -> struct px_host_status, owned */
+};
+/* clusters: name -> struct px_cluster_counts; borrowed during the call. */
+typedef void px_hosts_fn(void *ctx, const struct lt_map *clusters);
 void px_workers_collect_hosts(struct px_workers *workers, px_hosts_fn *done, void *ctx);
 
 /* Downstream connections now open, as of the last report of each worker. */

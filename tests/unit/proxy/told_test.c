@@ -16,7 +16,8 @@ struct answer {
     bool is_there;
 };
 
-static void on_metrics(void *ctx, struct lt_metric_set *sum)
+static void on_metrics(void *ctx, struct lt_metric_set *sum,
+                       const struct lt_map *clusters LT_UNUSED)
 {
     struct answer *answer = ctx;
     struct lt_metric_cursor cursor = {0};
