@@ -25,6 +25,24 @@ struct lt_url_parts lt_url_split(lt_str target)
     return parts;
 }
 
+static bool is_port(lt_str text)
+{
+    uint64_t port = 0;
+    return lt_str_to_u64(text, &port) == LT_OK && port <= UINT16_MAX;
+}
+
+lt_str lt_url_host(lt_str authority)
+{
+    lt_str host = authority;
+    ptrdiff_t colon = lt_str_rfind_char(host, ':');
+    if (colon >= 0 && colon > lt_str_rfind_char(host, ']') &&
+        is_port(lt_str_from(host, (size_t)colon + 1)))
+        host = lt_str_slice(host, 0, (size_t)colon);
+    if (lt_str_starts(host, LT_STR("[")) && lt_str_ends(host, LT_STR("]")))
+        host = lt_str_slice(host, 1, host.len - 1);
+    return host;
+}
+
 static int hex_digit(char c)
 {
     if (c >= '0' && c <= '9')

@@ -18,6 +18,9 @@ struct lt_url_parts {
 /* Splits "path?query#fragment"; slices of the input. */
 struct lt_url_parts lt_url_split(lt_str target);
 
+/* The host of an authority, "a.example:8080" or "[::1]:80": without port and brackets. */
+lt_str lt_url_host(lt_str authority);
+
 /* HttpConnectionManager.path_with_escaped_slashes_action */
 typedef enum {
     LT_URL_SLASHES_KEEP,

@@ -148,6 +148,7 @@ static lt_rc finish_handshake(struct lt_tls *tls)
     lt_rc rc = SSL_session_reused(tls->ssl) ? tls_verify_resumed(tls) : LT_OK;
     tls->sans = NULL;
     tls->san_count = 0;
+    tls->must_be = LT_STR_NULL;
     if (rc != LT_OK)
         return fail_protocol(tls);
     tls->is_established = true;
@@ -343,6 +344,7 @@ void lt_transport_init_tls(struct lt_transport *transport, int fd, struct lt_tls
     if (opts != NULL) {
         tls->sans = opts->sans;
         tls->san_count = opts->san_count;
+        tls->must_be = opts->must_be;
         if (!ctx->is_server)
             set_client_names(tls, opts);
     }

@@ -60,6 +60,7 @@ struct lt_tls_conn_opts {
     size_t alpn_count;
     const struct lt_san_matcher *sans; /* count 0: any verified peer will do */
     size_t san_count;
+    lt_str must_be; /* client only: a name or IP address of the peer, besides sans; empty: any */
 };
 
 /* Takes the descriptor. opts may be NULL. */

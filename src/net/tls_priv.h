@@ -43,6 +43,7 @@ struct lt_tls {
     size_t prefill_at, prefill_len;
     const struct lt_san_matcher *sans; /* borrowed until the handshake has ended */
     size_t san_count;
+    lt_str must_be;     /* borrowed likewise */
     char *verify_error; /* owned; why the certificate was refused */
     char *error;        /* owned; see lt_tls_error */
     struct tls_peer_text peer;

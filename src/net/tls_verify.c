@@ -56,17 +56,19 @@ static bool matches(const struct lt_san_matcher *matcher, lt_san_type type, lt_s
 
 /* --- the names of a certificate --- */
 
-static bool is_any_match(const struct lt_tls *tls, lt_san_type type, lt_str san)
+static bool is_any_match(const struct lt_san_matcher *sans, size_t count, lt_san_type type,
+                         lt_str san)
 {
-    for (size_t i = 0; i < tls->san_count; i++) {
-        if (matches(&tls->sans[i], type, san))
+    for (size_t i = 0; i < count; i++) {
+        if (matches(&sans[i], type, san))
             return true;
     }
     return false;
 }
 
 /* On a mismatch `seen` gets the names that were there, cut where the room ends. */
-static bool has_matching_san(const struct lt_tls *tls, X509 *cert, char *seen, size_t seen_size)
+static bool has_matching_san(const struct lt_san_matcher *sans, size_t count, X509 *cert,
+                             char *seen, size_t seen_size)
 {
     GENERAL_NAMES *names = X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
     bool is_match = false;
@@ -77,7 +79,7 @@ static bool has_matching_san(const struct lt_tls *tls, X509 *cert, char *seen, s
         lt_str san = LT_STR_NULL;
         if (!x509_read_san(sk_GENERAL_NAME_value(names, i), ip, &type, &san))
             continue;
-        is_match = is_any_match(tls, type, san);
+        is_match = is_any_match(sans, count, type, san);
         if (used < seen_size)
             used += (size_t)snprintf(seen + used, seen_size - used, "%s%.*s", used == 0 ? "" : ", ",
                                      LT_STR_ARG(san));
@@ -95,21 +97,32 @@ static void refuse(struct lt_tls *tls, const char *reason)
     tls->is_verified = false;
 }
 
-static bool check_sans(struct lt_tls *tls, X509 *cert)
+static bool check_list(struct lt_tls *tls, const struct lt_san_matcher *sans, size_t count,
+                       X509 *cert)
 {
-    if (tls->san_count == 0)
-        return true;
     char seen[SAN_LISTED_MAX] = "";
-    if (has_matching_san(tls, cert, seen, sizeof(seen)))
+    if (count == 0 || has_matching_san(sans, count, cert, seen, sizeof(seen)))
         return true;
     char reason[REASON_MAX];
-    const struct lt_san_matcher *first = &tls->sans[0];
+    const struct lt_san_matcher *first = &sans[0];
     (void)snprintf(reason, sizeof(reason), "verify SAN list: the peer is [%s], expected %.*s%s%s",
                    seen, (int)LT_MIN(first->value.len, (size_t)SAN_LISTED_MAX), first->value.ptr,
-                   first->match == LT_SAN_EXACT ? "" : " (a part)",
-                   tls->san_count > 1 ? " or others" : "");
+                   first->match == LT_SAN_EXACT ? "" : " (a part)", count > 1 ? " or others" : "");
     refuse(tls, reason);
     return false;
+}
+
+static bool check_sans(struct lt_tls *tls, X509 *cert)
+{
+    const struct lt_san_matcher must = {
+        .type = LT_SAN_ANY_TYPE, .ignore_case = true, .value = tls->must_be};
+    return check_list(tls, &must, tls->must_be.len > 0, cert) &&
+           check_list(tls, tls->sans, tls->san_count, cert);
+}
+
+static bool has_demands(const struct lt_tls *tls)
+{
+    return tls->san_count > 0 || tls->must_be.len > 0;
 }
 
 static void refuse_chain(struct lt_tls *tls, X509_STORE_CTX *store_ctx)
@@ -130,7 +143,7 @@ int tls_verify_cert(X509_STORE_CTX *store_ctx, void *arg LT_UNUSED)
     SSL *ssl = X509_STORE_CTX_get_ex_data(store_ctx, SSL_get_ex_data_X509_STORE_CTX_idx());
     struct lt_tls *tls = SSL_get_app_data(ssl);
     if (!tls->ctx->verify_peer) {
-        if (tls->san_count == 0)
+        if (!has_demands(tls))
             return 1;
         /* a name that nobody vouches for is worth nothing: fail closed */
         refuse(tls, "verify SAN list: no CA is trusted");
@@ -153,7 +166,7 @@ lt_rc tls_verify_resumed(struct lt_tls *tls)
 {
     X509 *cert = SSL_get0_peer_certificate(tls->ssl);
     if (cert == NULL || !tls->ctx->verify_peer)
-        return tls->san_count == 0 ? LT_OK : LT_E_TLS;
+        return has_demands(tls) ? LT_E_TLS : LT_OK;
     if (SSL_get_verify_result(tls->ssl) != X509_V_OK) {
         refuse(tls, "the resumed session was not verified");
         return LT_E_TLS;

@@ -81,6 +81,7 @@ static void answer(struct px_asker *asker, px_check_result result)
 {
     bool is_excluded = says_excluded(asker);
     lt_loop_timer_cancel(asker->opts.loop, &asker->timer);
+    lt_task_cancel(&asker->task);
     asker->is_asked = asker->is_sent = asker->has_head = false;
     if (asker->is_closing || !asker->opts.conf->reuses_connection)
         disconnect(asker);

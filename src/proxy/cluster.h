@@ -40,6 +40,7 @@ struct px_host {
     const char *workload; /* counted text; endpoint metadata istio.workload, or "" */
     char *name;           /* owned; "10.0.0.1:80" */
     uint32_t cx_active;
+    uint32_t cx_pooled; /* of them those of HTTP: they are the host's pool */
     uint32_t cx_shared;   /* of them in state->cx_active */
     uint32_t state_epoch; /* grows when state becomes another */
     px_priority pool_priority;
@@ -70,6 +71,7 @@ struct px_host {
     X(CX_MAX_DURATION, "upstream_cx_max_duration_reached") \
     X(CX_NONE_HEALTHY, "upstream_cx_none_healthy") \
     X(RQ_TOTAL, "upstream_rq_total") \
+    X(RQ_ACTIVE_OVERFLOW, "upstream_rq_active_overflow") \
     X(RQ_COMPLETED, "upstream_rq_completed") \
     X(RQ_CANCELLED, "upstream_rq_cancelled") \
     X(RQ_PENDING_TOTAL, "upstream_rq_pending_total") \
@@ -102,8 +104,8 @@ struct px_upstream;
 
 struct px_cluster {
     struct px_worker *worker;
-    char *name;                         /* owned; also the key in worker->clusters */
-    const char *label;                  /* counted text; the name, for reports */
+    char *name;        /* owned; also the key in worker->clusters */
+    const char *label; /* counted text; the name, for reports */
     const char *service_host, *service_name, *service_namespace; /* the same; of conf */
     const struct px_cluster_conf *conf; /* of the worker's current snapshot */
     const struct px_endpoints_conf *endpoints;
@@ -207,7 +209,7 @@ void px_limit_take(struct px_cluster *cluster, px_priority priority, px_limit li
 void px_limit_give(struct px_cluster *cluster, px_priority priority, px_limit limit,
                    bool is_shared);
 bool px_host_may_connect(const struct px_host *host, px_priority priority);
-/* A host without connections would need a pool of its own (max_connection_pools). */
+/* Its first connection of HTTP is a pool, of which there may be so many (max_connection_pools). */
 bool px_host_may_have_pool(const struct px_host *host, px_priority priority);
 /* A connection to the host is being made, or has ended. */
 void px_host_count_connection(struct px_host *host, struct px_upstream *up);
@@ -252,17 +254,20 @@ struct px_upstream {
     struct lt_list requests; /* HTTP/2: of px_request.up_link: served, or waiting for it to stand */
     struct px_h2_link *h2;   /* owned; HTTP/2 once it stands */
     struct px_tcp *tcp;
-    uint64_t opened_ns;
+    char *name;           /* owned; whom it must find there, as the request said; NULL: nobody */
+    uint64_t client_id;   /* of the downstream connection that it is for alone; 0: anybody */
+    uint64_t opened_ns;   /* since when it stands */
     uint64_t idle_ns;     /* since when it is idle */
+    uint64_t timer_ns;    /* when the timer fires, once it stands */
     uint32_t served;      /* requests so far */
     uint32_t epoch;       /* of the host when this connection was made */
     px_priority priority; /* of whom it was made for, in the limits */
-    bool is_shared_cx, counts_host;
+    bool is_shared_cx, counts_host, is_pooled;
     uint32_t state_epoch;
     bool can_read, can_write;
     bool timed_out;
     bool is_reused;     /* it served another request before this one */
-    bool takes_no_more; /* HTTP/2: no new streams; it ends with its last */
+    bool takes_no_more; /* it ends with what it serves now */
     char *failure;      /* owned; why it failed, for logs; or NULL */
 };
 
@@ -280,6 +285,8 @@ struct px_connect {
     const lt_str *alpn; /* instead of the cluster's; count 0: the cluster's */
     size_t alpn_count;
     px_priority priority;
+    lt_str name;                /* auto_sni: a host name or IP address; empty: as configured */
+    uint64_t client_id;         /* connection_pool_per_downstream_connection; 0: for anybody */
     struct px_request *request; /* one of these */
     struct px_tcp *tcp;
 };
@@ -300,10 +307,18 @@ struct px_upstream *px_upstream_reuse(struct px_host *host, const struct px_conn
 void px_upstream_release(struct px_upstream **upstream, bool is_reusable);
 /* HTTP/2: the request is none of its own any more; its stream was ended by the caller. */
 void px_upstream_unshare(struct px_request *request);
+/* Ends it at once; nobody is told. */
+void px_upstream_end(struct px_upstream *up);
 /* HTTP/2: it is lost; the requests on it find their streams ended and go on. */
 void px_upstream_break(struct px_upstream *up);
+/* --- pool.c --- */
+
+/* It stands. */
+void px_pool_opened(struct px_upstream *up);
+void px_pool_on_timer(struct px_upstream *up, uint64_t now_ns);
+/* HTTP/2: no new streams; ends it when the last has ended. */
+void px_pool_end_shared(struct px_upstream *up);
 void px_host_close_idle(struct px_host *host);
-bool px_host_is_idle(const struct px_host *host);
 /* Ends TCP connections that go through it. */
 void px_host_close_raw(struct px_host *host);
 

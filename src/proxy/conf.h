@@ -79,6 +79,8 @@ struct px_tls_conf {
     size_t alpn_count;
     const struct lt_san_matcher *sans;
     size_t san_count;
+    bool has_host_sni; /* auto_host_sni: the endpoint's hostname, when it has one */
+    bool has_sni_san;  /* auto_sni_san_validation: the SNI instead of sans */
     /* what the context is made from; used by the main thread only */
     lt_str cert_secret;       /* SDS name; empty: inline or none */
     lt_str validation_secret; /* SDS name of the CA; empty: inline or none */

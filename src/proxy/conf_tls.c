@@ -145,15 +145,15 @@ static lt_rc make_validation(struct px_build *build, const Xds__CertificateValid
 }
 
 /*
- * Protocols that this proxy does not speak yet are neither offered nor accepted: whoever negotiated "istio-peer-exchange" would find
- * its peer's preface missing, or take ours for payload; an "h2" that we accept would be answered in HTTP/1.1.
+ * A protocol that this proxy does not speak yet is neither offered nor accepted: whoever negotiated "istio-peer-exchange" would
+ * find its peer's preface missing, or take ours for payload.
  */
 static void make_alpn(struct px_build *build, const Xds__CommonTlsContext *common, struct px_tls_conf *conf)
 {
     lt_str *names = lt_arena_make_n(build->arena, lt_str, common->n_alpn_protocols);
     for (size_t i = 0; i < common->n_alpn_protocols; i++) {
         lt_str name = lt_str_of(common->alpn_protocols[i]);
-        if (lt_str_eqz(name, "istio-peer-exchange") || lt_str_eqz(name, "h2") || lt_str_eqz(name, "istio-h2"))
+        if (lt_str_eqz(name, "istio-peer-exchange"))
             continue;
         names[conf->alpn_count++] = lt_arena_str(build->arena, name);
     }
@@ -210,6 +210,8 @@ static lt_rc make_upstream(struct px_build *build, const Pb__Any *any, struct px
     Xds__UpstreamTlsContext *context = NULL;
     LT_TRY(px_unpack_any(build, "typed_config", any, &xds__upstream_tls_context__descriptor, &context));
     conf->sni = px_copy(build, context->sni);
+    conf->has_host_sni = context->has_auto_host_sni && context->auto_host_sni;
+    conf->has_sni_san = context->has_auto_sni_san_validation && context->auto_sni_san_validation;
     return make_common(build, context->common_tls_context, conf);
 }
 

@@ -50,20 +50,6 @@ void px_limit_give(struct px_cluster *cluster, px_priority priority, px_limit li
 
 /* --- connections --- */
 
-/* A pool that nobody uses makes room for another host's. */
-static bool close_idle_pool(struct px_cluster *cluster)
-{
-    for (size_t i = 0; i < cluster->hosts.count; i++) {
-        struct px_host *host = cluster->hosts.items[i];
-        if (host->cx_active == 0 || !px_host_is_idle(host))
-            continue;
-        px_host_close_idle(host);
-        if (host->cx_active == 0)
-            return true;
-    }
-    return false;
-}
-
 bool px_host_may_connect(const struct px_host *host, px_priority priority)
 {
     uint32_t max = host->cluster->conf->host_max_connections;
@@ -74,15 +60,16 @@ bool px_host_may_connect(const struct px_host *host, px_priority priority)
 
 bool px_host_may_have_pool(const struct px_host *host, px_priority priority)
 {
-    return host->cx_active > 0 || px_limit_has_room(host->cluster, priority, PX_LIMIT_POOLS) ||
-           close_idle_pool(host->cluster);
+    return host->cx_pooled > 0 || px_limit_has_room(host->cluster, priority, PX_LIMIT_POOLS);
 }
 
 void px_host_count_connection(struct px_host *host, struct px_upstream *up)
 {
     struct px_cluster *cluster = host->cluster;
     px_limit_take(cluster, up->priority, PX_LIMIT_CONNECTIONS, &up->is_shared_cx);
-    if (host->cx_active++ == 0) {
+    host->cx_active++;
+    up->is_pooled = up->protocol != PX_PROTO_RAW;
+    if (up->is_pooled && host->cx_pooled++ == 0) {
         host->pool_priority = up->priority;
         px_limit_take(cluster, up->priority, PX_LIMIT_POOLS, &host->is_shared_pool);
     }
@@ -99,7 +86,8 @@ void px_host_uncount_connection(struct px_host *host, struct px_upstream *up)
     struct px_cluster *cluster = host->cluster;
     LT_ASSERT(host->cx_active > 0);
     px_limit_give(cluster, up->priority, PX_LIMIT_CONNECTIONS, up->is_shared_cx);
-    if (--host->cx_active == 0)
+    host->cx_active--;
+    if (up->is_pooled && --host->cx_pooled == 0)
         px_limit_give(cluster, host->pool_priority, PX_LIMIT_POOLS, host->is_shared_pool);
     if (up->counts_host && up->state_epoch == host->state_epoch) {
         px_shared_sub(&host->state->cx_active, 1);

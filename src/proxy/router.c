@@ -144,9 +144,9 @@ void px_router_start(struct px_request *request)
 
 /* --- a try --- */
 
-static void overflow(struct px_request *request)
+static void overflow(struct px_request *request, px_cluster_stat stat)
 {
-    px_cluster_count(request->cluster, PX_STAT_RQ_PENDING_OVERFLOW);
+    px_cluster_count(request->cluster, stat);
     request->is_overloaded = true;
     px_request_reply(
         request, 503, PX_FLAG_UPSTREAM_OVERFLOW, "upstream_reset_before_response_started{overflow}",
@@ -162,7 +162,7 @@ static bool count_pending(struct px_request *request)
         return true;
     px_priority priority = px_request_priority(request);
     if (!px_limit_has_room(cluster, priority, PX_LIMIT_PENDING)) {
-        overflow(request);
+        overflow(request, PX_STAT_RQ_PENDING_OVERFLOW);
         return false;
     }
     px_cluster_count(cluster, PX_STAT_RQ_PENDING_TOTAL);
@@ -192,10 +192,27 @@ static void choose_alpn(const struct px_request *request, struct px_connect *how
     how->alpn_count = LT_ARRAY_LEN(alpn_h1);
 }
 
+/* auto_sni: whom the request is for. */
+static lt_str host_name(const struct px_request *request)
+{
+    const struct px_cluster_conf *conf = request->cluster->conf;
+    if (!conf->has_auto_sni && !conf->has_auto_san)
+        return LT_STR_NULL;
+    lt_str other = conf->auto_sni_header != NULL
+                       ? lt_headers_value_of(&request->head.headers, *conf->auto_sni_header)
+                       : LT_STR_NULL;
+    return lt_url_host(other.len > 0 ? other : request->authority);
+}
+
 static struct px_connect choose_protocol(struct px_request *request)
 {
     struct px_connect how = {
-        .protocol = PX_PROTO_H1, .priority = px_request_priority(request), .request = request};
+        .protocol = PX_PROTO_H1,
+        .priority = px_request_priority(request),
+        .name = host_name(request),
+        .client_id = request->cluster->conf->has_pool_per_client ? request->conn->id + 1 : 0,
+        .request = request,
+    };
     switch (request->cluster->conf->protocol) {
     case PX_UPSTREAM_H1: break;
     case PX_UPSTREAM_H2: how.protocol = PX_PROTO_H2; break;
@@ -243,12 +260,13 @@ static struct px_host *pick_host(struct px_request *request)
         pick.attempts = retry->host_attempts + 1;
     }
     struct px_host *host = px_cluster_pick(request->cluster, &pick);
-    if (host == NULL) {
-        px_cluster_count(request->cluster, PX_STAT_CX_NONE_HEALTHY);
-        px_request_reply(request, 503, PX_FLAG_NO_HEALTHY_UPSTREAM, "no_healthy_upstream",
-                         LT_STR("no healthy upstream"), "text/plain");
-    }
-    return host;
+    if (host != NULL && px_host_may_have_pool(host, px_request_priority(request)))
+        return host;
+    px_cluster_count(request->cluster,
+                     host == NULL ? PX_STAT_CX_NONE_HEALTHY : PX_STAT_CX_POOL_OVERFLOW);
+    px_request_reply(request, 503, PX_FLAG_NO_HEALTHY_UPSTREAM, "no_healthy_upstream",
+                     LT_STR("no healthy upstream"), "text/plain");
+    return NULL;
 }
 
 static void head_too_large(struct px_request *request)
@@ -295,7 +313,7 @@ static void begin_try(struct px_request *request)
     px_priority priority = px_request_priority(request);
     if (!px_limit_has_room(cluster, priority, PX_LIMIT_REQUESTS)) {
         px_request_leave_upstream(request, true);
-        overflow(request);
+        overflow(request, PX_STAT_RQ_ACTIVE_OVERFLOW);
         return;
     }
     request->counts_active = true;
@@ -303,6 +321,8 @@ static void begin_try(struct px_request *request)
     request->host->lb.rq_active++;
     request->host->rq_total++;
     px_cluster_count(cluster, PX_STAT_RQ_TOTAL);
+    if (++request->up->served == cluster->conf->max_requests_per_connection)
+        px_cluster_count(cluster, PX_STAT_CX_MAX_REQUESTS);
     px_text_set(&request->peer_principal,
                 px_intern(request->worker, lt_tls_peer_uri(&request->up->transport)));
     px_request_set_state(request, PX_RQ_FLOW);
@@ -338,12 +358,10 @@ static void connect_failed(struct px_request *request, const struct px_failed *f
     px_host_note_failed(request->host);
     if (px_request_retry_failure(request, PX_FAIL_CONNECT))
         return;
-    bool has_reason = failed->reason[0] != '\0' && failed->how == PX_FAILED_REMOTE;
     lt_str body = lt_arena_printf(
         request->arena,
-        "upstream connect error or disconnect/reset before headers. reset reason: %s%s%s",
-        failures[failed->how].text, has_reason ? ", transport failure reason: " : "",
-        has_reason ? failed->reason : "");
+        "upstream connect error or disconnect/reset before headers. reset reason: %s",
+        failures[failed->how].text);
     px_request_reply(request, 503, PX_FLAG_UPSTREAM_FAILURE, failures[failed->how].details, body,
                      "text/plain");
 }

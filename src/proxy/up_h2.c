@@ -203,7 +203,6 @@ static lt_rc start(struct px_request *request)
     request->resp.rx_ended = false;
     request->up_end_said = is_end;
     request->req.is_framed = is_end || is_tunnel; /* a tunnel's end is not the request's */
-    request->up->served++;
     px_h2_link_touch(request->up->h2);
     request->has_reached_up = true;
     return LT_OK;

@@ -1,10 +1,10 @@
 /*
- * proxy/upstream.c - connections to upstream hosts: making them, keeping idle ones, ending them.
+ * proxy/upstream.c - connections to upstream hosts: making them, and how they fail.
  * One of HTTP/1 belongs to one request at a time and waits in host->idle in between; one of HTTP/2
- * is shared (host->shared) and ends when nobody uses it and it may not be used any more. What goes
- * over them: up_h1.c, up_h2.c, tcp.c.
+ * is shared (host->shared) and ends when nobody uses it and it may not be used any more: pool.c.
+ * What goes over them: up_h1.c, up_h2.c, tcp.c.
  * Whoever is told that a connection has failed has lost it already: it is freed first.
- * Start at: px_upstream_connect(), px_upstream_reuse().
+ * Start at: px_upstream_connect().
  */
 #include <errno.h>
 #include <stdio.h>
@@ -12,8 +12,6 @@
 
 #include "proxy/h2_link.h"
 #include "proxy/request.h"
-
-#define ASK_AFTER_NS (500 * LT_NS_PER_MS)
 
 static void on_ready(struct lt_io *io, uint32_t events);
 static void on_timer(struct lt_timer *timer, uint64_t now_ns);
@@ -28,7 +26,7 @@ static void set_failure(struct px_upstream *up, const char *kind, const char *re
     snprintf(up->failure, room, "%s%s", kind, reason);
 }
 
-static void free_upstream(struct px_upstream *up)
+void px_upstream_end(struct px_upstream *up)
 {
     struct px_worker *worker = up->worker;
     struct px_cluster *cluster = up->host->cluster;
@@ -45,9 +43,43 @@ static void free_upstream(struct px_upstream *up)
     px_cluster_count(cluster, PX_STAT_CX_DESTROY);
     px_host_drop(&up->host);
     free(up->failure);
-    up->failure = NULL;
+    free(up->name);
+    up->failure = up->name = NULL;
     px_bury(worker, up);
     px_cluster_wake(cluster);
+}
+
+static bool is_ip(lt_str name)
+{
+    struct lt_addr addr;
+    return lt_addr_parse(name, 0, &addr) == LT_OK;
+}
+
+/* The name that is asked for, and who is taken for the right one. */
+static struct lt_tls_conn_opts tls_opts(const struct px_upstream *up, const struct px_tls_conf *tls,
+                                        const struct px_connect *how)
+{
+    const struct px_cluster_conf *conf = up->host->cluster->conf;
+    const struct px_endpoint_facts *facts = up->host->facts;
+    lt_str name = lt_str_of(up->name);
+    struct lt_tls_conn_opts opts = {
+        .sni = tls->sni,
+        .alpn = how->alpn_count > 0 ? how->alpn : tls->alpn,
+        .alpn_count = how->alpn_count > 0 ? how->alpn_count : tls->alpn_count,
+        .sans = tls->sans,
+        .san_count = tls->san_count,
+    };
+    if (tls->has_host_sni && facts != NULL && facts->hostname.len > 0)
+        opts.sni = facts->hostname;
+    if (conf->has_auto_sni && name.len > 0 && !is_ip(name))
+        opts.sni = name;
+    if (tls->has_sni_san && opts.sni.len > 0) {
+        opts.must_be = opts.sni;
+        opts.san_count = 0;
+    }
+    if (conf->has_auto_san) /* without a name nobody is the right one */
+        opts.must_be = name.len > 0 ? name : LT_STR("?");
+    return opts;
 }
 
 static bool start_transport(struct px_upstream *up, int fd, const struct px_connect *how)
@@ -62,15 +94,16 @@ static bool start_transport(struct px_upstream *up, int fd, const struct px_conn
         lt_transport_init_raw(&up->transport, fd); /* only to close it */
         return false;
     }
-    struct lt_tls_conn_opts opts = {
-        .sni = tls->sni,
-        .alpn = how->alpn_count > 0 ? how->alpn : tls->alpn,
-        .alpn_count = how->alpn_count > 0 ? how->alpn_count : tls->alpn_count,
-        .sans = tls->sans,
-        .san_count = tls->san_count,
-    };
+    struct lt_tls_conn_opts opts = tls_opts(up, tls, how);
     lt_transport_init_tls(&up->transport, fd, ctx, &opts);
     return true;
+}
+
+static void count_protocol(struct px_upstream *up)
+{
+    if (up->protocol != PX_PROTO_RAW)
+        px_cluster_count(up->host->cluster, up->protocol == PX_PROTO_H2 ? PX_STAT_CX_HTTP2_TOTAL
+                                                                        : PX_STAT_CX_HTTP1_TOTAL);
 }
 
 static bool is_shared(const struct px_upstream *up)
@@ -86,7 +119,6 @@ static struct px_upstream *make_upstream(struct px_host *host, const struct px_c
     up->pin = px_pin_take(up->worker->pin);
     up->protocol = how->protocol;
     up->asks_alpn = how->asks_alpn;
-    up->opened_ns = px_now_ns(up->worker);
     up->epoch = host->epoch;
     up->priority = how->priority;
     lt_list_init(&up->link);
@@ -94,7 +126,11 @@ static struct px_upstream *make_upstream(struct px_host *host, const struct px_c
     lt_timer_init(&up->timer, on_timer);
     lt_io_init(&up->io, on_ready);
     up->io.fd = fd;
+    up->client_id = how->client_id;
+    up->name = how->name.len > 0 ? lt_str_dupz(how->name) : NULL;
     px_host_count_connection(host, up);
+    if (!up->asks_alpn)
+        count_protocol(up);
     return up;
 }
 
@@ -123,7 +159,7 @@ struct px_upstream *px_upstream_connect(struct px_host *host, const struct px_co
     if (!start_transport(up, fd, how)) {
         *ret_failed = (struct px_failed){.how = PX_FAILED_REMOTE,
                                          .reason = "TLS error: Secret is not supplied by SDS"};
-        free_upstream(up);
+        px_upstream_end(up);
         return NULL;
     }
     up->tcp = how->tcp;
@@ -160,55 +196,6 @@ static void take_all(struct px_upstream *up, struct lt_list *ret_all)
     }
 }
 
-/* Says goodbye when what waits to be sent is sent. */
-static void end_shared(struct px_upstream *up)
-{
-    up->takes_no_more = true;
-    if (!lt_list_is_empty(&up->requests) || up->state != PX_UP_OPEN)
-        return;
-    lt_h2_conn_goaway(up->h2->conn, LT_H2_NO_ERROR, LT_STR_NULL);
-    up->h2->is_over = true;
-    px_h2_link_touch(up->h2);
-}
-
-static bool may_be_kept(const struct px_upstream *up)
-{
-    const struct px_cluster_conf *conf = up->host->cluster->conf;
-    if (!up->host->is_listed || up->host->cluster->is_gone || up->worker->is_draining)
-        return false;
-    if (up->epoch !=
-        up->host->epoch) /* whom it may speak to, or what is known of it, has changed */
-        return false;
-    if (conf->max_requests_per_connection != 0 && up->served >= conf->max_requests_per_connection)
-        return false;
-    return conf->max_connection_duration_ms == 0 ||
-           px_now_ns(up->worker) - up->opened_ns < conf->max_connection_duration_ms * LT_NS_PER_MS;
-}
-
-static void start_idling(struct px_upstream *up)
-{
-    uint64_t idle_ms = up->host->cluster->conf->idle_timeout_ms;
-    up->idle_ns = px_now_ns(up->worker);
-    if (idle_ms != 0 && !lt_timer_is_set(&up->timer))
-        lt_loop_timer_set(up->worker->loop, &up->timer, idle_ms * LT_NS_PER_MS);
-}
-
-void px_upstream_unshare(struct px_request *request)
-{
-    struct px_upstream *up = request->up;
-    request->up = NULL;
-    lt_list_remove(&request->up_link);
-    if (up == NULL)
-        return;
-    px_cluster_wake(up->host->cluster); /* a stream came free */
-    if (!lt_list_is_empty(&up->requests))
-        return;
-    if (up->takes_no_more || !may_be_kept(up))
-        end_shared(up);
-    else if (up->state == PX_UP_OPEN)
-        start_idling(up);
-}
-
 void px_upstream_break(struct px_upstream *up)
 {
     struct lt_list lost;
@@ -216,7 +203,7 @@ void px_upstream_break(struct px_upstream *up)
     take_all(up, &lost);
     while (!lt_list_is_empty(&lost))
         px_request_ready(pop_request(&lost));
-    free_upstream(up);
+    px_upstream_end(up);
 }
 
 /* --- events --- */
@@ -240,7 +227,7 @@ static void fail(struct px_upstream *up)
     if (request != NULL)
         request->up = NULL;
     px_cluster_take(cluster);
-    free_upstream(up);
+    px_upstream_end(up);
     if (tcp != NULL)
         px_tcp_on_upstream_failed(tcp, &failed);
     else if (request != NULL)
@@ -274,7 +261,6 @@ static void open_shared(struct px_upstream *up)
     struct lt_list waiting;
     take_all(up, &waiting);
     px_up_h2_open(up);
-    start_idling(up);
     while (!lt_list_is_empty(&waiting)) {
         struct px_request *request = pop_request(&waiting);
         if (px_up_h2_has_room(up)) {
@@ -286,7 +272,7 @@ static void open_shared(struct px_upstream *up)
         }
     }
     if (up->takes_no_more)
-        end_shared(up);
+        px_pool_end_shared(up);
 }
 
 static void opened(struct px_upstream *up)
@@ -299,6 +285,10 @@ static void opened(struct px_upstream *up)
         bool is_h2 = lt_str_eqz(lt_tls_alpn(&up->transport), "h2");
         up->protocol = is_h2 ? PX_PROTO_H2 : PX_PROTO_H1;
     }
+    if (up->asks_alpn)
+        count_protocol(up);
+    if (up->tcp == NULL)
+        px_pool_opened(up);
     if (up->tcp != NULL)
         px_tcp_on_upstream(up->tcp);
     else if (up->protocol == PX_PROTO_H2)
@@ -334,11 +324,6 @@ static void connected(struct px_upstream *up)
     handshake(up);
 }
 
-static bool is_idle(const struct px_upstream *up)
-{
-    return up->request == NULL && up->tcp == NULL && lt_list_is_empty(&up->requests);
-}
-
 /*
  * Anything but silence on an idle connection of HTTP/1 ends it: the host closed it, or speaks
  * without being asked.
@@ -352,7 +337,7 @@ static void on_open_ready(struct px_upstream *up, uint32_t events)
     else if (up->tcp != NULL)
         px_tcp_on_upstream(up->tcp);
     else if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
-        free_upstream(up);
+        px_upstream_end(up);
 }
 
 static void on_ready(struct lt_io *io, uint32_t events)
@@ -375,153 +360,14 @@ static void on_ready(struct lt_io *io, uint32_t events)
     }
 }
 
-/*
- * The timer of an idle connection is not moved at each use; it looks at the clock when it fires,
- * and is set again.
- */
-static void on_idle_timer(struct px_upstream *up, uint64_t now_ns)
-{
-    uint64_t limit_ns = up->host->cluster->conf->idle_timeout_ms * LT_NS_PER_MS;
-    if (!is_idle(up))
-        return;
-    if (now_ns - up->idle_ns < limit_ns)
-        lt_loop_timer_set(up->worker->loop, &up->timer, limit_ns - (now_ns - up->idle_ns));
-    else if (up->h2 != NULL)
-        end_shared(up);
-    else
-        free_upstream(up);
-}
-
 static void on_timer(struct lt_timer *timer, uint64_t now_ns)
 {
     struct px_upstream *up = LT_CONTAINER_OF(timer, struct px_upstream, timer);
     if (up->state == PX_UP_OPEN) {
-        on_idle_timer(up, now_ns);
+        px_pool_on_timer(up, now_ns);
         return;
     }
     up->timed_out = true;
     set_failure(up, "", "connection timeout");
     fail(up);
-}
-
-/* --- the pool --- */
-
-/*
- * A host that closes an idle connection just now would take the request with it. Epoll tells of
- * that once a turn; one that was idle for long, when servers' timeouts strike, is asked again.
- * Nothing may be readable: 0 is an end, bytes are nobody's answer.
- */
-static bool still_stands(const struct px_upstream *up)
-{
-    char byte;
-    if (px_now_ns(up->worker) - up->idle_ns < ASK_AFTER_NS)
-        return true;
-    return recv(up->io.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 &&
-           (errno == EAGAIN || errno == EINTR);
-}
-
-static struct px_upstream *reuse_idle(struct px_host *host, struct px_request *request)
-{
-    while (!lt_list_is_empty(&host->idle)) {
-        struct px_upstream *up = lt_list_first(&host->idle, struct px_upstream, link);
-        if (!still_stands(up)) {
-            free_upstream(up);
-            continue;
-        }
-        lt_list_remove(&up->link);
-        up->request = request;
-        up->is_reused = true;
-        return up;
-    }
-    return NULL;
-}
-
-static struct px_upstream *find_shared(const struct px_host *host, px_protocol protocol,
-                                       bool asks_alpn)
-{
-    struct px_upstream *connecting = NULL;
-    struct lt_list *it, *following;
-    lt_list_each (&host->shared, it, following) {
-        struct px_upstream *up = LT_CONTAINER_OF(it, struct px_upstream, link);
-        if (up->state == PX_UP_OPEN ? px_up_h2_has_room(up) && may_be_kept(up) : false)
-            return up;
-        if (up->state != PX_UP_OPEN && up->asks_alpn == asks_alpn &&
-            (asks_alpn || up->protocol == protocol))
-            connecting = up;
-    }
-    return connecting;
-}
-
-struct px_upstream *px_upstream_reuse(struct px_host *host, const struct px_connect *how,
-                                      bool *ret_stands)
-{
-    struct px_upstream *up = NULL;
-    *ret_stands = true;
-    if (how->asks_alpn || how->protocol == PX_PROTO_H1)
-        up = reuse_idle(host, how->request);
-    if (up != NULL || (how->protocol == PX_PROTO_H1 && !how->asks_alpn))
-        return up;
-    up = find_shared(host, how->protocol, how->asks_alpn);
-    if (up == NULL)
-        return NULL;
-    *ret_stands = up->state == PX_UP_OPEN;
-    lt_list_push_back(&up->requests, &how->request->up_link);
-    return up;
-}
-
-static bool can_be_kept(const struct px_upstream *up)
-{
-    if (!may_be_kept(up))
-        return false;
-    /* its end was announced while the response came: no event will tell again */
-    if (up->in.end_is_near)
-        return false;
-    return up->in.pos == up->in.end; /* bytes behind the response: nobody asked for them */
-}
-
-void px_upstream_release(struct px_upstream **upstream, bool is_reusable)
-{
-    struct px_upstream *up = *upstream;
-    *upstream = NULL;
-    if (up == NULL)
-        return;
-    up->request = NULL;
-    up->tcp = NULL;
-    if (up->state != PX_UP_OPEN || !is_reusable || !can_be_kept(up)) {
-        free_upstream(up);
-        return;
-    }
-    px_input_free(up->worker, &up->in);
-    lt_list_push_front(&up->host->idle, &up->link);
-    start_idling(up);
-    if (!lt_list_is_empty(&up->host->cluster->waiting))
-        px_cluster_wake(up->host->cluster);
-}
-
-bool px_host_is_idle(const struct px_host *host)
-{
-    if (!lt_list_is_empty(&host->raw) || host->lb.rq_active > 0)
-        return false;
-    struct lt_list *it, *following;
-    lt_list_each (&((struct px_host *)host)->shared, it, following) {
-        if (!lt_list_is_empty(&LT_CONTAINER_OF(it, struct px_upstream, link)->requests))
-            return false;
-    }
-    return true;
-}
-
-void px_host_close_raw(struct px_host *host)
-{
-    struct lt_list *it, *following;
-    lt_list_each (&host->raw, it, following)
-        px_tcp_end(LT_CONTAINER_OF(it, struct px_upstream, link)->tcp);
-}
-
-void px_host_close_idle(struct px_host *host)
-{
-    while (!lt_list_is_empty(&host->idle))
-        free_upstream(lt_list_first(&host->idle, struct px_upstream, link));
-    struct lt_list *it, *following;
-    lt_list_each (&host->shared, it, following)
-        end_shared(LT_CONTAINER_OF(it, struct px_upstream, link));
 }

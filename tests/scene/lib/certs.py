@@ -33,15 +33,16 @@ class Root:
         root.cert, root.pem = x509.load_pem_x509_certificate(cert_pem.encode()), cert_pem
         return root
 
-    def leaf(self, uri, expired=False, units=(), names=(), serial=None):
-        """(chain PEM, key PEM) of a workload; names: more subject names, behind the URI."""
+    def leaf(self, uri=None, expired=False, units=(), names=(), serial=None):
+        """(chain PEM, key PEM) of a workload; names: more subject names, behind the URI if there is one."""
+        names = [*([x509.UniformResourceIdentifier(uri)] if uri else []), *names]
         key = ec.generate_private_key(ec.SECP256R1())
         end = NOW - datetime.timedelta(minutes=1) if expired else NOW + datetime.timedelta(days=1, hours=1)
         subject = x509.Name([x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, unit) for unit in units])
         cert = (x509.CertificateBuilder().subject_name(subject).issuer_name(self.cert.subject)
                 .public_key(key.public_key()).serial_number(serial or x509.random_serial_number())
                 .not_valid_before(NOW - datetime.timedelta(minutes=4)).not_valid_after(end)
-                .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri), *names]), critical=True)
+                .add_extension(x509.SubjectAlternativeName(names), critical=True)
                 .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
                 .sign(self.key, hashes.SHA256()))
         return cert.public_bytes(serialization.Encoding.PEM).decode(), pem(key)

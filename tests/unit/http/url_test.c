@@ -31,6 +31,32 @@ static void parts_are_split(void **state)
     assert_int_equal(parts.query.len, 0);
 }
 
+static void hosts_lose_port_and_brackets(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *authority, *host;
+    } cases[] = {
+        {"a.example", "a.example"},
+        {"a.example:80", "a.example"},
+        {"a.example:x", "a.example:x"},
+        {"a:70000", "a:70000"},
+        {"a.example:", "a.example:"},
+        {"10.0.0.1:80", "10.0.0.1"},
+        {"[::1]:80", "::1"},
+        {"[::1]", "::1"},
+        {"", ""},
+        {":80", ""},
+        {"[", "["},
+        {"]", "]"},
+        {"[]", ""},
+        {"[a]b:1", "[a]b"},
+        {"a:1:2", "a:1"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        check(lt_url_host(lt_str_of(cases[i].authority)), cases[i].host);
+}
+
 struct normal_case {
     const char *in;
     const char *out; /* NULL: rejected */
@@ -179,6 +205,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(parts_are_split),
+        cmocka_unit_test(hosts_lose_port_and_brackets),
         cmocka_unit_test(dot_segments_and_escapes_as_envoy),
         cmocka_unit_test(slashes_merge),
         cmocka_unit_test(escaped_slashes_obey_their_setting),

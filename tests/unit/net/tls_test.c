@@ -450,6 +450,38 @@ static void test_san_kinds(void **state)
     refuse(&server, &client, NULL, &conn, false, "verify SAN list");
 }
 
+/* A name that the peer must have beside what the configuration asks for. */
+static void test_name_of_the_peer(void **state)
+{
+    (void)state;
+    static const lt_str good[] = {{"backend.example", 15},
+                                  {"BACKEND.example", 15},
+                                  {"a.wild.example", 14},
+                                  {"10.1.2.3", 8},
+                                  {"fd00::1", 7}};
+    static const lt_str bad[] = {{"example", 7}, {"a.b.wild.example", 16}, {"10.1.2.4", 8}};
+    struct lt_san_matcher uri = {LT_SAN_URI, LT_SAN_EXACT, false, lt_str_of(SERVER_URI)};
+    struct lt_san_matcher other = {LT_SAN_URI, LT_SAN_EXACT, false, LT_STR("spiffe://other/x")};
+    struct lt_tls_opts server = server_opts(), client = client_opts();
+    for (size_t i = 0; i < LT_ARRAY_LEN(good); i++) {
+        struct pair pair;
+        struct lt_tls_conn_opts conn = {.must_be = good[i], .sans = &uri, .san_count = i % 2};
+        pair_open(&pair, &server, &client, NULL, &conn);
+        pair_handshake(&pair);
+        assert_int_equal(pair.client_rc, LT_OK);
+        pair_close(&pair);
+    }
+    for (size_t i = 0; i < LT_ARRAY_LEN(bad); i++) {
+        struct lt_tls_conn_opts conn = {.must_be = bad[i], .sans = &uri, .san_count = i % 2};
+        refuse(&server, &client, NULL, &conn, false, "verify SAN list: the peer is [");
+    }
+    struct lt_tls_conn_opts both = {.must_be = good[0], .sans = &other, .san_count = 1};
+    refuse(&server, &client, NULL, &both, false, "expected spiffe://other/x");
+    client.verify_peer = false;
+    struct lt_tls_conn_opts unvouched = {.must_be = good[0]};
+    refuse(&server, &client, NULL, &unvouched, false, "no CA is trusted");
+}
+
 static void test_garbage(void **state)
 {
     (void)state;
@@ -650,6 +682,7 @@ int main(void)
         cmocka_unit_test(test_refuses_san_mismatch),
         cmocka_unit_test(test_refuses_sans_that_nobody_vouches_for),
         cmocka_unit_test(test_san_kinds),
+        cmocka_unit_test(test_name_of_the_peer),
         cmocka_unit_test(test_garbage),
         cmocka_unit_test(test_resumption_checks_sans_again),
         cmocka_unit_test(test_bad_options),
