@@ -161,6 +161,7 @@ struct px_retry {
     uint64_t backoff_base_ms, backoff_max_ms; /* Envoy: 25 ms, 10 times the base */
     uint32_t host_attempts; /* host_selection_retry_max_attempts, with previous_hosts */
     bool avoid_previous_hosts;
+    uint32_t priority_every; /* retry_priority: after so many tries other priorities; 0: never */
 };
 
 struct px_weighted_cluster {

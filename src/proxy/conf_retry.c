@@ -2,6 +2,7 @@
  * proxy/conf_retry.c - RetryPolicy to px_retry. What it means for a failed try: retry.c.
  */
 #include "proxy/conf_kinds.h"
+#include "wire/proto/retry_previous_priorities.pb-c.h"
 
 enum { BACKOFF_BASE_DEFAULT_MS = 25 };
 
@@ -41,6 +42,38 @@ static uint32_t retry_bits(struct px_build *build, const char *text)
     return bits;
 }
 
+static void avoid_hosts(struct px_build *build, const Xds__RetryPolicy *policy,
+                        struct px_retry *retry)
+{
+    for (size_t i = 0; i < policy->n_retry_host_predicate; i++) {
+        const char *name = policy->retry_host_predicate[i]->name;
+        if (name != NULL && strcmp(name, "envoy.retry_host_predicates.previous_hosts") == 0)
+            retry->avoid_previous_hosts = true;
+        else
+            px_unhonoured(build, "retry_policy.retry_host_predicate");
+    }
+}
+
+static lt_rc avoid_priorities(struct px_build *build, const Xds__RetryPolicy__RetryPriority *in,
+                              struct px_retry *retry)
+{
+    if (in == NULL)
+        return LT_OK;
+    lt_str type = lt_any_inner_type(build->scratch, in->typed_config);
+    if (!lt_str_eqz(type, xds__previous_priorities_config__descriptor.name)) {
+        px_unhonoured(build, "retry_policy.retry_priority");
+        return LT_OK;
+    }
+    Xds__PreviousPrioritiesConfig *config = NULL;
+    LT_TRY(px_unpack_any(build, "retry_policy.retry_priority.typed_config", in->typed_config,
+                         &xds__previous_priorities_config__descriptor, &config));
+    if (config->update_frequency <= 0)
+        return px_bad(build, "retry_policy.retry_priority.typed_config.update_frequency",
+                      "must be greater than 0");
+    retry->priority_every = (uint32_t)config->update_frequency;
+    return LT_OK;
+}
+
 lt_rc px_make_retry(struct px_build *build, const Xds__RetryPolicy *policy,
                     const struct px_retry **ret_retry)
 {
@@ -68,9 +101,8 @@ lt_rc px_make_retry(struct px_build *build, const Xds__RetryPolicy *policy,
                                    policy->host_selection_retry_max_attempts > 0
                                ? (uint32_t)LT_MIN(policy->host_selection_retry_max_attempts, 100)
                                : 1;
-    retry->avoid_previous_hosts = policy->n_retry_host_predicate > 0;
-    if (policy->retry_priority != NULL)
-        px_unhonoured(build, "retry_policy.retry_priority");
+    avoid_hosts(build, policy, retry);
+    LT_TRY(avoid_priorities(build, policy->retry_priority, retry));
     if (policy->n_retriable_headers > 0 || policy->n_retriable_request_headers > 0)
         px_unhonoured(build, "retry_policy.retriable_headers");
     if (policy->per_try_idle_timeout != NULL)

@@ -229,6 +229,9 @@ static void use_host(struct px_request *request, struct px_host *host)
         request->tried[request->tried_count++] = px_host_take(request->host);
     px_host_drop(&request->host);
     request->host = px_host_take(host);
+    const struct px_retry *retry = request->route->retry;
+    if (retry != NULL && retry->priority_every > 0)
+        request->tried_levels |= 1u << LT_MIN(px_host_priority(host), 31u);
 }
 
 void px_request_forget_hosts(struct px_request *request)
@@ -239,34 +242,71 @@ void px_request_forget_hosts(struct px_request *request)
     px_host_drop(&request->host);
 }
 
-static struct px_host *pick_host(struct px_request *request)
+/* ORIGINAL_DST: where the request says it was meant for, else where its connection was. */
+static const struct lt_addr *find_destination(struct px_request *request, struct lt_addr *space)
+{
+    const struct px_original_dst_conf *conf = request->cluster->conf->original_dst;
+    lt_str text = conf != NULL && conf->header.len > 0
+                      ? lt_headers_value_of(&request->head.headers, conf->header)
+                      : LT_STR_NULL;
+    if (text.len > 0 && lt_addr_parse_hostport(text, space) == LT_OK)
+        return space;
+    if (text.len > 0)
+        px_cluster_count(request->cluster, PX_STAT_DST_HOST_INVALID);
+    return request->conn->has_original_dst ? &request->conn->local : NULL;
+}
+
+/* retry_priority: what the tries so far have tried is left out every so many tries. */
+static uint32_t spared_levels(struct px_request *request, const struct px_retry *retry)
+{
+    if (request->attempts > 0 && request->attempts % retry->priority_every == 0)
+        request->spared_levels = request->tried_levels;
+    return request->spared_levels;
+}
+
+static struct px_host *choose_host(struct px_request *request)
 {
     const struct px_retry *retry = request->route->retry;
-    bool avoids = retry != NULL && retry->avoid_previous_hosts;
     struct px_host *tried[PX_RQ_HOSTS_MAX + 1];
-    memcpy(tried, request->tried, sizeof(request->tried));
-    size_t tried_count = request->tried_count;
-    if (request->host != NULL)
-        tried[tried_count++] = request->host;
+    struct lt_addr space;
     struct px_pick pick = {
-        .original_dst = request->conn->has_original_dst ? &request->conn->local : NULL,
         .metas = request->weighted != NULL ? request->weighted->metas : request->route->metas,
     };
+    if (request->cluster->conf->discovery == PX_DISCOVERY_ORIGINAL_DST)
+        pick.original_dst = find_destination(request, &space);
     if (request->route->hash != NULL && px_cluster_is_hashed(request->cluster))
         pick.has_hash = px_hash_request(request, &pick.hash);
-    if (avoids) {
+    if (retry != NULL && retry->priority_every > 0)
+        pick.tried_levels = spared_levels(request, retry);
+    if (retry != NULL && retry->avoid_previous_hosts) {
+        memcpy(tried, request->tried, sizeof(request->tried));
         pick.avoid = tried;
-        pick.avoid_count = tried_count;
+        pick.avoid_count = request->tried_count;
         pick.attempts = retry->host_attempts + 1;
+        if (request->host != NULL)
+            tried[pick.avoid_count++] = request->host;
     }
-    struct px_host *host = px_cluster_pick(request->cluster, &pick);
-    if (host != NULL && px_host_may_have_pool(host, px_request_priority(request)))
-        return host;
-    px_cluster_count(request->cluster,
-                     host == NULL ? PX_STAT_CX_NONE_HEALTHY : PX_STAT_CX_POOL_OVERFLOW);
+    return px_cluster_pick(request->cluster, &pick);
+}
+
+static void no_host(struct px_request *request, px_cluster_stat stat)
+{
+    px_cluster_count(request->cluster, stat);
     px_request_reply(request, 503, PX_FLAG_NO_HEALTHY_UPSTREAM, "no_healthy_upstream",
                      LT_STR("no healthy upstream"), "text/plain");
-    return NULL;
+}
+
+/* NULL: it is answered. */
+static struct px_host *pick_host(struct px_request *request)
+{
+    struct px_host *host = choose_host(request);
+    if (host == NULL) {
+        no_host(request, PX_STAT_CX_NONE_HEALTHY);
+    } else if (!px_host_may_have_pool(host, px_request_priority(request))) {
+        no_host(request, PX_STAT_CX_POOL_OVERFLOW);
+        host = NULL;
+    }
+    return host;
 }
 
 static void head_too_large(struct px_request *request)
@@ -371,7 +411,7 @@ void px_request_try(struct px_request *request)
     struct px_cluster *cluster = request->cluster;
     px_request_set_state(request, PX_RQ_WAIT);
     if (cluster->is_gone) { /* it went while this request waited */
-        cluster_not_found(request);
+        no_host(request, PX_STAT_CX_NONE_HEALTHY);
         return;
     }
     struct px_host *host = pick_host(request);

@@ -349,3 +349,61 @@ def test_bounded_load(run_proxy, backends):
         connection.close()
     assert max(b.connections for b in servers) <= 9  # 1.5 times a fourth of 20, rounded up, and the one that meets that bound
     assert len([b for b in servers if b.connections]) >= 3
+
+
+# --- retries elsewhere ---
+
+RETRY = {"retry_on": "5xx", "num_retries": 3, "retry_back_off": {"base_interval": "0.001s", "max_interval": "0.001s"}}
+
+
+def test_retries_avoid_priorities(run_proxy, backends):
+    """With update_frequency 2 the third try goes to another priority than those before, although its hosts are well."""
+    first, second = backends("first", behaviour=lambda *_: (503, [], b"")), backends("second")
+    priority = {"name": "envoy.retry_priorities.previous_priorities", "typed_config": p.typed(
+        "envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig", update_frequency=2)}
+    proxy = run_proxy(simple(cluster([group([first.port]), group([second.port], priority=1)]),
+                             retry_policy={**RETRY, "retry_priority": priority}))
+    for _ in range(5):
+        before = len(first.requests)
+        assert client.get(proxy.port).json()["server"] == "second"
+        assert len(first.requests) - before == 2
+
+
+def test_retries_stay_where_the_health_is(run_proxy, backends):
+    first, second = backends("first", behaviour=lambda *_: (503, [], b"")), backends("second")
+    proxy = run_proxy(simple(cluster([group([first.port]), group([second.port], priority=1)]), retry_policy=RETRY))
+    assert client.get(proxy.port).status == 503
+    assert len(first.requests) == 4 and not second.requests
+
+
+# --- ORIGINAL_DST by a header, names of hosts ---
+
+def test_destination_of_a_header(run_proxy, backends):
+    server = backends("b0")
+    made = {"name": "c", "type": "ORIGINAL_DST", "lb_policy": "CLUSTER_PROVIDED", "connect_timeout": "2s",
+            "original_dst_lb_config": {"use_http_header": True}}
+    proxy = run_proxy(simple(made))
+    assert client.get(proxy.port, headers={"x-envoy-original-dst-host": f"127.0.0.1:{server.port}"}).json()["server"] == "b0"
+    for bad in ("nonsense", "127.0.0.1", "127.0.0.1:99999", "a.example:80"):
+        assert client.get(proxy.port, headers={"x-envoy-original-dst-host": bad}).body == b"no healthy upstream"
+    assert client.get(proxy.port).body == b"no healthy upstream"
+    assert proxy.stats()["cluster.c.original_dst_host_invalid"] == 4
+
+
+def test_destination_of_a_named_header_and_port(run_proxy, backends):
+    server = backends("b0")
+    made = {"name": "c", "type": "ORIGINAL_DST", "lb_policy": "CLUSTER_PROVIDED", "connect_timeout": "2s",
+            "original_dst_lb_config": {"use_http_header": True, "http_header_name": "X-Where", "upstream_port_override": server.port}}
+    proxy = run_proxy(simple(made))
+    assert client.get(proxy.port, headers={"x-where": "127.0.0.1:1"}).json()["server"] == "b0"
+
+
+def test_host_header_of_the_endpoint(run_proxy, backends):
+    """auto_host_rewrite: of those that have a name."""
+    ports = [backends("b0").port, backends("b1").port]
+    named = {"endpoint": {"address": p.address(ports[0]), "hostname": "own.example"}}
+    made = {**p.cluster("c"), "load_assignment": {"cluster_name": "c", "endpoints": [
+        {"lb_endpoints": [named, {"endpoint": {"address": p.address(ports[1])}}]}]}}
+    proxy = run_proxy(simple(made, auto_host_rewrite=True))
+    seen = {answer["server"]: answer["headers"]["host"] for answer in (client.get(proxy.port, host="asked.example").json() for _ in range(4))}
+    assert seen == {"b0": "own.example", "b1": "asked.example"}
