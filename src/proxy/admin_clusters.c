@@ -98,6 +98,7 @@ static void text_host(struct page *page, const struct host *host)
     text_number(page, host, "cx_total", counts->cx_total);
     text_number(page, host, "rq_active", counts->rq_active);
     text_number(page, host, "rq_error", counts->rq_error);
+    text_number(page, host, "rq_pending_active", counts->rq_pending);
     text_number(page, host, "rq_success", counts->rq_success);
     text_number(page, host, "rq_timeout", counts->rq_timeout);
     text_number(page, host, "rq_total", counts->rq_total);
@@ -213,6 +214,7 @@ static void json_stats(struct page *page, const struct px_host_status *counts)
     json_stat(page, "rq_total", counts->rq_total, false);
     json_stat(page, "cx_active", counts->cx_active, true);
     json_stat(page, "rq_active", counts->rq_active, true);
+    json_stat(page, "rq_pending_active", counts->rq_pending, true);
     lt_json_array_close(&page->w);
 }
 

@@ -39,7 +39,7 @@ struct px_host {
     uint32_t epoch;       /* grows when connections that were made before may not serve any more */
     const char *workload; /* counted text; endpoint metadata istio.workload, or "" */
     char *name;           /* owned; "10.0.0.1:80" */
-    uint32_t cx_active;
+    uint32_t cx_active, rq_pending;
     uint32_t cx_pooled; /* of them those of HTTP: they are the host's pool */
     uint32_t cx_shared;   /* of them in state->cx_active */
     uint32_t state_epoch; /* grows when state becomes another */
@@ -83,6 +83,7 @@ struct px_host {
     X(RQ_RETRY_LIMIT, "upstream_rq_retry_limit_exceeded") \
     X(RQ_RETRY_SUCCESS, "upstream_rq_retry_success") \
     X(RQ_RX_RESET, "upstream_rq_rx_reset") \
+    X(RQ_TX_RESET, "upstream_rq_tx_reset") \
     X(RQ_TIMEOUT, "upstream_rq_timeout") \
     X(RQ_1XX, "upstream_rq_1xx") \
     X(RQ_2XX, "upstream_rq_2xx") \
@@ -229,6 +230,8 @@ static inline void px_cluster_count(struct px_cluster *cluster, px_cluster_stat 
 }
 /* A response with this status: upstream_rq_200, upstream_rq_2xx, upstream_rq_completed. */
 void px_cluster_count_code(struct px_cluster *cluster, uint32_t code);
+/* One that was not passed on: retry.upstream_rq_503 and so on. */
+void px_cluster_count_retried(struct px_cluster *cluster, uint32_t code);
 /* Gauges and the balancer's counters as they are now; before a set is merged. */
 void px_clusters_refresh_stats(struct px_worker *worker);
 void px_cluster_stats_fini(struct px_cluster *cluster);

@@ -118,6 +118,19 @@ void px_cluster_count_code(struct px_cluster *cluster, uint32_t code)
         lt_counter_add(counter, 1);
 }
 
+/* Seldom enough to look for the counters each time. */
+void px_cluster_count_retried(struct px_cluster *cluster, uint32_t code)
+{
+    char stats[2][NAME_MAX_BYTES];
+    if (code < 100 || code > 599)
+        return;
+    snprintf(stats[0], sizeof(stats[0]), "retry.upstream_rq_%u", code);
+    snprintf(stats[1], sizeof(stats[1]), "retry.upstream_rq_%uxx", code / 100);
+    lt_counter_add(make_counter(cluster, "retry.upstream_rq_completed"), 1);
+    for (size_t i = 0; i < LT_ARRAY_LEN(stats); i++)
+        lt_counter_add(make_counter(cluster, stats[i]), 1);
+}
+
 /* --- what is counted elsewhere --- */
 
 struct px_cluster_gauges {

@@ -83,6 +83,7 @@ static void add_host(struct px_cluster_counts *counts, const struct px_host *hos
     status->cx_total += host->cx_total;
     status->cx_connect_fail += host->cx_connect_fail;
     status->rq_active += host->lb.rq_active;
+    status->rq_pending += host->rq_pending;
     status->rq_total += host->rq_total;
     status->rq_success += host->rq_success;
     status->rq_error += host->rq_error;

@@ -324,9 +324,9 @@ lt_rc px_request_edit(struct px_request *request)
 /* What differs from try to try: the host's name, the attempt count. */
 lt_rc px_request_edit_try(struct px_request *request)
 {
-    const struct px_endpoint_facts *facts = request->host->facts;
-    if (request->route->auto_host_rewrite && facts != NULL && facts->hostname.len > 0)
-        request->authority = lt_arena_str(request->arena, facts->hostname);
+    if (request->route->auto_host_rewrite && request->host->facts != NULL &&
+        request->host->facts->hostname.len > 0)
+        request->authority = lt_arena_str(request->arena, request->host->facts->hostname);
     if (!request->vhost->include_attempt_count)
         return LT_OK;
     return lt_headers_set_id(&request->head.headers, LT_H_X_ENVOY_ATTEMPT_COUNT,

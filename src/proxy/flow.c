@@ -222,10 +222,10 @@ static void choose_response_body(struct px_request *request)
 static void note_answer(struct px_request *request)
 {
     const struct lt_headers *headers = &request->rhead.headers;
-    lt_str grpc = lt_headers_value(headers, LT_H_GRPC_STATUS);
-    uint64_t status = 0;
     if (request->host->state == NULL)
         return;
+    lt_str grpc = lt_headers_value(headers, LT_H_GRPC_STATUS);
+    uint64_t status = 0;
     if (grpc.len > 0 && lt_str_to_u64(grpc, &status) == LT_OK)
         px_host_note_code(request->host, px_http_status_of_grpc((uint32_t)status));
     else

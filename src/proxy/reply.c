@@ -158,6 +158,11 @@ static const struct {
 void px_request_broke(struct px_request *request)
 {
     px_host_note_failed(request->host);
+    if (request->up_codec->protocol == PX_PROTO_H2 && request->broke != PX_BROKE_REFUSED)
+        px_cluster_count(request->cluster, request->broke == PX_BROKE_RESET ? PX_STAT_RQ_RX_RESET
+                                           : request->broke == PX_BROKE_PROTOCOL
+                                               ? PX_STAT_RQ_TX_RESET
+                                               : PX_STAT_RQ_PENDING_FAILURE);
     px_failure failure = request->broke == PX_BROKE_REFUSED ? PX_FAIL_REFUSED
                          : request->has_reached_up          ? PX_FAIL_RESET
                                                             : PX_FAIL_RESET_BEFORE;
@@ -278,10 +283,10 @@ static struct px_report make_report(const struct px_request *request, const char
 
 static void count(struct px_request *request)
 {
-    if (request->cluster == NULL || request->attempts == 0)
-        return;
+    if (request->cluster == NULL || request->attempts == 0 || request->code == 0)
+        return; /* code 0: the client left */
     px_cluster_count_code(request->cluster, request->code);
-    bool is_error = request->code >= 500 || request->code == 0;
+    bool is_error = request->code >= 500;
     if (request->host != NULL)
         *(is_error ? &request->host->rq_error : &request->host->rq_success) += 1;
     if (request->attempts > 1 && !is_error)

@@ -281,6 +281,8 @@ static void per_try_timeout(struct px_request *request)
 {
     px_cluster_count(request->cluster, PX_STAT_RQ_PER_TRY_TIMEOUT);
     if (request->host != NULL)
+        request->host->rq_timeout++;
+    if (request->host != NULL)
         px_host_note_timeout(request->host);
     if (!px_request_retry_failure(request, PX_FAIL_TIMEOUT))
         px_request_reply(request, 504, PX_FLAG_UPSTREAM_TIMEOUT, "upstream_per_try_timeout",

@@ -182,6 +182,7 @@ struct px_request {
     uint32_t tried_count;
     uint32_t tried_levels, spared_levels; /* a bit for each priority; those that retries leave out */
     bool counts_retry, counts_pending, counts_active;
+    bool counts_at_host; /* counts_pending, and a connection of the host is on its way */
     bool is_shared_retry, is_shared_pending, is_shared_active; /* px_limit_take */
     struct lt_timer timer;                                     /* route timeout */
     struct lt_timer try_timer;                                 /* per try timeout, or back-off */

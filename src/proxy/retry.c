@@ -110,6 +110,15 @@ static void rewind_request(struct px_request *request)
     resp->trailers = NULL;
 }
 
+/* The connection may be used again. */
+static bool is_whole(const struct px_request *request)
+{
+    const struct lt_http_head *head = &request->rhead;
+    bool has_body = head->body != LT_BODY_NONE &&
+                    (head->body != LT_BODY_LENGTH || head->content_length > 0);
+    return request->has_rhead && !has_body && request->up_keeps_alive && request->req.is_sent;
+}
+
 static bool try_again(struct px_request *request, const struct px_retry *retry)
 {
     if (!may_retry(request, retry))
@@ -120,7 +129,8 @@ static bool try_again(struct px_request *request, const struct px_retry *retry)
                       &request->is_shared_retry);
     }
     px_cluster_count(request->cluster, PX_STAT_RQ_RETRY);
-    px_request_leave_upstream(request, false);
+    request->host->rq_error++;
+    px_request_leave_upstream(request, is_whole(request));
     rewind_request(request);
     px_request_set_state(request, PX_RQ_WAIT);
     lt_loop_timer_set(request->worker->loop, &request->try_timer, backoff_ns(request, retry));
@@ -137,6 +147,10 @@ bool px_request_retry_status(struct px_request *request)
 {
     const struct px_retry *retry = request->route->retry;
     lt_str grpc_status = lt_headers_value(&request->rhead.headers, LT_H_GRPC_STATUS);
-    return retry != NULL && px_retry_covers_status(retry, request->rhead.status, grpc_status) &&
-           try_again(request, retry);
+    uint32_t status = request->rhead.status;
+    if (retry == NULL || !px_retry_covers_status(retry, status, grpc_status) ||
+        !try_again(request, retry))
+        return false;
+    px_cluster_count_retried(request->cluster, status);
+    return true;
 }

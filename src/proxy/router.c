@@ -314,9 +314,18 @@ static void head_too_large(struct px_request *request)
     px_request_reply(request, 431, 0, "http1.headers_too_large", LT_STR_NULL, NULL);
 }
 
+static void set_pending_at_host(struct px_request *request, bool is_pending)
+{
+    if (request->counts_at_host == is_pending)
+        return;
+    request->counts_at_host = is_pending;
+    request->host->rq_pending += is_pending ? 1u : -1u;
+}
+
 static void leave_counts(struct px_request *request)
 {
     struct px_cluster *cluster = request->cluster;
+    set_pending_at_host(request, false);
     if (request->counts_pending)
         px_limit_give(cluster, px_request_priority(request), PX_LIMIT_PENDING,
                       request->is_shared_pending);
@@ -341,6 +350,8 @@ void px_request_leave_upstream(struct px_request *request, bool is_reusable)
     else
         px_upstream_release(&request->up, false);
     request->up_codec = NULL;
+    if (request->counts_pending)
+        px_cluster_count(request->cluster, PX_STAT_RQ_CANCELLED);
     leave_counts(request);
 }
 
@@ -396,6 +407,8 @@ static void connect_failed(struct px_request *request, const struct px_failed *f
 {
     request->failure = lt_arena_strz(request->arena, lt_str_of(failed->reason));
     px_host_note_failed(request->host);
+    leave_counts(request);
+    px_cluster_count(request->cluster, PX_STAT_RQ_PENDING_FAILURE);
     if (px_request_retry_failure(request, PX_FAIL_CONNECT))
         return;
     lt_str body = lt_arena_printf(
@@ -441,6 +454,7 @@ void px_request_try(struct px_request *request)
         return;
     }
     px_request_set_state(request, PX_RQ_CONNECT);
+    set_pending_at_host(request, true);
     struct px_failed failed;
     if (request->up == NULL)
         request->up = px_upstream_connect(host, &how, &failed);
@@ -463,6 +477,7 @@ void px_request_connect_failed(struct px_request *request, const struct px_faile
 void px_request_look_again(struct px_request *request)
 {
     lt_loop_timer_cancel(request->worker->loop, &request->try_timer);
+    set_pending_at_host(request, false);
     px_host_drop(&request->host);
     request->attempts--;
     px_request_try(request);

@@ -285,8 +285,10 @@ static void leave(struct px_request *request, bool is_reusable)
     struct lt_h2_stream *stream = request->up_stream;
     request->up_stream = NULL;
     if (stream != NULL) {
-        if (!is_reusable || !request->resp.rx_ended || !request->up_end_said)
+        if (!is_reusable || !request->resp.rx_ended || !request->up_end_said) {
             lt_h2_stream_reset(stream, LT_H2_CANCEL);
+            px_cluster_count(request->cluster, PX_STAT_RQ_TX_RESET);
+        }
         lt_h2_stream_set_user(stream, NULL);
         px_h2_link_touch(request->up->h2);
     }

@@ -25,7 +25,7 @@ struct px_workers_opts {
     unsigned count;            /* of threads, 1 to 64 */
     struct px_node_facts node; /* borrowed slices */
     struct px_home home;       /* likewise */
-    uint32_t drain_ms; /* how long connections of a listener that went may go on */
+    uint32_t drain_ms;         /* how long connections of a listener that went may go on */
     void (*on_listener_error)(void *ctx, const char *text); /* a listener could not bind */
     /* What a worker has seen of a host: px_members_report(). NULL: nobody wants to know. */
     void (*on_report)(void *ctx, struct px_host_state *host, unsigned kind);
@@ -71,7 +71,7 @@ struct px_host_status {
     char *address; /* owned */
     struct lt_addr addr;
     uint64_t cx_active, cx_total, cx_connect_fail, rq_active, rq_total, rq_success, rq_error,
-        rq_timeout;
+        rq_timeout, rq_pending;
 };
 /* One cluster that some worker has. */
 struct px_cluster_counts {

@@ -107,7 +107,7 @@ static void test_cluster_fields(void **state)
     assert_text(tls->validation_secret, "ROOTCA");
     assert_true(tls->verify_peer);
     assert_int_equal(tls->san_count, 1);
-    assert_int_equal(tls->alpn_count, 1); /* h2 is not spoken yet, so it is not offered */
+    assert_int_equal(tls->alpn_count, 2);
     assert_null(conf->transports[1].tls);
     assert_int_equal(conf->res.unhonoured_count, 1);
     assert_text(conf->res.unhonoured[0], "preconnect_policy");
