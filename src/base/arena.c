@@ -77,7 +77,8 @@ void lt_arena_wipe_free(struct lt_arena **pointer)
 {
     struct lt_arena *arena = *pointer;
     *pointer = NULL;
-    for (struct block *block = arena == NULL ? NULL : arena->newest; block != NULL; block = block->older)
+    for (struct block *block = arena == NULL ? NULL : arena->newest; block != NULL;
+         block = block->older)
         explicit_bzero(block->data, block->size);
     lt_arena_free(&arena);
 }

@@ -10,9 +10,9 @@
 #include "base/str.h"
 
 struct lt_buf {
-    char *data;       /* owned */
-    size_t start;     /* first unread byte */
-    size_t end;       /* behind the last byte */
+    char *data;   /* owned */
+    size_t start; /* first unread byte */
+    size_t end;   /* behind the last byte */
     size_t cap;
     size_t bytes_max; /* of unread bytes; writing beyond it is LT_E_LIMIT */
 };

@@ -11,10 +11,10 @@
 #define LT_NS_PER_S 1000000000ull
 
 struct lt_env {
-    uint64_t (*mono_ns)(void *ctx);     /* monotonic clock */
-    int64_t (*wall_ns)(void *ctx);      /* ns since the Unix epoch */
+    uint64_t (*mono_ns)(void *ctx); /* monotonic clock */
+    int64_t (*wall_ns)(void *ctx);  /* ns since the Unix epoch */
     void (*random)(void *ctx, void *out, size_t len);
-    void *ctx;                          /* borrowed, for the three above */
+    void *ctx; /* borrowed, for the three above */
     struct lt_log log;
 };
 

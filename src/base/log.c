@@ -24,8 +24,10 @@ lt_rc lt_log_level_parse(lt_str name, lt_log_level *ret_level)
         const char *name;
         lt_log_level level;
     } names[] = {
-        {"trace", LT_LOG_TRACE}, {"debug", LT_LOG_DEBUG}, {"info", LT_LOG_INFO},   {"warn", LT_LOG_WARN},  {"warning", LT_LOG_WARN},
-        {"error", LT_LOG_ERROR}, {"fatal", LT_LOG_ERROR}, {"critical", LT_LOG_ERROR}, {"off", LT_LOG_OFF}, {"none", LT_LOG_OFF},
+        {"trace", LT_LOG_TRACE}, {"debug", LT_LOG_DEBUG},    {"info", LT_LOG_INFO},
+        {"warn", LT_LOG_WARN},   {"warning", LT_LOG_WARN},   {"error", LT_LOG_ERROR},
+        {"fatal", LT_LOG_ERROR}, {"critical", LT_LOG_ERROR}, {"off", LT_LOG_OFF},
+        {"none", LT_LOG_OFF},
     };
     for (size_t i = 0; i < LT_ARRAY_LEN(names); i++) {
         if (lt_str_eqz(name, names[i].name)) {

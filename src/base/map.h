@@ -18,7 +18,7 @@ struct lt_map {
     struct lt_map_entry *entries; /* owned; dense, `count` long */
     uint32_t *slots;              /* owned; index + 1 into entries, 0 is free */
     size_t count;
-    size_t cap;                   /* of slots, a power of two, or 0 */
+    size_t cap; /* of slots, a power of two, or 0 */
 };
 
 void lt_map_init(struct lt_map *map);

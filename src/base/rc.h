@@ -20,10 +20,10 @@ typedef enum {
     LT_E_EXISTS,    /* what was named exists already */
     LT_E_DENIED,    /* not allowed */
     LT_E_UNSUPPORTED,
-    LT_E_IO,        /* the operating system refused; errno said why */
-    LT_E_CLOSED,    /* reset, or used after close */
+    LT_E_IO,     /* the operating system refused; errno said why */
+    LT_E_CLOSED, /* reset, or used after close */
     LT_E_TIMEOUT,
-    LT_E_TLS,       /* handshake or record failed; the peer's doing or ours */
+    LT_E_TLS, /* handshake or record failed; the peer's doing or ours */
 } lt_rc;
 
 /* A short constant name: "ok", "bad input", ... Never NULL. */

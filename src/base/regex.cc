@@ -11,7 +11,8 @@ extern "C" {
 #include "base/regex.h"
 }
 
-namespace {
+namespace
+{
 
 /* Envoy's default for re2.max_program_size.error_level is 100 for users' patterns; RE2 counts instructions. */
 constexpr int kProgramMax = 1000;
@@ -26,7 +27,9 @@ re2::StringPiece piece(lt_str s)
 
 struct lt_regex {
     re2::RE2 re;
-    lt_regex(lt_str pattern, const re2::RE2::Options &options) : re(piece(pattern), options) {}
+    lt_regex(lt_str pattern, const re2::RE2::Options &options) : re(piece(pattern), options)
+    {
+    }
 };
 
 extern "C" lt_rc lt_regex_new(lt_str pattern, lt_regex **ret_regex, lt_err *err)
@@ -36,13 +39,14 @@ extern "C" lt_rc lt_regex_new(lt_str pattern, lt_regex **ret_regex, lt_err *err)
     options.set_max_mem(kMemoryMax);
     lt_regex *regex = new lt_regex(pattern, options);
     if (!regex->re.ok()) {
-        lt_rc rc = lt_err_set(err, LT_E_BAD, "bad regular expression '%.*s': %s", LT_STR_ARG(pattern),
-                              regex->re.error().c_str());
+        lt_rc rc = lt_err_set(err, LT_E_BAD, "bad regular expression '%.*s': %s",
+                              LT_STR_ARG(pattern), regex->re.error().c_str());
         delete regex;
         return rc;
     }
     if (regex->re.ProgramSize() > kProgramMax) {
-        lt_rc rc = lt_err_set(err, LT_E_LIMIT, "regular expression '%.*s' is too large: %d instructions, limit %d",
+        lt_rc rc = lt_err_set(err, LT_E_LIMIT,
+                              "regular expression '%.*s' is too large: %d instructions, limit %d",
                               LT_STR_ARG(pattern), regex->re.ProgramSize(), kProgramMax);
         delete regex;
         return rc;
@@ -67,7 +71,8 @@ extern "C" bool lt_regex_finds(const lt_regex *regex, lt_str text)
     return re2::RE2::PartialMatch(piece(text), regex->re);
 }
 
-extern "C" lt_rc lt_regex_replace(const lt_regex *regex, lt_str text, lt_str substitution, lt_buf *out)
+extern "C" lt_rc lt_regex_replace(const lt_regex *regex, lt_str text, lt_str substitution,
+                                  lt_buf *out)
 {
     std::string result(text.ptr, text.len);
     std::string why;

@@ -22,6 +22,7 @@ bool lt_regex_finds(const struct lt_regex *regex, lt_str text);
  * All matches replaced by `substitution` (\0 to \9 are groups), appended to out
  * (envoy.type.matcher.v3.RegexMatchAndSubstitute). LT_E_LIMIT when out is full, LT_E_BAD for a bad group.
  */
-LT_MUST lt_rc lt_regex_replace(const struct lt_regex *regex, lt_str text, lt_str substitution, struct lt_buf *out);
+LT_MUST lt_rc lt_regex_replace(const struct lt_regex *regex, lt_str text, lt_str substitution,
+                               struct lt_buf *out);
 
 #endif

@@ -217,7 +217,10 @@ static size_t utf8_len(const unsigned char *p, size_t left)
 {
     if (p[0] < 0x80)
         return 1;
-    size_t need = p[0] >= 0xC2 && p[0] <= 0xDF ? 2 : (p[0] & 0xF0) == 0xE0 ? 3 : p[0] >= 0xF0 && p[0] <= 0xF4 ? 4 : 0;
+    size_t need = p[0] >= 0xC2 && p[0] <= 0xDF   ? 2
+                  : (p[0] & 0xF0) == 0xE0        ? 3
+                  : p[0] >= 0xF0 && p[0] <= 0xF4 ? 4
+                                                 : 0;
     if (need == 0 || need > left)
         return 0;
     for (size_t i = 1; i < need; i++) {
@@ -234,7 +237,8 @@ bool lt_str_is_utf8(lt_str s)
     size_t at = 0;
     while (at < s.len) {
         /* eight bytes of ASCII at once */
-        if (s.len - at >= 8 && (load64((const unsigned char *)s.ptr + at) & 0x8080808080808080u) == 0) {
+        if (s.len - at >= 8 &&
+            (load64((const unsigned char *)s.ptr + at) & 0x8080808080808080u) == 0) {
             at += 8;
             continue;
         }

@@ -39,7 +39,8 @@ static void sift_down(struct lt_timers *timers, size_t at)
 {
     struct lt_timer *timer = timers->heap[at];
     for (size_t child = at * 2 + 1; child < timers->count; child = at * 2 + 1) {
-        if (child + 1 < timers->count && timers->heap[child + 1]->at_ns < timers->heap[child]->at_ns)
+        if (child + 1 < timers->count &&
+            timers->heap[child + 1]->at_ns < timers->heap[child]->at_ns)
             child++;
         if (timers->heap[child]->at_ns >= timer->at_ns)
             break;

@@ -11,8 +11,8 @@ struct lt_timer;
 typedef void lt_timer_fn(struct lt_timer *timer, uint64_t now_ns);
 
 struct lt_timer {
-    uint64_t at_ns;    /* when it is due */
-    size_t index;      /* place in the heap + 1; 0 while not set */
+    uint64_t at_ns; /* when it is due */
+    size_t index;   /* place in the heap + 1; 0 while not set */
     lt_timer_fn *on_due;
 };
 

@@ -29,7 +29,8 @@ void *lt_vec_swap_remove(struct lt_vec *vec, size_t at);
 ptrdiff_t lt_vec_find(const struct lt_vec *vec, const void *item);
 
 /* qsort, for arrays that may be empty (and then NULL). */
-static inline void lt_sort(void *items, size_t count, size_t size, int (*cmp)(const void *, const void *))
+static inline void lt_sort(void *items, size_t count, size_t size,
+                           int (*cmp)(const void *, const void *))
 {
     if (count > 1)
         qsort(items, count, size, cmp);

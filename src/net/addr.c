@@ -106,7 +106,8 @@ bool lt_addr_is_loopback(const struct lt_addr *addr)
     if (ip.len == 4)
         return ip.ptr[0] == 127;
     static const char mapped[13] = "\0\0\0\0\0\0\0\0\0\0\xff\xff\x7f";
-    return ip.len == 16 && (IN6_IS_ADDR_LOOPBACK(&addr->v6.sin6_addr) || memcmp(ip.ptr, mapped, 13) == 0);
+    return ip.len == 16 &&
+           (IN6_IS_ADDR_LOOPBACK(&addr->v6.sin6_addr) || memcmp(ip.ptr, mapped, 13) == 0);
 }
 
 bool lt_addr_is_any(const struct lt_addr *addr)
@@ -131,7 +132,8 @@ lt_str lt_addr_format_ip(const struct lt_addr *addr, char out[LT_ADDR_TEXT_MAX])
 lt_str lt_addr_format(const struct lt_addr *addr, char out[LT_ADDR_TEXT_MAX])
 {
     if (addr->len != 0 && addr->sa.sa_family == AF_UNIX) {
-        snprintf(out, LT_ADDR_TEXT_MAX, "unix:%.*s", (int)sizeof(addr->un.sun_path), addr->un.sun_path);
+        snprintf(out, LT_ADDR_TEXT_MAX, "unix:%.*s", (int)sizeof(addr->un.sun_path),
+                 addr->un.sun_path);
         return lt_str_of(out);
     }
     char ip[LT_ADDR_TEXT_MAX];

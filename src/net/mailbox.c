@@ -17,7 +17,8 @@ struct lt_mailbox {
 
 static void open_all(struct lt_mailbox *mailbox)
 {
-    struct lt_letter *newest = atomic_exchange_explicit(&mailbox->newest, NULL, memory_order_acquire);
+    struct lt_letter *newest = atomic_exchange_explicit(&mailbox->newest, NULL,
+                                                        memory_order_acquire);
     struct lt_letter *oldest = NULL;
     while (newest != NULL) {
         struct lt_letter *next = newest->next;
@@ -68,8 +69,8 @@ void lt_mailbox_post(struct lt_mailbox *mailbox, struct lt_letter *letter)
     struct lt_letter *newest = atomic_load_explicit(&mailbox->newest, memory_order_relaxed);
     do {
         letter->next = newest;
-    } while (!atomic_compare_exchange_weak_explicit(&mailbox->newest, &newest, letter, memory_order_release,
-                                                    memory_order_relaxed));
+    } while (!atomic_compare_exchange_weak_explicit(&mailbox->newest, &newest, letter,
+                                                    memory_order_release, memory_order_relaxed));
     if (newest == NULL) { /* it was empty: somebody must wake the reader, and that is us */
         uint64_t one = 1;
         ssize_t ignored = write(mailbox->io.fd, &one, sizeof(one));

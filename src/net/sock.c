@@ -37,7 +37,8 @@ static void remove_stale(const char *path)
         unlink(path);
 }
 
-static void set_listen_options(int fd, const struct lt_addr *addr, const struct lt_listen_opts *opts)
+static void set_listen_options(int fd, const struct lt_addr *addr,
+                               const struct lt_listen_opts *opts)
 {
     set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
     if (opts->reuse_port)
@@ -50,7 +51,8 @@ static void set_listen_options(int fd, const struct lt_addr *addr, const struct 
         remove_stale(addr->un.sun_path);
 }
 
-lt_rc lt_sock_listen(const struct lt_addr *addr, const struct lt_listen_opts *opts, int *ret_fd, struct lt_err *err)
+lt_rc lt_sock_listen(const struct lt_addr *addr, const struct lt_listen_opts *opts, int *ret_fd,
+                     struct lt_err *err)
 {
     static const struct lt_listen_opts defaults = {0};
     if (opts == NULL)
@@ -61,7 +63,8 @@ lt_rc lt_sock_listen(const struct lt_addr *addr, const struct lt_listen_opts *op
     set_listen_options(fd, addr, opts);
     if (bind(fd, &addr->sa, addr->len) != 0)
         return fail_listen(fd, addr, "cannot bind", err);
-    if (addr->sa.sa_family == AF_UNIX && chmod(addr->un.sun_path, opts->unix_mode != 0 ? opts->unix_mode : 0600) != 0)
+    if (addr->sa.sa_family == AF_UNIX &&
+        chmod(addr->un.sun_path, opts->unix_mode != 0 ? opts->unix_mode : 0600) != 0)
         return fail_listen(fd, addr, "cannot set the mode of", err);
     if (listen(fd, opts->backlog != 0 ? opts->backlog : BACKLOG_DEFAULT) != 0)
         return fail_listen(fd, addr, "cannot listen on", err);

@@ -7,18 +7,19 @@
 #include "net/addr.h"
 
 struct lt_listen_opts {
-    int backlog;          /* 0: 1024 */
-    bool reuse_port;      /* one socket a worker, the kernel spreads */
-    bool transparent;     /* IP_TRANSPARENT (TPROXY) */
+    int backlog;      /* 0: 1024 */
+    bool reuse_port;  /* one socket a worker, the kernel spreads */
+    bool transparent; /* IP_TRANSPARENT (TPROXY) */
     bool v6_only;
-    mode_t unix_mode;     /* of a Unix socket's file; 0: 0600. An existing socket file is replaced. */
+    mode_t unix_mode; /* of a Unix socket's file; 0: 0600. An existing socket file is replaced. */
 };
 
 /* The caller owns *ret_fd. The error names the address. */
-LT_MUST lt_rc lt_sock_listen(const struct lt_addr *addr, const struct lt_listen_opts *opts, int *ret_fd,
-                             struct lt_err *err);
+LT_MUST lt_rc lt_sock_listen(const struct lt_addr *addr, const struct lt_listen_opts *opts,
+                             int *ret_fd, struct lt_err *err);
 /* Starts to connect; LT_OK means in progress or done (watch EPOLLOUT, then lt_sock_error). bind_to may be NULL. */
-LT_MUST lt_rc lt_sock_connect(const struct lt_addr *addr, const struct lt_addr *bind_to, int *ret_fd);
+LT_MUST lt_rc lt_sock_connect(const struct lt_addr *addr, const struct lt_addr *bind_to,
+                              int *ret_fd);
 /* LT_AGAIN when nobody waits. peer may be NULL. */
 LT_MUST lt_rc lt_sock_accept(int listen_fd, int *ret_fd, struct lt_addr *ret_peer);
 

@@ -24,7 +24,8 @@ struct px_secrets; /* table.h */
  * (Re)builds the contexts whose secrets have changed. secrets: name -> const struct px_secret_conf. A slot whose
  * secret is missing or bad stays NULL (or keeps its last good context); *ret_bad names the first failure.
  */
-void px_tls_slots_refresh(struct px_tls_slots *slots, const struct lt_map *secrets, struct lt_err *ret_bad);
+void px_tls_slots_refresh(struct px_tls_slots *slots, const struct lt_map *secrets,
+                          struct lt_err *ret_bad);
 /* The slot's context now, NULL while it has none. Borrowed. */
 struct lt_tls_ctx *px_tls_slots_ctx(const struct px_tls_slots *slots, uint32_t slot);
 /* What the slot's context shows and trusts; borrowed until the next refresh. All empty while it has none. */
@@ -34,14 +35,16 @@ struct px_tls_certs {
 };
 struct px_tls_certs px_tls_slots_certs(const struct px_tls_slots *slots, uint32_t slot);
 /* True when the slot waits for a secret that `secrets` does not hold. */
-bool px_tls_slots_waits(const struct px_tls_slots *slots, uint32_t slot, const struct lt_map *secrets);
+bool px_tls_slots_waits(const struct px_tls_slots *slots, uint32_t slot,
+                        const struct lt_map *secrets);
 
 /*
  * bytes: a Cluster, ClusterLoadAssignment, Listener, RouteConfiguration or Secret, by kind. name: as the control plane
  * named it, may be empty. The result has one reference, the caller's. LT_E_BAD or LT_E_UNSUPPORTED with the field path.
  */
 LT_MUST lt_rc px_conf_compile(px_resource_kind kind, lt_str name, lt_str version, lt_str bytes,
-                              struct px_tls_slots *slots, struct px_resource **ret_resource, struct lt_err *err);
+                              struct px_tls_slots *slots, struct px_resource **ret_resource,
+                              struct lt_err *err);
 
 struct px_resource *px_resource_ref(struct px_resource *resource);
 /* Frees at the last one; a secret's arena is wiped first. */

@@ -30,7 +30,8 @@ static lt_rc make_nodes(struct px_build *build, const struct lt_doc *doc, struct
     for (uint32_t i = 0; i < doc->count; i++) {
         if (node->is_object)
             nodes[i].key = lt_arena_str(build->arena, doc->members[i].key);
-        LT_TRY(make_node(build, node->is_object ? &doc->members[i].value : &doc->items[i], &nodes[i]));
+        LT_TRY(
+            make_node(build, node->is_object ? &doc->members[i].value : &doc->items[i], &nodes[i]));
     }
     return LT_OK;
 }
@@ -48,7 +49,8 @@ static lt_rc make_node(struct px_build *build, const struct lt_doc *doc, struct 
     return LT_OK;
 }
 
-static lt_rc make_format(struct px_build *build, const Xds__SubstitutionFormatString *format, struct px_access_log *log)
+static lt_rc make_format(struct px_build *build, const Xds__SubstitutionFormatString *format,
+                         struct px_access_log *log)
 {
     if (format == NULL) {
         log->form = PX_LOG_TEXT;
@@ -57,7 +59,8 @@ static lt_rc make_format(struct px_build *build, const Xds__SubstitutionFormatSt
     if (format->format_case == XDS__SUBSTITUTION_FORMAT_STRING__FORMAT_TEXT_FORMAT_SOURCE) {
         lt_str text;
         log->form = PX_LOG_TEXT;
-        LT_TRY(px_make_data(build, "log_format.text_format_source", format->text_format_source, &text));
+        LT_TRY(px_make_data(build, "log_format.text_format_source", format->text_format_source,
+                            &text));
         return px_make_format(build, "log_format.text_format_source", text, &log->format);
     }
     if (format->format_case == XDS__SUBSTITUTION_FORMAT_STRING__FORMAT_JSON_FORMAT) {
@@ -72,12 +75,16 @@ static lt_rc make_format(struct px_build *build, const Xds__SubstitutionFormatSt
     return px_bad(build, "log_format", "a text or JSON format is needed");
 }
 
-static lt_rc make_filter(struct px_build *build, const Xds__AccessLogFilter *filter, struct px_access_log *log)
+static lt_rc make_filter(struct px_build *build, const Xds__AccessLogFilter *filter,
+                         struct px_access_log *log)
 {
     if (filter == NULL)
         return LT_OK;
     const Xds__ResponseFlagFilter *flags =
-        filter->filter_specifier_case == XDS__ACCESS_LOG_FILTER__FILTER_SPECIFIER_RESPONSE_FLAG_FILTER ? filter->response_flag_filter : NULL;
+        filter->filter_specifier_case ==
+                XDS__ACCESS_LOG_FILTER__FILTER_SPECIFIER_RESPONSE_FLAG_FILTER
+            ? filter->response_flag_filter
+            : NULL;
     if (flags != NULL && flags->n_flags == 1 && strcmp(flags->flags[0], "NR") == 0)
         log->only_no_route = true;
     else
@@ -92,17 +99,22 @@ static lt_rc check_path(struct px_build *build, lt_str path)
         return px_bad(build, "typed_config.path", "is empty");
     if (lt_str_starts(path, LT_STR("/dev/")))
         return LT_OK;
-    int fd = open(lt_arena_strz(build->scratch, path), O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK | O_CLOEXEC, 0644);
+    int fd = open(lt_arena_strz(build->scratch, path),
+                  O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK | O_CLOEXEC, 0644);
     if (fd < 0 && errno != ENXIO) /* a FIFO whose reader is still to come */
-        return px_bad(build, "typed_config.path", "'%.*s' cannot be opened: %s", LT_STR_ARG(path), strerror(errno));
+        return px_bad(build, "typed_config.path", "'%.*s' cannot be opened: %s", LT_STR_ARG(path),
+                      strerror(errno));
     if (fd >= 0)
         close(fd);
     return LT_OK;
 }
 
-static lt_rc make_one(struct px_build *build, const Xds__AccessLog *in, struct px_access_log *log, bool *ret_is_kept)
+static lt_rc make_one(struct px_build *build, const Xds__AccessLog *in, struct px_access_log *log,
+                      bool *ret_is_kept)
 {
-    const Pb__Any *any = in->config_type_case == XDS__ACCESS_LOG__CONFIG_TYPE_TYPED_CONFIG ? in->typed_config : NULL;
+    const Pb__Any *any = in->config_type_case == XDS__ACCESS_LOG__CONFIG_TYPE_TYPED_CONFIG
+                             ? in->typed_config
+                             : NULL;
     lt_str type = lt_any_inner_type(build->scratch, any);
     *ret_is_kept = true;
     if (lt_str_eqz(type, xds__file_access_log__descriptor.name)) {
@@ -113,12 +125,14 @@ static lt_rc make_one(struct px_build *build, const Xds__AccessLog *in, struct p
         LT_TRY(make_format(build, file->log_format, log));
     } else if (lt_str_eqz(type, xds__stdout_access_log__descriptor.name)) {
         Xds__StdoutAccessLog *out = NULL;
-        LT_TRY(px_unpack_any(build, "typed_config", any, &xds__stdout_access_log__descriptor, &out));
+        LT_TRY(
+            px_unpack_any(build, "typed_config", any, &xds__stdout_access_log__descriptor, &out));
         log->path = LT_STR("/dev/stdout");
         LT_TRY(make_format(build, out->log_format, log));
     } else if (lt_str_eqz(type, xds__stderr_access_log__descriptor.name)) {
         Xds__StderrAccessLog *out = NULL;
-        LT_TRY(px_unpack_any(build, "typed_config", any, &xds__stderr_access_log__descriptor, &out));
+        LT_TRY(
+            px_unpack_any(build, "typed_config", any, &xds__stderr_access_log__descriptor, &out));
         log->path = LT_STR("/dev/stderr");
         LT_TRY(make_format(build, out->log_format, log));
     } else {

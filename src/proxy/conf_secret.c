@@ -3,14 +3,17 @@
  */
 #include "proxy/conf_kinds.h"
 
-static lt_rc make_validation(struct px_build *build, const Xds__CertificateValidationContext *context,
+static lt_rc make_validation(struct px_build *build,
+                             const Xds__CertificateValidationContext *context,
                              struct px_secret_conf *conf)
 {
-    LT_TRY(px_make_data(build, "validation_context.trusted_ca", context->trusted_ca, &conf->ca_pem));
+    LT_TRY(
+        px_make_data(build, "validation_context.trusted_ca", context->trusted_ca, &conf->ca_pem));
     LT_TRY(px_make_data(build, "validation_context.crl", context->crl, &conf->crl_pem));
     conf->path = px_data_path(build, context->trusted_ca);
     if (conf->ca_pem.len == 0)
-        return px_bad(build, "validation_context.trusted_ca", "is empty: every certificate would be trusted");
+        return px_bad(build, "validation_context.trusted_ca",
+                      "is empty: every certificate would be trusted");
     return LT_OK;
 }
 
@@ -20,14 +23,17 @@ lt_rc px_make_secret(struct px_build *build, const Xds__Secret *secret, struct p
     if (secret->type_case == XDS__SECRET__TYPE_VALIDATION_CONTEXT)
         return make_validation(build, secret->validation_context, conf);
     if (secret->type_case != XDS__SECRET__TYPE_TLS_CERTIFICATE)
-        return px_unsupported(build, NULL, "a secret must hold a tls_certificate or a validation_context");
+        return px_unsupported(build, NULL,
+                              "a secret must hold a tls_certificate or a validation_context");
     const Xds__TlsCertificate *cert = secret->tls_certificate;
-    LT_TRY(px_make_data(build, "tls_certificate.certificate_chain", cert->certificate_chain, &conf->cert_chain_pem));
+    LT_TRY(px_make_data(build, "tls_certificate.certificate_chain", cert->certificate_chain,
+                        &conf->cert_chain_pem));
     LT_TRY(px_make_data(build, "tls_certificate.private_key", cert->private_key, &conf->key_pem));
     conf->path = px_data_path(build, cert->certificate_chain);
     if (conf->cert_chain_pem.len == 0 || conf->key_pem.len == 0)
         return px_bad(build, "tls_certificate", "certificate chain and private key are needed");
     if (cert->password != NULL || cert->private_key_provider != NULL || cert->pkcs12 != NULL)
-        return px_unsupported(build, "tls_certificate", "encrypted keys, key providers and PKCS#12 are not supported");
+        return px_unsupported(build, "tls_certificate",
+                              "encrypted keys, key providers and PKCS#12 are not supported");
     return LT_OK;
 }

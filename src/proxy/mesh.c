@@ -16,9 +16,9 @@ struct px_mesh {
     struct px_program *program; /* borrowed */
     struct px_agent *agent;
     struct px_xds *xds;
-    struct lt_arena *arena;     /* node bytes and facts */
+    struct lt_arena *arena; /* node bytes and facts */
     bool is_stopping;
-    struct lt_timer minimum;    /* the least time that a drain takes */
+    struct lt_timer minimum; /* the least time that a drain takes */
 };
 
 /* --- from the table's side --- */
@@ -33,8 +33,9 @@ static void on_secret_wanted(void *ctx, lt_str name)
     struct px_mesh *mesh = ctx;
     lt_rc rc = px_agent_want_secret(mesh->agent, name);
     if (rc != LT_OK)
-        lt_log_warn(&mesh->program->env.log, "secret '%.*s' cannot be had: %s; what needs it does not serve", LT_STR_ARG(name),
-                    lt_rc_name(rc));
+        lt_log_warn(&mesh->program->env.log,
+                    "secret '%.*s' cannot be had: %s; what needs it does not serve",
+                    LT_STR_ARG(name), lt_rc_name(rc));
 }
 
 static size_t metadata(void *ctx, struct lt_arena *arena, struct lt_grpc_metadata *out, size_t max)
@@ -71,7 +72,9 @@ static void on_stats(void *ctx, struct lt_exchange *exchange)
     px_admin_prometheus(mesh->program->admin, exchange, px_agent_metrics(mesh->agent));
 }
 
-static void on_drained_early(void *ctx LT_UNUSED) {}
+static void on_drained_early(void *ctx LT_UNUSED)
+{
+}
 
 static void on_drain(void *ctx)
 {
@@ -122,7 +125,8 @@ void px_mesh_stop(struct px_mesh *mesh)
     program->is_draining = true;
     px_workers_announce_end(program->workers);
     uint64_t wait_ms = px_agent_settings(mesh->agent)->minimum_drain_ms;
-    lt_loop_timer_set(program->loop, &mesh->minimum, LT_MIN(wait_ms, (uint64_t)PX_STOP_DRAIN_MS) * LT_NS_PER_MS);
+    lt_loop_timer_set(program->loop, &mesh->minimum,
+                      LT_MIN(wait_ms, (uint64_t)PX_STOP_DRAIN_MS) * LT_NS_PER_MS);
 }
 
 bool px_mesh_has_config(const struct px_mesh *mesh)
@@ -150,11 +154,13 @@ static lt_rc start_data_path(struct px_mesh *mesh, struct lt_err *err)
     struct px_program *program = mesh->program;
     const struct px_agent_settings *settings = px_agent_settings(mesh->agent);
     lt_str node = LT_STR_NULL;
-    lt_rc rc = px_bootstrap_load(px_agent_bootstrap(mesh->agent), program->table, &program->bootstrap, err);
+    lt_rc rc = px_bootstrap_load(px_agent_bootstrap(mesh->agent), program->table,
+                                 &program->bootstrap, err);
     if (rc != LT_OK)
         return lt_err_wrap(err, rc, "the agent's bootstrap");
     LT_TRY(px_node_complete(mesh->arena, program->bootstrap.node, &node, err));
-    px_node_facts_read(mesh->arena, settings->node_id, &settings->metadata, settings->is_router, &program->node);
+    px_node_facts_read(mesh->arena, settings->node_id, &settings->metadata, settings->is_router,
+                       &program->node);
     program->options.concurrency = settings->concurrency;
     LT_TRY(px_program_start(program, err));
     struct px_xds_opts opts = {.loop = program->loop,

@@ -16,16 +16,21 @@ static const struct {
     const char *name, *category, *type;
 } extensions[] = {
     {"envoy.filters.http.cors", "envoy.filters.http", "envoy.extensions.filters.http.cors.v3.Cors"},
-    {"envoy.filters.http.fault", "envoy.filters.http", "envoy.extensions.filters.http.fault.v3.HTTPFault"},
-    {"envoy.filters.http.grpc_stats", "envoy.filters.http", "envoy.extensions.filters.http.grpc_stats.v3.FilterConfig"},
-    {"envoy.filters.http.router", "envoy.filters.http", "envoy.extensions.filters.http.router.v3.Router"},
-    {"istio.alpn", "envoy.filters.http", "istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig"},
+    {"envoy.filters.http.fault", "envoy.filters.http",
+     "envoy.extensions.filters.http.fault.v3.HTTPFault"},
+    {"envoy.filters.http.grpc_stats", "envoy.filters.http",
+     "envoy.extensions.filters.http.grpc_stats.v3.FilterConfig"},
+    {"envoy.filters.http.router", "envoy.filters.http",
+     "envoy.extensions.filters.http.router.v3.Router"},
+    {"istio.alpn", "envoy.filters.http",
+     "istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig"},
     {"istio.metadata_exchange", "envoy.filters.http", "io.istio.http.peer_metadata.Config"},
     {"istio.stats", "envoy.filters.http", "stats.PluginConfig"},
     {"istio.stats", "envoy.filters.network", "stats.PluginConfig"},
     {"envoy.filters.network.http_connection_manager", "envoy.filters.network",
      "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"},
-    {"envoy.filters.network.tcp_proxy", "envoy.filters.network", "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"},
+    {"envoy.filters.network.tcp_proxy", "envoy.filters.network",
+     "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"},
     {"envoy.filters.listener.http_inspector", "envoy.filters.listener",
      "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector"},
     {"envoy.filters.listener.original_dst", "envoy.filters.listener",
@@ -40,8 +45,10 @@ static const struct {
      "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"},
     {"envoy.upstreams.http.http_protocol_options", "envoy.upstream_options",
      "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"},
-    {"envoy.access_loggers.file", "envoy.access_loggers", "envoy.extensions.access_loggers.file.v3.FileAccessLog"},
-    {"envoy.request_id.uuid", "envoy.request_id", "envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig"},
+    {"envoy.access_loggers.file", "envoy.access_loggers",
+     "envoy.extensions.access_loggers.file.v3.FileAccessLog"},
+    {"envoy.request_id.uuid", "envoy.request_id",
+     "envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig"},
     {"envoy.retry_host_predicates.previous_hosts", "envoy.retry_host_predicates",
      "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"},
 };
@@ -81,7 +88,8 @@ static lt_str text_of(struct lt_arena *arena, const struct lt_doc *object, const
     return text.len > 0 ? lt_arena_str(arena, text) : LT_STR_NULL;
 }
 
-static lt_str label(struct lt_arena *arena, const struct lt_doc *labels, const char *name, const char *fallback)
+static lt_str label(struct lt_arena *arena, const struct lt_doc *labels, const char *name,
+                    const char *fallback)
 {
     lt_str text = text_of(arena, labels, name);
     return text.len > 0 || fallback == NULL ? text : text_of(arena, labels, fallback);
@@ -94,7 +102,8 @@ static void put(struct lt_arena *arena, struct lt_doc *object, const char *key, 
 }
 
 /* The Struct of Istio's peer_metadata filter: empty values are left out, LABELS is always there. */
-static lt_str encode(struct lt_arena *arena, const struct px_node_facts *facts, const struct lt_doc *metadata)
+static lt_str encode(struct lt_arena *arena, const struct px_node_facts *facts,
+                     const struct lt_doc *metadata)
 {
     struct lt_doc object = lt_doc_of_object(), labels = lt_doc_of_object();
     put(arena, &object, "NAME", text_of(arena, metadata, "NAME"));
@@ -110,8 +119,8 @@ static lt_str encode(struct lt_arena *arena, const struct px_node_facts *facts, 
     return lt_base64_encode(arena, lt_pb_pack(arena, lt_struct_from_doc(arena, &object)));
 }
 
-void px_node_facts_read(struct lt_arena *arena, lt_str node_id, const struct lt_doc *metadata, bool is_gateway,
-                        struct px_node_facts *facts)
+void px_node_facts_read(struct lt_arena *arena, lt_str node_id, const struct lt_doc *metadata,
+                        bool is_gateway, struct px_node_facts *facts)
 {
     const struct lt_doc *labels = lt_doc_findz(metadata, "LABELS");
     *facts = (struct px_node_facts){
@@ -122,7 +131,8 @@ void px_node_facts_read(struct lt_arena *arena, lt_str node_id, const struct lt_
         .app = label(arena, labels, "app.kubernetes.io/name", "app"),
         .version = label(arena, labels, "app.kubernetes.io/version", "version"),
         .canonical_service = label(arena, labels, "service.istio.io/canonical-name", "app"),
-        .canonical_revision = label(arena, labels, "service.istio.io/canonical-revision", "version"),
+        .canonical_revision = label(arena, labels, "service.istio.io/canonical-revision",
+                                    "version"),
         .is_gateway = is_gateway,
     };
     if (facts->canonical_service.len == 0)

@@ -8,16 +8,28 @@
 typedef enum { FLAG_TEXT, FLAG_NUMBER, FLAG_IGNORED_TEXT, FLAG_IGNORED_BARE } flag_kind;
 
 struct flag {
-    const char *name;  /* "--x" */
+    const char *name; /* "--x" */
     const char *short_name;
     flag_kind kind;
     size_t offset;
 };
 
-#define TEXT(name, short_name, field) {name, short_name, FLAG_TEXT, offsetof(struct px_options, field)}
-#define NUMBER(name, field) {name, NULL, FLAG_NUMBER, offsetof(struct px_options, field)}
-#define IGNORED(name, short_name) {name, short_name, FLAG_IGNORED_TEXT, 0}
-#define BARE(name) {name, NULL, FLAG_IGNORED_BARE, 0}
+#define TEXT(name, short_name, field) \
+    { \
+        name, short_name, FLAG_TEXT, offsetof(struct px_options, field) \
+    }
+#define NUMBER(name, field) \
+    { \
+        name, NULL, FLAG_NUMBER, offsetof(struct px_options, field) \
+    }
+#define IGNORED(name, short_name) \
+    { \
+        name, short_name, FLAG_IGNORED_TEXT, 0 \
+    }
+#define BARE(name) \
+    { \
+        name, NULL, FLAG_IGNORED_BARE, 0 \
+    }
 
 static const struct flag flags[] = {
     TEXT("--config-path", "-c", config_path),
@@ -73,39 +85,39 @@ static const struct flag flags[] = {
 static const struct flag *find_flag(lt_str name)
 {
     for (size_t i = 0; i < LT_ARRAY_LEN(flags); i++) {
-        if (lt_str_eqz(name, flags[i].name) || (flags[i].short_name != NULL && lt_str_eqz(name, flags[i].short_name)))
+        if (lt_str_eqz(name, flags[i].name) ||
+            (flags[i].short_name != NULL && lt_str_eqz(name, flags[i].short_name)))
             return &flags[i];
     }
     return NULL;
 }
 
-static lt_rc set_flag(struct px_options *options, const struct flag *flag, const char *value, struct lt_err *err)
+static lt_rc set_flag(struct px_options *options, const struct flag *flag, const char *value,
+                      struct lt_err *err)
 {
     char *at = (char *)options + flag->offset;
     uint64_t number = 0;
     switch (flag->kind) {
-    case FLAG_TEXT:
-        *(const char **)(void *)at = value;
-        return LT_OK;
+    case FLAG_TEXT: *(const char **)(void *)at = value; return LT_OK;
     case FLAG_NUMBER:
         if (lt_str_to_u64(lt_str_of(value), &number) != LT_OK || number > 100000)
             return lt_err_set(err, LT_E_BAD, "%s: expected a number, got '%s'", flag->name, value);
         *(unsigned *)(void *)at = (unsigned)number;
         return LT_OK;
-    default:
-        lt_vec_push(&options->ignored, (void *)flag->name);
-        return LT_OK;
+    default: lt_vec_push(&options->ignored, (void *)flag->name); return LT_OK;
     }
 }
 
-static lt_rc parse_flag(int argc, char **argv, int *at, struct px_options *options, struct lt_err *err)
+static lt_rc parse_flag(int argc, char **argv, int *at, struct px_options *options,
+                        struct lt_err *err)
 {
     lt_str arg = lt_str_of(argv[*at]);
     ptrdiff_t equals = lt_str_find_char(arg, '=');
     lt_str name = equals < 0 ? arg : lt_str_slice(arg, 0, (size_t)equals);
     const struct flag *flag = find_flag(name);
     if (flag == NULL)
-        return lt_err_set(err, LT_E_BAD, "unknown flag %.*s (lateen-proxy --help lists them)", LT_STR_ARG(name));
+        return lt_err_set(err, LT_E_BAD, "unknown flag %.*s (lateen-proxy --help lists them)",
+                          LT_STR_ARG(name));
     if (flag->kind == FLAG_IGNORED_BARE)
         return set_flag(options, flag, "", err);
     if (equals >= 0)
@@ -137,8 +149,11 @@ static lt_rc check(const struct px_options *options, const char *mode, struct lt
 {
     if (mode != NULL && strcmp(mode, "serve") != 0 && strcmp(mode, "validate") != 0)
         return lt_err_set(err, LT_E_BAD, "--mode: expected serve or validate, got '%s'", mode);
-    if (options->mode <= PX_MODE_BOOTSTRAP && options->config_path == NULL && options->config_yaml == NULL)
-        return lt_err_set(err, LT_E_BAD, "a configuration is needed: -c FILE, or `proxy sidecar` under a control plane");
+    if (options->mode <= PX_MODE_BOOTSTRAP && options->config_path == NULL &&
+        options->config_yaml == NULL)
+        return lt_err_set(
+            err, LT_E_BAD,
+            "a configuration is needed: -c FILE, or `proxy sidecar` under a control plane");
     return LT_OK;
 }
 
@@ -158,7 +173,8 @@ lt_rc px_options_parse(int argc, char **argv, struct px_options *ret, struct lt_
     }
     if (rc == LT_OK)
         rc = check(&options, options.run_mode, err);
-    if (rc == LT_OK && options.mode == PX_MODE_BOOTSTRAP && options.run_mode != NULL && strcmp(options.run_mode, "validate") == 0)
+    if (rc == LT_OK && options.mode == PX_MODE_BOOTSTRAP && options.run_mode != NULL &&
+        strcmp(options.run_mode, "validate") == 0)
         options.mode = PX_MODE_VALIDATE;
     if (rc != LT_OK) {
         px_options_fini(&options);

@@ -8,26 +8,35 @@
 #include "base/vec.h"
 #include "net/addr.h"
 
-typedef enum { PX_MODE_BOOTSTRAP, PX_MODE_SIDECAR, PX_MODE_ROUTER, PX_MODE_HELP, PX_MODE_VERSION, PX_MODE_VALIDATE } px_mode;
+typedef enum {
+    PX_MODE_BOOTSTRAP,
+    PX_MODE_SIDECAR,
+    PX_MODE_ROUTER,
+    PX_MODE_HELP,
+    PX_MODE_VERSION,
+    PX_MODE_VALIDATE
+} px_mode;
 
 struct px_options {
     px_mode mode;
-    const char *config_path;    /* -c */
-    const char *config_yaml;    /* --config-yaml; merged over the file by Envoy, alone here */
-    unsigned concurrency;       /* workers; 0: one for each CPU of a -c proxy, 2 for a sidecar (Istio's default) */
-    const char *log_level;      /* -l */
+    const char *config_path; /* -c */
+    const char *config_yaml; /* --config-yaml; merged over the file by Envoy, alone here */
+    unsigned
+        concurrency; /* workers; 0: one for each CPU of a -c proxy, 2 for a sidecar (Istio's default) */
+    const char *log_level; /* -l */
     const char *service_node, *service_cluster, *service_zone;
     const char *admin_address_path;
-    unsigned drain_time_s;      /* 600 */
-    const char *domain;         /* --domain, of the agent */
-    const char *proxy_log_level; /* --proxyLogLevel */
+    unsigned drain_time_s;           /* 600 */
+    const char *domain;              /* --domain, of the agent */
+    const char *proxy_log_level;     /* --proxyLogLevel */
     const char *component_log_level; /* --proxyComponentLogLevel */
-    const char *run_mode;       /* --mode: "serve" or "validate" */
-    struct lt_vec ignored;      /* of const char *: flags that were accepted and do nothing */
+    const char *run_mode;            /* --mode: "serve" or "validate" */
+    struct lt_vec ignored;           /* of const char *: flags that were accepted and do nothing */
 };
 
 /* argv[0] decides too: a program called "envoy" takes Envoy's flags, "pilot-agent" the agent's commands. LT_E_BAD names the flag. */
-LT_MUST lt_rc px_options_parse(int argc, char **argv, struct px_options *ret_options, struct lt_err *err);
+LT_MUST lt_rc px_options_parse(int argc, char **argv, struct px_options *ret_options,
+                               struct lt_err *err);
 void px_options_fini(struct px_options *options);
 extern const char px_options_help[];
 

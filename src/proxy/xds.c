@@ -10,7 +10,12 @@
 #include "proxy/xds_kinds.h"
 #include "wire/ads.h"
 
-enum { BACKOFF_BASE_MS = 500, BACKOFF_MAX_MS = 30000, NACK_TEXT_MAX = 8192, REQUEST_BYTES_MAX = 64 << 20 };
+enum {
+    BACKOFF_BASE_MS = 500,
+    BACKOFF_MAX_MS = 30000,
+    NACK_TEXT_MAX = 8192,
+    REQUEST_BYTES_MAX = 64 << 20
+};
 
 /* An update whose answer waits until what it brought is warm. */
 struct pending {
@@ -26,25 +31,27 @@ struct pending {
 struct px_xds {
     struct px_xds_opts opts;
     struct lt_grpc_channel *channel;
-    struct lt_grpc_call *call;     /* the stream; NULL between streams */
+    struct lt_grpc_call *call; /* the stream; NULL between streams */
     struct lt_ads_client *client;
     struct lt_ads_watch *watches[PX_RESOURCE_KINDS];
-    struct pending *pending;       /* oldest first */
+    struct pending *pending; /* oldest first */
     struct lt_timer retry;
     struct lt_task send;
     unsigned failures;
     bool has_update[PX_RESOURCE_KINDS];
     bool is_connected;
-    bool is_gone;                  /* freed by its owner; the memory waits for the stream's on_closed */
+    bool is_gone; /* freed by its owner; the memory waits for the stream's on_closed */
     struct lt_counter *success[PX_RESOURCE_KINDS], *rejected[PX_RESOURCE_KINDS];
     struct lt_gauge *connected_state;
 };
 
 /* By px_resource_kind; secrets over ADS come with the gateways. */
 const struct px_xds_kind px_xds_kinds[PX_RESOURCE_KINDS] = {
-    [PX_CLUSTER] = {LT_ADS_CLUSTER, true, "cluster_manager.cds", "Error adding/updating cluster(s)"},
+    [PX_CLUSTER] = {LT_ADS_CLUSTER, true, "cluster_manager.cds",
+                    "Error adding/updating cluster(s)"},
     [PX_ENDPOINTS] = {LT_ADS_ENDPOINT, false, "cluster_manager.eds", "Error updating endpoints of"},
-    [PX_LISTENER] = {LT_ADS_LISTENER, true, "listener_manager.lds", "Error adding/updating listener(s)"},
+    [PX_LISTENER] = {LT_ADS_LISTENER, true, "listener_manager.lds",
+                     "Error adding/updating listener(s)"},
     [PX_ROUTES] = {LT_ADS_ROUTE, false, "http.rds", "Error updating route configuration"},
     [PX_SECRET] = {LT_ADS_SECRET, false, "sds", "Error updating secret"},
 };
@@ -87,7 +94,8 @@ struct held {
     struct lt_vec unwanted; /* of struct px_resource */
 };
 
-static void note_unwanted(void *ctx, const struct px_resource *serving, const struct px_resource *warming LT_UNUSED, bool is_static)
+static void note_unwanted(void *ctx, const struct px_resource *serving,
+                          const struct px_resource *warming LT_UNUSED, bool is_static)
 {
     struct held *held = ctx;
     if (!is_static && serving != NULL && lt_map_find(&held->wanted->names, serving->name) == NULL)
@@ -113,12 +121,14 @@ static void follow_names(struct px_xds *xds, px_resource_kind kind)
     struct wanted wanted = {0};
     px_table_each_wanted(xds->opts.table, kind, note_wanted, &wanted);
     if (wanted.names.count > 0 && xds->watches[kind] == NULL)
-        xds->watches[kind] = lt_ads_client_watch(xds->client, lt_str_of(px_xds_kinds[kind].type_url), false);
+        xds->watches[kind] = lt_ads_client_watch(xds->client,
+                                                 lt_str_of(px_xds_kinds[kind].type_url), false);
     for (size_t i = 0; i < wanted.names.count; i++) {
         lt_rc rc = lt_ads_watch_subscribe(xds->watches[kind], wanted.names.entries[i].key);
         if (rc != LT_OK)
-            lt_log_warn(&xds->opts.env->log, "xds: %s '%.*s' cannot be asked for: %s", px_resource_kind_name(kind),
-                        LT_STR_ARG(wanted.names.entries[i].key), lt_rc_name(rc));
+            lt_log_warn(&xds->opts.env->log, "xds: %s '%.*s' cannot be asked for: %s",
+                        px_resource_kind_name(kind), LT_STR_ARG(wanted.names.entries[i].key),
+                        lt_rc_name(rc));
     }
     if (xds->watches[kind] != NULL)
         drop_unwanted(xds, kind, &wanted);
@@ -139,7 +149,8 @@ static void answer(struct px_xds *xds, const struct pending *pending)
     if (pending->text.len == 0)
         lt_ads_client_ack(xds->client, pending->ticket);
     else
-        lt_ads_client_nack(xds->client, pending->ticket, pending->text, pending->refused, pending->refused_count);
+        lt_ads_client_nack(xds->client, pending->ticket, pending->text, pending->refused,
+                           pending->refused_count);
 }
 
 static void free_pending(struct pending *pending)
@@ -182,21 +193,28 @@ static struct pending *new_pending(px_resource_kind kind, uint64_t ticket, size_
     return pending;
 }
 
-static void refuse(struct px_xds *xds, struct pending *pending, lt_str name, const struct lt_err *err)
+static void refuse(struct px_xds *xds, struct pending *pending, lt_str name,
+                   const struct lt_err *err)
 {
-    const char *prefix = pending->refused_count == 0 ? px_xds_kinds[pending->kind].nack_prefix : ",";
-    lt_log_warn(&xds->opts.env->log, "xds: %s '%.*s' refused: %s", px_resource_kind_name(pending->kind), LT_STR_ARG(name), err->text);
+    const char *prefix = pending->refused_count == 0 ? px_xds_kinds[pending->kind].nack_prefix
+                                                     : ",";
+    lt_log_warn(&xds->opts.env->log, "xds: %s '%.*s' refused: %s",
+                px_resource_kind_name(pending->kind), LT_STR_ARG(name), err->text);
     pending->refused[pending->refused_count++] = lt_arena_str(pending->arena, name);
     if (pending->text.len < NACK_TEXT_MAX)
-        pending->text = lt_arena_printf(pending->arena, "%.*s%s %.*s: %s", LT_STR_ARG(pending->text), prefix, LT_STR_ARG(name), err->text);
+        pending->text = lt_arena_printf(pending->arena, "%.*s%s %.*s: %s",
+                                        LT_STR_ARG(pending->text), prefix, LT_STR_ARG(name),
+                                        err->text);
 }
 
-static void put_resources(struct px_xds *xds, const struct lt_ads_update *update, struct pending *pending)
+static void put_resources(struct px_xds *xds, const struct lt_ads_update *update,
+                          struct pending *pending)
 {
     for (size_t i = 0; i < update->resource_count; i++) {
         const struct lt_ads_resource_view *view = &update->resources[i];
         struct lt_err err = {0};
-        if (px_table_put(xds->opts.table, pending->kind, view->name, view->version, view->value, &err) != LT_OK)
+        if (px_table_put(xds->opts.table, pending->kind, view->name, view->version, view->value,
+                         &err) != LT_OK)
             refuse(xds, pending, view->name, &err);
     }
 }
@@ -210,7 +228,7 @@ static void take_away(struct px_xds *xds, px_resource_kind kind, lt_str name)
     struct lt_buf empty; /* ClusterLoadAssignment{cluster_name: name} */
     lt_buf_init(&empty, LT_ADS_NAME_BYTES_MAX + 16);
     lt_buf_add(&empty, LT_STR("\x0a"));
-    for (size_t len = name.len; ; len >>= 7) {
+    for (size_t len = name.len;; len >>= 7) {
         char byte = (char)((len & 0x7f) | (len > 0x7f ? 0x80 : 0));
         lt_buf_add(&empty, lt_str_make(&byte, 1));
         if (len <= 0x7f)
@@ -224,7 +242,8 @@ static void take_away(struct px_xds *xds, px_resource_kind kind, lt_str name)
 
 static void start_listeners(struct px_xds *xds)
 {
-    if (xds->watches[PX_LISTENER] == NULL && xds->has_update[PX_CLUSTER] && px_table_all_warm(xds->opts.table, PX_CLUSTER))
+    if (xds->watches[PX_LISTENER] == NULL && xds->has_update[PX_CLUSTER] &&
+        px_table_all_warm(xds->opts.table, PX_CLUSTER))
         xds->watches[PX_LISTENER] = lt_ads_client_watch(xds->client, LT_STR(LT_ADS_LISTENER), true);
 }
 
@@ -236,7 +255,8 @@ void px_xds_settle(struct px_xds *xds)
         xds->opts.on_change(xds->opts.ctx);
 }
 
-static void take_update(struct px_xds *xds, px_resource_kind kind, const struct lt_ads_update *update)
+static void take_update(struct px_xds *xds, px_resource_kind kind,
+                        const struct lt_ads_update *update)
 {
     struct pending *pending = new_pending(kind, update->ticket, update->resource_count);
     put_resources(xds, update, pending);
@@ -268,7 +288,8 @@ static void on_message(struct lt_grpc_call *call, lt_str message)
         return;
     lt_rc rc = lt_ads_client_feed(xds->client, message, &update, &err);
     if (rc == LT_E_BAD || rc == LT_E_LIMIT) {
-        lt_log_error(&xds->opts.env->log, "xds: unreadable response, the stream ends: %s", err.text);
+        lt_log_error(&xds->opts.env->log, "xds: unreadable response, the stream ends: %s",
+                     err.text);
         lt_grpc_call_cancel(call);
         return;
     }
@@ -285,7 +306,8 @@ static void on_message(struct lt_grpc_call *call, lt_str message)
     queue_send(xds); /* what the client refused by itself has an answer, too */
 }
 
-static void on_closed(struct lt_grpc_call *call, lt_grpc_code code, lt_str message, bool is_unprocessed LT_UNUSED)
+static void on_closed(struct lt_grpc_call *call, lt_grpc_code code, lt_str message,
+                      bool is_unprocessed LT_UNUSED)
 {
     struct px_xds *xds = lt_grpc_call_user(call);
     if (xds->is_gone) {
@@ -296,7 +318,8 @@ static void on_closed(struct lt_grpc_call *call, lt_grpc_code code, lt_str messa
         return;
     xds->call = NULL;
     lt_ads_client_close(xds->client);
-    lt_log_info(&xds->opts.env->log, "xds: stream ended (%u): %.*s", (unsigned)code, LT_STR_ARG(message));
+    lt_log_info(&xds->opts.env->log, "xds: stream ended (%u): %.*s", (unsigned)code,
+                LT_STR_ARG(message));
     xds->is_connected = false;
     lt_gauge_set(xds->connected_state, 0);
     while (xds->pending != NULL) { /* tickets of a stream that is gone */
@@ -304,20 +327,25 @@ static void on_closed(struct lt_grpc_call *call, lt_grpc_code code, lt_str messa
         xds->pending = pending->next;
         free_pending(pending);
     }
-    uint64_t limit_ms = LT_MIN((uint64_t)BACKOFF_BASE_MS << LT_MIN(xds->failures, 6u), (uint64_t)BACKOFF_MAX_MS);
+    uint64_t limit_ms = LT_MIN((uint64_t)BACKOFF_BASE_MS << LT_MIN(xds->failures, 6u),
+                               (uint64_t)BACKOFF_MAX_MS);
     xds->failures++;
-    lt_loop_timer_set(xds->opts.loop, &xds->retry, (lt_env_random_u64(xds->opts.env) % (limit_ms * 1000) + 1000) * 1000);
+    lt_loop_timer_set(xds->opts.loop, &xds->retry,
+                      (lt_env_random_u64(xds->opts.env) % (limit_ms * 1000) + 1000) * 1000);
 }
 
-static const struct lt_grpc_call_handler handler = {.on_message = on_message, .on_closed = on_closed};
+static const struct lt_grpc_call_handler handler = {.on_message = on_message,
+                                                    .on_closed = on_closed};
 
 static void open_stream(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
 {
     struct px_xds *xds = LT_CONTAINER_OF(timer, struct px_xds, retry);
     struct lt_grpc_metadata metadata[32];
     struct lt_arena *arena = lt_arena_new(4096, 0);
-    struct lt_grpc_call_opts opts = {.path = LT_ADS_DELTA_METHOD, .metadata = metadata, .wait_for_ready = true};
-    opts.metadata_count = xds->opts.metadata(xds->opts.ctx, arena, metadata, LT_ARRAY_LEN(metadata));
+    struct lt_grpc_call_opts opts = {
+        .path = LT_ADS_DELTA_METHOD, .metadata = metadata, .wait_for_ready = true};
+    opts.metadata_count = xds->opts.metadata(xds->opts.ctx, arena, metadata,
+                                             LT_ARRAY_LEN(metadata));
     xds->call = lt_grpc_call_start(xds->channel, &opts, &handler, xds);
     lt_arena_wipe_free(&arena); /* it held a token */
     lt_ads_client_open(xds->client);
@@ -331,14 +359,18 @@ static void make_metrics(struct px_xds *xds)
     for (int kind = 0; kind < PX_RESOURCE_KINDS; kind++) {
         static const lt_str label = {"type", 4};
         lt_str value = lt_str_of(px_xds_kinds[kind].stat_prefix);
-        struct lt_metric_desc desc = {.name = LT_STR("envoy_xds_update_success"), .kind = LT_METRIC_COUNTER,
-                                      .stat = LT_STR("$0.update_success"), .labels = &label, .label_count = 1};
+        struct lt_metric_desc desc = {.name = LT_STR("envoy_xds_update_success"),
+                                      .kind = LT_METRIC_COUNTER,
+                                      .stat = LT_STR("$0.update_success"),
+                                      .labels = &label,
+                                      .label_count = 1};
         xds->success[kind] = lt_metric_counter(lt_metric_family(xds->opts.metrics, &desc), &value);
         desc.name = LT_STR("envoy_xds_update_rejected");
         desc.stat = LT_STR("$0.update_rejected");
         xds->rejected[kind] = lt_metric_counter(lt_metric_family(xds->opts.metrics, &desc), &value);
     }
-    struct lt_metric_desc desc = {.name = LT_STR("envoy_control_plane_connected_state"), .kind = LT_METRIC_GAUGE,
+    struct lt_metric_desc desc = {.name = LT_STR("envoy_control_plane_connected_state"),
+                                  .kind = LT_METRIC_GAUGE,
                                   .stat = LT_STR("control_plane.connected_state")};
     xds->connected_state = lt_metric_gauge(lt_metric_family(xds->opts.metrics, &desc), NULL);
 }

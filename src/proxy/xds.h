@@ -15,7 +15,7 @@
 struct px_xds;
 
 struct px_xds_opts {
-    struct lt_loop *loop;          /* borrowed, as all below */
+    struct lt_loop *loop; /* borrowed, as all below */
     const struct lt_env *env;
     struct px_table *table;
     struct lt_metric_set *metrics; /* cluster_manager.cds.update_success and the like */
