@@ -38,17 +38,6 @@ static bool is_pseudo(const struct lt_h2_field *field)
     return field->name.len > 0 && field->name.ptr[0] == ':';
 }
 
-/* Joins with what came before: whoever reads Cookie expects one field. */
-static lt_rc add_cookie(struct lt_headers *headers, lt_str value)
-{
-    struct lt_header *before = lt_headers_find(headers, LT_H_COOKIE);
-    if (before == NULL)
-        return lt_headers_add_id(headers, LT_H_COOKIE, value);
-    lt_str joined = lt_arena_printf(headers->arena, "%.*s; %.*s", LT_STR_ARG(before->value),
-                                    LT_STR_ARG(value));
-    return lt_headers_set_id(headers, LT_H_COOKIE, joined);
-}
-
 static lt_rc add_field(struct lt_http_head *head, struct copier *copier,
                        const struct lt_h2_field *field)
 {
@@ -57,13 +46,25 @@ static lt_rc add_field(struct lt_http_head *head, struct copier *copier,
     uint64_t length = 0;
     if (id == LT_H_OTHER)
         return lt_headers_add(&head->headers, copy(copier, field->name), value);
-    if (id == LT_H_COOKIE)
-        return add_cookie(&head->headers, value);
     if (id == LT_H_CONTENT_LENGTH && lt_str_to_u64(value, &length) == LT_OK) {
         head->content_length = length;
         head->has_content_length = true;
     }
     return lt_headers_add_id(&head->headers, id, value);
+}
+
+/*
+ * Whoever reads Cookie expects one field (RFC 9113 section 8.2.3). Once for all of them: a table of
+ * the peer's making says a hundred of them in as many bytes.
+ */
+static lt_rc join_cookies(struct lt_headers *headers)
+{
+    const struct lt_header *first = lt_headers_find(headers, LT_H_COOKIE);
+    if (first == NULL || lt_headers_find_next(headers, first) == NULL)
+        return LT_OK;
+    lt_str joined = lt_headers_joined(headers, lt_header_name(LT_H_COOKIE));
+    lt_headers_remove(headers, LT_H_COOKIE);
+    return lt_headers_add_id(headers, LT_H_COOKIE, joined);
 }
 
 static lt_rc read_fields(const struct lt_h2_fields *fields, struct lt_http_head *head)
@@ -96,7 +97,7 @@ static lt_rc read_fields(const struct lt_h2_fields *fields, struct lt_http_head 
     head->is_h2 = true;
     head->keep_alive = true;
     head->minor = 1;
-    return LT_OK;
+    return join_cookies(&head->headers);
 }
 
 static lt_http_body body_of(const struct lt_http_head *head, bool is_end)

@@ -105,6 +105,26 @@ static void test_cookies_are_one(void **state)
     assert_int_equal(head.headers.count, 2);
 }
 
+/* A peer's table makes many crumbs of few bytes: they must not cost their square. */
+static void test_crumbs_cost_what_they_are_long(void **state)
+{
+    (void)state;
+    enum { CRUMBS = 90, BYTES = 600 };
+    struct lt_h2_field fields[4 + CRUMBS] = {F(":method", "GET"), F(":scheme", "http"),
+                                             F(":path", "/"), F(":authority", "h")};
+    char crumb[BYTES + 1];
+    memset(crumb, 'c', BYTES);
+    crumb[BYTES] = '\0';
+    for (size_t i = 0; i < CRUMBS; i++)
+        fields[4 + i] = (struct lt_h2_field)F("cookie", crumb);
+    fresh(0);
+    const struct lt_h2_fields block = {fields, LT_ARRAY_LEN(fields), false};
+    assert_int_equal(lt_h2_read_request(&block, true, &head), LT_OK);
+    assert_int_equal(lt_headers_value(&head.headers, LT_H_COOKIE).len, CRUMBS * (BYTES + 2) - 2);
+    assert_int_equal(head.headers.count, 1);
+    assert_true(lt_arena_held(arena) < 4 * CRUMBS * BYTES);
+}
+
 static void test_limits(void **state)
 {
     (void)state;
@@ -204,10 +224,15 @@ int main(void)
 {
     arena = lt_arena_new(0, 0);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_request),      cmocka_unit_test(test_bodies),
-        cmocka_unit_test(test_authority),    cmocka_unit_test(test_cookies_are_one),
-        cmocka_unit_test(test_limits),       cmocka_unit_test(test_response),
-        cmocka_unit_test(test_trailers),     cmocka_unit_test(test_made_request),
+        cmocka_unit_test(test_request),
+        cmocka_unit_test(test_bodies),
+        cmocka_unit_test(test_authority),
+        cmocka_unit_test(test_cookies_are_one),
+        cmocka_unit_test(test_crumbs_cost_what_they_are_long),
+        cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_response),
+        cmocka_unit_test(test_trailers),
+        cmocka_unit_test(test_made_request),
         cmocka_unit_test(test_made_connect),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
