@@ -10,6 +10,7 @@ enum {
     EXTENSION_SERVER_NAME = 0,
     EXTENSION_ALPN = 16,
     RECORD_BYTES_MAX = 16384 + 256,
+    HEAD_BYTES = 4, /* type and length of a handshake message */
 };
 
 /* Takes `len` bytes from the front; false when there are fewer. */
@@ -50,8 +51,11 @@ static bool read_server_name(lt_str body, struct lt_client_hello *hello)
     while (list.len > 0) {
         if (!take_number(&list, 1, &type) || !take_vector(&list, 2, &name))
             return false;
-        if (type == 0 && hello->server_name.len == 0)
-            hello->server_name = name;
+        if (type != 0 || hello->server_name.len != 0)
+            continue;
+        if (name.len > LT_SERVER_NAME_MAX || lt_str_find_char(name, '\0') >= 0)
+            return false; /* no TLS library takes it */
+        hello->server_name = name;
     }
     return true;
 }
@@ -99,26 +103,111 @@ static bool read_hello(lt_str body, struct lt_client_hello *hello)
     return take_vector(&body, 2, &extensions) && read_extensions(extensions, hello);
 }
 
-lt_rc lt_client_hello_parse(lt_str bytes, struct lt_client_hello *ret_hello)
+/* LT_AGAIN: some of it is missing; what is there is no other's. */
+static lt_rc take_record(lt_str *rest, lt_str *ret_body)
 {
-    struct lt_client_hello hello = {0};
-    size_t type = 0, version = 0, record_len = 0, message = 0, message_len = 0;
-    lt_str rest = bytes, body;
-    if (!take_number(&rest, 1, &type))
+    size_t type = 0, version = 0, len = 0;
+    lt_str at = *rest;
+    if (!take_number(&at, 1, &type))
         return LT_AGAIN;
     if (type != RECORD_HANDSHAKE)
         return LT_E_BAD;
-    if (!take_number(&rest, 2, &version) || !take_number(&rest, 2, &record_len))
-        return bytes.len > 1 && bytes.ptr[1] != 3 ? LT_E_BAD : LT_AGAIN;
-    if (version >> 8 != 3 || record_len < 4 || record_len > RECORD_BYTES_MAX)
+    if (!take_number(&at, 2, &version) || !take_number(&at, 2, &len))
+        return rest->len > 1 && rest->ptr[1] != 3 ? LT_E_BAD : LT_AGAIN;
+    if (version >> 8 != 3 || len == 0 || len > RECORD_BYTES_MAX)
         return LT_E_BAD;
-    if (rest.len > 0 && (unsigned char)rest.ptr[0] != MESSAGE_CLIENT_HELLO)
-        return LT_E_BAD;
-    if (!take(&rest, record_len, &body))
+    if (!take(&at, len, ret_body)) {
+        *ret_body = at;
         return LT_AGAIN;
-    LT_ASSERT(take_number(&body, 1, &message) && take_number(&body, 3, &message_len));
-    if (message_len <= body.len && !read_hello(lt_str_slice(body, 0, message_len), &hello))
+    }
+    *rest = at;
+    return LT_OK;
+}
+
+/* LT_OK: *ret_len bytes of message, with its head, are the hello. */
+static lt_rc measure(lt_str message, size_t *ret_len)
+{
+    size_t type = 0, len = 0;
+    lt_str rest = message;
+    if (!take_number(&rest, 1, &type))
+        return LT_AGAIN;
+    if (type != MESSAGE_CLIENT_HELLO)
+        return LT_E_BAD;
+    if (!take_number(&rest, 3, &len))
+        return LT_AGAIN;
+    *ret_len = HEAD_BYTES + len;
+    if (*ret_len > LT_CLIENT_HELLO_BYTES_MAX)
+        return LT_E_LIMIT;
+    return *ret_len <= message.len ? LT_OK : LT_AGAIN;
+}
+
+/*
+ * The whole message with its head: in the first record, as good as always, else put together in
+ * room. Whoever cuts it must not go without a name where names decide.
+ */
+static lt_rc gather(lt_str bytes, char *room, lt_str *ret_message)
+{
+    lt_str body = LT_STR_NULL, message = LT_STR_NULL;
+    size_t len = 0;
+    for (size_t records = 0;; records++) {
+        lt_rc rc = take_record(&bytes, &body);
+        if (records == 0)
+            message = body;
+        if (rc == LT_AGAIN) { /* it may be refused for what is there */
+            lt_rc so_far = measure(message, &len);
+            return so_far == LT_OK ? LT_AGAIN : so_far;
+        }
+        LT_TRY(rc);
+        if (records > 0) {
+            size_t part = LT_MIN(body.len, LT_CLIENT_HELLO_BYTES_MAX - message.len);
+            memcpy(room + message.len, body.ptr, part);
+            message.len += part;
+        }
+        rc = measure(message, &len);
+        if (rc == LT_OK)
+            *ret_message = lt_str_slice(message, HEAD_BYTES, len);
+        if (rc != LT_AGAIN)
+            return rc;
+        if (records == 0) {
+            message = lt_str_make(room, LT_MIN(body.len, (size_t)LT_CLIENT_HELLO_BYTES_MAX));
+            memcpy(room, body.ptr, message.len);
+        }
+    }
+}
+
+lt_rc lt_client_hello_parse(lt_str bytes, char room[LT_CLIENT_HELLO_BYTES_MAX],
+                            struct lt_client_hello *ret_hello)
+{
+    struct lt_client_hello hello = {0};
+    lt_str message;
+    LT_TRY(gather(bytes, room, &message));
+    if (!read_hello(message, &hello))
         return LT_E_BAD;
     *ret_hello = hello;
     return LT_OK;
+}
+
+/* --- names --- */
+
+static char plain(char c)
+{
+    char lower = c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
+    bool is_plain = (lower >= 'a' && lower <= 'z') || (c >= '0' && c <= '9') || c == '-' ||
+                    c == '.' || c == '_';
+    return is_plain ? lower : '\0';
+}
+
+lt_str lt_server_name_text(lt_str name, char out[LT_SERVER_NAME_TEXT_MAX])
+{
+    static const char mark[] = "invalid:";
+    bool is_invalid = false;
+    size_t len = 0;
+    name = lt_str_slice(name, 0, LT_SERVER_NAME_MAX);
+    for (size_t i = 0; i < name.len; i++)
+        is_invalid |= plain(name.ptr[i]) == '\0';
+    if (is_invalid)
+        len = (size_t)((char *)mempcpy(out, mark, sizeof(mark) - 1) - out);
+    for (size_t i = 0; i < name.len; i++)
+        out[len++] = plain(name.ptr[i]) == '\0' ? '_' : plain(name.ptr[i]);
+    return lt_str_make(out, len);
 }

@@ -22,6 +22,7 @@ enum {
     PEEK_MAX = 16 * 1024, /* of a ClientHello */
     LINGER_MS = 1000,     /* Envoy's delayed_close_timeout */
     APPLICATION_PROTOCOLS_MAX = 16,
+    TLS_HANDSHAKE = 22, /* the first byte of a ClientHello's record */
 };
 
 /* What the first bytes say. */
@@ -30,6 +31,7 @@ struct inspection {
     lt_str server_name;
     lt_str protocols[APPLICATION_PROTOCOLS_MAX];
     size_t protocol_count;
+    char *room; /* LT_CLIENT_HELLO_BYTES_MAX; NULL: nothing is inspected */
 };
 
 static void on_ready(struct lt_io *io, uint32_t events);
@@ -228,11 +230,11 @@ static lt_rc inspect_http(lt_str bytes, lt_str *ret_protocol)
     return LT_OK;
 }
 
-/* Names and protocols of the hello are slices of the peeked bytes. */
+/* Names and protocols of the hello are slices of the peeked bytes, or of found->room. */
 static lt_rc inspect_tls(lt_str bytes, struct inspection *found)
 {
     struct lt_client_hello hello;
-    lt_rc rc = lt_client_hello_parse(bytes, &hello);
+    lt_rc rc = lt_client_hello_parse(bytes, found->room, &hello);
     if (rc != LT_OK)
         return rc;
     found->is_tls = true;
@@ -242,13 +244,16 @@ static lt_rc inspect_tls(lt_str bytes, struct inspection *found)
     return LT_OK;
 }
 
-/* LT_AGAIN: more bytes would tell more. Everything else decides. */
+/*
+ * LT_AGAIN: more bytes would tell more. LT_E_LIMIT: a hello that is too long to tell whom it is
+ * for. Everything else decides.
+ */
 static lt_rc inspect(const struct px_conn *conn, lt_str bytes, struct inspection *found)
 {
     if (wants_tls_inspector(conn)) {
         lt_rc rc = bytes.len == 0 ? LT_AGAIN : inspect_tls(bytes, found);
-        if (rc == LT_AGAIN)
-            return LT_AGAIN;
+        if (rc == LT_AGAIN || rc == LT_E_LIMIT)
+            return rc;
     }
     if (!found->is_tls && wants_http_inspector(conn)) {
         lt_str protocol;
@@ -396,7 +401,9 @@ static void choose_chain(struct px_conn *conn, const struct inspection *found)
         .application_protocols = found->protocols,
         .application_protocol_count = found->protocol_count,
     };
-    px_text_set(&conn->requested_server_name, px_intern(conn->worker, facts.server_name));
+    char text[LT_SERVER_NAME_TEXT_MAX];
+    px_text_set(&conn->requested_server_name,
+                px_intern(conn->worker, lt_server_name_text(found->server_name, text)));
     conn->chain = px_chain_find(conn->listener, &facts);
     if (conn->chain == NULL) {
         count_no_chain(conn);
@@ -409,33 +416,38 @@ static void choose_chain(struct px_conn *conn, const struct inspection *found)
         start_codec(conn);
 }
 
+/* LT_E_LIMIT: all that may be peeked at is there, and more would tell more. */
+static lt_rc peek_more(struct px_conn *conn)
+{
+    lt_rc rc = px_input_read(conn->worker, &conn->in, &conn->transport, &conn->can_read);
+    if (rc == LT_EOF)
+        conn->saw_eof = true;
+    return rc == LT_EOF ? LT_OK : rc;
+}
+
 /* Peeks; bytes stay in conn->in for whoever comes next. */
 static void run_inspect(struct px_conn *conn)
 {
-    struct inspection found = {0};
+    char room[LT_CLIENT_HELLO_BYTES_MAX];
     for (;;) {
-        lt_rc rc = inspect(conn, px_input_unread(&conn->in), &found);
-        if (rc != LT_AGAIN || conn->saw_eof) {
-            choose_chain(conn, &found);
-            return;
+        struct inspection found = {.room = room};
+        lt_str peeked = px_input_unread(&conn->in);
+        lt_rc rc = inspect(conn, peeked, &found);
+        bool is_tls = peeked.len > 0 && peeked.ptr[0] == TLS_HANDSHAKE;
+        if (rc == LT_AGAIN && !conn->saw_eof) {
+            if (!conn->can_read)
+                return;
+            rc = peek_more(conn);
+            if (rc == LT_OK || rc == LT_AGAIN)
+                continue;
         }
-        if (!conn->can_read)
-            return;
-        rc = px_input_read(conn->worker, &conn->in, &conn->transport, &conn->can_read);
-        if (rc == LT_EOF) {
-            conn->saw_eof = true;
-        } else if (rc == LT_E_LIMIT) {
-            choose_chain(conn, &found);
-            return;
-        } else if (rc != LT_OK && rc != LT_AGAIN) {
+        /* Envoy: whoever says more than can be looked at is not let past those who look */
+        bool is_unseen = rc == LT_E_LIMIT && is_tls && wants_tls_inspector(conn);
+        if (is_unseen || rc == LT_E_CLOSED || (conn->saw_eof && peeked.len == 0))
             px_conn_close(conn);
-            return;
-        }
-        if (conn->saw_eof && conn->in.end == conn->in.pos) {
-            px_conn_close(conn);
-            return;
-        }
-        memset(&found, 0, sizeof(found));
+        else
+            choose_chain(conn, &found);
+        return;
     }
 }
 

@@ -324,9 +324,10 @@ static void test_split_and_prefilled(void **state)
     ssize_t len = recv(pair.server.fd, hello, sizeof(hello), 0);
     assert_true(len > 100);
     struct lt_client_hello parsed;
+    char room[LT_CLIENT_HELLO_BYTES_MAX];
     for (ssize_t i = 0; i < len; i++)
-        assert_int_equal(lt_client_hello_parse(lt_str_make(hello, (size_t)i), &parsed), LT_AGAIN);
-    assert_int_equal(lt_client_hello_parse(lt_str_make(hello, (size_t)len), &parsed), LT_OK);
+        assert_int_equal(lt_client_hello_parse(lt_str_make(hello, (size_t)i), room, &parsed), LT_AGAIN);
+    assert_int_equal(lt_client_hello_parse(lt_str_make(hello, (size_t)len), room, &parsed), LT_OK);
     assert_true(lt_str_eqz(parsed.server_name, "backend.shop"));
     assert_int_equal(lt_transport_tls_prefill(&pair.server, lt_str_make(hello, 12)), LT_OK);
     for (ssize_t i = 12; i < len; i++) {
