@@ -18,18 +18,20 @@ struct px_handed {
     struct lt_handover message;
     struct lt_addr local; /* what its connections are for */
     struct lt_io io;
+    struct lt_timer pause;        /* set while descriptors have run out */
     struct px_listener *listener; /* NULL: nobody listens on that port */
 };
 
-static void accept_some(struct px_handed *handed)
+/* LT_OK: there may be more. LT_AGAIN: nobody waits. LT_E_IO: no descriptor is left. */
+static lt_rc accept_some(struct px_handed *handed)
 {
     for (int i = 0; i < ACCEPTS_A_TURN; i++) {
         int fd = -1;
         struct lt_addr peer;
-        if (lt_sock_accept(handed->io.fd, &fd, &peer) != LT_OK)
-            return;
+        LT_TRY(lt_sock_accept(handed->io.fd, &fd, &peer));
         px_conn_accept(handed->listener, fd, &peer, &handed->local);
     }
+    return LT_OK;
 }
 
 static void wait_for_more(struct px_handed *handed)
@@ -41,8 +43,19 @@ static void wait_for_more(struct px_handed *handed)
 static void on_accept(struct lt_io *io, uint32_t events LT_UNUSED)
 {
     struct px_handed *handed = LT_CONTAINER_OF(io, struct px_handed, io);
-    accept_some(handed);
-    wait_for_more(handed);
+    if (accept_some(handed) != LT_E_IO) {
+        wait_for_more(handed);
+        return;
+    }
+    lt_loop_io_del(handed->worker->loop, io);
+    lt_loop_timer_set(handed->worker->loop, &handed->pause, PX_ACCEPT_PAUSE_MS * LT_NS_PER_MS);
+}
+
+static void on_pause_over(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
+{
+    struct px_handed *handed = LT_CONTAINER_OF(timer, struct px_handed, pause);
+    if (handed->listener != NULL)
+        wait_for_more(handed);
 }
 
 static struct px_listener *find_listener(struct px_worker *worker, const struct lt_addr *local)
@@ -75,7 +88,8 @@ void px_handed_follow(struct px_worker *worker)
 static void give_back(struct px_handed *handed)
 {
     if (handed->listener != NULL)
-        accept_some(handed);
+        (void)accept_some(handed);
+    lt_loop_timer_cancel(handed->worker->loop, &handed->pause);
     lt_loop_io_del(handed->worker->loop, &handed->io);
     close(handed->io.fd);
     lt_list_remove(&handed->link);
@@ -100,6 +114,7 @@ void px_handed_take(struct px_worker *worker, const struct lt_handover *message,
                                             .sin_port = htons(message->port),
                                             .sin_addr.s_addr = htonl(message->ip)};
     lt_io_init(&handed->io, on_accept);
+    lt_timer_init(&handed->pause, on_pause_over);
     handed->io.fd = fd;
     lt_list_push_back(&worker->handed, &handed->link);
     follow(handed);

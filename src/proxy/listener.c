@@ -11,14 +11,31 @@
 
 enum { ACCEPTS_PER_TURN = 32 };
 
+static void on_pause_over(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
+{
+    struct px_listener *listener = LT_CONTAINER_OF(timer, struct px_listener, pause);
+    lt_loop_io_set(listener->worker->loop, &listener->io, EPOLLIN);
+}
+
+/*
+ * Level-triggered: whoever still waits is told of again. When no descriptor is left that would be
+ * at once and for ever, at the cost of those that are served.
+ */
 static void on_accept(struct lt_io *io, uint32_t events LT_UNUSED)
 {
     struct px_listener *listener = LT_CONTAINER_OF(io, struct px_listener, io);
+    struct lt_loop *loop = listener->worker->loop;
     for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
         int fd = -1;
         struct lt_addr peer;
-        if (lt_sock_accept(io->fd, &fd, &peer) != LT_OK)
-            return; /* nobody waits, or no descriptors are left: level-triggered, it comes again */
+        lt_rc rc = lt_sock_accept(io->fd, &fd, &peer);
+        if (rc == LT_AGAIN)
+            return;
+        if (rc != LT_OK) {
+            lt_loop_io_del(loop, io);
+            lt_loop_timer_set(loop, &listener->pause, PX_ACCEPT_PAUSE_MS * LT_NS_PER_MS);
+            return;
+        }
         px_conn_accept(listener, fd, &peer, NULL);
     }
 }
@@ -43,6 +60,7 @@ static void close_listener(struct px_listener *listener)
     if (listener->io.fd < 0)
         return;
     lt_loop_io_del(listener->worker->loop, &listener->io);
+    lt_loop_timer_cancel(listener->worker->loop, &listener->pause);
     close(listener->io.fd);
     listener->io.fd = -1;
 }
@@ -54,6 +72,7 @@ static lt_rc open_listener(struct px_worker *worker, const struct px_listener_co
     listener->worker = worker;
     listener->conf = conf;
     lt_io_init(&listener->io, on_accept);
+    lt_timer_init(&listener->pause, on_pause_over);
     lt_rc rc = conf->bind_to_port ? bind_listener(listener, err) : LT_OK;
     if (rc != LT_OK) {
         free(listener);

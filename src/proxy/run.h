@@ -50,9 +50,12 @@ struct px_listener {
     struct px_worker *worker;
     const struct px_listener_conf *conf; /* of the worker's current snapshot */
     struct lt_io io;                     /* fd -1 when it does not bind */
+    struct lt_timer pause;               /* set while descriptors have run out */
     char address[LT_ADDR_TEXT_MAX];      /* the key in worker->by_address */
     uint64_t connections;
 };
+
+enum { PX_ACCEPT_PAUSE_MS = 100 };
 
 LT_MUST lt_rc px_listeners_update(struct px_worker *worker, struct lt_err *err);
 /*

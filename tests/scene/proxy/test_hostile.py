@@ -1,4 +1,6 @@
 """Peers that time their bytes, stalls and ends so that a proxy loses count of whose they are."""
+import os
+import resource
 import socket
 import threading
 import time
@@ -160,3 +162,30 @@ def test_inspection_that_runs_out_of_time(run_proxy, goes_on):
     with client.Connection(proxy.port) as connection:
         assert connection.socket.recv(5) == (b"hello" if goes_on else b"")
     server.close()
+
+
+@pytest.mark.lateen_only  # Envoy asks the kernel again and again until a descriptor comes free
+def test_without_descriptors_it_waits(run_proxy, backends):
+    server = backends("a")
+    proxy = run_proxy(bootstrap(listener(hcm([route("/", "a")])), [cluster("a", server.port)]))
+    pid = proxy.process.pid
+    served = client.Connection(proxy.port)
+    served.request()
+    assert served.response().status == 200
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (len(os.listdir(f"/proc/{pid}/fd")) + 2, limits[1]))
+    waiting = [client.Connection(proxy.port, deadline=30) for _ in range(20)]
+
+    def cpu_s():
+        fields = open(f"/proc/{pid}/stat").read().rsplit(") ", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    before = cpu_s()
+    time.sleep(1)
+    assert cpu_s() - before < 0.5, "it spins"
+    served.request()
+    assert served.response().status == 200
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+    for connection in waiting:
+        connection.request()
+        assert connection.response().status == 200
