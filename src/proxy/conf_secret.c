@@ -3,10 +3,37 @@
  */
 #include "proxy/conf_kinds.h"
 
+/*
+ * What a secret says beyond whom to trust narrows it. Here only listeners and clusters can say that
+ * (conf_tls.c): taken and not done, it would let in those whom it keeps out.
+ */
+static lt_rc refuse_narrower(struct px_build *build,
+                             const Xds__CertificateValidationContext *context)
+{
+    const struct {
+        const char *field;
+        bool is_said;
+    } rows[] = {
+        {"validation_context.match_typed_subject_alt_names",
+         context->n_match_typed_subject_alt_names + context->n_match_subject_alt_names > 0},
+        {"validation_context.verify_certificate_hash",
+         context->n_verify_certificate_hash + context->n_verify_certificate_spki > 0},
+        {"validation_context.custom_validator_config", context->custom_validator_config != NULL},
+        {"validation_context.ca_certificate_provider_instance",
+         context->ca_certificate_provider_instance != NULL},
+    };
+    for (size_t i = 0; i < LT_ARRAY_LEN(rows); i++) {
+        if (rows[i].is_said)
+            return px_unsupported(build, rows[i].field, "is not supported in a secret");
+    }
+    return LT_OK;
+}
+
 static lt_rc make_validation(struct px_build *build,
                              const Xds__CertificateValidationContext *context,
                              struct px_secret_conf *conf)
 {
+    LT_TRY(refuse_narrower(build, context));
     LT_TRY(
         px_make_data(build, "validation_context.trusted_ca", context->trusted_ca, &conf->ca_pem));
     LT_TRY(px_make_data(build, "validation_context.crl", context->crl, &conf->crl_pem));

@@ -329,6 +329,16 @@ static void test_refused(void **state)
         {PX_SECRET, LT_E_BAD, "{name: s, validation_context: {}}", "validation_context.trusted_ca: is empty"},
         {PX_SECRET, LT_E_BAD, "{name: s, tls_certificate: {certificate_chain: {inline_string: x}}}", "tls_certificate: "},
         {PX_SECRET, LT_E_UNSUPPORTED, "{name: s}", "a secret must hold"},
+        {PX_SECRET, LT_E_UNSUPPORTED,
+         "{name: s, validation_context: {trusted_ca: {inline_string: x}, match_typed_subject_alt_names: [{san_type: URI, matcher: "
+         "{exact: a}}]}}",
+         "validation_context.match_typed_subject_alt_names: "},
+        {PX_SECRET, LT_E_UNSUPPORTED,
+         "{name: s, validation_context: {trusted_ca: {inline_string: x}, verify_certificate_hash: [aa]}}",
+         "validation_context.verify_certificate_hash: "},
+        {PX_SECRET, LT_E_UNSUPPORTED,
+         "{name: s, validation_context: {trusted_ca: {inline_string: x}, custom_validator_config: {name: spiffe}}}",
+         "validation_context.custom_validator_config: "},
     };
     for (size_t i = 0; i < LT_ARRAY_LEN(rows); i++) {
         lt_rc rc = compile(rows[i].kind, rows[i].yaml);
