@@ -38,6 +38,15 @@ lt_rc lt_log_level_parse(lt_str name, lt_log_level *ret_level)
     return LT_E_BAD;
 }
 
+/* A stranger's words (names, reasons) stay in the line that tells of them. */
+static void flatten(char *text, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f)
+            text[i] = ' ';
+    }
+}
+
 void lt_log_write(const struct lt_log *log, lt_log_level level, const char *fmt, ...)
 {
     char line[LINE_MAX_BYTES];
@@ -52,7 +61,9 @@ void lt_log_write(const struct lt_log *log, lt_log_level level, const char *fmt,
     va_start(args, fmt);
     int text = vsnprintf(line + len, sizeof(line) - len - 1, fmt, args);
     va_end(args);
-    len = text < 0 ? len : LT_MIN(len + (size_t)text, sizeof(line) - 2);
+    size_t end = text < 0 ? len : LT_MIN(len + (size_t)text, sizeof(line) - 2);
+    flatten(line + len, end - len);
+    len = end;
     line[len++] = '\n';
     ssize_t ignored = write(log->fd, line, len);
     (void)ignored; /* a log that cannot be written has nobody left to tell */
