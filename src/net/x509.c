@@ -263,6 +263,15 @@ lt_str lt_csr_make(struct lt_arena *arena, const struct lt_key *key, lt_str uri_
     return pem;
 }
 
+/* Of a size that can be trusted and afforded by those who meet its certificate. */
+static bool is_fit_key(const EVP_PKEY *pkey)
+{
+    int bits = EVP_PKEY_get_bits(pkey);
+    if (EVP_PKEY_is_a(pkey, "RSA"))
+        return bits >= 2048 && bits <= 8192;
+    return EVP_PKEY_is_a(pkey, "EC") && (bits == 256 || bits == 384 || bits == 521);
+}
+
 lt_rc lt_csr_parse(lt_str pem, struct lt_csr *ret_csr, struct lt_err *err)
 {
     enum { CSR_MAX = 64 << 10 };
@@ -278,8 +287,11 @@ lt_rc lt_csr_parse(lt_str pem, struct lt_csr *ret_csr, struct lt_err *err)
     EVP_PKEY *pkey = X509_REQ_get_pubkey(req);
     if (pkey == NULL) {
         rc = x509_fail(err, "CSR: public key");
-    } else if (!(EVP_PKEY_is_a(pkey, "RSA") && EVP_PKEY_get_bits(pkey) > 8192) &&
-               X509_REQ_verify(req, pkey) == 1) {
+    } else if (!is_fit_key(pkey)) {
+        EVP_PKEY_free(pkey);
+        rc = lt_err_set(err, LT_E_UNSUPPORTED,
+                        "CSR: its key is neither RSA of 2048 to 8192 bits nor EC on a NIST curve");
+    } else if (X509_REQ_verify(req, pkey) == 1) {
         csr.key = x509_key_wrap(pkey);
         csr.has_common_name = X509_NAME_get_index_by_NID(X509_REQ_get_subject_name(req),
                                                          NID_commonName, -1) >= 0;

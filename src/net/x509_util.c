@@ -67,6 +67,16 @@ static lt_str ip_text(const ASN1_OCTET_STRING *ip, char out[X509_IP_TEXT_MAX])
     return lt_str_of(out);
 }
 
+/* Names go into headers and logs; what has a control character is no name of anybody. */
+static bool is_plain(lt_str text)
+{
+    for (size_t i = 0; i < text.len; i++) {
+        if ((unsigned char)text.ptr[i] < 0x20 || text.ptr[i] == 0x7f)
+            return false;
+    }
+    return text.len > 0;
+}
+
 bool x509_read_san(const GENERAL_NAME *name, char ip[X509_IP_TEXT_MAX], lt_san_type *ret_type,
                    lt_str *ret_text)
 {
@@ -83,7 +93,7 @@ bool x509_read_san(const GENERAL_NAME *name, char ip[X509_IP_TEXT_MAX], lt_san_t
     /* URI, DNS and e-mail share one representation */
     const ASN1_IA5STRING *text = name->d.ia5;
     *ret_text = lt_str_make(text->data, (size_t)text->length);
-    return text->length > 0 && lt_str_find_char(*ret_text, '\0') < 0;
+    return is_plain(*ret_text);
 }
 
 char *x509_first_san(X509 *cert, lt_san_type type)

@@ -135,6 +135,52 @@ static void test_verify(void **state)
     fixture_ca_fini(&other);
 }
 
+/* RSA of 1024 bits, and a kind that no peer of ours takes: nobody gets a certificate for those. */
+static void test_keys_that_get_no_certificate(void **state)
+{
+    (void)state;
+    static const char *const requests[] = {
+        "-----BEGIN CERTIFICATE REQUEST-----\n"
+        "MIIBPzCBqQIBADAAMIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQCqea3KUaIK\n"
+        "QKBv4FzxkjlC434ned8BaIkMiCyhSAX39UqQnhjNFd0SbtNcASo3zMSBJhxgkOwj\n"
+        "oXD2h27LbWebIQkKbqYXBkHEmgGuCub5T5rm9mrzNV/uhyafzSXV70lFtshN9ZWP\n"
+        "lC2Dnm3OKhC4dUeoe7wBfA1vGhrefUQi/wIDAQABoAAwDQYJKoZIhvcNAQELBQAD\n"
+        "gYEAevO0mnvnMEBPJ5udkOXh1kFQaAYLsxjlT62ER2lj+mpfUwU9qyAtvzPjlCSU\n"
+        "Lx7EWGHqd62eg1PY3dSOwy5Frs4HLvLarWuxzOTu83saubv15VGF8VzgNnl9A9fD\n"
+        "8Zbtza7LGMyR3jc3TirtDiVNULk7xP+SOu31re6fJCnuErs=\n"
+        "-----END CERTIFICATE REQUEST-----\n",
+        "-----BEGIN CERTIFICATE REQUEST-----\n"
+        "MH8wMwIBADAAMCowBQYDK2VwAyEA+I1aNb+W+voAASmpaU0ikP7nnMU5jlyeofwC\n"
+        "nM4D6vagADAFBgMrZXADQQAXyB38rYdGZziDaERHUilUA+ywJ4SfdcgfM/i2YxyA\n"
+        "vFngawOZk/t3qxLpBtBzSuRHfKQgkn9ncCVYDejcDGkK\n"
+        "-----END CERTIFICATE REQUEST-----\n"};
+    for (size_t i = 0; i < LT_ARRAY_LEN(requests); i++) {
+        struct lt_csr csr = {0};
+        struct lt_err err = {0};
+        assert_int_equal(lt_csr_parse(lt_str_of(requests[i]), &csr, &err), LT_E_UNSUPPORTED);
+        assert_non_null(strstr(err.text, "CSR: its key"));
+        lt_csr_fini(&csr);
+    }
+}
+
+/* What would be a line of its own in a header or a log is no name. */
+static void test_names_with_control_characters(void **state)
+{
+    (void)state;
+    struct lt_err err;
+    struct fixture_leaf leaf;
+    struct lt_cert *certs = NULL;
+    size_t count = 0;
+    const struct lt_san sans[] = {{LT_SAN_URI, LT_STR("spiffe://a/ns/b/sa/c\r\nx-admin: 1")},
+                                  {LT_SAN_DNS, LT_STR("a\x7f.example")},
+                                  {LT_SAN_URI, lt_str_of(URI)}};
+    fixture_leaf_init(&leaf, arena, &ca, sans, LT_ARRAY_LEN(sans), time(NULL) + HOUR_S);
+    assert_int_equal(lt_cert_parse_chain(arena, leaf.chain_pem, &certs, &count, &err), LT_OK);
+    assert_int_equal(certs[0].san_count, 1);
+    assert_true(lt_str_eqz(lt_cert_uri(&certs[0]), URI));
+    fixture_leaf_fini(&leaf);
+}
+
 static void test_bad_requests(void **state)
 {
     (void)state;
@@ -172,8 +218,12 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_key_round_trip), cmocka_unit_test(test_bad_keys),
-        cmocka_unit_test(test_issued_leaf),    cmocka_unit_test(test_verify),
+        cmocka_unit_test(test_key_round_trip),
+        cmocka_unit_test(test_bad_keys),
+        cmocka_unit_test(test_issued_leaf),
+        cmocka_unit_test(test_verify),
+        cmocka_unit_test(test_keys_that_get_no_certificate),
+        cmocka_unit_test(test_names_with_control_characters),
         cmocka_unit_test(test_bad_requests),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
