@@ -150,6 +150,10 @@ static struct cp_resources *get_part(struct cp_views *views, const struct cp_nod
         return cp_resources_ref(set);
     }
     set = cp_translate_part(views->pool, views->model, node, type, part);
+    if (views->sets.count >= CP_VIEW_SETS_MAX) {
+        lt_arena_rollback(views->arena, mark);
+        return set;
+    }
     lt_map_put(&views->sets, key, set);
     return cp_resources_ref(set);
 }

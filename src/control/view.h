@@ -10,6 +10,12 @@
 
 #include "control/translate.h"
 
+/*
+ * What is kept. A key is made of a proxy's words about itself (place, application, cluster), and the
+ * plaintext port asks nobody to prove them: whoever comes when there are so many has one of his own.
+ */
+enum { CP_VIEW_SETS_MAX = 8192 };
+
 /* What of the node the translation of this type and part depends on, as text; lives in arena. */
 lt_str cp_view_key_for(struct lt_arena *arena, const struct lt_model *model,
                        const struct cp_node *node, cp_type type, cp_part part);

@@ -361,6 +361,27 @@ static void equal_input_gives_equal_bytes_and_views_are_shared(void **state)
     cp_views_fini(&views);
 }
 
+/* A stranger can say a new place each time he comes: what is kept of that has a maximum. */
+static void views_have_a_maximum(void **state)
+{
+    struct world *w = *state;
+    char place[32];
+    struct cp_views views;
+    build(w, split, NULL);
+    cp_views_init(&views, &w->pool);
+    cp_views_set_model(&views, w->model);
+    struct cp_node other = w->node;
+    for (unsigned i = 0; i < CP_VIEW_SETS_MAX + 10; i++) {
+        snprintf(place, sizeof(place), "zone-%u", i);
+        other.locality = (struct lt_locality){LT_STR("region"), lt_str_of(place), LT_STR("")};
+        struct cp_resources *set = cp_views_get(&views, &other, CP_TYPE_EDS);
+        assert_non_null(set);
+        cp_resources_unref(&set);
+    }
+    assert_int_equal(views.sets.count, CP_VIEW_SETS_MAX);
+    cp_views_fini(&views);
+}
+
 static void an_absent_name_is_answered(void **state)
 {
     (void)state;
@@ -385,6 +406,7 @@ int main(void)
         CASE(unknown_destinations_follow_the_mesh_configuration),
         CASE(a_gateway_listens_behind_its_service),
         CASE(equal_input_gives_equal_bytes_and_views_are_shared),
+        CASE(views_have_a_maximum),
         CASE(an_absent_name_is_answered),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
