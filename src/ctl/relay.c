@@ -81,13 +81,23 @@ static uint32_t wanted(const struct side *side, const struct side *other)
     return events;
 }
 
+/*
+ * A side from which nothing is wanted is not watched at all: the kernel tells of a hang-up whether it
+ * is asked or not, and as long as it lasts.
+ */
+static void watch(struct pair *pair, struct side *side, uint32_t events)
+{
+    if (events == 0)
+        lt_loop_io_del(pair->relay->loop, &side->io);
+    else
+        lt_loop_io_set(pair->relay->loop, &side->io, events);
+}
+
 static void on_side(struct lt_io *io, uint32_t events LT_UNUSED)
 {
     struct pair *pair = LT_CONTAINER_OF(io, struct side, io)->pair;
     struct side *client = &pair->client, *server = &pair->server;
     if (!pair->is_connected) {
-        if (io != &server->io)
-            return;
         if (lt_sock_error(io->fd) != 0) {
             close_pair(pair);
             return;
@@ -99,8 +109,8 @@ static void on_side(struct lt_io *io, uint32_t events LT_UNUSED)
         close_pair(pair);
         return;
     }
-    lt_loop_io_set(pair->relay->loop, &client->io, wanted(client, server));
-    lt_loop_io_set(pair->relay->loop, &server->io, wanted(server, client));
+    watch(pair, client, wanted(client, server));
+    watch(pair, server, wanted(server, client));
 }
 
 static void init_side(struct side *side, struct pair *pair, int fd)
@@ -127,8 +137,7 @@ static void start_pair(struct ctl_relay *relay, int client_fd)
     init_side(&pair->server, pair, server_fd);
     lt_list_push_back(&relay->pairs, &pair->link);
     relay->count++;
-    lt_loop_io_set(relay->loop, &pair->client.io, 0);
-    lt_loop_io_set(relay->loop, &pair->server.io, EPOLLOUT);
+    watch(pair, &pair->server, EPOLLOUT); /* the client's turn comes when it stands */
 }
 
 static void on_connections(struct lt_io *io, uint32_t events LT_UNUSED)
