@@ -331,6 +331,16 @@ static void read_sub(struct lt_field_reader *reader, const struct lt_doc *node,
         *slot = keep_block(reader, message, field->sub->size);
 }
 
+/* The place of one that is refused is as it was, for the next. */
+static bool read_item(struct lt_field_reader *reader, const struct lt_doc *node,
+                      const struct lt_schema *schema, void *item, const struct lt_doc_path *path)
+{
+    if (lt_field_read(reader, node, schema, item, path) == LT_OK)
+        return true;
+    memset(item, 0, schema->size);
+    return false;
+}
+
 static void read_subs(struct lt_field_reader *reader, const struct lt_doc *node,
                       const struct lt_field *field, void *slot, const struct lt_doc_path *path)
 {
@@ -342,8 +352,8 @@ static void read_subs(struct lt_field_reader *reader, const struct lt_doc *node,
     struct lt_field_list list = {0, items};
     for (uint32_t i = 0; i < node->count; i++) {
         struct lt_doc_path at = {path, LT_STR_NULL, i};
-        if (lt_field_read(reader, &node->items[i], field->sub,
-                          items + list.count * field->sub->size, &at) == LT_OK)
+        if (read_item(reader, &node->items[i], field->sub, items + list.count * field->sub->size,
+                      &at))
             list.count++;
     }
     list.items = keep_block(reader, items, list.count * field->sub->size);
@@ -361,8 +371,7 @@ static void read_sub_map(struct lt_field_reader *reader, const struct lt_doc *no
     for (uint32_t i = 0; i < node->count; i++) {
         const struct lt_doc_member *m = &node->members[order[i]];
         struct lt_doc_path at = {path, m->key, 0};
-        if (lt_field_read(reader, &m->value, field->sub, items + map.count * field->sub->size,
-                          &at) != LT_OK)
+        if (!read_item(reader, &m->value, field->sub, items + map.count * field->sub->size, &at))
             continue;
         map.keys[map.count++] = keep_str(reader, m->key);
     }
@@ -419,10 +428,7 @@ static const struct lt_field *find_field(const struct lt_schema *schema, lt_str 
     return NULL;
 }
 
-/*
- * Close enough to be a typo: all but two letters in the middle are the same, whatever their case.
- */
-static bool is_near(lt_str a, lt_str b)
+bool lt_name_is_near(lt_str a, lt_str b)
 {
     size_t head = 0, tail = 0;
     while (head < a.len && head < b.len && (a.ptr[head] | 32) == (b.ptr[head] | 32))
@@ -441,7 +447,7 @@ static lt_str nearest_name(const struct lt_schema *schema, lt_str name)
     for (size_t i = 0; i < count; i++) {
         lt_str rest = lt_str_of(fields[i].name), word;
         while (lt_str_split(&rest, ' ', &word)) {
-            if (is_near(name, word))
+            if (lt_name_is_near(name, word))
                 return word;
         }
     }

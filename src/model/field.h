@@ -161,6 +161,11 @@ void lt_field_error_at(struct lt_field_reader *reader, const struct lt_doc *node
                        const struct lt_doc_path *path, const char *member, const char *fmt, ...)
     LT_PRINTF(5, 6);
 
+/*
+ * Close enough to be a typo: all but two letters in the middle are the same, whatever their case.
+ */
+bool lt_name_is_near(lt_str a, lt_str b);
+
 /* The name of an enum's value, or "?". */
 const char *lt_enum_name(const struct lt_enum_value *values, int64_t value);
 

@@ -173,6 +173,21 @@ static void each_mistake_is_named(void **state)
     }
 }
 
+/* One bad item of a list says nothing of the next. */
+static void a_mistake_stays_where_it_is(void **state)
+{
+    static const char spec[] =
+        "{hosts: [a], http: [{match: [{uri: {regex: '['}}], redirect: {uri: /}},"
+        " {route: [{destination: {host: x}}]}]}";
+    (void)state;
+    struct lt_notes notes;
+    lt_notes_init(&notes);
+    assert_int_equal(read_spec("VirtualService", spec, &notes), LT_E_BAD);
+    assert_true(has_note(&notes, "spec.http[0].match[0].uri.regex: expected an RE2"));
+    assert_int_equal(notes.vec.count, 1);
+    lt_notes_fini(&notes);
+}
+
 static void names_are_those_of_kubernetes(void **state)
 {
     static const struct {
@@ -296,6 +311,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_mistake_is_named),
         cmocka_unit_test(a_body_has_a_megabyte_at_most),
+        cmocka_unit_test(a_mistake_stays_where_it_is),
         cmocka_unit_test(names_are_those_of_kubernetes),
         cmocka_unit_test(what_istio_takes_is_taken),
         cmocka_unit_test(tables_are_sound),
