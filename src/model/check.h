@@ -2,7 +2,7 @@
  * model/check.h - rules beyond the type of one field. Inside an object: the functions that the
  * tables in fields_*.def name, called while it is read. Between objects: lt_check_references.
  * Sources: Istio's pkg/config/validation (what its webhook refuses and warns about), Kubernetes'
- * validation where it matters here.
+ * validation where it matters here. lt_check_selectors is for `lateen up`, which knows all Pods.
  */
 #ifndef LT_MODEL_CHECK_H
 #define LT_MODEL_CHECK_H
@@ -17,6 +17,13 @@
  */
 void lt_check_references(const struct lt_object *const *objects, size_t count, lt_str domain,
                          struct lt_notes *notes);
+
+/*
+ * A Service, Gateway or PeerAuthentication that selects no Pod of these objects, a target port that
+ * none has: warnings too. Only where the objects say all that runs.
+ */
+void lt_check_selectors(const struct lt_object *const *objects, size_t count, lt_str root_ns,
+                        struct lt_notes *notes);
 
 lt_schema_check_fn lt_check_string_match, lt_check_destination, lt_check_header_ops,
     lt_check_http_match, lt_check_body, lt_check_redirect, lt_check_rewrite, lt_check_retry,

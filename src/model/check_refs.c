@@ -56,7 +56,7 @@ static void check_destination(struct checking *c, const struct lt_object *object
              (long long)d->port->number.value);
     if ((d->port == NULL || !d->port->number.is_set) && spec->ports.count > 1)
         warn(c, object, d->line, path,
-             "host %.*s has several ports and none is named; the port of the request is used",
+             "host %.*s has several ports; without port.number the port of the request is used",
              LT_STR_ARG(host));
     if (d->subset.len > 0 && lt_refs_subset(&c->refs, host, d->subset) == NULL)
         warn(c, object, d->line, path,
@@ -162,32 +162,9 @@ static void check_mesh_hosts(struct checking *c, const struct lt_object *object)
 
 /* ---- DestinationRule ---- */
 
-static const struct lt_kvs *pod_labels(const struct lt_object *o)
+static bool has_labels(const struct lt_object *pod, const void *ctx)
 {
-    static const struct lt_kvs none = {0};
-    if (o->key.kind == LT_KIND_POD)
-        return &o->meta->labels;
-    const struct lt_pod_template *pod = o->deployment->spec->pod;
-    return pod->meta != NULL ? &pod->meta->labels : &none;
-}
-
-/* A Pod, or a Deployment that will make one. */
-static bool selects_a_pod(const struct checking *c, const struct lt_object *service,
-                          const struct lt_kvs *labels)
-{
-    static const lt_kind_id kinds[] = {LT_KIND_POD, LT_KIND_DEPLOYMENT};
-    lt_str ns = service->key.ns;
-    for (size_t k = 0; k < LT_ARRAY_LEN(kinds); k++) {
-        for (size_t i = lt_refs_begin(&c->refs, kinds[k], ns); i < c->refs.count; i++) {
-            const struct lt_object *o = c->refs.objects[i];
-            if (o->key.kind != kinds[k] || !lt_str_eq(o->key.ns, ns))
-                break;
-            if (lt_kvs_contain(pod_labels(o), &service->service->spec->selector) &&
-                lt_kvs_contain(pod_labels(o), labels))
-                return true;
-        }
-    }
-    return false;
+    return lt_kvs_contain(lt_refs_pod_labels(pod), ctx);
 }
 
 static void check_rule(struct checking *c, const struct lt_object *object)
@@ -205,7 +182,8 @@ static void check_rule(struct checking *c, const struct lt_object *object)
         const struct lt_dr_subset *subset = &rule->subsets.items[i];
         char path[64];
         snprintf(path, sizeof(path), "spec.subsets[%zu].labels", i);
-        if (!selects_a_pod(c, service, &subset->labels))
+        if (!lt_refs_has_pod(&c->refs, &service->key.ns, &service->service->spec->selector,
+                             has_labels, &subset->labels))
             warn(c, object, subset->line, path, "no Pod of %.*s has the labels of subset %.*s",
                  LT_STR_ARG(host), LT_STR_ARG(subset->name));
     }

@@ -186,15 +186,19 @@ static void read_document(struct reading *r, const struct lt_doc *doc)
         read_object(r, &items->items[i]);
 }
 
-static void note_unreadable(struct reading *r, uint32_t line, const struct lt_err *err)
+static void note_unreadable(struct reading *r, uint32_t line, const struct lt_err *err,
+                            const char *hint)
 {
     struct lt_note note = {.level = LT_NOTE_ERROR, .file = r->file->name, .line = line};
     unsigned at = 0, column = 0;
     int used = 0;
     /* the parsers begin with the place of the mistake, which is better than that of the document */
-    if (sscanf(err->text, "line %u, column %u: %n", &at, &column, &used) == 2 && used > 0)
+    bool has_place = (sscanf(err->text, "line %u, column %u: %n", &at, &column, &used) == 2 ||
+                      sscanf(err->text, "line %u: %n", &at, &used) == 1) &&
+                     used > 0;
+    if (has_place)
         note.line = at;
-    lt_notes_addf(&r->file->notes, &note, "%s", err->text + used);
+    lt_notes_addf(&r->file->notes, &note, "%s%s", err->text + used, hint);
     r->has_lost_one = true;
 }
 
@@ -209,7 +213,10 @@ static void read_yaml(struct reading *r, lt_str text)
         if (lt_yaml_parse(scratch, part, NULL, &doc, &err) == LT_OK)
             read_document(r, doc);
         else
-            note_unreadable(r, part.line, &err);
+            note_unreadable(r, part.line, &err,
+                            lt_str_find(part.text, LT_STR("{{")) < 0
+                                ? ""
+                                : "; a template with {{ }} must be rendered first");
         lt_arena_reset(scratch);
     }
     lt_arena_free(&scratch);
@@ -223,7 +230,7 @@ static void read_json(struct reading *r, lt_str text)
     if (lt_json_parse(scratch, text, NULL, &doc, &err) == LT_OK)
         read_document(r, doc);
     else
-        note_unreadable(r, 0, &err);
+        note_unreadable(r, 0, &err, "");
     lt_arena_free(&scratch);
 }
 
@@ -255,7 +262,7 @@ void lt_manifests_put(struct lt_manifests *manifests, lt_str name, lt_str text)
         struct lt_err err;
         lt_err_set(&err, LT_E_LIMIT, "expected at most %d bytes, got %zu", LT_MANIFEST_BYTES_MAX,
                    text.len);
-        note_unreadable(&r, 0, &err);
+        note_unreadable(&r, 0, &err, "");
     } else if (lt_str_ends(name, LT_STR(".json"))) {
         read_json(&r, text);
     } else {
@@ -292,7 +299,7 @@ void lt_manifests_fail(struct lt_manifests *manifests, lt_str name, const struct
     manifests->is_stale = true;
     file->hash = 0;
     lt_notes_clear(&file->notes);
-    note_unreadable(&r, 0, err);
+    note_unreadable(&r, 0, err, "");
 }
 
 /* ---- all files ---- */

@@ -63,6 +63,39 @@ static void take(struct lt_arena *arena, const struct lt_mesh_config *config, st
         mesh->dr_export_to = config->default_dr_export_to;
 }
 
+/* Lines inside a ConfigMap's text are no lines of the file. */
+static void move_notes(const struct lt_notes *from, const struct lt_note *where,
+                       struct lt_notes *notes)
+{
+    for (size_t i = 0; i < from->vec.count && notes != NULL; i++) {
+        char path[256];
+        struct lt_note note = *lt_notes_at(from, i);
+        if (note.path.len > 0) {
+            snprintf(path, sizeof(path), "data.mesh, line %u: %.*s", note.line,
+                     LT_STR_ARG(note.path));
+            note.path = lt_str_of(path);
+        }
+        note.line = where->line;
+        lt_notes_add(notes, &note);
+    }
+}
+
+lt_rc lt_mesh_read_map(struct lt_arena *arena, const struct lt_object *map, struct lt_notes *notes,
+                       struct lt_mesh *mesh)
+{
+    lt_str text = lt_kvs_find(&map->config_map->data, LT_STR("mesh"));
+    char name[LT_OBJECT_NAME_MAX];
+    struct lt_note where = lt_object_note(map, LT_NOTE_ERROR, name);
+    struct lt_notes inner;
+    if (text.ptr == NULL)
+        return LT_E_NOT_FOUND;
+    lt_notes_init(&inner);
+    lt_rc rc = lt_mesh_read(arena, text, &where, &inner, mesh);
+    move_notes(&inner, &where, notes);
+    lt_notes_fini(&inner);
+    return rc;
+}
+
 lt_rc lt_mesh_read(struct lt_arena *arena, lt_str text, const struct lt_note *where,
                    struct lt_notes *notes, struct lt_mesh *mesh)
 {

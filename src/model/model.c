@@ -62,14 +62,10 @@ static void hold_objects(struct lt_model_builder *b)
 
 static bool read_mesh_map(struct lt_model_builder *b, const struct lt_object *map)
 {
-    lt_str text = lt_kvs_find(&map->config_map->data, LT_STR("mesh"));
-    char name[LT_OBJECT_NAME_MAX];
-    struct lt_note where = lt_object_note(map, LT_NOTE_ERROR, name);
-    if (text.ptr == NULL ||
-        lt_mesh_read(b->model->arena, text, &where, b->notes, &b->model->mesh) != LT_OK)
-        return text.ptr == NULL;
-    b->model->mesh_map = map;
-    return true;
+    lt_rc rc = lt_mesh_read_map(b->model->arena, map, b->notes, &b->model->mesh);
+    if (rc == LT_OK)
+        b->model->mesh_map = map;
+    return rc == LT_OK || rc == LT_E_NOT_FOUND;
 }
 
 /* What is wrong goes to the notes; what was good last stays then. */

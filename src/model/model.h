@@ -200,6 +200,9 @@ struct lt_mesh lt_mesh_default(void);
  */
 lt_rc lt_mesh_read(struct lt_arena *arena, lt_str text, const struct lt_note *where,
                    struct lt_notes *notes, struct lt_mesh *mesh);
+/* The same of ConfigMap `istio`; LT_E_NOT_FOUND: it has no key `mesh`. */
+lt_rc lt_mesh_read_map(struct lt_arena *arena, const struct lt_object *map, struct lt_notes *notes,
+                       struct lt_mesh *mesh);
 
 /* ---- finding ---- */
 /* By full host name, case as written; NULL when there is none. */

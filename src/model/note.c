@@ -79,11 +79,22 @@ struct telling {
     void *ctx;
 };
 
+/* Without the line, where an object is named: that moves with every edit above it. */
+static uint64_t hash_note(const struct lt_note *note)
+{
+    char line[2048];
+    struct lt_note placed = *note;
+    if (note->object.len > 0)
+        placed.line = 0;
+    lt_note_format(&placed, line, sizeof(line));
+    return lt_hash64(line, strlen(line), 0);
+}
+
 static void tell(struct telling *t, const struct lt_note *note)
 {
     char line[2048];
     lt_note_format(note, line, sizeof(line));
-    uint64_t hash = lt_hash64(line, strlen(line), 0);
+    uint64_t hash = hash_note(note);
     if (!was_told(t->before, hash))
         t->say(t->ctx, note, line);
     t->now.hashes[t->now.count++] = hash;

@@ -62,7 +62,7 @@ char *lt_note_format(const struct lt_note *note, char *out, size_t size);
  * new. What is mended is forgotten, and told again when it comes back. All zero to begin with.
  */
 struct lt_told {
-    uint64_t *hashes; /* owned; of lines, sorted */
+    uint64_t *hashes; /* owned; of notes, sorted */
     size_t count;
 };
 

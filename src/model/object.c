@@ -27,10 +27,15 @@ const struct lt_kind *lt_kind_get(lt_kind_id id)
     return &kinds[id];
 }
 
-lt_kind_id lt_kind_find(lt_str api_version, lt_str kind)
+static lt_str group_of(lt_str api_version)
 {
     ptrdiff_t slash = lt_str_find_char(api_version, '/');
-    lt_str group = lt_str_slice(api_version, 0, slash < 0 ? 0 : (size_t)slash);
+    return lt_str_slice(api_version, 0, slash < 0 ? 0 : (size_t)slash);
+}
+
+lt_kind_id lt_kind_find(lt_str api_version, lt_str kind)
+{
+    lt_str group = group_of(api_version);
     for (lt_kind_id id = 0; id < LT_KIND_COUNT; id++) {
         if (lt_str_eqz(group, kinds[id].group) && lt_str_eqz(kind, kinds[id].name))
             return id;
@@ -191,6 +196,25 @@ static uint64_t hash_doc(const struct lt_doc *doc)
     return hash;
 }
 
+/*
+ * The kind that somebody meant who wrote one of ours under a wrong name, or in a wrong group. Kinds
+ * that others define have groups of their own. NULL: none.
+ */
+static const struct lt_kind *nearest_kind(lt_str group, lt_str name)
+{
+    bool is_our_group = false;
+    for (size_t i = 0; i < LT_KIND_COUNT; i++)
+        is_our_group |= lt_str_eqz(group, kinds[i].group);
+    for (size_t i = 0; i < LT_KIND_COUNT; i++) {
+        lt_str our_group = lt_str_of(kinds[i].group), our_name = lt_str_of(kinds[i].name);
+        bool has_name = lt_str_eq(name, our_name), has_group = lt_str_eq(group, our_group);
+        if ((has_group && lt_name_is_near(name, our_name)) ||
+            (has_name && (is_our_group || lt_name_is_near(group, our_group))))
+            return &kinds[i];
+    }
+    return NULL;
+}
+
 static void note_unread(const struct lt_doc *doc, lt_str file, struct lt_notes *notes,
                         lt_str api_version, lt_str kind)
 {
@@ -200,10 +224,20 @@ static void note_unread(const struct lt_doc *doc, lt_str file, struct lt_notes *
            name = lt_doc_string(lt_doc_findz(meta, "name"));
     snprintf(object, sizeof(object), "%.*s %.*s%s%.*s", LT_STR_ARG(kind), LT_STR_ARG(ns),
              ns.len > 0 ? "/" : "", LT_STR_ARG(name));
-    struct lt_note where = {
-        .level = LT_NOTE_INFO, .line = doc->line, .file = file, .object = lt_str_of(object)};
-    lt_notes_addf(notes, &where, "%.*s of %.*s is not read yet", LT_STR_ARG(kind),
-                  LT_STR_ARG(api_version));
+    struct lt_note where = {.level = LT_NOTE_INFO,
+                            .line = doc->line,
+                            .file = file,
+                            .object = name.len > 0 ? lt_str_of(object) : LT_STR("")};
+    const struct lt_kind *near = nearest_kind(group_of(api_version), kind);
+    if (near == NULL) {
+        lt_notes_addf(notes, &where, "%.*s of %.*s is not read yet", LT_STR_ARG(kind),
+                      LT_STR_ARG(api_version));
+        return;
+    }
+    where.level = LT_NOTE_WARNING;
+    lt_notes_addf(notes, &where, "%.*s of %.*s is unknown, did you mean %s of %s?; it is ignored",
+                  LT_STR_ARG(kind), LT_STR_ARG(api_version), near->name,
+                  near->group[0] != '\0' ? near->group : "v1");
 }
 
 /* LT_E_BAD with *ret_key as far as it is known. */
@@ -262,8 +296,12 @@ lt_rc lt_object_read(const struct lt_doc *doc, lt_str file, struct lt_share *sha
     if (ret_key != NULL)
         *ret_key = (struct lt_object_key){0};
     if (api_version.len == 0 || kind.len == 0) {
+        bool is_object = doc->kind == LT_DOC_OBJECT, has_kind = kind.len > 0;
         lt_notes_addf(notes, &where, "expected an object with apiVersion and kind, got %s",
-                      lt_doc_kind_name(doc->kind));
+                      !is_object             ? lt_doc_kind_name(doc->kind)
+                      : has_kind             ? "one without apiVersion"
+                      : api_version.len == 0 ? "one without them"
+                                             : "one without kind");
         return LT_E_BAD;
     }
     lt_kind_id id = lt_kind_find(api_version, kind);

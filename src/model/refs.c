@@ -114,3 +114,39 @@ const struct lt_object *lt_refs_subset(const struct lt_refs *refs, lt_str host, 
     }
     return NULL;
 }
+
+/* ---- Pods, and what will make one ---- */
+
+static const struct lt_pod_template *template_of(const struct lt_object *o)
+{
+    return o->key.kind == LT_KIND_DEPLOYMENT ? o->deployment->spec->pod : o->job->spec->pod;
+}
+
+const struct lt_kvs *lt_refs_pod_labels(const struct lt_object *pod)
+{
+    static const struct lt_kvs none = {0};
+    const struct lt_meta *meta = pod->key.kind == LT_KIND_POD ? pod->meta : template_of(pod)->meta;
+    return meta != NULL ? &meta->labels : &none;
+}
+
+const struct lt_pod_spec *lt_refs_pod_spec(const struct lt_object *pod)
+{
+    return pod->key.kind == LT_KIND_POD ? pod->pod->spec : template_of(pod)->spec;
+}
+
+bool lt_refs_has_pod(const struct lt_refs *refs, const lt_str *ns, const struct lt_kvs *labels,
+                     lt_refs_pod_fn *test, const void *ctx)
+{
+    static const lt_kind_id kinds[] = {LT_KIND_POD, LT_KIND_DEPLOYMENT, LT_KIND_JOB};
+    for (size_t k = 0; k < LT_ARRAY_LEN(kinds); k++) {
+        size_t i = lt_refs_begin(refs, kinds[k], ns != NULL ? *ns : LT_STR(""));
+        for (; i < refs->count; i++) {
+            const struct lt_object *o = refs->objects[i];
+            if (o->key.kind != kinds[k] || (ns != NULL && !lt_str_eq(o->key.ns, *ns)))
+                break;
+            if (lt_kvs_contain(lt_refs_pod_labels(o), labels) && (test == NULL || test(o, ctx)))
+                return true;
+        }
+    }
+    return false;
+}

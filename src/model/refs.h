@@ -40,6 +40,16 @@ bool lt_refs_is_mesh_host(const struct lt_refs *refs, lt_str host);
 const struct lt_object *lt_refs_service(const struct lt_refs *refs, lt_str host);
 /* A DestinationRule for the full host (in any namespace) that has the subset, or NULL. */
 const struct lt_object *lt_refs_subset(const struct lt_refs *refs, lt_str host, lt_str subset);
+/* Of a Pod, or of the template of a Deployment or Job. */
+const struct lt_kvs *lt_refs_pod_labels(const struct lt_object *pod);
+const struct lt_pod_spec *lt_refs_pod_spec(const struct lt_object *pod);
+typedef bool lt_refs_pod_fn(const struct lt_object *pod, const void *ctx);
+/*
+ * Some Pod, Deployment or Job of the namespace (NULL: of any) has all of these labels and passes
+ * the test (NULL: none). Looks at each of them.
+ */
+bool lt_refs_has_pod(const struct lt_refs *refs, const lt_str *ns, const struct lt_kvs *labels,
+                     lt_refs_pod_fn *test, const void *ctx);
 /* Does this DestinationRule have the subset? */
 bool lt_rule_defines(const struct lt_object *rule, lt_str subset);
 

@@ -263,7 +263,7 @@ static lt_rc read_key(struct reader *r)
     lt_str key = LT_STR_NULL;
     skip_blanks(r);
     if (!take(r, '"'))
-        return bad(r, "expected a key");
+        return bad(r, "expected a key in double quotes");
     LT_TRY(read_string(r, &key));
     skip_blanks(r);
     if (!take(r, ':'))

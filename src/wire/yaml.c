@@ -24,6 +24,7 @@ struct reader {
     struct lt_vec level_anchors; /* a name or NULL for each open level */
     uint32_t line_offset;        /* what libyaml calls line 0 */
     uint32_t documents;
+    lt_str text; /* borrowed */
     struct lt_err *err;
 };
 
@@ -365,10 +366,27 @@ static lt_rc on_event(struct reader *r, const yaml_event_t *event)
     }
 }
 
+/* Is there a tab among the blanks that begin this line (from 0)? */
+static bool is_indented_by_tab(lt_str text, size_t line)
+{
+    while (line-- > 0)
+        text = lt_str_from(text, first_line(text).len);
+    lt_str row = first_line(text);
+    size_t blanks = 0;
+    while (blanks < row.len && (row.ptr[blanks] == ' ' || row.ptr[blanks] == '\t'))
+        blanks++;
+    return lt_str_find_char(lt_str_slice(row, 0, blanks), '\t') >= 0;
+}
+
 static lt_rc parser_error(const struct reader *r)
 {
     const yaml_parser_t *p = &r->parser;
     const char *problem = p->problem != NULL ? p->problem : "not YAML";
+    if (p->error != YAML_READER_ERROR && is_indented_by_tab(r->text, p->problem_mark.line))
+        return lt_err_set(r->err, LT_E_BAD,
+                          "line %zu, column %zu: a tab in the indentation, where YAML takes only "
+                          "blanks",
+                          r->line_offset + p->problem_mark.line, p->problem_mark.column + 1);
     if (p->error == YAML_READER_ERROR)
         return lt_err_set(r->err, LT_E_BAD, "line %zu: %s", r->line_offset + p->mark.line, problem);
     if (p->context == NULL)
@@ -422,7 +440,7 @@ lt_rc lt_yaml_parse(struct lt_arena *arena, struct lt_yaml_part part,
     size_t bytes_max = limits != NULL ? limits->bytes_max : LT_DOC_LIMITS_DEFAULT.bytes_max;
     if (part.text.len > bytes_max)
         return lt_err_set(err, LT_E_LIMIT, "%zu bytes, more than %zu", part.text.len, bytes_max);
-    struct reader r = {.line_offset = part.line, .err = err};
+    struct reader r = {.line_offset = part.line, .text = part.text, .err = err};
     lt_doc_builder_init(&r.build, arena, limits);
     lt_map_init(&r.anchors);
     lt_vec_init(&r.level_anchors);

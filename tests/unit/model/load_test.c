@@ -185,6 +185,58 @@ static void other_kinds_are_named_and_no_error(void **state)
                  "a.yaml:7: error: expected an object with apiVersion and kind, got array");
 }
 
+static void a_kind_that_was_meant_is_named(void **state)
+{
+    static const struct {
+        const char *version;
+        const char *kind;
+        const char *note;
+    } cases[] = {
+        {"networking.istio.io/v1", "VirtualServce",
+         "a.yaml:1: warning: VirtualServce ns/x: VirtualServce of networking.istio.io/v1 is unknown, "
+         "did you mean VirtualService of networking.istio.io?; it is ignored"},
+        {"networking.istio.io/v1", "virtualservice", "did you mean VirtualService"},
+        {"v1", "Deployment", "did you mean Deployment of apps?"},
+        {"netwroking.istio.io/v1", "Gateway", "did you mean Gateway of networking.istio.io?"},
+        {"v2/v1", "Service", "info: Service ns/x: Service of v2/v1 is not read yet"},
+        {"apps/v1", "Pod", "did you mean Pod of v1?"},
+        {"gateway.networking.k8s.io/v1", "Gateway", "info: Gateway ns/x: Gateway of"},
+        {"batch/v1", "CronJob", "info: CronJob ns/x: CronJob of batch/v1 is not read yet"},
+        {"v1", "Secret", "info: Secret ns/x: Secret of v1 is not read yet"},
+    };
+    struct world *w = *state;
+    for (size_t i = 0; i < LT_ARRAY_LEN(cases); i++) {
+        char text[256];
+        snprintf(text, sizeof(text),
+                 "apiVersion: %s\nkind: %s\nmetadata: {name: x, namespace: ns}\n", cases[i].version,
+                 cases[i].kind);
+        put(w, "a.yaml", text);
+        assert_int_equal(w->notes->vec.count, 1);
+        assert_noted(w->notes, cases[i].note);
+    }
+}
+
+static void what_is_no_object_is_told(void **state)
+{
+    struct world *w = *state;
+    put(w, "a.yaml", "image:\n  tag: 1\n---\nkind: Pod\n---\napiVersion: v1\n");
+    assert_noted(
+        w->notes,
+        "a.yaml:1: error: expected an object with apiVersion and kind, got one without them");
+    assert_noted(
+        w->notes,
+        "a.yaml:4: error: expected an object with apiVersion and kind, got one without apiVersion");
+    assert_noted(
+        w->notes,
+        "a.yaml:6: error: expected an object with apiVersion and kind, got one without kind");
+    put(w, "a.yaml", "kind: Service\nmetadata:\n  name: {{ .Values.name }}\n");
+    assert_noted(
+        w->notes,
+        "a.yaml:3: error: a key must be a string, not object; a template with {{ }} must be rendered first");
+    put(w, "a.yaml", "kind: Service\nmetadata:\n\tname: x\n");
+    assert_noted(w->notes, "a.yaml:3: error: a tab in the indentation");
+}
+
 static void reads_lists_and_json(void **state)
 {
     struct world *w = *state;
@@ -297,6 +349,50 @@ static void one_host_twice_is_told_where_one_proxy_sees_both(void **state)
     put(w, "a.yaml", OWN("shop", "['.']") OWN("stock", "['*']"));
     lt_check_references(w->objects, w->count, LT_STR("cluster.local"), &notes);
     assert_noted(&notes, "spec.hosts[0]: duplicate host x.example");
+    lt_notes_fini(&notes);
+}
+
+static void a_selector_of_nothing_is_told(void **state)
+{
+    static const char text[] =
+        "kind: Deployment\napiVersion: apps/v1\nmetadata: {name: web, namespace: shop}\n"
+        "spec: {selector: {matchLabels: {app: web}}, template: {metadata: {labels: {app: web}},"
+        " spec: {containers: [{name: c, ports: [{name: http, containerPort: 80}]}]}}}\n"
+        "---\nkind: Job\napiVersion: batch/v1\nmetadata: {name: j, namespace: stock}\n"
+        "spec: {template: {metadata: {labels: {app: j}}, spec: {containers: [{name: c}]}}}\n"
+        "---\nkind: Service\napiVersion: v1\nmetadata: {name: web, namespace: shop}\n"
+        "spec: {selector: {app: web}, ports: [{name: a, port: 80, targetPort: http},"
+        " {name: b, port: 81, targetPort: htpp}, {name: c, port: 82, targetPort: 9}]}\n"
+        "---\nkind: Service\napiVersion: v1\nmetadata: {name: j, namespace: stock}\n"
+        "spec: {selector: {app: j}, ports: [{port: 80}]}\n"
+        "---\nkind: Service\napiVersion: v1\nmetadata: {name: j, namespace: shop}\n"
+        "spec: {selector: {app: j}, ports: [{port: 80, targetPort: x}]}\n"
+        "---\nkind: Service\napiVersion: v1\nmetadata: {name: by-hand, namespace: shop}\n"
+        "spec: {ports: [{port: 80}]}\n"
+        "---\nkind: Gateway\napiVersion: networking.istio.io/v1\n"
+        "metadata: {name: g, namespace: edge}\nspec: {selector: {app: web}, servers: ["
+        "{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}]}\n"
+        "---\nkind: Gateway\napiVersion: networking.istio.io/v1\n"
+        "metadata: {name: h, namespace: edge}\nspec: {selector: {app: wbe, tier: web}, servers: ["
+        "{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}]}\n"
+        "---\nkind: PeerAuthentication\napiVersion: security.istio.io/v1\n"
+        "metadata: {name: p, namespace: stock}\nspec: {selector: {matchLabels: {app: web}}}\n"
+        "---\nkind: PeerAuthentication\napiVersion: security.istio.io/v1\n"
+        "metadata: {name: p, namespace: root}\nspec: {selector: {matchLabels: {app: web}}}\n";
+    static const char *const wanted[] = {
+        "warning: Service shop/web: spec.ports[1].targetPort: no container of its Pods has a port named htpp",
+        "warning: Service shop/j: spec.selector: selects nothing: no Pod, Deployment or Job of namespace shop has app: j",
+        "warning: Gateway edge/h: spec.selector: selects nothing: no Pod, Deployment or Job has app: wbe and the other labels",
+        "warning: PeerAuthentication stock/p: spec.selector.matchLabels: selects nothing"};
+    struct world *w = *state;
+    struct lt_notes notes;
+    put(w, "a.yaml", text);
+    assert_int_equal(w->notes->vec.count, 0);
+    lt_notes_init(&notes);
+    lt_check_selectors(w->objects, w->count, LT_STR("root"), &notes);
+    for (size_t i = 0; i < LT_ARRAY_LEN(wanted); i++)
+        assert_noted(&notes, wanted[i]);
+    assert_int_equal(notes.vec.count, LT_ARRAY_LEN(wanted));
     lt_notes_fini(&notes);
 }
 
@@ -423,6 +519,28 @@ static void each_mistake_is_told_once_until_it_is_mended(void **state)
     lt_told_fini(&told);
 }
 
+static void a_line_more_above_is_no_news(void **state)
+{
+    (void)state;
+    struct lt_told told = {0};
+    for (uint32_t line = 1; line <= 3; line++) {
+        size_t count = 0;
+        struct lt_notes notes;
+        const struct lt_notes *list = &notes;
+        struct lt_note note = {.level = LT_NOTE_ERROR,
+                               .file = LT_STR("a.yaml"),
+                               .line = line,
+                               .object = LT_STR("Service shop/one"),
+                               .path = LT_STR("spec")};
+        lt_notes_init(&notes);
+        lt_notes_addf(&notes, &note, line < 3 ? "expected this" : "expected that");
+        lt_told_tell(&told, &list, 1, count_told, &count);
+        assert_int_equal(count, line != 2);
+        lt_notes_fini(&notes);
+    }
+    lt_told_fini(&told);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -435,13 +553,17 @@ int main(void)
         CASE(a_refused_object_keeps_its_predecessor),
         CASE(the_first_file_wins_and_the_other_is_told),
         CASE(other_kinds_are_named_and_no_error),
+        CASE(a_kind_that_was_meant_is_named),
+        CASE(what_is_no_object_is_told),
         CASE(reads_lists_and_json),
         CASE(says_what_is_not_translated_yet),
         CASE(dangling_references_are_warnings),
         CASE(each_reference_is_looked_up),
         CASE(one_host_twice_is_told_where_one_proxy_sees_both),
+        CASE(a_selector_of_nothing_is_told),
         CASE(a_directory_is_followed),
         CASE(each_mistake_is_told_once_until_it_is_mended),
+        CASE(a_line_more_above_is_no_news),
         CASE(live_objects_complete_the_wanted_ones),
         CASE(duplicates_are_told_beside_a_live_one),
     };

@@ -226,6 +226,34 @@ static void mesh_configuration_is_read_over_its_defaults(void **state)
     lt_arena_free(&arena);
 }
 
+/* A line of the file is that of the object: the text in it has lines of its own. */
+static void the_mesh_in_a_config_map_is_read(void **state)
+{
+    static const char text[] =
+        "kind: ConfigMap\napiVersion: v1\nmetadata: {name: istio, namespace: istio-system}\n"
+        "data:\n  mesh: |\n    accessLogFile: a\n    accesLogEncoding: JSON\n    connectTimeout: 5\n"
+        "---\nkind: ConfigMap\napiVersion: v1\nmetadata: {name: none, namespace: istio-system}\n";
+    (void)state;
+    struct lt_arena *arena = lt_arena_new(0, 0);
+    struct lt_notes notes;
+    struct lt_mesh mesh = lt_mesh_default();
+    struct lt_model *m = build(text);
+    char line[2048];
+    lt_notes_init(&notes);
+    assert_int_equal(lt_mesh_read_map(arena, m->objects[0], &notes, &mesh), LT_E_BAD);
+    assert_int_equal(notes.vec.count, 2);
+    assert_string_equal(
+        lt_note_format(lt_notes_at(&notes, 0), line, sizeof(line)),
+        "a.yaml:1: warning: ConfigMap istio-system/istio: data.mesh, line 2: accesLogEncoding: "
+        "unknown field, did you mean accessLogEncoding?; it is ignored");
+    lt_note_format(lt_notes_at(&notes, 1), line, sizeof(line));
+    assert_non_null(strstr(line, "data.mesh, line 3: connectTimeout: expected a duration"));
+    assert_int_equal(lt_mesh_read_map(arena, m->objects[1], &notes, &mesh), LT_E_NOT_FOUND);
+    lt_model_unref(&m);
+    lt_notes_fini(&notes);
+    lt_arena_free(&arena);
+}
+
 static void hosts_compare_as_istio_says(void **state)
 {
     (void)state;
@@ -282,6 +310,7 @@ int main(void)
         cmocka_unit_test(rules_of_one_host_merge_subsets_but_not_policies),
         cmocka_unit_test(the_nearest_peer_authentication_counts),
         cmocka_unit_test(mesh_configuration_is_read_over_its_defaults),
+        cmocka_unit_test(the_mesh_in_a_config_map_is_read),
         cmocka_unit_test(hosts_compare_as_istio_says),
         cmocka_unit_test(ports_say_what_they_speak),
     };

@@ -98,7 +98,9 @@ static void refuses_with_a_line(LT_UNUSED void **state)
         {"a: \"\\0\"", "NUL in a string"},
         {"a: \xff", "line"},
         {"a: 1\n---\nb: 2\n", "more than one document"},
-        {"\ta: 1", "line 1"},
+        {"\ta: 1", "line 1, column 1: a tab in the indentation"},
+        {"a:\n  b: 1\n \tc: 2\n", "line 3, column 2: a tab in the indentation"},
+        {"a: 1\nb: {\tc: [}\n", "line 2, column 10: did not find expected"},
     };
     for (size_t i = 0; i < LT_ARRAY_LEN(cases); i++) {
         const struct lt_doc *doc = NULL;
