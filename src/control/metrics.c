@@ -5,9 +5,9 @@
 
 #include <stdio.h>
 
-enum { SERIES_MAX = 20000 };
+#include "base/version.h"
 
-#define VERSION "0.1.0"
+enum { SERIES_MAX = 20000 };
 
 static const char type_labels[CP_TYPE_COUNT][4] = {
     [CP_TYPE_CDS] = "cds", [CP_TYPE_EDS] = "eds", [CP_TYPE_LDS] = "lds", [CP_TYPE_RDS] = "rds"};
@@ -48,7 +48,7 @@ static void say_version(struct cp_metrics *m)
 {
     static const lt_str info_label = {"version", 7};
     static const lt_str build_labels[] = {{"component", 9}, {"tag", 3}};
-    lt_str version = LT_STR(VERSION), build[] = {LT_STR("pilot"), LT_STR(VERSION)};
+    lt_str version = LT_STR(LT_VERSION), build[] = {LT_STR("pilot"), LT_STR(LT_VERSION)};
     lt_gauge_set(
         lt_metric_gauge(family(m, "pilot_info", LT_METRIC_GAUGE, &info_label, 1, NULL), &version),
         1);

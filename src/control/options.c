@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "base/env.h"
+#include "base/version.h"
 
 static const char usage[] =
     "lateend: the control plane\n"
@@ -45,6 +46,7 @@ enum {
     OPT_AGE,
     OPT_LEVEL,
     OPT_IGNORED,
+    OPT_VERSION,
     OPT_HELP
 };
 
@@ -85,6 +87,7 @@ static const struct option long_options[] = {
     {"tlsCertFile", required_argument, NULL, OPT_IGNORED},
     {"tlsKeyFile", required_argument, NULL, OPT_IGNORED},
     {"vklog", required_argument, NULL, OPT_IGNORED},
+    {"version", no_argument, NULL, OPT_VERSION},
     {"help", no_argument, NULL, OPT_HELP},
     {NULL, 0, NULL, 0},
 };
@@ -144,6 +147,7 @@ static lt_rc take(struct cp_options *options, int option, const char *flag, stru
     case OPT_AGE: return read_duration(flag, &options->connection_age_ns, err);
     case OPT_LEVEL: return read_level(&options->log_level, err);
     case OPT_IGNORED: ignore(options, flag); return LT_OK;
+    case OPT_VERSION: puts("lateend " LT_VERSION); return LT_EOF;
     case OPT_HELP: fputs(usage, stdout); return LT_EOF;
     default: return lt_err_set(err, LT_E_BAD, "--help lists the flags"); /* getopt said the rest */
     }
@@ -163,6 +167,8 @@ lt_rc cp_options_parse(int argc, char **argv, struct cp_options *ret_options, st
     for (int c, index = 0; (c = getopt_long(argc, argv, "n:", long_options, &index)) != -1;)
         LT_TRY(take(ret_options, c == 'n' ? OPT_IGNORED : c,
                     c == 'n' ? "namespace" : long_options[index].name, err));
+    if (optind + 1 == argc && strcmp(argv[optind], "version") == 0)
+        return take(ret_options, OPT_VERSION, "version", err);
     if (optind + 1 != argc || strcmp(argv[optind], "discovery") != 0)
         return lt_err_set(err, LT_E_BAD, "expected `lateend discovery`; --help says more");
     if (ret_options->dir_count == 0)

@@ -3,6 +3,7 @@
  */
 #include "control/pages.h"
 
+#include "base/version.h"
 #include "control/ca_metrics.h"
 
 enum { METRICS_BYTES_MAX = 32 << 20, PAGE_BYTES_MAX = 64 << 20 };
@@ -48,7 +49,7 @@ static void show_root(struct cp_pages *pages, struct lt_exchange *exchange)
 
 static void show_version(struct cp_pages *pages LT_UNUSED, struct lt_exchange *exchange)
 {
-    lt_exchange_reply(exchange, 200, "text/plain", LT_STR("lateen 0.1.0\n"));
+    lt_exchange_reply(exchange, 200, "text/plain", LT_STR("lateen " LT_VERSION "\n"));
 }
 
 /* Who may look: everybody on this machine; others with a token of the system namespace. */

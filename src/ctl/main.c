@@ -3,6 +3,7 @@
  */
 #include <stdio.h>
 
+#include "base/version.h"
 #include "ctl/command.h"
 
 static const struct ctl_command *const commands[] = {
@@ -23,19 +24,45 @@ static int print_commands(FILE *out)
     return out == stdout ? CTL_EXIT_OK : CTL_EXIT_USAGE;
 }
 
+static const struct ctl_command *find_command(const char *name)
+{
+    for (size_t i = 0; i < LT_ARRAY_LEN(commands); i++) {
+        if (strcmp(name, commands[i]->name) == 0)
+            return commands[i];
+    }
+    return NULL;
+}
+
+static bool is_one_of(const char *word, const char *const *words)
+{
+    while (*words != NULL && strcmp(word, *words) != 0)
+        words++;
+    return *words != NULL;
+}
+
+/* `lateen help up` is `lateen up --help`. */
+static int help(char **words, const struct lt_env *env)
+{
+    const struct ctl_command *command = words[0] != NULL ? find_command(words[0]) : NULL;
+    char *argv[] = {words[0], "--help", NULL};
+    return command != NULL ? command->run(2, argv, env) : print_commands(stdout);
+}
+
 int main(int argc, char **argv)
 {
+    static const char *const help_words[] = {"help", "--help", "-h", NULL},
+                             *const version_words[] = {"version", "--version", NULL};
     struct lt_env env;
     lt_env_init(&env, "lateen");
     if (argc < 2)
         return print_commands(stderr);
-    for (size_t i = 0; i < LT_ARRAY_LEN(commands); i++) {
-        if (strcmp(argv[1], commands[i]->name) == 0)
-            return commands[i]->run(argc - 1, argv + 1, &env);
-    }
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
-        strcmp(argv[1], "help") == 0)
-        return print_commands(stdout);
+    const struct ctl_command *command = find_command(argv[1]);
+    if (command != NULL)
+        return command->run(argc - 1, argv + 1, &env);
+    if (is_one_of(argv[1], help_words))
+        return help(argv + 2, &env);
+    if (is_one_of(argv[1], version_words))
+        return puts("lateen " LT_VERSION) >= 0 ? CTL_EXIT_OK : CTL_EXIT_FAILED;
     fprintf(stderr, "lateen: there is no command \"%s\"\n\n", argv[1]);
     return print_commands(stderr);
 }

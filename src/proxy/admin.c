@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/regex.h"
+#include "base/version.h"
 #include "http/url.h"
 #include "proxy/admin_certs.h"
 #include "wire/json.h"
@@ -56,7 +57,7 @@ static void page_server_info(struct px_admin *admin, struct lt_exchange *exchang
     lt_json_writer_init(&w, &out, 1);
     uint64_t up_s = (lt_loop_now_ns(admin->opts.loop) - admin->started_ns) / LT_NS_PER_S;
     lt_json_object_open(&w);
-    json_member(&w, "version", LT_STR("lateen/0.1.0/Clean/RELEASE/OpenSSL"));
+    json_member(&w, "version", LT_STR("lateen/" LT_VERSION "/Clean/RELEASE/OpenSSL"));
     json_member(&w, "state", lt_str_of(admin->opts.state(admin->opts.ctx)));
     lt_json_key(&w, LT_STR("uptime_current_epoch"));
     lt_json_strf(&w, "%llus", (unsigned long long)up_s);

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/version.h"
+#include "proxy/ask_admin.h"
 #include "proxy/program.h"
 
 enum { CONFIG_BYTES_MAX = 256 << 20, EXIT_USAGE = 2 };
@@ -113,6 +115,8 @@ int main(int argc, char **argv)
     struct px_program program = {.signals = {.fd = -1}};
     struct lt_err err = {0};
     lt_env_init(&program.env, "lateen-proxy");
+    if (argc > 1 && strcmp(argv[1], "request") == 0)
+        return px_ask_admin(argc - 1, argv + 1, &program.env);
     if (px_options_parse(argc, argv, &program.options, &err) != LT_OK) {
         fprintf(stderr, "lateen-proxy: %s\n", err.text);
         return EXIT_USAGE;
@@ -120,7 +124,7 @@ int main(int argc, char **argv)
     int status = EXIT_SUCCESS;
     if (program.options.mode == PX_MODE_HELP || program.options.mode == PX_MODE_VERSION) {
         fputs(program.options.mode == PX_MODE_HELP ? px_options_help
-                                                   : "lateen-proxy " PX_VERSION "\n",
+                                                   : "lateen-proxy " LT_VERSION "\n",
               stdout);
     } else {
         set_log_level(&program);

@@ -3,6 +3,7 @@
  */
 #include "proxy/node.h"
 
+#include "base/version.h"
 #include "wire/base64.h"
 #include "wire/pb.h"
 #include "wire/proto/core.pb-c.h"
@@ -71,7 +72,7 @@ lt_rc px_node_complete(struct lt_arena *arena, lt_str node, lt_str *ret_node, st
     LT_TRY(lt_pb_unpack(arena, &xds__node__descriptor, node, NULL, &message, err));
     message->user_agent_name = "lateen";
     message->user_agent_version_type_case = XDS__NODE__USER_AGENT_VERSION_TYPE_USER_AGENT_VERSION;
-    message->user_agent_version = "0.1.0";
+    message->user_agent_version = LT_VERSION;
     message->n_extensions = LT_ARRAY_LEN(extensions);
     message->extensions = lt_arena_make_n(arena, Xds__Extension *, LT_ARRAY_LEN(extensions));
     for (size_t i = 0; i < LT_ARRAY_LEN(extensions); i++)

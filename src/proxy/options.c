@@ -194,6 +194,7 @@ const char px_options_help[] =
     "\n"
     "  lateen-proxy -c FILE                 run an Envoy bootstrap (JSON or YAML)\n"
     "  lateen-proxy proxy sidecar|router    run under a control plane, configured by Istio's environment\n"
+    "  lateen-proxy request [METHOD] PATH   ask the admin port of the one that runs (--debug-port 15000)\n"
     "\n"
     "Flags of the first form, as Envoy's:\n"
     "  -c, --config-path FILE     the bootstrap\n"

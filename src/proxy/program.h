@@ -12,8 +12,6 @@
 #include "proxy/table.h"
 #include "proxy/worker.h"
 
-#define PX_VERSION "0.1.0"
-
 enum { PX_STOP_DRAIN_MS = 5000 };
 
 struct px_mesh; /* mesh.c: agent and control plane */

@@ -1,6 +1,7 @@
 """Workloads with sidecars: who gets one, in which order things start and end, what is captured."""
 import base64
 import json
+import subprocess
 import threading
 
 import pytest
@@ -89,6 +90,24 @@ def test_who_gets_one_and_who_it_is(mesh):
     # a captured caller proves who it is; the others are let in as PERMISSIVE says, and prove nothing
     assert mesh.get("asked", "http://in.shop/")["peer"] == "spiffe://cluster.local/ns/default/sa/default"
     assert mesh.get("elsewhere", "http://in.shop/")["peer"] == ""
+
+
+def test_the_admin_port_is_asked_as_by_pilot_agent(mesh):
+    mesh.write("a.yaml", deployment("app", ["sleep", "1000"], labels='"sidecar.istio.io/inject": "true"', port=0))
+    mesh.up()
+
+    def ask(*words):
+        return subprocess.run([mesh.lateen, "exec", "-m", str(mesh.dir), "-c", "istio-proxy", "app", "--", "pilot-agent", "request", *words],
+                              capture_output=True, text=True, timeout=20)
+
+    clusters = ask("GET", "clusters")
+    assert clusters.returncode == 0 and "BlackHoleCluster::" in clusters.stdout
+    assert ask("/clusters").stdout.splitlines()[0] == clusters.stdout.splitlines()[0]
+    assert ask("POST", "logging?level=debug").returncode == 0
+    lost = ask("GET", "nowhere")
+    assert lost.returncode == 1 and "status 404" in lost.stderr
+    assert ask("--debug-port", "15001", "GET", "/x").returncode == 1
+    assert ask().returncode == 2 and "which path?" in ask().stderr
 
 
 def test_application_starts_after_its_sidecar_which_leaves_after_it(mesh):
