@@ -13,6 +13,7 @@ enum {
     HEADERS_MAX = 64,
     BODY_BYTES_MAX = 64 << 20,
     TIMEOUT_S = 30,
+    SECONDS_MAX = 86400,
     EXIT_RESOLVE = 6,
     EXIT_CONNECT = 7,
     EXIT_STATUS = 22
@@ -27,7 +28,7 @@ struct ask {
     const char *target;
     const char *method;
     const char *data;
-    const char *max_time;
+    double max_time_s;
     bool with_head, head_only, fails_on_status, is_silent;
     struct lt_call_header headers[HEADERS_MAX];
     size_t header_count;
@@ -73,6 +74,11 @@ static bool split_url(struct ask *ask)
     return true;
 }
 
+static bool read_seconds(const char *text, double *ret)
+{
+    return lt_str_to_double(lt_str_of(text), ret) == LT_OK && *ret > 0 && *ret < SECONDS_MAX;
+}
+
 static void print_answer(const struct ask *ask, const struct lt_call_result *result)
 {
     if (ask->with_head || ask->head_only) {
@@ -98,6 +104,10 @@ static void on_done(struct lt_call *call LT_UNUSED, const struct lt_call_result 
             fprintf(stderr, "lateen curl: %s: status %u\n", ask->url, result->status);
         ask->exit_code = EXIT_STATUS;
     } else {
+        bool shows_nothing = result->body.len == 0 && !ask->with_head && !ask->head_only;
+        if (result->status >= 400 && shows_nothing && !ask->is_silent)
+            fprintf(stderr, "lateen curl: %s: status %u, without a body\n", ask->url,
+                    result->status);
         print_answer(ask, result);
     }
     lt_loop_stop(ask->loop);
@@ -132,13 +142,9 @@ static int curl_child(const struct ctl_inside *inside LT_UNUSED, void *ctx)
         .headers = ask->headers,
         .header_count = ask->header_count,
         .body = lt_str_of(ask->data),
-        .timeout_ms = TIMEOUT_S * 1000,
+        .timeout_ms = (uint32_t)(ask->max_time_s * 1000),
         .body_bytes_max = BODY_BYTES_MAX,
     };
-    double seconds;
-    if (ask->max_time != NULL && lt_str_to_double(lt_str_of(ask->max_time), &seconds) == LT_OK &&
-        seconds > 0 && seconds < 86400)
-        opts.timeout_ms = (uint32_t)(seconds * 1000);
     if (!resolve(ask, &opts.addr))
         return EXIT_RESOLVE;
     ask->loop = lt_loop_new(ask->env);
@@ -149,8 +155,8 @@ static int curl_child(const struct ctl_inside *inside LT_UNUSED, void *ctx)
 
 static int run_curl(int argc, char **argv, const struct lt_env *env)
 {
-    const char *mesh = NULL, *container = NULL;
-    struct ask ask = {.env = env};
+    const char *mesh = NULL, *container = NULL, *max_time = NULL;
+    struct ask ask = {.env = env, .max_time_s = TIMEOUT_S};
     const struct ctl_option options[] = {
         {.name = "mesh", .letter = 'm', .value = &mesh},
         {.name = "container", .letter = 'c', .value = &container},
@@ -161,7 +167,7 @@ static int run_curl(int argc, char **argv, const struct lt_env *env)
         {.name = "head", .letter = 'I', .is_given = &ask.head_only},
         {.name = "fail", .letter = 'f', .is_given = &ask.fails_on_status},
         {.name = "silent", .letter = 's', .is_given = &ask.is_silent},
-        {.name = "max-time", .value = &ask.max_time},
+        {.name = "max-time", .value = &max_time},
     };
     struct ctl_state state;
     struct ctl_inside inside;
@@ -177,6 +183,8 @@ static int run_curl(int argc, char **argv, const struct lt_env *env)
     if (ask.has_too_many)
         return ctl_fail_usage(&ctl_cmd_curl,
                               "a header is \"name: value\", and there are at most %d", HEADERS_MAX);
+    if (max_time != NULL && !read_seconds(max_time, &ask.max_time_s))
+        return ctl_fail_usage(&ctl_cmd_curl, "--max-time expects seconds, got \"%s\"", max_time);
     if (!split_url(&ask))
         return ctl_fail_usage(&ctl_cmd_curl, "\"%s\": expected http://HOST[:PORT][/PATH]", ask.url);
     struct lt_arena *arena = lt_arena_new(0, 0);

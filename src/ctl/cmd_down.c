@@ -28,17 +28,20 @@ static int end_mesh(const struct ctl_state *state, const struct lt_env *env)
 
 static int run_down(int argc, char **argv, const struct lt_env *env)
 {
+    const char *mesh = NULL;
+    const struct ctl_option options[] = {{.name = "mesh", .letter = 'm', .value = &mesh}};
     struct ctl_state state;
     struct lt_err err = {0};
     int code;
-    if (!ctl_options_parse(&ctl_cmd_down, &argc, argv, NULL, 0, &code))
+    if (!ctl_options_parse(&ctl_cmd_down, &argc, argv, options, LT_ARRAY_LEN(options), &code))
         return code;
-    if (argc > 2)
+    if (argc > 2 || (argc == 2 && mesh != NULL))
         return ctl_fail_usage(&ctl_cmd_down, "one directory, please");
-    if (argc == 2 && ctl_state_find(argv[1], &state, &err) != LT_OK)
+    const char *dir = argc == 2 ? argv[1] : mesh;
+    if (dir != NULL && ctl_state_find(dir, &state, &err) != LT_OK)
         return ctl_fail(&err);
     ctl_state_clear_dead();
-    if (argc == 1)
+    if (dir == NULL)
         return ctl_state_find_running(NULL, &state, &err) == LT_OK ? end_mesh(&state, env)
                                                                    : ctl_fail(&err);
     if (ctl_state_is_running(&state))
@@ -51,6 +54,7 @@ const struct ctl_command ctl_cmd_down = {
     .arguments = "[DIR]",
     .summary = "end a running mesh",
     .help =
-        "DIR is only needed when several meshes run. What a mesh left that was killed is cleared.\n",
+        "DIR (or -m DIR) is only needed when several meshes run. What a mesh left that was killed\n"
+        "is cleared.\n",
     .run = run_down,
 };

@@ -36,9 +36,12 @@ static int exec_child(const struct ctl_inside *inside, void *ctx)
 static int run_exec(int argc, char **argv, const struct lt_env *env LT_UNUSED)
 {
     const char *mesh = NULL, *container = NULL;
+    bool has_stdin, has_tty; /* kubectl's -it: always so here */
     const struct ctl_option options[] = {
         {.name = "mesh", .letter = 'm', .value = &mesh},
         {.name = "container", .letter = 'c', .value = &container},
+        {.name = "stdin", .letter = 'i', .is_given = &has_stdin},
+        {.name = "tty", .letter = 't', .is_given = &has_tty},
     };
     struct ctl_state state;
     struct ctl_inside inside;
@@ -64,6 +67,7 @@ const struct ctl_command ctl_cmd_exec = {
     .summary = "run a command inside a workload",
     .help =
         "  -c, --container NAME   another container than the first; the sidecar is istio-proxy\n"
+        "  -i, -t                 as kubectl has them: input and terminal are the caller's anyway\n"
         "  -m, --mesh DIR         which mesh, when several run\n\n"
         "WORKLOAD is a Deployment, Job or Pod by name, or one of their Pods; NAMESPACE/NAME where\n"
         "a name is not enough.\n"

@@ -64,7 +64,9 @@ static const struct ctl_option *find_option(const struct ctl_option *options, si
 static int refuse(const struct ctl_command *command, int found, char **argv,
                   const struct ctl_option *options, size_t count)
 {
-    const char *word = argv[optind - 1];
+    char letter[3] = {'-', (char)optopt, '\0'};
+    bool is_letter = optopt > 0 && optopt < LONG_BASE; /* maybe one of several in a word */
+    const char *word = is_letter ? letter : argv[optind - 1];
     int rc = found == ':' ? ctl_fail_usage(command, "option %s needs a value", word)
                           : ctl_fail_usage(command, "unknown option %s", word);
     list_options(options, count);

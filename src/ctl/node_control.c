@@ -156,6 +156,30 @@ static void answer_error(struct request *r, const char *fmt, ...)
     lt_json_kv_str(&r->w, "error", lt_str_of(text));
 }
 
+/* Services and labels often have the beginning of a workload's name. */
+static void answer_nobody(struct request *r, lt_str name)
+{
+    lt_str word = lt_str_from(name, (size_t)(lt_str_find_char(name, '/') + 1));
+    const struct ctl_pod_plan *near[2] = {NULL, NULL};
+    for (size_t i = 0; i < r->node->pods.count && word.len > 0; i++) {
+        const struct ctl_pod_plan *plan = ctl_node_pod(r->node, i)->plan;
+        if (!lt_str_starts(lt_str_of(plan->workload), word))
+            continue;
+        if (near[0] == NULL)
+            near[0] = plan;
+        else if (strcmp(near[0]->workload, plan->workload) != 0 && near[1] == NULL)
+            near[1] = plan;
+    }
+    if (near[1] != NULL)
+        answer_error(r, "no workload \"%.*s\"; did you mean %s/%s or %s/%s?", LT_STR_ARG(name),
+                     near[0]->ns, near[0]->workload, near[1]->ns, near[1]->workload);
+    else if (near[0] != NULL)
+        answer_error(r, "no workload \"%.*s\"; did you mean %s/%s?", LT_STR_ARG(name), near[0]->ns,
+                     near[0]->workload);
+    else
+        answer_error(r, "no workload \"%.*s\"; `lateen workloads` lists them", LT_STR_ARG(name));
+}
+
 /* NULL: the answer says why. */
 static const struct ctl_pod *find_asked(struct request *r)
 {
@@ -175,7 +199,7 @@ static const struct ctl_pod *find_asked(struct request *r)
             best = pod;
     }
     if (best == NULL)
-        answer_error(r, "no workload \"%.*s\"; `lateen workloads` lists them", LT_STR_ARG(name));
+        answer_nobody(r, name);
     return best;
 }
 
@@ -183,10 +207,16 @@ static const struct ctl_run *find_asked_run(struct request *r, const struct ctl_
 {
     lt_str name = lt_doc_string(lt_doc_findz(r->doc, "container"));
     const struct ctl_run *run = ctl_pod_find_run(pod, name);
-    if (run == NULL)
-        answer_error(r, "%s/%s has no container \"%.*s\"", pod->plan->ns, pod->plan->name,
-                     LT_STR_ARG(name));
-    return run;
+    if (run != NULL)
+        return run;
+    char list[256] = "";
+    size_t used = 0;
+    for (size_t i = 0; i < pod->run_count && used < sizeof(list); i++)
+        used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%s", i > 0 ? ", " : "",
+                                 pod->runs[i].plan->name);
+    answer_error(r, "%s/%s has no container \"%.*s\"; it has %s", pod->plan->ns, pod->plan->name,
+                 LT_STR_ARG(name), list);
+    return NULL;
 }
 
 /* --- answers --- */

@@ -11,6 +11,7 @@
 #include "ctl/node_priv.h"
 #include "ctl/proc.h"
 #include "model/check.h"
+#include "model/model.h"
 
 enum {
     END_GRACE_S = 3, /* for applications when the whole mesh ends */
@@ -275,9 +276,11 @@ static void tell_pod(struct ctl_node *node, struct ctl_pod *pod)
         const struct ctl_run *run = &pod->runs[i];
         if (!run->is_up && run->restarts == 1 && lt_timer_is_set(&run->restart))
             ctl_node_say(node,
-                         "  failed %s/%s: container %s: %s (exit code %d); `lateen logs` has more",
+                         "  failed %s/%s: container %s: %s (exit code %d); "
+                         "`lateen logs -c %s %s/%s` has more",
                          plan->ns, plan->name, run->plan->name,
-                         run->reason[0] != '\0' ? run->reason : "ended", run->exit_code);
+                         run->reason[0] != '\0' ? run->reason : "ended", run->exit_code,
+                         run->plan->name, plan->ns, plan->name);
     }
 }
 
@@ -304,6 +307,11 @@ static void tell_all_ready(struct ctl_node *node)
                      "lateen: %s has no manifests (*.yaml, *.yml, *.json) that are read; "
                      "those that come are followed",
                      node->state->dir);
+}
+
+static void tell_change(void *ctx, const char *line)
+{
+    ctl_node_say(ctx, "  %s", line);
 }
 
 static void tell_note(void *ctx, const struct lt_note *note LT_UNUSED, const char *line)
@@ -414,14 +422,58 @@ static void keep_addresses(struct ctl_node *node)
     ctl_pool_sweep(&node->cluster_ips);
 }
 
+/*
+ * The mesh configuration is taken whole or not at all, as by lateend: a mistake in it must not
+ * start every workload anew without it.
+ */
+static void take_mesh_map(struct ctl_node *node, const struct lt_object *const *objects,
+                          size_t count, struct lt_notes *notes)
+{
+    struct lt_mesh mesh = lt_mesh_default();
+    struct lt_arena *scratch = lt_arena_new(0, 0);
+    const struct lt_object *map = NULL;
+    for (size_t i = 0; i < count; i++) {
+        const struct lt_object *o = objects[i];
+        if (o->key.kind == LT_KIND_CONFIG_MAP && lt_str_eqz(o->key.ns, CTL_SYSTEM_NS) &&
+            lt_str_eqz(o->key.name, "istio"))
+            map = o;
+    }
+    lt_rc rc = map != NULL ? lt_mesh_read_map(scratch, map, notes, &mesh) : LT_E_NOT_FOUND;
+    lt_arena_free(&scratch);
+    if (rc == LT_OK || rc == LT_E_NOT_FOUND) {
+        lt_object_unref(&node->mesh_map);
+        node->mesh_map = rc == LT_OK ? lt_object_ref(map) : NULL;
+        return;
+    }
+    char name[LT_OBJECT_NAME_MAX];
+    struct lt_note where = lt_object_note(map, LT_NOTE_INFO, name);
+    lt_notes_addf(notes, &where, "the mesh configuration %s",
+                  node->mesh_map != NULL ? "stays as it was before the error" : "has its defaults");
+}
+
+/* An edit that only takes a mistake back changes nothing, and would go by in silence. */
+static void tell_mended(struct ctl_node *node, size_t errors)
+{
+    if (node->manifest_errors > 0 && errors == 0)
+        ctl_node_say(node, "lateen: the manifests have no errors any more");
+    node->manifest_errors = errors;
+}
+
 static struct ctl_plan *make_plan(struct ctl_node *node)
 {
+    const struct lt_notes *notes = NULL;
+    struct lt_notes more;
+    size_t count;
+    const struct lt_object *const *objects = lt_manifests_objects(node->manifests, &count, &notes);
+    lt_notes_init(&more);
+    take_mesh_map(node, objects, count, &more);
     const struct ctl_plan_world world = {
         .ctx = node,
         .pod_ip = pod_ip,
         .cluster_ip = cluster_ip,
         .job_attempt = job_attempt,
         .has_program = has_program,
+        .mesh_map = node->mesh_map,
         .state_path = node->state->path,
         .manifests = node->state->dir,
         .jwt_rule = node->jwt_rule,
@@ -429,17 +481,15 @@ static struct ctl_plan *make_plan(struct ctl_node *node)
         .dns_ip = CTL_DNS_IP,
         .node_ip = CTL_NODE_IP,
     };
-    const struct lt_notes *notes = NULL;
-    struct lt_notes more;
-    size_t count;
-    const struct lt_object *const *objects = lt_manifests_objects(node->manifests, &count, &notes);
-    lt_notes_init(&more);
     ctl_pool_begin(&node->pod_ips);
     ctl_pool_begin(&node->cluster_ips);
     struct ctl_plan *plan = ctl_plan_make(objects, count, &world, &more);
     lt_check_references(objects, count, LT_STR(CTL_DOMAIN), &more);
+    lt_check_selectors(objects, count, LT_STR(CTL_SYSTEM_NS), &more);
+    ctl_changes_look(&node->changes, objects, count, tell_change, node);
     const struct lt_notes *const both[] = {notes, &more};
     lt_told_tell(&node->told, both, LT_ARRAY_LEN(both), tell_note, node);
+    tell_mended(node, notes->errors + more.errors);
     lt_notes_fini(&more);
     return plan;
 }

@@ -5,6 +5,7 @@
 #ifndef LT_CTL_NODE_PRIV_H
 #define LT_CTL_NODE_PRIV_H
 
+#include "ctl/changes.h"
 #include "ctl/control.h"
 #include "ctl/dns_server.h"
 #include "ctl/node.h"
@@ -40,8 +41,9 @@ struct ctl_node {
 
     /* node_pods.c */
     struct lt_manifests *manifests;
-    struct ctl_plan *plan; /* Pods taken out, Services kept */
-    struct lt_vec pods;    /* struct ctl_pod *, owned */
+    struct lt_object *mesh_map; /* counted; the ConfigMap istio that was good last, or NULL */
+    struct ctl_plan *plan;      /* Pods taken out, Services kept */
+    struct lt_vec pods;         /* struct ctl_pod *, owned */
     struct lt_vec waiting; /* struct ctl_pod_plan *, owned: for lateend, or a predecessor's end */
     struct ctl_pool pod_ips;
     struct ctl_pool cluster_ips;
@@ -50,7 +52,9 @@ struct ctl_node {
     struct lt_timer retry; /* of Jobs that have failed */
     struct lt_timer look_at_root;
     struct lt_tls_ctx *trust; /* in the mesh's root; NULL until has_root */
-    struct lt_told told;      /* of what is wrong with the manifests */
+    struct ctl_changes changes;
+    struct lt_told told; /* of what is wrong with the manifests */
+    size_t manifest_errors;
     uint64_t started_ns;
     bool was_all_ready;
     bool has_root;             /* lateend is ready and its root certificate was copied */

@@ -92,6 +92,7 @@ static void add_pod(struct ctl_plan *plan, const struct ctl_pod_source *source, 
     struct ctl_pod_plan *pod = ctl_plan_pod(source);
     if (pod == NULL)
         return;
+    ctl_plan_note_pod(source, pod);
     if (plan->pod_count == *cap) {
         *cap = *cap == 0 ? 32 : *cap * 2;
         plan->pods = lt_realloc(plan->pods, *cap * sizeof(struct ctl_pod_plan *));
@@ -209,34 +210,27 @@ static void add_services(struct ctl_plan *plan, const struct ctl_pod_source *sou
     }
 }
 
-/*
- * What the injector writes into PROXY_CONFIG: defaultConfig of the mesh config, which is in
- * ConfigMap istio. "{}" without one.
- */
-static const char *find_proxy_config(const struct ctl_pod_source *source, struct lt_arena *arena)
+/* What the injector writes into PROXY_CONFIG: defaultConfig of the mesh configuration, or "{}". */
+static const char *find_proxy_config(const struct ctl_plan_world *world, struct lt_arena *arena)
 {
-    for (size_t i = 0; i < source->object_count; i++) {
-        const struct lt_object *object = source->objects[i];
-        const struct lt_doc *mesh = NULL;
-        struct lt_buf out;
-        struct lt_json_writer w;
-        if (object->key.kind != LT_KIND_CONFIG_MAP || !lt_str_eqz(object->key.ns, CTL_SYSTEM_NS) ||
-            !lt_str_eqz(object->key.name, "istio"))
-            continue;
-        lt_str text = lt_kvs_find(&object->config_map->data, LT_STR("mesh"));
-        if (lt_yaml_parse(arena, lt_yaml_whole(text), NULL, &mesh, NULL) != LT_OK ||
-            lt_doc_findz(mesh, "defaultConfig") == NULL)
-            return "{}"; /* what is wrong with it is lateend's to say */
-        lt_buf_init(&out, PROXY_CONFIG_BYTES_MAX);
-        lt_json_writer_init(&w, &out, 0);
-        lt_json_doc(&w, lt_doc_findz(mesh, "defaultConfig"));
-        const char *json = lt_json_writer_finish(&w) == LT_OK
-                               ? lt_arena_strz(arena, lt_buf_str(&out))
-                               : "{}";
-        lt_buf_fini(&out);
+    const struct lt_doc *mesh = NULL, *config = NULL;
+    const char *json = "{}";
+    if (world->mesh_map == NULL)
         return json;
-    }
-    return "{}";
+    lt_str text = lt_kvs_find(&world->mesh_map->config_map->data, LT_STR("mesh"));
+    if (lt_yaml_parse(arena, lt_yaml_whole(text), NULL, &mesh, NULL) == LT_OK)
+        config = lt_doc_findz(mesh, "defaultConfig");
+    if (config == NULL)
+        return json;
+    struct lt_buf out;
+    struct lt_json_writer w;
+    lt_buf_init(&out, PROXY_CONFIG_BYTES_MAX);
+    lt_json_writer_init(&w, &out, 0);
+    lt_json_doc(&w, config);
+    if (lt_json_writer_finish(&w) == LT_OK)
+        json = lt_arena_strz(arena, lt_buf_str(&out));
+    lt_buf_fini(&out);
+    return json;
 }
 
 struct ctl_plan *ctl_plan_make(const struct lt_object *const *objects, size_t count,
@@ -249,7 +243,7 @@ struct ctl_plan *ctl_plan_make(const struct lt_object *const *objects, size_t co
     plan->arena = lt_arena_new(0, 0);
     plan->pods = lt_calloc(cap, sizeof(struct ctl_pod_plan *));
     plan->pods[plan->pod_count++] = ctl_plan_control_pod(world);
-    source.proxy_config = find_proxy_config(&source, plan->arena);
+    source.proxy_config = find_proxy_config(world, plan->arena);
     add_services(plan, &source);
     add_pods(plan, &source, &cap);
     return plan;

@@ -106,10 +106,11 @@ struct ctl_plan_world {
     unsigned (*job_attempt)(const char *ns, const char *name, void *ctx);
     /* Whether containers can run it. */
     bool (*has_program)(const char *name, void *ctx);
-    const char *state_path;         /* of the mesh's state directory */
-    const char *manifests;          /* the user's directory */
-    const char *jwt_rule;           /* lateend's JWT_RULE */
-    const char *const *control_env; /* and more of its environment; NULL at the end, or NULL */
+    const struct lt_object *mesh_map; /* ConfigMap istio, as it is in force; NULL: none */
+    const char *state_path;           /* of the mesh's state directory */
+    const char *manifests;            /* the user's directory */
+    const char *jwt_rule;             /* lateend's JWT_RULE */
+    const char *const *control_env;   /* and more of its environment; NULL at the end, or NULL */
     uint32_t dns_ip;
     uint32_t node_ip;
 };

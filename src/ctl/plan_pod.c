@@ -216,8 +216,8 @@ static const char *field_value(const struct ctl_pod_plan *pod, const struct ctl_
     return lt_arena_strz(pod->arena, label.ptr != NULL ? label : annotation);
 }
 
-static lt_str find_config_value(const struct ctl_pod_source *source,
-                                const struct lt_key_selector *selector)
+lt_str ctl_plan_config_value(const struct ctl_pod_source *source,
+                             const struct lt_key_selector *selector)
 {
     for (size_t i = 0; i < source->object_count; i++) {
         const struct lt_object *object = source->objects[i];
@@ -238,7 +238,7 @@ static void add_var(struct ctl_strings *env, const struct ctl_pod_source *source
     } else if (var->value_from->field_ref != NULL) {
         value = field_value(pod, source->world, var->value_from->field_ref->field_path);
     } else if (var->value_from->config_map_key_ref != NULL) {
-        lt_str found = find_config_value(source, var->value_from->config_map_key_ref);
+        lt_str found = ctl_plan_config_value(source, var->value_from->config_map_key_ref);
         if (found.ptr == NULL)
             return;
         value = lt_arena_strz(pod->arena, found);

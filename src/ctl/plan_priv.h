@@ -51,6 +51,11 @@ const char *ctl_text(struct lt_arena *arena, const char *fmt, ...) LT_PRINTF(2, 
 
 /* NULL when the Pod cannot be; the notes say why. */
 struct ctl_pod_plan *ctl_plan_pod(const struct ctl_pod_source *source);
+/* What of its manifest will not be so. */
+void ctl_plan_note_pod(const struct ctl_pod_source *source, const struct ctl_pod_plan *pod);
+/* LT_STR_NULL: no such ConfigMap, or it has no such key. */
+lt_str ctl_plan_config_value(const struct ctl_pod_source *source,
+                             const struct lt_key_selector *selector);
 
 /* The sidecar of `pod`, or the gateway that it is. proxy_config: JSON. */
 struct ctl_container_plan ctl_plan_proxy(struct ctl_pod_plan *pod,

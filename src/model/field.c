@@ -399,15 +399,16 @@ static void read_field(struct lt_field_reader *reader, const struct lt_doc *node
     case LT_FIELD_SUB: read_sub(reader, node, field, slot, path); return;
     case LT_FIELD_SUBS: read_subs(reader, node, field, slot, path); return;
     case LT_FIELD_SUB_MAP: read_sub_map(reader, node, field, slot, path); return;
-    case LT_FIELD_NONE: return;
+    case LT_FIELD_NONE:
+    case LT_FIELD_SEEN: return; /* not by its value: see read_members */
     }
     LT_UNREACHABLE();
 }
 
-/* The field that has this name, or of type NONE lists it. */
+/* The field that has this name, or of types NONE and SEEN lists it. */
 static bool has_name(const struct lt_field *field, lt_str name)
 {
-    if (field->type != LT_FIELD_NONE)
+    if (field->type != LT_FIELD_NONE && field->type != LT_FIELD_SEEN)
         return lt_str_eqz(name, field->name);
     lt_str rest = lt_str_of(field->name), word;
     while (lt_str_split(&rest, ' ', &word)) {
@@ -467,6 +468,15 @@ static void unknown_field(struct lt_field_reader *reader, const struct lt_schema
                       schema->name, rest);
 }
 
+static void add_seen(struct lt_field_reader *reader, lt_str name, struct lt_strs *seen)
+{
+    lt_str *items = lt_arena_make_n(reader->arena, lt_str, seen->count + 1);
+    for (size_t i = 0; i < seen->count; i++)
+        items[i] = seen->items[i];
+    items[seen->count++] = keep_str(reader, name);
+    seen->items = keep_block(reader, items, seen->count * sizeof(*items));
+}
+
 static void read_members(struct lt_field_reader *reader, const struct lt_doc *doc,
                          const struct lt_schema *schema, void *message,
                          const struct lt_doc_path *path)
@@ -483,7 +493,11 @@ static void read_members(struct lt_field_reader *reader, const struct lt_doc *do
             continue;
         if (field->flags & LT_FIELD_NOT_YET)
             lt_field_note(reader, LT_NOTE_INFO, &m->value, &at, "not translated yet");
-        read_field(reader, &m->value, field, (char *)message + field->offset, &at);
+        void *slot = (char *)message + field->offset;
+        if (field->type == LT_FIELD_SEEN)
+            add_seen(reader, m->key, slot);
+        else
+            read_field(reader, &m->value, field, slot, &at);
     }
 }
 

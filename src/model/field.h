@@ -82,6 +82,7 @@ typedef enum {
     LT_FIELD_SUBS,     /* struct lt_field_list of messages */
     LT_FIELD_SUB_MAP,  /* struct lt_field_map of messages */
     LT_FIELD_NONE,     /* known, and nothing is kept */
+    LT_FIELD_SEEN,     /* struct lt_strs: which of several names are there, and nothing else */
 } lt_field_type;
 
 enum {
@@ -99,7 +100,7 @@ struct lt_schema;
 struct lt_field_reader;
 
 struct lt_field {
-    const char *name; /* in the manifest; of type NONE: one or more names with blanks between */
+    const char *name; /* in the manifest; of types NONE and SEEN: one or more names with blanks */
     lt_field_type type;
     unsigned flags;
     size_t offset; /* in the message's struct */

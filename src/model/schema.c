@@ -60,6 +60,7 @@
     ROW(SUB_MAP, member, name, flags, help, .sub = &type##_schema)
 #define F_NONE(names, field_flags, field_help) \
     {.name = names, .type = LT_FIELD_NONE, .flags = field_flags, .help = field_help},
+#define F_SEEN(member, names, help) ROW(SEEN, member, names, 0, help)
 #define F_NONES(names) {.name = names, .type = LT_FIELD_NONE, .help = ""},
 
 #include "model/fields_istio.def"

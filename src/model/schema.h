@@ -51,6 +51,7 @@
     } member;
 #define F_NONE(name, flags, help)
 #define F_NONES(names)
+#define F_SEEN(member, names, help) struct lt_strs member;
 #include "model/fields_istio.def"
 #include "model/fields_k8s.def"
 #undef M_BEGIN
@@ -69,5 +70,6 @@
 #undef F_SUB_MAP
 #undef F_NONE
 #undef F_NONES
+#undef F_SEEN
 
 #endif

@@ -25,6 +25,8 @@ def test_exec_is_inside(mesh):
     assert mesh.exec_code("app", "sh", "-c", "exit 9") == 9
     assert mesh.exec_code("app", "sh", "-c", "kill -9 $$") == 137
     assert mesh.exec_code("app", "nonsense") == 127
+    as_kubectl_has_it = [mesh.lateen, "exec", "-m", str(mesh.dir), "-it", "app", "--", "sh"]
+    assert subprocess.run(as_kubectl_has_it, input="exit 9\n", text=True, timeout=20).returncode == 9
 
 
 def test_logs_have_what_is_written_by_name(mesh):
@@ -89,6 +91,24 @@ def test_curl(mesh):
     assert code("app", "https://web/") == 2
     assert code("nobody", "http://web/") == 1
     assert code("app", "--frobnicate", "http://web/") == 2
+    assert code("app", "--max-time", "soon", "http://web/") == 2
+
+
+def test_who_is_not_there_is_told_from_who_is(mesh):
+    mesh.write("a.yaml", deployment("web-v1", SLEEP, port=0) + deployment("web-v2", SLEEP, port=0) + deployment("other", SLEEP, port=0))
+    mesh.up()
+
+    def mistake(*arguments):
+        done = subprocess.run([mesh.lateen, *arguments], capture_output=True, text=True, timeout=10)
+        assert done.returncode == 1
+        return done.stderr
+
+    where = ["-m", str(mesh.dir)]
+    answers = {mistake("logs", *where, "web") for _ in range(3)}
+    assert answers == {'lateen: no workload "web"; did you mean default/web-v1 or default/web-v2?\n'}
+    assert mistake("logs", *where, "shop/oth") == 'lateen: no workload "shop/oth"; did you mean default/other?\n'
+    assert "`lateen workloads` lists them" in mistake("logs", *where, "nobody")
+    assert mistake("logs", *where, "-c", "none", "other").endswith('has no container "none"; it has main\n')
 
 
 def test_logs_follow(mesh):
@@ -112,7 +132,11 @@ def test_help_and_mistakes(mesh):
     for command in ("up", "down", "workloads", "exec", "logs", "curl"):
         code, text = ask(command, "--help")
         assert code == 0 and text.startswith(f"usage: lateen {command}")
+        assert ask("help", command) == (code, text)
     assert ask("frobnicate")[0] == 2
+    assert ask("--version") == ask("version") and ask("version")[1].startswith("lateen 0.")
+    code, text = ask("exec", "-xq", "app", "--", "ls")
+    assert code == 2 and "unknown option -x\n" in text
     code, text = ask("up")
     assert code == 2 and "which directory?" in text
     code, text = ask("logs", "--tail", "5", "x")

@@ -142,6 +142,12 @@ spec:
                   "  subsets: [{name: v9, labels: {version: v9}}]\n",
                   ["rule.yaml:6: warning: DestinationRule default/rule: spec.subsets[0].labels: no Pod of web.default.svc.cluster.local has the "
                    "labels of subset v9"]),
+    "selector.yaml": ("apiVersion: v1\nkind: Service\nmetadata: {name: selector}\nspec: {selector: {app: wbe}, ports: [{port: 80}]}\n",
+                      ["selector.yaml:1: warning: Service default/selector: spec.selector: selects nothing: no Pod, Deployment or Job of "
+                       "namespace default has app: wbe"]),
+    "kind.yaml": ("apiVersion: networking.istio.io/v1\nkind: VirtualServce\nmetadata: {name: kind}\n",
+                  ["kind.yaml:1: warning: VirtualServce kind: VirtualServce of networking.istio.io/v1 is unknown, did you mean VirtualService"]),
+    "tab.yaml": ("kind: Service\nmetadata:\n\tname: tab\n", ["tab.yaml:3: error: a tab in the indentation"]),
     "annotation.yaml": (deployment("annotation", annotations='"traffic.sidecar.istio.io/excludeInboundPorts": "80,x"', labels=SIDECAR),
                         ["Deployment default/annotation: annotation traffic.sidecar.istio.io/excludeInboundPorts: \"x\" is no port"]),
 }
@@ -171,3 +177,49 @@ spec: {hosts: [web], http: [{headers: {request: {set: {x-route: a}}}, route: [{d
     wait_until(lambda: "Deployment default/web: the object stays as it was before the error" in mesh.output(), 10, "the message")
     assert mesh.output().count("Deployment default/web: spec.replicas: expected a whole number, got string") == 1
     assert mesh.workloads()["web"][0]["name"] == before and mesh.output().count("there is no subset v8") == 1
+
+
+def test_edits_are_told(mesh):
+    """Who edits a file sees that it was read, and when the last mistake is mended."""
+    web, rule = deployment("web"), "apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {selector: {app: web}, ports: [{port: %s}]}\n"
+    mesh.write("a.yaml", web)
+    mesh.write("b.yaml", rule % 80)
+    mesh.up()
+    assert "changed" not in mesh.output() and "added" not in mesh.output()
+    mesh.write("b.yaml", rule % 81)
+    wait_until(lambda: "  changed Service default/s\n" in mesh.output(), 10, "the change")
+    mesh.write("b.yaml", rule % "x")
+    wait_until(lambda: "b.yaml:4: error: Service default/s: spec.ports[0].port" in mesh.output(), 10, "the mistake")
+    assert "no errors any more" not in mesh.output()
+    mesh.write("b.yaml", rule % 81)
+    wait_until(lambda: "lateen: the manifests have no errors any more\n" in mesh.output(), 10, "the end of it")
+    mesh.remove("b.yaml")
+    wait_until(lambda: "  removed Service default/s\n" in mesh.output(), 10, "the removal")
+    assert mesh.output().count("  changed ") == 1
+
+
+MESH_CONFIG = """\
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: istio, namespace: istio-system}
+data:
+  mesh: |
+    accessLogFile: /dev/stdout
+    defaultConfig: {proxyMetadata: {COLOUR: blue}}
+"""
+
+
+def test_a_broken_mesh_configuration_restarts_nobody(mesh):
+    mesh.write("mesh.yaml", MESH_CONFIG)
+    mesh.write("a.yaml", deployment("web", labels=SIDECAR))
+    mesh.up()
+    before = mesh.workloads()["web"][0]["name"]
+    for wrong, message in (("accessLogFile: [", "mesh configuration: line "), ("accesLogFile: x", "data.mesh, line 1: accesLogFile: unknown field"),
+                           ("accessLogEncoding: XML", "data.mesh, line 1: accessLogEncoding: expected TEXT or JSON")):
+        mesh.write("mesh.yaml", MESH_CONFIG.replace("accessLogFile: /dev/stdout", wrong))
+        wait_until(lambda: message in mesh.output(), 10, message)
+        mesh.wait()
+        assert [pod["name"] for pod in mesh.workloads()["web"]] == [before], message
+    assert "the mesh configuration stays as it was before the error" in mesh.output()
+    mesh.write("mesh.yaml", MESH_CONFIG.replace("blue", "red"))
+    wait_until(lambda: [pod["name"] for pod in mesh.workloads()["web"]] not in ([], [before]), 20, "the new Pod")

@@ -62,7 +62,12 @@ static struct ctl_plan *plan_of(const char *text, struct lt_manifests **ret_mani
     const struct lt_object *const *objects = lt_manifests_objects(*ret_manifests, &count, &wrong);
     assert_int_equal(wrong->errors, 0);
     lt_notes_init(notes);
-    return ctl_plan_make(objects, count, &world, notes);
+    struct ctl_plan_world with_mesh = world;
+    for (size_t i = 0; i < count; i++) {
+        if (lt_str_eqz(objects[i]->key.name, "istio"))
+            with_mesh.mesh_map = objects[i];
+    }
+    return ctl_plan_make(objects, count, &with_mesh, notes);
 }
 
 static const char *env(const struct ctl_container_plan *container, const char *name)
@@ -203,6 +208,41 @@ static void stand_ins_and_gateways(void **state)
     lt_manifests_free(&manifests);
 }
 
+static void what_will_not_be_so_is_told_once(void **state)
+{
+    static const char text[] =
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: colours, namespace: shop}\ndata: {sky: blue}\n---\n"
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web, namespace: shop}\n"
+        "spec: {replicas: 3, selector: {}, template: {spec: {initContainers: [{name: i, command: [/bin/none]}], containers: ["
+        "{name: c, command: [sleep], volumeMounts: [], readinessProbe: {}, resources: {}, env: ["
+        "{name: A, valueFrom: {secretKeyRef: {name: s, key: k}}},"
+        "{name: B, valueFrom: {configMapKeyRef: {name: colours, key: sky}}},"
+        "{name: C, valueFrom: {configMapKeyRef: {name: colours, key: sea}}},"
+        "{name: D, valueFrom: {configMapKeyRef: {name: colours, key: sea, optional: true}}}]},"
+        "{name: d, image: none}]}}}\n---\n"
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: p, annotations: {inject.istio.io/templates: gateway}}\n"
+        "spec: {containers: [{name: istio-proxy, image: auto, readinessProbe: {}}]}\n";
+    static const char *const wanted[] = {
+        "a.yaml:6: info: Deployment shop/web: container i: /bin/none is no program of this machine: a stand-in answers instead",
+        "a.yaml:6: info: Deployment shop/web: container c: not acted on yet: volumeMounts, readinessProbe",
+        "a.yaml:6: warning: Deployment shop/web: container c: env A is not set: secretKeyRef is not acted on yet",
+        "a.yaml:6: warning: Deployment shop/web: container c: env C is not set: there is no ConfigMap colours with a key sea",
+    };
+    (void)state;
+    struct lt_manifests *manifests;
+    struct lt_notes notes;
+    struct ctl_plan *plan = plan_of(text, &manifests, &notes);
+    assert_int_equal(plan->pod_count, 5);
+    assert_int_equal(notes.vec.count, LT_ARRAY_LEN(wanted));
+    for (size_t i = 0; i < LT_ARRAY_LEN(wanted); i++) {
+        char line[2048];
+        assert_string_equal(lt_note_format(lt_notes_at(&notes, i), line, sizeof(line)), wanted[i]);
+    }
+    ctl_plan_free(&plan);
+    lt_notes_fini(&notes);
+    lt_manifests_free(&manifests);
+}
+
 static void services(void **state)
 {
     (void)state;
@@ -239,6 +279,7 @@ int main(void)
         cmocka_unit_test(names_change_with_the_template_only),
         cmocka_unit_test(proxies_have_the_environment_they_are_given),
         cmocka_unit_test(stand_ins_and_gateways),
+        cmocka_unit_test(what_will_not_be_so_is_told_once),
         cmocka_unit_test(services)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
