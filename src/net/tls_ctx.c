@@ -46,7 +46,7 @@ static lt_rc use_chain(struct lt_tls_ctx *ctx, BIO *bio, struct lt_err *err)
 {
     X509 *leaf = PEM_read_bio_X509_AUX(bio, NULL, x509_refuse_password, NULL);
     if (leaf == NULL)
-        return fail_openssl(err, "certificate chain");
+        return fail_openssl(err, "not the PEM text of a certificate");
     ctx->own_uri = x509_first_san(leaf, LT_SAN_URI);
     int is_used = SSL_CTX_use_certificate(ctx->ssl_ctx, leaf);
     X509_free(leaf);
@@ -83,7 +83,7 @@ static lt_rc load_identity(struct lt_tls_ctx *ctx, const struct lt_tls_opts *opt
     EVP_PKEY *key = PEM_read_bio_PrivateKey(bio, NULL, x509_refuse_password, NULL);
     BIO_free(bio);
     if (key == NULL)
-        return fail_openssl(err, "private key");
+        return fail_openssl(err, "not the PEM text of a private key");
     int is_used = SSL_CTX_use_PrivateKey(ctx->ssl_ctx, key);
     EVP_PKEY_free(key);
     if (is_used != 1 || SSL_CTX_check_private_key(ctx->ssl_ctx) != 1)

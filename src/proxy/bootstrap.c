@@ -6,6 +6,7 @@
 
 #include <malloc.h>
 
+#include "proxy/bootstrap_check.h"
 #include "wire/pbjson.h"
 #include "wire/proto/bootstrap.pb-c.h"
 #include "wire/yaml.h"
@@ -38,12 +39,55 @@ static lt_rc put_all(struct lt_arena *arena, struct px_table *table, px_resource
     return LT_OK;
 }
 
+/* Envoy refuses two clusters or secrets of one name, where the second would take the place of the first. */
+static lt_rc check_names(ProtobufCMessage **messages, size_t count, const char *field,
+                         lt_str (*name_of)(const ProtobufCMessage *), struct lt_err *err)
+{
+    struct lt_map names;
+    lt_rc rc = LT_OK;
+    lt_map_init(&names);
+    for (size_t i = 0; i < count && rc == LT_OK; i++) {
+        lt_str name = name_of(messages[i]);
+        if (lt_map_find(&names, name) != NULL)
+            rc = lt_err_set(err, LT_E_BAD, "static_resources.%s[%zu]: duplicate name '%.*s'", field,
+                            i, LT_STR_ARG(name));
+        lt_map_put(&names, name, messages[i]);
+    }
+    lt_map_fini(&names);
+    return rc;
+}
+
+static lt_str cluster_name(const ProtobufCMessage *message)
+{
+    return lt_str_of(((const Xds__Cluster *)message)->name);
+}
+
+static lt_str secret_name(const ProtobufCMessage *message)
+{
+    return lt_str_of(((const Xds__Secret *)message)->name);
+}
+
+/* Names are optional, and two listeners without one are two. Envoy makes up a UUID. */
+static void name_listeners(struct lt_arena *arena, Xds__Listener **listeners, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (listeners[i]->name == NULL || listeners[i]->name[0] == '\0')
+            listeners[i]->name =
+                (char *)lt_arena_printf(arena, "static_resources.listeners[%zu]", i).ptr;
+    }
+}
+
 /* Secrets before clusters before listeners: nothing waits longer than it must. */
 static lt_rc put_static(struct lt_arena *arena, struct px_table *table,
                         const Xds__Bootstrap__StaticResources *resources, struct lt_err *err)
 {
     if (resources == NULL)
         return LT_OK;
+    LT_TRY(check_names((ProtobufCMessage **)resources->secrets, resources->n_secrets, "secrets",
+                       secret_name, err));
+    LT_TRY(check_names((ProtobufCMessage **)resources->clusters, resources->n_clusters, "clusters",
+                       cluster_name, err));
+    name_listeners(arena, resources->listeners, resources->n_listeners);
     LT_TRY(put_all(arena, table, PX_SECRET, "secrets", (ProtobufCMessage **)resources->secrets,
                    resources->n_secrets, err));
     LT_TRY(put_all(arena, table, PX_CLUSTER, "clusters", (ProtobufCMessage **)resources->clusters,
@@ -118,7 +162,7 @@ static lt_rc fill(const Xds__Bootstrap *in, struct px_table *table, struct px_bo
     lt_rc rc = put_static(scratch, table, in->static_resources, err);
     px_table_set_static(table, false);
     lt_arena_wipe_free(&scratch);
-    return rc;
+    return rc == LT_OK ? px_bootstrap_check(table, err) : rc;
 }
 
 lt_rc px_bootstrap_load(lt_str text, struct px_table *table, struct px_bootstrap *ret_bootstrap,

@@ -283,6 +283,7 @@ struct px_routes_conf {
     const struct px_vhost *catch_all; /* "*" */
     struct px_header_edits request, response;
     bool ignore_port_in_host;
+    bool has_unknown_clusters; /* validate_clusters: false */
     struct px_filter_confs filters;
 };
 

@@ -137,6 +137,8 @@ lt_rc px_make_routes(struct px_build *build, const Xds__RouteConfiguration *conf
     ret->res.name = px_copy(build, config->name);
     ret->ignore_port_in_host = config->has_ignore_port_in_host_matching &&
                                config->ignore_port_in_host_matching;
+    ret->has_unknown_clusters = config->validate_clusters != NULL &&
+                                !config->validate_clusters->value;
     if (config->vhds != NULL)
         return px_unsupported(build, "vhds", "virtual hosts on demand are not supported yet");
     if (config->n_request_mirror_policies > 0)

@@ -66,6 +66,10 @@ static void log_unhonoured(void *ctx, const struct px_resource *serving,
 
 static void say_unhonoured(struct px_program *program)
 {
+    const struct px_bootstrap *bootstrap = &program->bootstrap;
+    for (size_t i = 0; i < bootstrap->unhonoured_count; i++)
+        lt_log_warn(&program->env.log, "bootstrap: %.*s is accepted, but does nothing here",
+                    LT_STR_ARG(bootstrap->unhonoured[i]));
     for (int kind = 0; kind < PX_RESOURCE_KINDS; kind++)
         px_table_each(program->table, (px_resource_kind)kind, log_unhonoured, program);
     if (program->bootstrap.has_dynamic_resources)

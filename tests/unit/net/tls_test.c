@@ -617,7 +617,7 @@ static void test_bad_options(void **state)
     expect_bad(&opts, "private key does not fit the certificate");
     opts = server_opts();
     opts.cert_chain_pem = LT_STR("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
-    expect_bad(&opts, "certificate chain");
+    expect_bad(&opts, "not the PEM text of a certificate");
     opts = server_opts();
     opts.ca_pem = LT_STR("nothing");
     expect_bad(&opts, "no certificate in the PEM text");
