@@ -133,7 +133,7 @@ void px_conn_close(struct px_conn *conn)
     px_text_drop(&conn->principal);
     px_text_drop(&conn->requested_server_name);
     count_connections(conn->worker, -1);
-    px_bury(conn->worker, conn);
+    px_bury_conn(conn->worker, conn);
 }
 
 static void run_again(struct lt_task *task)
@@ -484,7 +484,7 @@ void px_conn_accept(struct px_listener *listener, int fd, const struct lt_addr *
         close(fd); /* it went while it waited */
         return;
     }
-    struct px_conn *conn = lt_new(struct px_conn);
+    struct px_conn *conn = lt_slab_take(&listener->worker->conn_slab);
     conn->worker = worker;
     conn->pin = px_pin_take(worker->pin);
     conn->listener = find_listener(worker, listener->conf, &destination);

@@ -15,6 +15,7 @@
 
 #include "base/env.h"
 #include "base/list.h"
+#include "base/slab.h"
 #include "base/vec.h"
 #include "http/h1.h"
 #include "net/handover.h"
@@ -244,7 +245,9 @@ struct px_worker {
     struct lt_task turn;         /* px_http_turn */
     struct lt_list to_wake;      /* of px_cluster.wake_link */
     struct lt_task wake;
+    struct lt_slab conn_slab, up_slab; /* of px_conn and px_upstream */
     struct lt_vec graveyard; /* freed at the end of the turn: nobody's callback may find it gone */
+    struct lt_vec dead_conns, dead_ups; /* the same, of the slabs */
     struct lt_task bury;
     uint64_t next_conn_id;
     const char *own_principal; /* counted text; our own certificate's URI SAN, or "" */
@@ -261,6 +264,8 @@ enum { PX_REQUESTS_IDLE = 4 /* objects that an idle worker keeps */ };
 void px_trim_later(struct px_worker *worker);
 /* free() at the end of this turn. */
 void px_bury(struct px_worker *worker, void *memory);
+void px_bury_conn(struct px_worker *worker, struct px_conn *conn);
+void px_bury_upstream(struct px_worker *worker, struct px_upstream *up);
 
 static inline uint64_t px_now_ns(const struct px_worker *worker)
 {

@@ -45,7 +45,7 @@ void px_upstream_end(struct px_upstream *up)
     free(up->failure);
     free(up->name);
     up->failure = up->name = NULL;
-    px_bury(worker, up);
+    px_bury_upstream(worker, up);
     px_cluster_wake(cluster);
 }
 
@@ -113,7 +113,7 @@ static bool is_shared(const struct px_upstream *up)
 
 static struct px_upstream *make_upstream(struct px_host *host, const struct px_connect *how, int fd)
 {
-    struct px_upstream *up = lt_new(struct px_upstream);
+    struct px_upstream *up = lt_slab_take(&host->cluster->worker->up_slab);
     up->worker = host->cluster->worker;
     up->host = px_host_take(host);
     up->pin = px_pin_take(up->worker->pin);

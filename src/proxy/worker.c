@@ -65,11 +65,27 @@ static void run_bury(struct lt_task *task)
     struct px_worker *worker = LT_CONTAINER_OF(task, struct px_worker, bury);
     while (worker->graveyard.count > 0)
         free(lt_vec_pop(&worker->graveyard));
+    while (worker->dead_conns.count > 0)
+        lt_slab_give(&worker->conn_slab, lt_vec_pop(&worker->dead_conns));
+    while (worker->dead_ups.count > 0)
+        lt_slab_give(&worker->up_slab, lt_vec_pop(&worker->dead_ups));
 }
 
 void px_bury(struct px_worker *worker, void *memory)
 {
     lt_vec_push(&worker->graveyard, memory);
+    lt_loop_defer(worker->loop, &worker->bury);
+}
+
+void px_bury_conn(struct px_worker *worker, struct px_conn *conn)
+{
+    lt_vec_push(&worker->dead_conns, conn);
+    lt_loop_defer(worker->loop, &worker->bury);
+}
+
+void px_bury_upstream(struct px_worker *worker, struct px_upstream *up)
+{
+    lt_vec_push(&worker->dead_ups, up);
     lt_loop_defer(worker->loop, &worker->bury);
 }
 
@@ -386,6 +402,8 @@ static struct px_worker *make_worker(struct px_workers *workers, unsigned index)
     lt_task_init(&worker->wake, px_clusters_wake);
     lt_task_init(&worker->bury, run_bury);
     lt_timer_init(&worker->trim, on_trim);
+    lt_slab_init(&worker->conn_slab, sizeof(struct px_conn));
+    lt_slab_init(&worker->up_slab, sizeof(struct px_upstream));
     px_interns_init(&worker->interns);
     lt_list_init(&worker->tcp_untold);
     lt_timer_init(&worker->tcp_tell, px_tcp_on_tell);
@@ -418,6 +436,10 @@ static void free_worker(struct px_worker *worker)
     lt_task_cancel(&worker->bury);
     run_bury(&worker->bury);
     lt_vec_fini(&worker->graveyard);
+    lt_vec_fini(&worker->dead_conns);
+    lt_vec_fini(&worker->dead_ups);
+    lt_slab_fini(&worker->conn_slab);
+    lt_slab_fini(&worker->up_slab);
     while (worker->blocks.count > 0)
         free(lt_vec_pop(&worker->blocks));
     lt_vec_fini(&worker->blocks);
