@@ -36,6 +36,7 @@ void px_admin_free(struct px_admin **admin);
 void px_admin_handle(struct px_admin *admin, struct lt_exchange *exchange);
 /* /stats/prometheus alone. */
 /* more: of somebody else on the main thread, added; NULL. Borrowed until the answer is made. */
-void px_admin_prometheus(struct px_admin *admin, struct lt_exchange *exchange, const struct lt_metric_set *more);
+void px_admin_prometheus(struct px_admin *admin, struct lt_exchange *exchange,
+                         const struct lt_metric_set *more);
 
 #endif

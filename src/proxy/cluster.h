@@ -40,7 +40,7 @@ struct px_host {
     const char *workload; /* counted text; endpoint metadata istio.workload, or "" */
     char *name;           /* owned; "10.0.0.1:80" */
     uint32_t cx_active, rq_pending;
-    uint32_t cx_pooled; /* of them those of HTTP: they are the host's pool */
+    uint32_t cx_pooled;   /* of them those of HTTP: they are the host's pool */
     uint32_t cx_shared;   /* of them in state->cx_active */
     uint32_t state_epoch; /* grows when state becomes another */
     px_priority pool_priority;

@@ -15,7 +15,8 @@ static const struct {
     size_t size;
 } kinds[PX_RESOURCE_KINDS] = {
     [PX_CLUSTER] = {"cluster", &xds__cluster__descriptor, sizeof(struct px_cluster_conf)},
-    [PX_ENDPOINTS] = {"endpoints", &xds__cluster_load_assignment__descriptor, sizeof(struct px_endpoints_conf)},
+    [PX_ENDPOINTS] = {"endpoints", &xds__cluster_load_assignment__descriptor,
+                      sizeof(struct px_endpoints_conf)},
     [PX_LISTENER] = {"listener", &xds__listener__descriptor, sizeof(struct px_listener_conf)},
     [PX_ROUTES] = {"routes", &xds__route_configuration__descriptor, sizeof(struct px_routes_conf)},
     [PX_SECRET] = {"secret", &xds__secret__descriptor, sizeof(struct px_secret_conf)},
@@ -27,7 +28,8 @@ const char *px_resource_kind_name(px_resource_kind kind)
     return kinds[kind].name;
 }
 
-static lt_rc make(struct px_build *build, px_resource_kind kind, void *message, struct px_resource *res)
+static lt_rc make(struct px_build *build, px_resource_kind kind, void *message,
+                  struct px_resource *res)
 {
     switch (kind) {
     case PX_CLUSTER: return px_make_cluster(build, message, (struct px_cluster_conf *)res);
@@ -53,8 +55,8 @@ static void *move_vec(struct lt_arena *arena, struct lt_vec *vec)
     return items;
 }
 
-static void finish(struct px_build *build, px_resource_kind kind, lt_str name, lt_str version, lt_str bytes,
-                   struct px_resource *res)
+static void finish(struct px_build *build, px_resource_kind kind, lt_str name, lt_str version,
+                   lt_str bytes, struct px_resource *res)
 {
     res->kind = kind;
     res->refs = 1;
@@ -75,7 +77,8 @@ static void finish(struct px_build *build, px_resource_kind kind, lt_str name, l
     res->maps = move_vec(build->arena, &build->maps);
 }
 
-static void drop_heap_parts(struct lt_regex **regexes, size_t regex_count, struct lt_map **maps, size_t map_count)
+static void drop_heap_parts(struct lt_regex **regexes, size_t regex_count, struct lt_map **maps,
+                            size_t map_count)
 {
     for (size_t i = 0; i < regex_count; i++)
         lt_regex_free(&regexes[i]);
@@ -85,13 +88,16 @@ static void drop_heap_parts(struct lt_regex **regexes, size_t regex_count, struc
 
 enum { FIRST_CHUNK = 1024, SCRATCH_CHUNK = 16384 };
 
-lt_rc px_conf_compile(px_resource_kind kind, lt_str name, lt_str version, lt_str bytes, struct px_tls_slots *slots,
-                      struct px_resource **ret_resource, struct lt_err *err)
+lt_rc px_conf_compile(px_resource_kind kind, lt_str name, lt_str version, lt_str bytes,
+                      struct px_tls_slots *slots, struct px_resource **ret_resource,
+                      struct lt_err *err)
 {
     LT_ASSERT(kind < PX_RESOURCE_KINDS);
     struct px_build *build = lt_new(struct px_build);
-    *build = (struct px_build){
-        .arena = lt_arena_new(FIRST_CHUNK, 0), .scratch = lt_arena_new(SCRATCH_CHUNK, 0), .err = err, .slots = slots};
+    *build = (struct px_build){.arena = lt_arena_new(FIRST_CHUNK, 0),
+                               .scratch = lt_arena_new(SCRATCH_CHUNK, 0),
+                               .err = err,
+                               .slots = slots};
     struct lt_pb_unknowns unknowns = {0};
     struct lt_pb_opts opts = LT_PB_OPTS_DEFAULT;
     opts.unknowns = &unknowns;
@@ -106,8 +112,8 @@ lt_rc px_conf_compile(px_resource_kind kind, lt_str name, lt_str version, lt_str
         finish(build, kind, name, version, bytes, res);
         *ret_resource = res;
     } else {
-        drop_heap_parts((struct lt_regex **)build->regexes.items, build->regexes.count, (struct lt_map **)build->maps.items,
-                        build->maps.count);
+        drop_heap_parts((struct lt_regex **)build->regexes.items, build->regexes.count,
+                        (struct lt_map **)build->maps.items, build->maps.count);
         lt_vec_fini(&build->regexes);
         lt_vec_fini(&build->maps);
         lt_arena_free(&build->arena);

@@ -20,12 +20,10 @@ LT_MUST lt_rc px_make_check(struct px_build *build, const Xds__Cluster *cluster,
                             struct px_cluster_conf *conf);
 LT_MUST lt_rc px_make_dns(struct px_build *build, const Xds__Cluster *cluster,
                           struct px_cluster_conf *conf);
-LT_MUST lt_rc px_make_hash_policies(struct px_build *build,
-                                    Xds__RouteAction__HashPolicy *const *in, size_t count,
-                                    const struct px_hash_policies **ret_policies);
+LT_MUST lt_rc px_make_hash_policies(struct px_build *build, Xds__RouteAction__HashPolicy *const *in,
+                                    size_t count, const struct px_hash_policies **ret_policies);
 LT_MUST lt_rc px_make_tcp_hash_policies(struct px_build *build, Xds__HashPolicy *const *in,
-                                        size_t count,
-                                        const struct px_hash_policies **ret_policies);
+                                        size_t count, const struct px_hash_policies **ret_policies);
 /* metadata_match for subsets: of filter envoy.lb, over what `base` (may be NULL) has. */
 LT_MUST lt_rc px_make_metadata_match(struct px_build *build, const Xds__Metadata *in,
                                      const struct px_metas *base,

@@ -43,23 +43,31 @@ static lt_str join(struct px_build *build, char *const *texts, size_t count, cha
     return lt_str_make(joined, at - 1);
 }
 
-static lt_rc make_params(struct px_build *build, const Xds__TlsParameters *params, struct px_tls_conf *conf)
+static lt_rc make_params(struct px_build *build, const Xds__TlsParameters *params,
+                         struct px_tls_conf *conf)
 {
     if (params == NULL)
         return LT_OK;
-    conf->version_min = params->has_tls_minimum_protocol_version ? version_of(params->tls_minimum_protocol_version) : 0;
-    conf->version_max = params->has_tls_maximum_protocol_version ? version_of(params->tls_maximum_protocol_version) : 0;
-    conf->cipher_list = join(build, (char *const *)params->cipher_suites, params->n_cipher_suites, ':');
+    conf->version_min = params->has_tls_minimum_protocol_version
+                            ? version_of(params->tls_minimum_protocol_version)
+                            : 0;
+    conf->version_max = params->has_tls_maximum_protocol_version
+                            ? version_of(params->tls_maximum_protocol_version)
+                            : 0;
+    conf->cipher_list = join(build, (char *const *)params->cipher_suites, params->n_cipher_suites,
+                             ':');
     conf->ecdh_curves = join(build, (char *const *)params->ecdh_curves, params->n_ecdh_curves, ':');
     if (params->n_compliance_policies > 0)
         return px_unsupported(build, "tls_params.compliance_policies", "is not supported");
     return LT_OK;
 }
 
-static lt_rc make_certificate(struct px_build *build, const Xds__CommonTlsContext *common, struct px_tls_conf *conf)
+static lt_rc make_certificate(struct px_build *build, const Xds__CommonTlsContext *common,
+                              struct px_tls_conf *conf)
 {
     if (common->n_tls_certificates > 1 || common->n_tls_certificate_sds_secret_configs > 1)
-        return px_unsupported(build, "tls_certificates", "more than one certificate is not supported");
+        return px_unsupported(build, "tls_certificates",
+                              "more than one certificate is not supported");
     if (common->tls_certificate_provider_instance != NULL)
         return px_unsupported(build, "tls_certificate_provider_instance", "is not supported");
     if (common->n_tls_certificate_sds_secret_configs == 1) {
@@ -69,13 +77,15 @@ static lt_rc make_certificate(struct px_build *build, const Xds__CommonTlsContex
     if (common->n_tls_certificates == 0)
         return LT_OK;
     const Xds__TlsCertificate *cert = common->tls_certificates[0];
-    LT_TRY(px_make_data(build, "tls_certificates[0].certificate_chain", cert->certificate_chain, &conf->cert_chain_pem));
+    LT_TRY(px_make_data(build, "tls_certificates[0].certificate_chain", cert->certificate_chain,
+                        &conf->cert_chain_pem));
     conf->cert_path = px_data_path(build, cert->certificate_chain);
-    return px_make_data(build, "tls_certificates[0].private_key", cert->private_key, &conf->key_pem);
+    return px_make_data(build, "tls_certificates[0].private_key", cert->private_key,
+                        &conf->key_pem);
 }
 
-static lt_rc make_san(struct px_build *build, const char *field, const Xds__StringMatcher *matcher, lt_san_type type,
-                      struct lt_san_matcher *san)
+static lt_rc make_san(struct px_build *build, const char *field, const Xds__StringMatcher *matcher,
+                      lt_san_type type, struct lt_san_matcher *san)
 {
     struct px_string_match match;
     LT_TRY(px_make_string_match(build, field, matcher, &match));
@@ -86,7 +96,8 @@ static lt_rc make_san(struct px_build *build, const char *field, const Xds__Stri
         [PX_MATCH_CONTAINS] = LT_SAN_CONTAINS,
     };
     if (match.kind == PX_MATCH_REGEX)
-        return px_unsupported(build, field, "a regular expression for subject names is not supported");
+        return px_unsupported(build, field,
+                              "a regular expression for subject names is not supported");
     *san = (struct lt_san_matcher){type, kinds[match.kind], match.ignore_case, match.text};
     return LT_OK;
 }
@@ -108,7 +119,8 @@ static lt_rc make_sans(struct px_build *build, const Xds__CertificateValidationC
     size_t count = context->n_match_subject_alt_names + context->n_match_typed_subject_alt_names;
     struct lt_san_matcher *sans = lt_arena_make_n(build->arena, struct lt_san_matcher, count);
     for (size_t i = 0; i < context->n_match_subject_alt_names; i++)
-        LT_TRY(make_san(build, "match_subject_alt_names", context->match_subject_alt_names[i], LT_SAN_ANY_TYPE, sans++));
+        LT_TRY(make_san(build, "match_subject_alt_names", context->match_subject_alt_names[i],
+                        LT_SAN_ANY_TYPE, sans++));
     for (size_t i = 0; i < context->n_match_typed_subject_alt_names; i++) {
         const Xds__SubjectAltNameMatcher *typed = context->match_typed_subject_alt_names[i];
         if (typed->matcher == NULL)
@@ -121,26 +133,32 @@ static lt_rc make_sans(struct px_build *build, const Xds__CertificateValidationC
     return LT_OK;
 }
 
-static lt_rc make_validation(struct px_build *build, const Xds__CertificateValidationContext *context,
+static lt_rc make_validation(struct px_build *build,
+                             const Xds__CertificateValidationContext *context,
                              struct px_tls_conf *conf)
 {
     if (context == NULL)
         return LT_OK;
     if (context->n_verify_certificate_hash > 0 || context->n_verify_certificate_spki > 0)
-        return px_unsupported(build, "verify_certificate_hash", "pinned certificates are not supported");
-    if (context->custom_validator_config != NULL || context->ca_certificate_provider_instance != NULL)
+        return px_unsupported(build, "verify_certificate_hash",
+                              "pinned certificates are not supported");
+    if (context->custom_validator_config != NULL ||
+        context->ca_certificate_provider_instance != NULL)
         return px_unsupported(build, "custom_validator_config", "is not supported");
     if (context->crl != NULL)
         return px_unsupported(build, "crl", "inline revocation lists are not supported");
     if (context->has_trust_chain_verification &&
-        context->trust_chain_verification != XDS__CERTIFICATE_VALIDATION_CONTEXT__TRUST_CHAIN_VERIFICATION__VERIFY_TRUST_CHAIN)
-        return px_unsupported(build, "trust_chain_verification", "ACCEPT_UNTRUSTED is not supported");
+        context->trust_chain_verification !=
+            XDS__CERTIFICATE_VALIDATION_CONTEXT__TRUST_CHAIN_VERIFICATION__VERIFY_TRUST_CHAIN)
+        return px_unsupported(build, "trust_chain_verification",
+                              "ACCEPT_UNTRUSTED is not supported");
     LT_TRY(make_sans(build, context, conf));
     LT_TRY(px_make_data(build, "trusted_ca", context->trusted_ca, &conf->ca_pem));
     conf->ca_path = px_data_path(build, context->trusted_ca);
     conf->verify_peer = conf->verify_peer || conf->ca_pem.len > 0;
     if (conf->san_count > 0 && !conf->verify_peer)
-        return px_bad(build, "match_subject_alt_names", "subject names without a trusted_ca verify nothing");
+        return px_bad(build, "match_subject_alt_names",
+                      "subject names without a trusted_ca verify nothing");
     return LT_OK;
 }
 
@@ -148,7 +166,8 @@ static lt_rc make_validation(struct px_build *build, const Xds__CertificateValid
  * A protocol that this proxy does not speak yet is neither offered nor accepted: whoever negotiated "istio-peer-exchange" would
  * find its peer's preface missing, or take ours for payload.
  */
-static void make_alpn(struct px_build *build, const Xds__CommonTlsContext *common, struct px_tls_conf *conf)
+static void make_alpn(struct px_build *build, const Xds__CommonTlsContext *common,
+                      struct px_tls_conf *conf)
 {
     lt_str *names = lt_arena_make_n(build->arena, lt_str, common->n_alpn_protocols);
     for (size_t i = 0; i < common->n_alpn_protocols; i++) {
@@ -160,7 +179,8 @@ static void make_alpn(struct px_build *build, const Xds__CommonTlsContext *commo
     conf->alpn = names;
 }
 
-static lt_rc make_common(struct px_build *build, const Xds__CommonTlsContext *common, struct px_tls_conf *conf)
+static lt_rc make_common(struct px_build *build, const Xds__CommonTlsContext *common,
+                         struct px_tls_conf *conf)
 {
     if (common == NULL)
         return LT_OK;
@@ -173,63 +193,74 @@ static lt_rc make_common(struct px_build *build, const Xds__CommonTlsContext *co
     case XDS__COMMON_TLS_CONTEXT__VALIDATION_CONTEXT_TYPE_VALIDATION_CONTEXT:
         return make_validation(build, common->validation_context, conf);
     case XDS__COMMON_TLS_CONTEXT__VALIDATION_CONTEXT_TYPE_VALIDATION_CONTEXT_SDS_SECRET_CONFIG:
-        conf->validation_secret = px_copy(build, common->validation_context_sds_secret_config->name);
+        conf->validation_secret = px_copy(build,
+                                          common->validation_context_sds_secret_config->name);
         conf->verify_peer = true;
         return LT_OK;
     case XDS__COMMON_TLS_CONTEXT__VALIDATION_CONTEXT_TYPE_COMBINED_VALIDATION_CONTEXT: {
-        const Xds__CommonTlsContext__CombinedCertificateValidationContext *both = common->combined_validation_context;
+        const Xds__CommonTlsContext__CombinedCertificateValidationContext *both =
+            common->combined_validation_context;
         if (both->validation_context_sds_secret_config == NULL)
-            return px_bad(build, "combined_validation_context.validation_context_sds_secret_config", "is missing");
+            return px_bad(build, "combined_validation_context.validation_context_sds_secret_config",
+                          "is missing");
         conf->validation_secret = px_copy(build, both->validation_context_sds_secret_config->name);
         conf->verify_peer = true;
         return make_validation(build, both->default_validation_context, conf);
     }
-    default:
-        return LT_OK;
+    default: return LT_OK;
     }
 }
 
 static lt_rc make_downstream(struct px_build *build, const Pb__Any *any, struct px_tls_conf *conf)
 {
     Xds__DownstreamTlsContext *context = NULL;
-    LT_TRY(px_unpack_any(build, "typed_config", any, &xds__downstream_tls_context__descriptor, &context));
+    LT_TRY(px_unpack_any(build, "typed_config", any, &xds__downstream_tls_context__descriptor,
+                         &context));
     conf->is_server = true;
     conf->require_client_certificate = px_bool(context->require_client_certificate, false);
     if (px_bool(context->require_sni, false))
         return px_unsupported(build, "require_sni", "is not supported");
     LT_TRY(make_common(build, context->common_tls_context, conf));
     if (conf->cert_secret.len == 0 && conf->cert_chain_pem.len == 0)
-        return px_bad(build, "common_tls_context.tls_certificates", "a TLS server needs a certificate");
+        return px_bad(build, "common_tls_context.tls_certificates",
+                      "a TLS server needs a certificate");
     if (conf->require_client_certificate && !conf->verify_peer)
-        return px_unsupported(build, "require_client_certificate", "without a trusted_ca any certificate would do");
+        return px_unsupported(build, "require_client_certificate",
+                              "without a trusted_ca any certificate would do");
     return LT_OK;
 }
 
 static lt_rc make_upstream(struct px_build *build, const Pb__Any *any, struct px_tls_conf *conf)
 {
     Xds__UpstreamTlsContext *context = NULL;
-    LT_TRY(px_unpack_any(build, "typed_config", any, &xds__upstream_tls_context__descriptor, &context));
+    LT_TRY(px_unpack_any(build, "typed_config", any, &xds__upstream_tls_context__descriptor,
+                         &context));
     conf->sni = px_copy(build, context->sni);
     conf->has_host_sni = context->has_auto_host_sni && context->auto_host_sni;
     conf->has_sni_san = context->has_auto_sni_san_validation && context->auto_sni_san_validation;
     return make_common(build, context->common_tls_context, conf);
 }
 
-lt_rc px_make_transport_socket(struct px_build *build, const Xds__TransportSocket *socket, bool is_server,
-                               const struct px_tls_conf **ret_tls)
+lt_rc px_make_transport_socket(struct px_build *build, const Xds__TransportSocket *socket,
+                               bool is_server, const struct px_tls_conf **ret_tls)
 {
     *ret_tls = NULL;
     if (socket == NULL)
         return LT_OK;
     size_t mark = px_path_enter(build, "transport_socket", -1);
-    const Pb__Any *any = socket->config_type_case == XDS__TRANSPORT_SOCKET__CONFIG_TYPE_TYPED_CONFIG ? socket->typed_config : NULL;
+    const Pb__Any *any = socket->config_type_case == XDS__TRANSPORT_SOCKET__CONFIG_TYPE_TYPED_CONFIG
+                             ? socket->typed_config
+                             : NULL;
     lt_str type = lt_any_inner_type(build->scratch, any);
     bool is_raw = lt_str_eqz(type, xds__raw_buffer__descriptor.name) ||
-                  (any == NULL && lt_str_eqz(lt_str_of(socket->name), "envoy.transport_sockets.raw_buffer"));
+                  (any == NULL &&
+                   lt_str_eqz(lt_str_of(socket->name), "envoy.transport_sockets.raw_buffer"));
     if (!is_raw) {
-        const char *wanted = is_server ? xds__downstream_tls_context__descriptor.name : xds__upstream_tls_context__descriptor.name;
+        const char *wanted = is_server ? xds__downstream_tls_context__descriptor.name
+                                       : xds__upstream_tls_context__descriptor.name;
         if (!lt_str_eqz(type, wanted))
-            return px_unsupported(build, NULL, "transport socket type '%.*s' is not supported", LT_STR_ARG(type));
+            return px_unsupported(build, NULL, "transport socket type '%.*s' is not supported",
+                                  LT_STR_ARG(type));
         struct px_tls_conf *conf = lt_arena_make(build->arena, struct px_tls_conf);
         LT_TRY(is_server ? make_downstream(build, any, conf) : make_upstream(build, any, conf));
         conf->ctx_slot = px_tls_slots_intern(build->slots, conf);
@@ -243,9 +274,9 @@ lt_rc px_make_transport_socket(struct px_build *build, const Xds__TransportSocke
 
 /* Slots live until the process ends: there are as many as there are different sets of certificates, a handful. */
 struct slot {
-    struct lt_arena *arena;  /* owned; of `conf` */
-    struct px_tls_conf conf; /* what the context is made from, no names or SANs */
-    struct lt_tls_ctx *ctx;  /* counted; NULL while a secret is missing */
+    struct lt_arena *arena;        /* owned; of `conf` */
+    struct px_tls_conf conf;       /* what the context is made from, no names or SANs */
+    struct lt_tls_ctx *ctx;        /* counted; NULL while a secret is missing */
     struct px_resource *cert, *ca; /* counted; the secrets that ctx was made from, NULL for none */
 };
 
@@ -291,11 +322,13 @@ static bool strs_eq(const lt_str *a, size_t a_count, const lt_str *b, size_t b_c
 static bool shares_context(const struct px_tls_conf *a, const struct px_tls_conf *b)
 {
     return a->is_server == b->is_server && a->verify_peer == b->verify_peer &&
-           a->require_client_certificate == b->require_client_certificate && a->version_min == b->version_min &&
-           a->version_max == b->version_max && lt_str_eq(a->cert_secret, b->cert_secret) &&
-           lt_str_eq(a->validation_secret, b->validation_secret) && lt_str_eq(a->cipher_list, b->cipher_list) &&
-           lt_str_eq(a->ecdh_curves, b->ecdh_curves) && lt_str_eq(a->cert_chain_pem, b->cert_chain_pem) &&
-           lt_str_eq(a->key_pem, b->key_pem) && lt_str_eq(a->ca_pem, b->ca_pem) &&
+           a->require_client_certificate == b->require_client_certificate &&
+           a->version_min == b->version_min && a->version_max == b->version_max &&
+           lt_str_eq(a->cert_secret, b->cert_secret) &&
+           lt_str_eq(a->validation_secret, b->validation_secret) &&
+           lt_str_eq(a->cipher_list, b->cipher_list) && lt_str_eq(a->ecdh_curves, b->ecdh_curves) &&
+           lt_str_eq(a->cert_chain_pem, b->cert_chain_pem) && lt_str_eq(a->key_pem, b->key_pem) &&
+           lt_str_eq(a->ca_pem, b->ca_pem) &&
            (!a->is_server || strs_eq(a->alpn, a->alpn_count, b->alpn, b->alpn_count));
 }
 
@@ -307,9 +340,10 @@ static struct slot *make_slot(const struct px_tls_conf *conf)
     slot->conf.sni = LT_STR_NULL;
     slot->conf.sans = NULL;
     slot->conf.san_count = 0;
-    lt_str *const kept[] = {&slot->conf.cert_secret, &slot->conf.validation_secret, &slot->conf.cipher_list, &slot->conf.ecdh_curves,
-                            &slot->conf.cert_chain_pem, &slot->conf.key_pem, &slot->conf.ca_pem,
-                            &slot->conf.cert_path, &slot->conf.ca_path};
+    lt_str *const kept[] = {
+        &slot->conf.cert_secret, &slot->conf.validation_secret, &slot->conf.cipher_list,
+        &slot->conf.ecdh_curves, &slot->conf.cert_chain_pem,    &slot->conf.key_pem,
+        &slot->conf.ca_pem,      &slot->conf.cert_path,         &slot->conf.ca_path};
     for (size_t i = 0; i < LT_ARRAY_LEN(kept); i++)
         *kept[i] = lt_arena_str(slot->arena, *kept[i]);
     slot->conf.alpn_count = conf->is_server ? conf->alpn_count : 0;
@@ -342,12 +376,14 @@ struct lt_tls_ctx *px_tls_slots_ctx(const struct px_tls_slots *slots, uint32_t s
     return ((const struct slot *)slots->slots.items[slot])->ctx;
 }
 
-bool px_tls_slots_waits(const struct px_tls_slots *slots, uint32_t slot, const struct lt_map *secrets)
+bool px_tls_slots_waits(const struct px_tls_slots *slots, uint32_t slot,
+                        const struct lt_map *secrets)
 {
     LT_ASSERT(slot < slots->slots.count);
     const struct px_tls_conf *conf = &((const struct slot *)slots->slots.items[slot])->conf;
     return (conf->cert_secret.len > 0 && lt_map_find(secrets, conf->cert_secret) == NULL) ||
-           (conf->validation_secret.len > 0 && lt_map_find(secrets, conf->validation_secret) == NULL);
+           (conf->validation_secret.len > 0 &&
+            lt_map_find(secrets, conf->validation_secret) == NULL);
 }
 
 static void hold(struct px_resource **slot, struct px_secret_conf *secret)
@@ -389,15 +425,20 @@ static bool is_same(const struct px_resource *held, const struct px_secret_conf 
     return secret == NULL ? held == NULL : held != NULL && held->hash == secret->res.hash;
 }
 
-void px_tls_slots_refresh(struct px_tls_slots *slots, const struct lt_map *secrets, struct lt_err *ret_bad)
+void px_tls_slots_refresh(struct px_tls_slots *slots, const struct lt_map *secrets,
+                          struct lt_err *ret_bad)
 {
     lt_err_clear(ret_bad);
     for (size_t i = 0; i < slots->slots.count; i++) {
         struct slot *slot = slots->slots.items[i];
         if (px_tls_slots_waits(slots, (uint32_t)i, secrets))
             continue;
-        struct px_secret_conf *cert = slot->conf.cert_secret.len > 0 ? lt_map_find(secrets, slot->conf.cert_secret) : NULL;
-        struct px_secret_conf *ca = slot->conf.validation_secret.len > 0 ? lt_map_find(secrets, slot->conf.validation_secret) : NULL;
+        struct px_secret_conf *cert = slot->conf.cert_secret.len > 0
+                                          ? lt_map_find(secrets, slot->conf.cert_secret)
+                                          : NULL;
+        struct px_secret_conf *ca = slot->conf.validation_secret.len > 0
+                                        ? lt_map_find(secrets, slot->conf.validation_secret)
+                                        : NULL;
         if (slot->ctx != NULL && is_same(slot->cert, cert) && is_same(slot->ca, ca))
             continue;
         struct lt_err err = {0};

@@ -180,7 +180,8 @@ struct px_request {
     uint32_t attempts, interim_count;
     struct px_host *tried[PX_RQ_HOSTS_MAX]; /* counted */
     uint32_t tried_count;
-    uint32_t tried_levels, spared_levels; /* a bit for each priority; those that retries leave out */
+    uint32_t tried_levels,
+        spared_levels; /* a bit for each priority; those that retries leave out */
     bool counts_retry, counts_pending, counts_active;
     bool counts_at_host; /* counts_pending, and a connection of the host is on its way */
     bool is_shared_retry, is_shared_pending, is_shared_active; /* px_limit_take */

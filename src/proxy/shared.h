@@ -46,10 +46,10 @@ struct px_host_state {
 
 struct px_cluster_state {
     _Atomic uint32_t used[PX_PRIORITIES][PX_LIMITS];
-    _Atomic uint32_t is_used;     /* some worker has the cluster */
-    _Atomic uint32_t has_traffic; /* some connection was made to it */
-    uint32_t refs; /* the main thread's; as all below */
-    lt_str name;   /* owned */
+    _Atomic uint32_t is_used;                        /* some worker has the cluster */
+    _Atomic uint32_t has_traffic;                    /* some connection was made to it */
+    uint32_t refs;                                   /* the main thread's; as all below */
+    lt_str name;                                     /* owned */
     void (*on_free)(struct px_cluster_state *state); /* the last count went */
     void *owner;                                     /* of whoever made it */
 };

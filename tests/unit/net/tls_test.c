@@ -326,7 +326,8 @@ static void test_split_and_prefilled(void **state)
     struct lt_client_hello parsed;
     char room[LT_CLIENT_HELLO_BYTES_MAX];
     for (ssize_t i = 0; i < len; i++)
-        assert_int_equal(lt_client_hello_parse(lt_str_make(hello, (size_t)i), room, &parsed), LT_AGAIN);
+        assert_int_equal(lt_client_hello_parse(lt_str_make(hello, (size_t)i), room, &parsed),
+                         LT_AGAIN);
     assert_int_equal(lt_client_hello_parse(lt_str_make(hello, (size_t)len), room, &parsed), LT_OK);
     assert_true(lt_str_eqz(parsed.server_name, "backend.shop"));
     assert_int_equal(lt_transport_tls_prefill(&pair.server, lt_str_make(hello, 12)), LT_OK);

@@ -32,7 +32,11 @@ static const char *const known_refusals[] = {
 static const struct {
     const char *prefix; /* of the file's name */
     px_resource_kind kind;
-} files[] = {{"cds", PX_CLUSTER}, {"eds", PX_ENDPOINTS}, {"lds", PX_LISTENER}, {"rds", PX_ROUTES}, {"sds", PX_SECRET}};
+} files[] = {{"cds", PX_CLUSTER},
+             {"eds", PX_ENDPOINTS},
+             {"lds", PX_LISTENER},
+             {"rds", PX_ROUTES},
+             {"sds", PX_SECRET}};
 
 struct tally {
     unsigned files, taken, refused, bad;
@@ -50,8 +54,8 @@ static bool is_known(struct tally *tally, const char *error)
     return false;
 }
 
-static void compile_one(struct px_tls_slots *slots, px_resource_kind kind, const struct lt_doc *doc, const char *path,
-                        struct tally *tally)
+static void compile_one(struct px_tls_slots *slots, px_resource_kind kind, const struct lt_doc *doc,
+                        const char *path, struct tally *tally)
 {
     struct lt_arena *arena = lt_arena_new(0, 0);
     struct lt_err err = {0};
@@ -65,7 +69,8 @@ static void compile_one(struct px_tls_slots *slots, px_resource_kind kind, const
         tally->refused++;
     } else {
         tally->bad++;
-        print_message("# %s: %.*s: %s\n", path, LT_STR_ARG(lt_doc_string(lt_doc_findz(doc, "name"))), err.text);
+        print_message("# %s: %.*s: %s\n", path,
+                      LT_STR_ARG(lt_doc_string(lt_doc_findz(doc, "name"))), err.text);
     }
     px_resource_unref(&resource);
     lt_arena_free(&arena);
@@ -101,7 +106,8 @@ static void compile_directory(const char *path, struct tally *tally)
         int len = snprintf(file, sizeof(file), "%s/%s", path, entry->d_name);
         assert_true(len > 0 && (size_t)len < sizeof(file));
         for (size_t i = 0; i < LT_ARRAY_LEN(files); i++) {
-            if (strncmp(entry->d_name, files[i].prefix, 3) == 0 && lt_str_ends(lt_str_of(entry->d_name), LT_STR(".json")))
+            if (strncmp(entry->d_name, files[i].prefix, 3) == 0 &&
+                lt_str_ends(lt_str_of(entry->d_name), LT_STR(".json")))
                 compile_file(file, files[i].kind, tally);
         }
     }
@@ -135,7 +141,8 @@ static void test_captures(void **state)
             compile_directory(inner, &tally);
     }
     closedir(dir);
-    print_message("# %u files: %u resources taken, %u refused as expected\n", tally.files, tally.taken, tally.refused);
+    print_message("# %u files: %u resources taken, %u refused as expected\n", tally.files,
+                  tally.taken, tally.refused);
     assert_true(tally.files > 0 && tally.taken > 0);
     assert_int_equal(tally.bad, 0);
     for (size_t i = 0; i < LT_ARRAY_LEN(known_refusals); i++) {

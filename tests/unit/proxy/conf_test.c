@@ -30,7 +30,8 @@ static lt_rc compile(px_resource_kind kind, const char *yaml)
 {
     lt_err_clear(&err);
     px_resource_unref(&made);
-    return px_conf_compile(kind, LT_STR_NULL, LT_STR("7"), pack_yaml(arena, kind, yaml), slots, &made, &err);
+    return px_conf_compile(kind, LT_STR_NULL, LT_STR("7"), pack_yaml(arena, kind, yaml), slots,
+                           &made, &err);
 }
 
 static const void *must_compile(px_resource_kind kind, const char *yaml)
@@ -68,7 +69,8 @@ static void test_cluster_defaults(void **state)
 static void test_cluster_fields(void **state)
 {
     (void)state;
-    const struct px_cluster_conf *conf = must_compile(PX_CLUSTER,
+    const struct px_cluster_conf *conf = must_compile(
+        PX_CLUSTER,
         "name: outbound|80|v1|web.shop.svc\n"
         "type: EDS\n"
         "eds_cluster_config: {service_name: web}\n"
@@ -82,7 +84,8 @@ static void test_cluster_fields(void **state)
         "transport_socket_matches:\n"
         "- name: tlsMode-istio\n"
         "  match: {tlsMode: istio}\n"
-        "  transport_socket: {name: tls, typed_config: {'@type': " TLS "UpstreamTlsContext, sni: web.x, common_tls_context:\n"
+        "  transport_socket: {name: tls, typed_config: {'@type': " TLS
+        "UpstreamTlsContext, sni: web.x, common_tls_context:\n"
         "    {alpn_protocols: [istio, h2], tls_certificate_sds_secret_configs: [{name: default}],\n"
         "     combined_validation_context: {validation_context_sds_secret_config: {name: ROOTCA},\n"
         "       default_validation_context: {match_subject_alt_names: [{exact: 'spiffe://td/ns/shop/sa/web'}]}}}}}\n"
@@ -93,7 +96,8 @@ static void test_cluster_fields(void **state)
     assert_int_equal(conf->lb->choice_count, 3);
     assert_int_equal(conf->lb->panic_percent, 0);
     assert_int_equal(conf->circuits[PX_PRIORITY_DEFAULT]->max[PX_LIMIT_CONNECTIONS], 5);
-    assert_int_equal(conf->circuits[PX_PRIORITY_DEFAULT]->max[PX_LIMIT_REQUESTS], 1024); /* HIGH is another priority */
+    assert_int_equal(conf->circuits[PX_PRIORITY_DEFAULT]->max[PX_LIMIT_REQUESTS],
+                     1024); /* HIGH is another priority */
     assert_int_equal(conf->circuits[PX_PRIORITY_DEFAULT]->max[PX_LIMIT_RETRIES], UINT32_MAX);
     assert_text(conf->subset, "v1");
     assert_text(conf->service_host, "web.shop");
@@ -117,8 +121,10 @@ static void test_cluster_fields(void **state)
 static void test_tls_slots_are_shared(void **state)
 {
     (void)state;
-    static const char yaml[] = "{name: %c, transport_socket: {name: tls, typed_config: {'@type': " TLS "UpstreamTlsContext, sni: %c.x, "
-                               "common_tls_context: {tls_certificate_sds_secret_configs: [{name: %s}]}}}}";
+    static const char yaml[] =
+        "{name: %c, transport_socket: {name: tls, typed_config: {'@type': " TLS
+        "UpstreamTlsContext, sni: %c.x, "
+        "common_tls_context: {tls_certificate_sds_secret_configs: [{name: %s}]}}}}";
     static const struct {
         char name;
         const char *secret;
@@ -134,7 +140,8 @@ static void test_tls_slots_are_shared(void **state)
 static void test_endpoints(void **state)
 {
     (void)state;
-    const struct px_endpoints_conf *conf = must_compile(PX_ENDPOINTS,
+    const struct px_endpoints_conf *conf = must_compile(
+        PX_ENDPOINTS,
         "cluster_name: web\n"
         "endpoints:\n"
         "- {locality: {region: eu}, load_balancing_weight: 2, lb_endpoints: [\n"
@@ -160,7 +167,8 @@ static void test_endpoints(void **state)
 static void test_routes(void **state)
 {
     (void)state;
-    const struct px_routes_conf *conf = must_compile(PX_ROUTES,
+    const struct px_routes_conf *conf = must_compile(
+        PX_ROUTES,
         "name: '80'\n"
         "ignore_port_in_host_matching: true\n"
         "virtual_hosts:\n"
@@ -186,7 +194,8 @@ static void test_routes(void **state)
     assert_true(route->headers[0].invert);
     assert_int_equal(route->total_weight, 100);
     assert_int_equal(route->timeout_ms, 0);
-    assert_int_equal(route->retry->on, PX_RETRY_CONNECT_FAILURE | PX_RETRY_STATUS_CODES | PX_RETRY_RESET);
+    assert_int_equal(route->retry->on,
+                     PX_RETRY_CONNECT_FAILURE | PX_RETRY_STATUS_CODES | PX_RETRY_RESET);
     assert_int_equal(route->retry->num_retries, 2);
     assert_int_equal(route->retry->per_try_timeout_ms, 1000);
     assert_int_equal(route->retry->backoff_base_ms, 25);
@@ -203,7 +212,8 @@ static void test_routes(void **state)
 static void test_listener(void **state)
 {
     (void)state;
-    const struct px_listener_conf *conf = must_compile(PX_LISTENER,
+    const struct px_listener_conf *conf = must_compile(
+        PX_LISTENER,
         "name: virtualInbound\n"
         "address: {socket_address: {address: 0.0.0.0, port_value: 15006}}\n"
         "traffic_direction: INBOUND\n"
@@ -216,12 +226,15 @@ static void test_listener(void **state)
         "- name: web\n"
         "  filter_chain_match: {destination_port: 8080, transport_protocol: raw_buffer, server_names: ['*.Shop.x'],\n"
         "                       prefix_ranges: [{address_prefix: 10.0.0.0, prefix_len: 8}]}\n"
-        "  filters: [{name: hcm, typed_config: {'@type': " HCM ", stat_prefix: in, rds: {route_config_name: '80'},\n"
+        "  filters: [{name: hcm, typed_config: {'@type': " HCM
+        ", stat_prefix: in, rds: {route_config_name: '80'},\n"
         "    forward_client_cert_details: APPEND_FORWARD, set_current_client_cert_details: {subject: true, uri: true},\n"
         "    normalize_path: true, upgrade_configs: [{upgrade_type: websocket}], http_filters: [\n"
         "      {name: guess, is_optional: true, typed_config: {'@type': type.googleapis.com/x.y.Unheard}},\n"
-        "      {name: guard, disabled: true, typed_config: {'@type': " ENVOY "http.rbac.v3.RBAC}}, " ROUTER "]}}]\n"
-        "default_filter_chain: {filters: [{name: tcp, typed_config: {'@type': " TCP ", stat_prefix: t, cluster: a}}]}\n");
+        "      {name: guard, disabled: true, typed_config: {'@type': " ENVOY
+        "http.rbac.v3.RBAC}}, " ROUTER "]}}]\n"
+        "default_filter_chain: {filters: [{name: tcp, typed_config: {'@type': " TCP
+        ", stat_prefix: t, cluster: a}}]}\n");
     assert_true(conf->is_inbound);
     assert_true(conf->bind_to_port);
     assert_true(conf->has_tls_inspector);
@@ -238,7 +251,8 @@ static void test_listener(void **state)
     assert_text(chain->hcm->route_config_name, "80");
     assert_int_equal(chain->hcm->xfcc, PX_XFCC_APPEND_FORWARD);
     assert_true(chain->hcm->xfcc_subject && chain->hcm->xfcc_uri && !chain->hcm->xfcc_dns);
-    assert_true(chain->hcm->is_inbound && chain->hcm->normalize_path && chain->hcm->upgrade_count == 1);
+    assert_true(chain->hcm->is_inbound && chain->hcm->normalize_path &&
+                chain->hcm->upgrade_count == 1);
     assert_int_equal(chain->hcm->filter_count, 1);
     assert_int_equal(chain->hcm->stream_idle_timeout_ms, 300000);
     assert_text(conf->default_chain->tcp->cluster, "a");
@@ -246,12 +260,16 @@ static void test_listener(void **state)
 
 /* --- refused --- */
 
-#define LISTENER(filters) "{name: l, address: {socket_address: {address: 127.0.0.1, port_value: 1}}, filter_chains: [{filters: [" filters "]}]}"
-#define HCM_FILTER(fields) "{name: hcm, typed_config: {'@type': " HCM ", rds: {route_config_name: r}, " fields "}}"
+#define LISTENER(filters) \
+    "{name: l, address: {socket_address: {address: 127.0.0.1, port_value: 1}}, filter_chains: [{filters: [" filters \
+    "]}]}"
+#define HCM_FILTER(fields) \
+    "{name: hcm, typed_config: {'@type': " HCM ", rds: {route_config_name: r}, " fields "}}"
 #define VHOSTS(vhosts) "{name: r, virtual_hosts: [" vhosts "]}"
 #define ONE_ROUTE(route) VHOSTS("{name: v, domains: ['*'], routes: [" route "]}")
 #define TLS_CLUSTER(common) \
-    "{name: a, transport_socket: {name: tls, typed_config: {'@type': " TLS "UpstreamTlsContext, common_tls_context: {" common "}}}}"
+    "{name: a, transport_socket: {name: tls, typed_config: {'@type': " TLS \
+    "UpstreamTlsContext, common_tls_context: {" common "}}}}"
 #define TLS_LISTENER(fields) \
     "{name: l, address: {socket_address: {address: 127.0.0.1, port_value: 1}}, filter_chains: [{transport_socket: {name: tls, " \
     "typed_config: {'@type': " TLS "DownstreamTlsContext, " fields "}}, filters: []}]}"
@@ -266,68 +284,100 @@ static void test_refused(void **state)
     } rows[] = {
         {PX_CLUSTER, LT_E_BAD, "{type: STATIC}", "name: is empty"},
         {PX_CLUSTER, LT_E_BAD, "{name: a, type: EDS}", "eds_cluster_config: is missing"},
-        {PX_CLUSTER, LT_E_BAD, "{name: a, type: ORIGINAL_DST}", "lb_policy: CLUSTER_PROVIDED goes with"},
-        {PX_CLUSTER, LT_E_UNSUPPORTED, "{name: a, cluster_type: {name: dfp}}", "cluster_type: 'dfp'"},
-        {PX_CLUSTER, LT_E_BAD, "{name: a, lb_policy: LEAST_REQUEST, least_request_lb_config: {choice_count: 1}}",
+        {PX_CLUSTER, LT_E_BAD, "{name: a, type: ORIGINAL_DST}",
+         "lb_policy: CLUSTER_PROVIDED goes with"},
+        {PX_CLUSTER, LT_E_UNSUPPORTED, "{name: a, cluster_type: {name: dfp}}",
+         "cluster_type: 'dfp'"},
+        {PX_CLUSTER, LT_E_BAD,
+         "{name: a, lb_policy: LEAST_REQUEST, least_request_lb_config: {choice_count: 1}}",
          "least_request_lb_config.choice_count: "},
-        {PX_CLUSTER, LT_E_BAD, TLS_CLUSTER("validation_context: {match_subject_alt_names: [{exact: x}]}"),
+        {PX_CLUSTER, LT_E_BAD,
+         TLS_CLUSTER("validation_context: {match_subject_alt_names: [{exact: x}]}"),
          "transport_socket.match_subject_alt_names: "},
-        {PX_CLUSTER, LT_E_UNSUPPORTED, TLS_CLUSTER("validation_context: {verify_certificate_hash: [ab]}"),
+        {PX_CLUSTER, LT_E_UNSUPPORTED,
+         TLS_CLUSTER("validation_context: {verify_certificate_hash: [ab]}"),
          "transport_socket.verify_certificate_hash: "},
-        {PX_CLUSTER, LT_E_UNSUPPORTED, "{name: a, transport_socket: {name: x, typed_config: {'@type': type.googleapis.com/x.Odd}}}",
+        {PX_CLUSTER, LT_E_UNSUPPORTED,
+         "{name: a, transport_socket: {name: x, typed_config: {'@type': type.googleapis.com/x.Odd}}}",
          "transport_socket: transport socket type 'x.Odd'"},
         {PX_CLUSTER, LT_E_BAD,
          "{name: a, load_assignment: {endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: a.b, port_value: 1}}}}]}]}}",
          "load_assignment.endpoints[0].lb_endpoints[0]."},
-        {PX_CLUSTER, LT_E_BAD, "{name: a, type: LOGICAL_DNS, load_assignment: {}}", "load_assignment: LOGICAL_DNS"},
-        {PX_ENDPOINTS, LT_E_BAD, "{cluster_name: a, endpoints: [{}, {priority: 129}]}", "endpoints[1].priority: "},
+        {PX_CLUSTER, LT_E_BAD, "{name: a, type: LOGICAL_DNS, load_assignment: {}}",
+         "load_assignment: LOGICAL_DNS"},
+        {PX_ENDPOINTS, LT_E_BAD, "{cluster_name: a, endpoints: [{}, {priority: 129}]}",
+         "endpoints[1].priority: "},
         {PX_ENDPOINTS, LT_E_BAD,
          "{endpoints: [{lb_endpoints: [{load_balancing_weight: 0, endpoint: {address: {socket_address: {address: 10.0.0.1, port_value: 1}}}}]}]}",
          "endpoints[0].lb_endpoints[0].load_balancing_weight: "},
         {PX_ROUTES, LT_E_BAD, VHOSTS("{name: v}"), "virtual_hosts[0].domains: "},
-        {PX_ROUTES, LT_E_BAD, VHOSTS("{name: a, domains: [x.y]}, {name: b, domains: [X.y]}"), "domains: Only unique values"},
-        {PX_ROUTES, LT_E_BAD, VHOSTS("{name: a, domains: ['*.y']}, {name: b, domains: ['*.Y']}"), "domains: Only unique values"},
-        {PX_ROUTES, LT_E_BAD, VHOSTS("{name: a, domains: ['*']}, {name: b, domains: ['*']}"), "domains: Only unique values"},
-        {PX_ROUTES, LT_E_BAD, ONE_ROUTE("{route: {cluster: a}}"), "virtual_hosts[0].routes[0].match: is missing"},
-        {PX_ROUTES, LT_E_BAD, ONE_ROUTE("{match: {prefix: /}, route: {weighted_clusters: {clusters: [{name: a, weight: 0}]}}}"),
+        {PX_ROUTES, LT_E_BAD, VHOSTS("{name: a, domains: [x.y]}, {name: b, domains: [X.y]}"),
+         "domains: Only unique values"},
+        {PX_ROUTES, LT_E_BAD, VHOSTS("{name: a, domains: ['*.y']}, {name: b, domains: ['*.Y']}"),
+         "domains: Only unique values"},
+        {PX_ROUTES, LT_E_BAD, VHOSTS("{name: a, domains: ['*']}, {name: b, domains: ['*']}"),
+         "domains: Only unique values"},
+        {PX_ROUTES, LT_E_BAD, ONE_ROUTE("{route: {cluster: a}}"),
+         "virtual_hosts[0].routes[0].match: is missing"},
+        {PX_ROUTES, LT_E_BAD,
+         ONE_ROUTE(
+             "{match: {prefix: /}, route: {weighted_clusters: {clusters: [{name: a, weight: 0}]}}}"),
          "virtual_hosts[0].routes[0].weighted_clusters: the sum of the weights"},
-        {PX_ROUTES, LT_E_BAD, ONE_ROUTE("{match: {prefix: /}, route: {cluster: ''}}"), "virtual_hosts[0].routes[0].cluster: is empty"},
+        {PX_ROUTES, LT_E_BAD, ONE_ROUTE("{match: {prefix: /}, route: {cluster: ''}}"),
+         "virtual_hosts[0].routes[0].cluster: is empty"},
         {PX_ROUTES, LT_E_BAD, ONE_ROUTE("{match: {safe_regex: {regex: '('}}, route: {cluster: a}}"),
          "virtual_hosts[0].routes[0].match.safe_regex: "},
         {PX_ROUTES, LT_E_BAD, ONE_ROUTE("{match: {prefix: /}, direct_response: {status: 99}}"),
          "virtual_hosts[0].routes[0].direct_response.status: "},
-        {PX_ROUTES, LT_E_UNSUPPORTED, ONE_ROUTE("{match: {prefix: /, dynamic_metadata: [{filter: x}]}, route: {cluster: a}}"),
+        {PX_ROUTES, LT_E_UNSUPPORTED,
+         ONE_ROUTE("{match: {prefix: /, dynamic_metadata: [{filter: x}]}, route: {cluster: a}}"),
          "virtual_hosts[0].routes[0].match.dynamic_metadata: "},
         {PX_ROUTES, LT_E_UNSUPPORTED,
-         ONE_ROUTE("{match: {prefix: /}, route: {cluster: a}, typed_per_filter_config: {rbac: {'@type': " ENVOY "http.rbac.v3.RBACPerRoute}}}"),
+         ONE_ROUTE(
+             "{match: {prefix: /}, route: {cluster: a}, typed_per_filter_config: {rbac: {'@type': " ENVOY
+             "http.rbac.v3.RBACPerRoute}}}"),
          "virtual_hosts[0].routes[0].typed_per_filter_config: 'rbac'"},
         {PX_LISTENER, LT_E_BAD, "{name: l}", "address: is missing"},
-        {PX_LISTENER, LT_E_BAD, "{name: l, address: {socket_address: {address: 127.0.0.1, port_value: 1}}}", "filter_chains: no filter chains"},
-        {PX_LISTENER, LT_E_BAD, LISTENER(""), "filter_chains[0].filters: a chain needs a terminal filter"},
-        {PX_LISTENER, LT_E_BAD, LISTENER(HCM_FILTER("stat_prefix: ''")), "filter_chains[0].filters[0].stat_prefix: is empty"},
+        {PX_LISTENER, LT_E_BAD,
+         "{name: l, address: {socket_address: {address: 127.0.0.1, port_value: 1}}}",
+         "filter_chains: no filter chains"},
+        {PX_LISTENER, LT_E_BAD, LISTENER(""),
+         "filter_chains[0].filters: a chain needs a terminal filter"},
+        {PX_LISTENER, LT_E_BAD, LISTENER(HCM_FILTER("stat_prefix: ''")),
+         "filter_chains[0].filters[0].stat_prefix: is empty"},
         {PX_LISTENER, LT_E_BAD, LISTENER("{name: t, typed_config: {'@type': " TCP ", cluster: a}}"),
          "filter_chains[0].filters[0].stat_prefix: is empty"},
-        {PX_LISTENER, LT_E_BAD, LISTENER("{name: t, typed_config: {'@type': " TCP ", stat_prefix: t}}"),
+        {PX_LISTENER, LT_E_BAD,
+         LISTENER("{name: t, typed_config: {'@type': " TCP ", stat_prefix: t}}"),
          "filter_chains[0].filters[0].cluster: "},
         {PX_LISTENER, LT_E_UNSUPPORTED,
-         LISTENER(HCM_FILTER("stat_prefix: s, http_filters: [{name: guard, typed_config: {'@type': " ENVOY "http.rbac.v3.RBAC}}, " ROUTER "]")),
+         LISTENER(HCM_FILTER(
+             "stat_prefix: s, http_filters: [{name: guard, typed_config: {'@type': " ENVOY
+             "http.rbac.v3.RBAC}}, " ROUTER "]")),
          "filter_chains[0].filters[0].http_filters[0]: filter 'guard' of type envoy.extensions.filters.http.rbac.v3.RBAC"},
         {PX_LISTENER, LT_E_BAD,
-         LISTENER(HCM_FILTER("stat_prefix: s, http_filters: [" ROUTER ", {name: c, typed_config: {'@type': " ENVOY "http.cors.v3.Cors}}]")),
+         LISTENER(HCM_FILTER("stat_prefix: s, http_filters: [" ROUTER
+                             ", {name: c, typed_config: {'@type': " ENVOY "http.cors.v3.Cors}}]")),
          "filter_chains[0].filters[0].http_filters[0]: the router must be the last filter"},
-        {PX_LISTENER, LT_E_UNSUPPORTED, LISTENER(HCM_FILTER("stat_prefix: s, path_with_escaped_slashes_action: REJECT_REQUEST")),
+        {PX_LISTENER, LT_E_UNSUPPORTED,
+         LISTENER(HCM_FILTER("stat_prefix: s, path_with_escaped_slashes_action: REJECT_REQUEST")),
          "filter_chains[0].filters[0].path_with_escaped_slashes_action: "},
-        {PX_LISTENER, LT_E_BAD, LISTENER(HCM_FILTER("stat_prefix: s, max_request_headers_kb: 9000")),
+        {PX_LISTENER, LT_E_BAD,
+         LISTENER(HCM_FILTER("stat_prefix: s, max_request_headers_kb: 9000")),
          "filter_chains[0].filters[0].max_request_headers_kb: "},
-        {PX_LISTENER, LT_E_UNSUPPORTED, LISTENER("{name: r, typed_config: {'@type': " ENVOY "network.rbac.v3.RBAC}}"),
+        {PX_LISTENER, LT_E_UNSUPPORTED,
+         LISTENER("{name: r, typed_config: {'@type': " ENVOY "network.rbac.v3.RBAC}}"),
          "filter_chains[0].filters[0]: "},
         {PX_LISTENER, LT_E_BAD, TLS_LISTENER("common_tls_context: {}"),
          "filter_chains[0].transport_socket.common_tls_context.tls_certificates: "},
         {PX_LISTENER, LT_E_UNSUPPORTED,
-         TLS_LISTENER("require_client_certificate: true, common_tls_context: {tls_certificate_sds_secret_configs: [{name: d}]}"),
+         TLS_LISTENER(
+             "require_client_certificate: true, common_tls_context: {tls_certificate_sds_secret_configs: [{name: d}]}"),
          "filter_chains[0].transport_socket.require_client_certificate: "},
-        {PX_SECRET, LT_E_BAD, "{name: s, validation_context: {}}", "validation_context.trusted_ca: is empty"},
-        {PX_SECRET, LT_E_BAD, "{name: s, tls_certificate: {certificate_chain: {inline_string: x}}}", "tls_certificate: "},
+        {PX_SECRET, LT_E_BAD, "{name: s, validation_context: {}}",
+         "validation_context.trusted_ca: is empty"},
+        {PX_SECRET, LT_E_BAD, "{name: s, tls_certificate: {certificate_chain: {inline_string: x}}}",
+         "tls_certificate: "},
         {PX_SECRET, LT_E_UNSUPPORTED, "{name: s}", "a secret must hold"},
         {PX_SECRET, LT_E_UNSUPPORTED,
          "{name: s, validation_context: {trusted_ca: {inline_string: x}, match_typed_subject_alt_names: [{san_type: URI, matcher: "
@@ -343,7 +393,8 @@ static void test_refused(void **state)
     for (size_t i = 0; i < LT_ARRAY_LEN(rows); i++) {
         lt_rc rc = compile(rows[i].kind, rows[i].yaml);
         if (rc != rows[i].rc || strncmp(err.text, rows[i].error, strlen(rows[i].error)) != 0)
-            fail_msg("row %zu: rc %d, '%s' instead of '%s'\n%s", i, (int)rc, err.text, rows[i].error, rows[i].yaml);
+            fail_msg("row %zu: rc %d, '%s' instead of '%s'\n%s", i, (int)rc, err.text,
+                     rows[i].error, rows[i].yaml);
         assert_null(made);
     }
 }
@@ -351,10 +402,16 @@ static void test_refused(void **state)
 static void test_garbage_is_refused(void **state)
 {
     (void)state;
-    static const lt_str rows[] = {{"\x0a", 1}, {"\x0a\x05" "ab", 4}, {"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 11}};
+    static const lt_str rows[] = {{"\x0a", 1},
+                                  {"\x0a\x05"
+                                   "ab",
+                                   4},
+                                  {"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 11}};
     for (size_t i = 0; i < LT_ARRAY_LEN(rows); i++) {
         for (int kind = 0; kind < PX_RESOURCE_KINDS; kind++)
-            assert_int_not_equal(px_conf_compile(kind, LT_STR("x"), LT_STR_NULL, rows[i], slots, &made, &err), LT_OK);
+            assert_int_not_equal(
+                px_conf_compile(kind, LT_STR("x"), LT_STR_NULL, rows[i], slots, &made, &err),
+                LT_OK);
     }
 }
 

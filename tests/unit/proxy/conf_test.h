@@ -35,7 +35,8 @@ static const ProtobufCMessageDescriptor *const resource_types[PX_RESOURCE_KINDS]
 };
 
 /* The message's bytes, in arena. */
-static inline lt_str pack_doc(struct lt_arena *arena, px_resource_kind kind, const struct lt_doc *doc)
+static inline lt_str pack_doc(struct lt_arena *arena, px_resource_kind kind,
+                              const struct lt_doc *doc)
 {
     struct lt_err err = {0};
     struct lt_pb_unknowns unknowns = {0};

@@ -66,10 +66,13 @@ static void test_envoy_line(void **state)
 {
     (void)state;
     struct px_options options;
-    assert_int_equal(parse("-c /etc/istio/proxy/envoy-rev.json --drain-time-s 45 --drain-strategy immediate "
-                           "--local-address-ip-version v4 --file-flush-interval-msec 1000 --disable-hot-restart "
-                           "--allow-unknown-static-fields -l warning --component-log-level misc:error "
-                           "--skip-deprecated-logs --concurrency 2 --service-node n --service-cluster=c", &options), LT_OK);
+    assert_int_equal(
+        parse("-c /etc/istio/proxy/envoy-rev.json --drain-time-s 45 --drain-strategy immediate "
+              "--local-address-ip-version v4 --file-flush-interval-msec 1000 --disable-hot-restart "
+              "--allow-unknown-static-fields -l warning --component-log-level misc:error "
+              "--skip-deprecated-logs --concurrency 2 --service-node n --service-cluster=c",
+              &options),
+        LT_OK);
     assert_string_equal(options.config_path, "/etc/istio/proxy/envoy-rev.json");
     assert_int_equal(options.drain_time_s, 45);
     assert_int_equal(options.concurrency, 2);
@@ -86,7 +89,9 @@ static void test_agent_line(void **state)
     (void)state;
     struct px_options options;
     assert_int_equal(parse("proxy sidecar --domain shop.svc.cluster.local --proxyLogLevel=warning "
-                           "--proxyComponentLogLevel=misc:error --log_output_level=default:info", &options), LT_OK);
+                           "--proxyComponentLogLevel=misc:error --log_output_level=default:info",
+                           &options),
+                     LT_OK);
     assert_string_equal(options.domain, "shop.svc.cluster.local");
     assert_string_equal(options.proxy_log_level, "warning");
     assert_string_equal(options.component_log_level, "misc:error");
@@ -143,8 +148,9 @@ static void test_flags(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_modes),   cmocka_unit_test(test_envoy_line), cmocka_unit_test(test_agent_line),
-        cmocka_unit_test(test_refused), cmocka_unit_test(test_flags),
+        cmocka_unit_test(test_modes),      cmocka_unit_test(test_envoy_line),
+        cmocka_unit_test(test_agent_line), cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_flags),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

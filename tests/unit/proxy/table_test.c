@@ -28,7 +28,8 @@ static int tear_down(void **state)
 static lt_rc put(px_resource_kind kind, const char *name, const char *yaml)
 {
     lt_err_clear(&err);
-    return px_table_put(table, kind, lt_str_of(name), LT_STR("1"), pack_yaml(arena, kind, yaml), &err);
+    return px_table_put(table, kind, lt_str_of(name), LT_STR("1"), pack_yaml(arena, kind, yaml),
+                        &err);
 }
 
 static void must_put(px_resource_kind kind, const char *name, const char *yaml)
@@ -63,10 +64,13 @@ static size_t serving_listeners(void)
 
 #define EDS "{name: web, type: EDS, eds_cluster_config: {}"
 #define ENDPOINTS(port) \
-    "{cluster_name: web, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 10.0.0.1, port_value: " port "}}}}]}]}"
+    "{cluster_name: web, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 10.0.0.1, port_value: " port \
+    "}}}}]}]}"
 #define LISTENER(name, stat, routes) \
-    "{name: " name ", address: {socket_address: {address: 127.0.0.1, port_value: 1}}, filter_chains: [{filters: [{name: hcm, " \
-    "typed_config: {'@type': " HCM ", stat_prefix: " stat ", rds: {route_config_name: " routes "}, http_filters: [{name: router, " \
+    "{name: " name \
+    ", address: {socket_address: {address: 127.0.0.1, port_value: 1}}, filter_chains: [{filters: [{name: hcm, " \
+    "typed_config: {'@type': " HCM ", stat_prefix: " stat ", rds: {route_config_name: " routes \
+    "}, http_filters: [{name: router, " \
     "typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}]}}]}]}"
 #define ROUTES(name) "{name: " name ", virtual_hosts: [{name: v, domains: ['*']}]}"
 
@@ -90,7 +94,9 @@ static void test_predecessor_serves_while_its_heir_warms(void **state)
     (void)state;
     must_put(PX_CLUSTER, "web", EDS ", connect_timeout: 1s}");
     must_put(PX_ENDPOINTS, "web", ENDPOINTS("80"));
-    must_put(PX_CLUSTER, "web", "{name: web, type: EDS, eds_cluster_config: {service_name: other}, connect_timeout: 2s}");
+    must_put(
+        PX_CLUSTER, "web",
+        "{name: web, type: EDS, eds_cluster_config: {service_name: other}, connect_timeout: 2s}");
     struct px_snapshot *now = snapshot();
     assert_int_equal(px_snapshot_find_cluster(now, LT_STR("web"))->conf->connect_timeout_ms, 1000);
     px_snapshot_drop(&now);
@@ -149,7 +155,8 @@ static void test_listener_waits_for_routes(void **state)
     assert_string_equal(lt_arena_strz(arena, now->listeners[0]->chains[0].hcm->stat_prefix), "s");
     px_snapshot_drop(&now);
     wanted = 0;
-    px_table_each_wanted(table, PX_ROUTES, count_name, &wanted); /* of the serving and of the warming one */
+    px_table_each_wanted(table, PX_ROUTES, count_name,
+                         &wanted); /* of the serving and of the warming one */
     assert_int_equal(wanted, 2);
 }
 
@@ -157,16 +164,20 @@ static void test_cluster_waits_for_secrets(void **state)
 {
     (void)state;
     unsigned wanted = 0;
-    must_put(PX_CLUSTER, "a", "{name: a, transport_socket: {name: tls, typed_config: {'@type': " TLS "UpstreamTlsContext, "
-                              "common_tls_context: {validation_context_sds_secret_config: {name: ROOTCA}}}}}");
+    must_put(PX_CLUSTER, "a",
+             "{name: a, transport_socket: {name: tls, typed_config: {'@type': " TLS
+             "UpstreamTlsContext, "
+             "common_tls_context: {validation_context_sds_secret_config: {name: ROOTCA}}}}}");
     px_table_each_wanted(table, PX_SECRET, count_name, &wanted);
     assert_int_equal(wanted, 1);
     assert_false(px_table_is_warm(table, PX_CLUSTER, LT_STR("a")));
-    must_put(PX_SECRET, "ROOTCA", "{name: ROOTCA, validation_context: {trusted_ca: {inline_string: no certificate}}}");
+    must_put(PX_SECRET, "ROOTCA",
+             "{name: ROOTCA, validation_context: {trusted_ca: {inline_string: no certificate}}}");
     assert_true(px_table_is_warm(table, PX_CLUSTER, LT_STR("a")));
     struct lt_err bad = {0};
     struct px_snapshot *now = px_table_snapshot(table, &bad);
-    assert_string_not_equal(bad.text, ""); /* the secret is there, and no good: said, and no context is made of it */
+    assert_string_not_equal(
+        bad.text, ""); /* the secret is there, and no good: said, and no context is made of it */
     assert_null(now->tls_ctxs[0]);
     px_snapshot_drop(&now);
 }
@@ -195,7 +206,8 @@ static void test_endpoints_go(void **state)
     px_table_remove(table, PX_ENDPOINTS, LT_STR("web"));
     struct px_snapshot *after = snapshot();
     assert_null(px_snapshot_find_cluster(after, LT_STR("web"))->endpoints);
-    assert_int_equal(px_snapshot_find_cluster(before, LT_STR("web"))->endpoints->endpoints[0].port, 80);
+    assert_int_equal(px_snapshot_find_cluster(before, LT_STR("web"))->endpoints->endpoints[0].port,
+                     80);
     px_snapshot_drop(&after);
     px_snapshot_drop(&before);
 }
@@ -240,9 +252,15 @@ static void test_snapshot_holds(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_cluster_waits_for_endpoints), TEST(test_predecessor_serves_while_its_heir_warms),
-        TEST(test_refused_update), TEST(test_equal_bytes_change_nothing), TEST(test_listener_waits_for_routes),
-        TEST(test_cluster_waits_for_secrets), TEST(test_remove), TEST(test_endpoints_go), TEST(test_static_is_not_replaced),
+        TEST(test_cluster_waits_for_endpoints),
+        TEST(test_predecessor_serves_while_its_heir_warms),
+        TEST(test_refused_update),
+        TEST(test_equal_bytes_change_nothing),
+        TEST(test_listener_waits_for_routes),
+        TEST(test_cluster_waits_for_secrets),
+        TEST(test_remove),
+        TEST(test_endpoints_go),
+        TEST(test_static_is_not_replaced),
         TEST(test_snapshot_holds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
