@@ -216,9 +216,15 @@ static struct px_lb_table *table_of(struct px_lb *lb, struct px_lb_level *level)
     return table;
 }
 
+/* No hosts, or a ring that the configuration gives no places (minimum_ring_size 0). */
+static bool is_empty(const struct px_lb_table *table)
+{
+    return table->slots == NULL && table->ring_size == 0;
+}
+
 static uint32_t find(const struct px_lb_table *table, uint64_t hash, uint32_t attempt)
 {
-    if (table->ring != NULL)
+    if (table->slots == NULL != NULL)
         return find_in_ring(table, hash, attempt);
     if (attempt > 0) /* Envoy: as many bits as possible change */
         hash ^= ~0ull - attempt + 1;
@@ -274,7 +280,9 @@ struct px_lb_host *px_lb_pick_hashed(struct px_lb *lb, const struct px_lb_ask *a
     lb->counters[PX_LB_N_HEALTHY_PANIC] += level->is_panic;
     const struct px_lb_table *table = table_of(lb, level);
     struct px_lb_host *host = NULL;
-    for (uint32_t i = 0; table->host_count > 0 && i < LT_MAX(ask->attempts, 1u); i++) {
+    if (is_empty(table))
+        return NULL;
+    for (uint32_t i = 0; i < LT_MAX(ask->attempts, 1u); i++) {
         uint32_t item = find(table, hash, i);
         if (lb->conf->balance_percent > 0)
             item = find_with_room(lb, table, item, hash, ask);

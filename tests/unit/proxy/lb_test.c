@@ -568,6 +568,9 @@ static void test_ring_hash(void **state)
     use(PX_LB_RING_HASH, 10);
     for (int i = 0; i < 100; i++)
         assert_in_range(hashed(key_of(i)), 0, 9);
+    conf.ring_min = 0; /* no places at all: nobody is chosen, as by Envoy */
+    use(PX_LB_RING_HASH, 10);
+    assert_int_equal(hashed(1), -1);
 }
 
 static void test_maglev(void **state)
