@@ -17,8 +17,9 @@ struct lt_arena_mark {
 };
 
 /*
- * chunk_bytes: size of the first block (0: 4 KiB); later ones double up to 256 KiB. bytes_max: a ceiling on all
- * that is ever held at once (0: none); beyond it lt_arena_try_alloc says NULL and lt_arena_alloc asserts.
+ * chunk_bytes: size of the first block (0: 4 KiB); later ones double up to 256 KiB. bytes_max: a
+ * ceiling on all that is ever held at once (0: none); beyond it lt_arena_try_alloc says NULL and
+ * lt_arena_alloc asserts.
  */
 struct lt_arena *lt_arena_new(size_t chunk_bytes, size_t bytes_max);
 void lt_arena_free(struct lt_arena **arena);

@@ -1,5 +1,6 @@
 /*
- * base/banned.h - calls that fail the compile. Included on the command line before every file of ours.
+ * base/banned.h - calls that fail the compile. Included on the command line before every file of
+ * ours.
  */
 #ifndef LT_BASE_BANNED_H
 #define LT_BASE_BANNED_H

@@ -18,7 +18,10 @@ static inline void lt_err_clear(struct lt_err *err)
     err->text[0] = '\0';
 }
 
-/* Sets the text and returns rc, so that `return lt_err_set(err, LT_E_BAD, ...)` reads well. err may be NULL. */
+/*
+ * Sets the text and returns rc, so that `return lt_err_set(err, LT_E_BAD, ...)` reads well. err may
+ * be NULL.
+ */
 lt_rc lt_err_set(struct lt_err *err, lt_rc rc, const char *fmt, ...) LT_PRINTF(3, 4);
 /* Sets "<text>: <strerror(errno)>" and returns LT_E_IO. */
 lt_rc lt_err_errno(struct lt_err *err, const char *fmt, ...) LT_PRINTF(2, 3);

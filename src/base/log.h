@@ -1,7 +1,7 @@
 /*
  * base/log.h - log lines of the programs. Libraries return errors; programs log, once.
- * One line: time, level, scope, message. A struct lt_log is carried in lt_env; it is safe to use from several
- * threads (one write call a line).
+ * One line: time, level, scope, message. A struct lt_log is carried in lt_env; it is safe to use
+ * from several threads (one write call a line).
  */
 #ifndef LT_BASE_LOG_H
 #define LT_BASE_LOG_H

@@ -1,7 +1,8 @@
 /*
  * base/map.h - hash map from strings to pointers; open addressing, linear probing.
- * Keys are borrowed: they must live as long as the entry. Order of iteration is insertion order when nothing was
- * removed (removal moves the last entry into the gap); sort the keys where output must be deterministic.
+ * Keys are borrowed: they must live as long as the entry. Order of iteration is insertion order
+ * when nothing was removed (removal moves the last entry into the gap); sort the keys where output
+ * must be deterministic.
  */
 #ifndef LT_BASE_MAP_H
 #define LT_BASE_MAP_H

@@ -59,7 +59,8 @@ _Noreturn void lt_assert_fail(const char *expr, const char *file, int line, cons
 
 /*
  * LT_AUTO(doc) *d = NULL;  frees d by lt_doc_free(&d) on every way out of the scope.
- * The type must have a destructor `void lt_<name>_free(struct lt_<name> **)` that accepts NULL inside.
+ * The type must have a destructor `void lt_<name>_free(struct lt_<name> **)` that accepts NULL
+ * inside.
  */
 #define LT_AUTO(name) __attribute__((cleanup(lt_##name##_free))) struct lt_##name
 

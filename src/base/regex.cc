@@ -14,7 +14,10 @@ extern "C" {
 namespace
 {
 
-/* Envoy's default for re2.max_program_size.error_level is 100 for users' patterns; RE2 counts instructions. */
+/*
+ * Envoy's default for re2.max_program_size.error_level is 100 for users' patterns; RE2 counts
+ * instructions.
+ */
 constexpr int kProgramMax = 1000;
 constexpr int64_t kMemoryMax = 1 << 20;
 

@@ -10,7 +10,10 @@
 
 struct lt_regex;
 
-/* LT_E_BAD with RE2's reason; LT_E_LIMIT when the compiled program is too large. Free with lt_regex_free. */
+/*
+ * LT_E_BAD with RE2's reason; LT_E_LIMIT when the compiled program is too large. Free with
+ * lt_regex_free.
+ */
 LT_MUST lt_rc lt_regex_new(lt_str pattern, struct lt_regex **ret_regex, struct lt_err *err);
 void lt_regex_free(struct lt_regex **regex);
 
@@ -20,7 +23,8 @@ bool lt_regex_matches(const struct lt_regex *regex, lt_str text);
 bool lt_regex_finds(const struct lt_regex *regex, lt_str text);
 /*
  * All matches replaced by `substitution` (\0 to \9 are groups), appended to out
- * (envoy.type.matcher.v3.RegexMatchAndSubstitute). LT_E_LIMIT when out is full, LT_E_BAD for a bad group.
+ * (envoy.type.matcher.v3.RegexMatchAndSubstitute). LT_E_LIMIT when out is full, LT_E_BAD for a bad
+ * group.
  */
 LT_MUST lt_rc lt_regex_replace(const struct lt_regex *regex, lt_str text, lt_str substitution,
                                struct lt_buf *out);

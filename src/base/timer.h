@@ -41,7 +41,10 @@ void lt_timers_set(struct lt_timers *timers, struct lt_timer *timer, uint64_t at
 void lt_timers_cancel(struct lt_timers *timers, struct lt_timer *timer);
 /* When the next is due; UINT64_MAX when none is set. */
 uint64_t lt_timers_next_ns(const struct lt_timers *timers);
-/* Calls on_due of all that are due at now_ns (each unset before its call; at most as many as were set on entry). */
+/*
+ * Calls on_due of all that are due at now_ns (each unset before its call; at most as many as were
+ * set on entry).
+ */
 void lt_timers_run(struct lt_timers *timers, uint64_t now_ns);
 
 #endif

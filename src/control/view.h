@@ -11,8 +11,9 @@
 #include "control/translate.h"
 
 /*
- * What is kept. A key is made of a proxy's words about itself (place, application, cluster), and the
- * plaintext port asks nobody to prove them: whoever comes when there are so many has one of his own.
+ * What is kept. A key is made of a proxy's words about itself (place, application, cluster), and
+ * the plaintext port asks nobody to prove them: whoever comes when there are so many has one of his
+ * own.
  */
 enum { CP_VIEW_SETS_MAX = 8192 };
 

@@ -1,6 +1,6 @@
 /*
- * ctl/plan_notes.c - where a Pod will not be quite what its manifest says: what is not acted on yet,
- * values that are missing, programs that this machine does not have.
+ * ctl/plan_notes.c - where a Pod will not be quite what its manifest says: what is not acted on
+ * yet, values that are missing, programs that this machine does not have.
  */
 #include <stdarg.h>
 #include <stdio.h>

@@ -82,8 +82,8 @@ static uint32_t wanted(const struct side *side, const struct side *other)
 }
 
 /*
- * A side from which nothing is wanted is not watched at all: the kernel tells of a hang-up whether it
- * is asked or not, and as long as it lasts.
+ * A side from which nothing is wanted is not watched at all: the kernel tells of a hang-up whether
+ * it is asked or not, and as long as it lasts.
  */
 static void watch(struct pair *pair, struct side *side, uint32_t events)
 {

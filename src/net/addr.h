@@ -35,7 +35,9 @@ bool lt_addr_eq(const struct lt_addr *a, const struct lt_addr *b);
 bool lt_addr_is_loopback(const struct lt_addr *addr);
 bool lt_addr_is_any(const struct lt_addr *addr);
 
-/* "10.0.0.1:80", "[::1]:80" or "unix:/path"; the IP alone without port. The result points into out. */
+/*
+ * "10.0.0.1:80", "[::1]:80" or "unix:/path"; the IP alone without port. The result points into out.
+ */
 lt_str lt_addr_format(const struct lt_addr *addr, char out[LT_ADDR_TEXT_MAX]);
 lt_str lt_addr_format_ip(const struct lt_addr *addr, char out[LT_ADDR_TEXT_MAX]);
 

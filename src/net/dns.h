@@ -1,7 +1,7 @@
 /*
- * net/dns.h - host names to addresses by DNS itself, on the loop and without threads: for names that
- * are asked for again and again, with their times to live. Wire format and retries are c-ares'.
- * For a program's few own connections: net/resolve.h, which asks as the system does.
+ * net/dns.h - host names to addresses by DNS itself, on the loop and without threads: for names
+ * that are asked for again and again, with their times to live. Wire format and retries are
+ * c-ares'. For a program's few own connections: net/resolve.h, which asks as the system does.
  * Trust: answers are a stranger's; they are bounded in number and belong to the question.
  * Start at: lt_dns_new(), lt_dns_ask().
  */

@@ -55,7 +55,9 @@ uint64_t lt_loop_now_ns(const struct lt_loop *loop)
     return loop->now_ns;
 }
 
-/* Registered and watching nothing looks like this, so that io->events == 0 means "not registered". */
+/*
+ * Registered and watching nothing looks like this, so that io->events == 0 means "not registered".
+ */
 static const uint32_t ONLY_ERRORS = EPOLLERR;
 
 void lt_loop_io_set(struct lt_loop *loop, struct lt_io *io, uint32_t events)

@@ -21,7 +21,10 @@ struct lt_io;
 /* events: EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLHUP | EPOLLERR as epoll reports them. */
 typedef void lt_io_fn(struct lt_io *io, uint32_t events);
 
-/* Embedded in what owns the descriptor. Removing it (lt_loop_io_del) inside any callback is safe: no more events come. */
+/*
+ * Embedded in what owns the descriptor. Removing it (lt_loop_io_del) inside any callback is safe:
+ * no more events come.
+ */
 struct lt_io {
     int fd;          /* -1: none; owned by the embedder */
     uint32_t events; /* what is watched now; 0: not registered */
@@ -33,7 +36,10 @@ static inline void lt_io_init(struct lt_io *io, lt_io_fn *on_ready)
     *io = (struct lt_io){.fd = -1, .on_ready = on_ready};
 }
 
-/* Watches io->fd for `events` (EPOLLIN, EPOLLOUT, EPOLLET...); also changes what is watched. 0 events keep it registered for errors only. */
+/*
+ * Watches io->fd for `events` (EPOLLIN, EPOLLOUT, EPOLLET...); also changes what is watched. 0
+ * events keep it registered for errors only.
+ */
 void lt_loop_io_set(struct lt_loop *loop, struct lt_io *io, uint32_t events);
 /* Stops watching; pending events of this turn are dropped. Does not close the descriptor. */
 void lt_loop_io_del(struct lt_loop *loop, struct lt_io *io);
@@ -76,7 +82,10 @@ uint64_t lt_loop_now_ns(const struct lt_loop *loop);
 
 /* Runs until lt_loop_stop. */
 void lt_loop_run(struct lt_loop *loop);
-/* One turn: waits at most timeout_ms (-1: until something happens), then acts. For tests and for drains. */
+/*
+ * One turn: waits at most timeout_ms (-1: until something happens), then acts. For tests and for
+ * drains.
+ */
 void lt_loop_turn(struct lt_loop *loop, int timeout_ms);
 void lt_loop_stop(struct lt_loop *loop);
 

@@ -1,5 +1,6 @@
 /*
- * net/mailbox.c - a lock-free stack of letters, turned round by the reader, and an eventfd to wake it.
+ * net/mailbox.c - a lock-free stack of letters, turned round by the reader, and an eventfd to wake
+ * it.
  */
 #include "net/mailbox.h"
 

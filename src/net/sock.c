@@ -29,7 +29,9 @@ static lt_rc fail_listen(int fd, const struct lt_addr *addr, const char *what, s
     return rc;
 }
 
-/* Only a socket that nobody serves any more; a file that a wrong path names stays, and bind fails. */
+/*
+ * Only a socket that nobody serves any more; a file that a wrong path names stays, and bind fails.
+ */
 static void remove_stale(const char *path)
 {
     struct stat info;

@@ -17,7 +17,10 @@ struct lt_listen_opts {
 /* The caller owns *ret_fd. The error names the address. */
 LT_MUST lt_rc lt_sock_listen(const struct lt_addr *addr, const struct lt_listen_opts *opts,
                              int *ret_fd, struct lt_err *err);
-/* Starts to connect; LT_OK means in progress or done (watch EPOLLOUT, then lt_sock_error). bind_to may be NULL. */
+/*
+ * Starts to connect; LT_OK means in progress or done (watch EPOLLOUT, then lt_sock_error). bind_to
+ * may be NULL.
+ */
 LT_MUST lt_rc lt_sock_connect(const struct lt_addr *addr, const struct lt_addr *bind_to,
                               int *ret_fd);
 /* LT_AGAIN when nobody waits. peer may be NULL. */

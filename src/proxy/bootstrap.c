@@ -39,7 +39,10 @@ static lt_rc put_all(struct lt_arena *arena, struct px_table *table, px_resource
     return LT_OK;
 }
 
-/* Envoy refuses two clusters or secrets of one name, where the second would take the place of the first. */
+/*
+ * Envoy refuses two clusters or secrets of one name, where the second would take the place of the
+ * first.
+ */
 static lt_rc check_names(ProtobufCMessage **messages, size_t count, const char *field,
                          lt_str (*name_of)(const ProtobufCMessage *), struct lt_err *err)
 {

@@ -20,8 +20,9 @@ struct px_bootstrap {
 };
 
 /*
- * text: the file's content; its first byte that is not blank tells JSON ('{') from YAML. Static resources are put into the table
- * one by one; the first that is refused ends it: a bootstrap is taken whole. The error names line or field path.
+ * text: the file's content; its first byte that is not blank tells JSON ('{') from YAML. Static
+ * resources are put into the table one by one; the first that is refused ends it: a bootstrap is
+ * taken whole. The error names line or field path.
  */
 LT_MUST lt_rc px_bootstrap_load(lt_str text, struct px_table *table,
                                 struct px_bootstrap *ret_bootstrap, struct lt_err *err);

@@ -331,7 +331,9 @@ void px_asker_ask(struct px_asker *asker)
             answer_later(asker, PX_CHECK_NETWORK);
         return;
     }
-    /* the connection of the last time: what has to be said goes out now, the answer comes by event */
+    /*
+     * the connection of the last time: what has to be said goes out now, the answer comes by event
+     */
     if (write_question(asker) != LT_OK)
         answer_later(asker, PX_CHECK_NETWORK);
     else

@@ -1,7 +1,7 @@
 /*
- * proxy/check_ask.h - asking one host whether it is well: over HTTP/1, HTTP/2, gRPC or plain TCP, with
- * the cluster's TLS. One question at a time; the connection is kept for the next if that may be.
- * Main thread only. What the answers mean for the host: check.h.
+ * proxy/check_ask.h - asking one host whether it is well: over HTTP/1, HTTP/2, gRPC or plain TCP,
+ * with the cluster's TLS. One question at a time; the connection is kept for the next if that may
+ * be. Main thread only. What the answers mean for the host: check.h.
  * Trust: the host may be broken or hostile; what it says is bounded in size and time.
  * Start at: px_asker_ask().
  */

@@ -1,5 +1,6 @@
 /*
- * proxy/check_priv.h - private to check_ask.c, check_h1.c and check_h2.c: one question in the making.
+ * proxy/check_priv.h - private to check_ask.c, check_h1.c and check_h2.c: one question in the
+ * making.
  */
 #ifndef LT_PROXY_CHECK_PRIV_H
 #define LT_PROXY_CHECK_PRIV_H

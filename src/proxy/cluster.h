@@ -299,7 +299,8 @@ struct px_upstream *px_upstream_connect(struct px_host *host, const struct px_co
                                         struct px_failed *ret_failed);
 /*
  * One of the host that can take how->request now or, HTTP/2, will: an idle one becomes the
- * request's, a shared one gets it among its own. NULL: none. *ret_stands: it need not be waited for.
+ * request's, a shared one gets it among its own. NULL: none. *ret_stands: it need not be waited
+ * for.
  */
 struct px_upstream *px_upstream_reuse(struct px_host *host, const struct px_connect *how,
                                       bool *ret_stands);

@@ -1,11 +1,11 @@
 /*
  * proxy/conf.h - frozen configuration: what bootstrap and xDS resources compile into.
  *
- * One resource, one arena, one struct with a px_resource in front. Built and counted by the main thread alone;
- * workers only read. A px_snapshot is a table of pointers to such resources; workers get it by mailbox and give it
- * back by mailbox, so no count is shared between threads.
- * Not here: how resources are compiled (conf_*.c), what happens at run time (listener.c, router.c, cluster.c).
- * Names and meaning of the fields are Envoy's.   Start at: struct px_snapshot.
+ * One resource, one arena, one struct with a px_resource in front. Built and counted by the main
+ * thread alone; workers only read. A px_snapshot is a table of pointers to such resources; workers
+ * get it by mailbox and give it back by mailbox, so no count is shared between threads.
+ * Not here: how resources are compiled (conf_*.c), what happens at run time (listener.c, router.c,
+ * cluster.c). Names and meaning of the fields are Envoy's.   Start at: struct px_snapshot.
  */
 #ifndef LT_PROXY_CONF_H
 #define LT_PROXY_CONF_H
@@ -68,8 +68,9 @@ struct px_header_edits {
 /* --- TLS --- */
 
 /*
- * A DownstreamTlsContext or UpstreamTlsContext. The expensive part (SSL_CTX) is shared by all that need the same
- * certificates and parameters: it sits in px_snapshot.tls_ctxs[ctx_slot], NULL while a secret is missing.
+ * A DownstreamTlsContext or UpstreamTlsContext. The expensive part (SSL_CTX) is shared by all that
+ * need the same certificates and parameters: it sits in px_snapshot.tls_ctxs[ctx_slot], NULL while
+ * a secret is missing.
  */
 struct px_tls_conf {
     uint32_t ctx_slot;
@@ -221,15 +222,15 @@ struct px_route {
     lt_str name;
     /* match */
     px_path_kind path_kind;
+    bool ignore_case;
+    bool grpc_only;
     lt_str path;
     const struct lt_regex *path_regex;
-    bool ignore_case;
     const struct px_header_match *headers;
     size_t header_count;
     const struct px_query_match *queries;
     size_t query_count;
     uint32_t runtime_fraction_ppm; /* of a million; 1000000: always */
-    bool grpc_only;
     /* action */
     px_action_kind action;
     lt_str cluster; /* or the header's name (CLUSTER_HEADER) */
@@ -239,16 +240,16 @@ struct px_route {
     uint32_t cluster_not_found_code; /* 503 by default */
     struct px_redirect redirect;
     uint32_t direct_code;
+    px_priority priority;
     lt_str direct_body;
     lt_str prefix_rewrite;
     const struct lt_regex *regex_rewrite;
     lt_str regex_substitution;
     lt_str host_rewrite;
     bool auto_host_rewrite;
-    uint64_t timeout_ms;          /* 0: none */
-    uint64_t idle_timeout_ms;     /* UINT64_MAX: the connection manager's */
-    const struct px_retry *retry; /* NULL: none */
-    px_priority priority;
+    uint64_t timeout_ms;                 /* 0: none */
+    uint64_t idle_timeout_ms;            /* UINT64_MAX: the connection manager's */
+    const struct px_retry *retry;        /* NULL: none */
     const struct px_hash_policies *hash; /* NULL: none */
     const struct px_metas *metas;        /* metadata_match, sorted by key; NULL: none */
     const struct px_mirror_conf *mirrors;
@@ -451,9 +452,9 @@ struct px_cluster_entry {
 };
 
 /*
- * Immutable. Made by the main thread, counted by it once for each worker that holds it. Workers find clusters and
- * routes by name; what a worker needs to keep at run time (pools, counters) it keeps itself, keyed by name, and
- * rebuilds when the conf pointer has changed.
+ * Immutable. Made by the main thread, counted by it once for each worker that holds it. Workers
+ * find clusters and routes by name; what a worker needs to keep at run time (pools, counters) it
+ * keeps itself, keyed by name, and rebuilds when the conf pointer has changed.
  */
 struct px_snapshot {
     uint64_t generation;

@@ -26,9 +26,9 @@ struct px_build {
     struct lt_arena *scratch; /* of the messages read; dies when the resource is done */
     struct lt_err *err;
     struct px_tls_slots *slots;
-    struct lt_vec
-        regexes; /* made so far; the resource owns them on success, px_build frees them on failure */
-    struct lt_vec maps; /* of struct lt_map, likewise */
+    /* made so far; the resource owns them on success, px_build frees them on failure */
+    struct lt_vec regexes;
+    struct lt_vec maps; /* of struct lt_map */
     char path[PX_BUILD_PATH_MAX];
     size_t path_len;
     lt_str unhonoured[PX_UNHONOURED_MAX];
@@ -37,7 +37,9 @@ struct px_build {
     bool is_inbound, is_outbound; /* of the listener being made */
 };
 
-/* A step down the path; leave with px_path_leave(build, what enter returned). index -1: no index. */
+/*
+ * A step down the path; leave with px_path_leave(build, what enter returned). index -1: no index.
+ */
 size_t px_path_enter(struct px_build *build, const char *field, ptrdiff_t index);
 void px_path_leave(struct px_build *build, size_t mark);
 

@@ -1,7 +1,7 @@
 /*
- * proxy/conf_cluster.h - frozen clusters and endpoints: the part of conf.h that cluster.c, lb*.c and
- * the main thread's upkeep of clusters read. There may be tens of thousands of endpoints and few of
- * them in use, so that they are kept small: what most have alike is stored once.
+ * proxy/conf_cluster.h - frozen clusters and endpoints: the part of conf.h that cluster.c, lb*.c
+ * and the main thread's upkeep of clusters read. There may be tens of thousands of endpoints and
+ * few of them in use, so that they are kept small: what most have alike is stored once.
  * Names and meaning of the fields are Envoy's.
  */
 #ifndef LT_PROXY_CONF_CLUSTER_H
@@ -11,7 +11,9 @@
 
 struct px_tls_conf;
 
-/* A value of metadata as text, in JSON: "\"prod\"", "1.5", "true". Where only strings count: bare. */
+/*
+ * A value of metadata as text, in JSON: "\"prod\"", "1.5", "true". Where only strings count: bare.
+ */
 struct px_meta_pair {
     lt_str key;
     lt_str value;

@@ -1,6 +1,6 @@
 /*
- * proxy/conf_cluster_health.c - what keeps a cluster from harm: circuit breakers, outlier detection,
- * active health checks.
+ * proxy/conf_cluster_health.c - what keeps a cluster from harm: circuit breakers, outlier
+ * detection, active health checks.
  * Start at: px_make_circuits(), px_make_outlier(), px_make_check().
  */
 #include "proxy/conf_kinds.h"

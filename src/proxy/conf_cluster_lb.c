@@ -358,7 +358,8 @@ lt_rc px_make_lb(struct px_build *build, const Xds__Cluster *cluster, struct px_
     LT_TRY(make_subset(build, cluster->lb_subset_config, &lb));
     px_path_leave(build, mark);
     LT_TRY(make_original_dst(build, cluster, conf));
-    if (memcmp(&lb, &plain, sizeof(lb)) == 0) {
+    /* were padding to differ, the cluster had a copy of its own, and nothing else */
+    if (memcmp(&lb, &plain, sizeof(lb)) == 0) { // NOLINT(bugprone-suspicious-memory-comparison)
         conf->lb = &plain;
         return LT_OK;
     }

@@ -1,5 +1,6 @@
 /*
- * proxy/conf_log.c - AccessLog entries: files in text or JSON form. Logs over gRPC and OTLP come later and are listed.
+ * proxy/conf_log.c - AccessLog entries: files in text or JSON form. Logs over gRPC and OTLP come
+ * later and are listed.
  */
 #include "proxy/conf_build.h"
 
@@ -92,7 +93,9 @@ static lt_rc make_filter(struct px_build *build, const Xds__AccessLogFilter *fil
     return LT_OK;
 }
 
-/* A log that nobody could ever read is refused at once, as Envoy does, and not lost line by line. */
+/*
+ * A log that nobody could ever read is refused at once, as Envoy does, and not lost line by line.
+ */
 static lt_rc check_path(struct px_build *build, lt_str path)
 {
     if (path.len == 0)

@@ -1,5 +1,6 @@
 /*
- * proxy/conf_secret.c - Secret to px_secret_conf. An empty secret is refused: whoever verifies nothing trusts anybody.
+ * proxy/conf_secret.c - Secret to px_secret_conf. An empty secret is refused: whoever verifies
+ * nothing trusts anybody.
  */
 #include "proxy/conf_kinds.h"
 

@@ -1,7 +1,7 @@
 /*
- * proxy/conf_tls.c - TLS contexts of listeners and clusters, and the table of SSL contexts that they share.
- * A security field that we cannot honour refuses the resource: it is never just left out.
- * Start at: px_make_transport_socket().
+ * proxy/conf_tls.c - TLS contexts of listeners and clusters, and the table of SSL contexts that
+ * they share. A security field that we cannot honour refuses the resource: it is never just left
+ * out. Start at: px_make_transport_socket().
  */
 #include <stdlib.h>
 
@@ -163,8 +163,8 @@ static lt_rc make_validation(struct px_build *build,
 }
 
 /*
- * A protocol that this proxy does not speak yet is neither offered nor accepted: whoever negotiated "istio-peer-exchange" would
- * find its peer's preface missing, or take ours for payload.
+ * A protocol that this proxy does not speak yet is neither offered nor accepted: whoever negotiated
+ * "istio-peer-exchange" would find its peer's preface missing, or take ours for payload.
  */
 static void make_alpn(struct px_build *build, const Xds__CommonTlsContext *common,
                       struct px_tls_conf *conf)
@@ -272,7 +272,10 @@ lt_rc px_make_transport_socket(struct px_build *build, const Xds__TransportSocke
 
 /* --- the table of contexts --- */
 
-/* Slots live until the process ends: there are as many as there are different sets of certificates, a handful. */
+/*
+ * Slots live until the process ends: there are as many as there are different sets of certificates,
+ * a handful.
+ */
 struct slot {
     struct lt_arena *arena;        /* owned; of `conf` */
     struct px_tls_conf conf;       /* what the context is made from, no names or SANs */

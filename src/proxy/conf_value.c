@@ -1,6 +1,6 @@
 /*
- * proxy/conf_value.c - the small values that every resource is made of: paths of fields, matchers, header edits.
- * Start at: px_make_string_match(), px_make_header_edits().
+ * proxy/conf_value.c - the small values that every resource is made of: paths of fields, matchers,
+ * header edits. Start at: px_make_string_match(), px_make_header_edits().
  */
 #include "proxy/conf_build.h"
 
@@ -92,7 +92,10 @@ uint64_t px_duration_ms(const Pb__Duration *duration, uint64_t absent_ms)
     int64_t nanos = duration->has_nanos ? duration->nanos : 0;
     if (seconds < 0 || nanos < 0)
         return 0;
-    /* google.protobuf.Duration spans 10,000 years; a value below 1 ms but above 0 must not become "none" */
+    /*
+     * google.protobuf.Duration spans 10,000 years; a value below 1 ms but above 0 must not become
+     * "none"
+     */
     seconds = LT_MIN(seconds, (int64_t)315576000000);
     uint64_t ms = (uint64_t)seconds * 1000 + (uint64_t)nanos / 1000000;
     return ms == 0 && nanos > 0 ? 1 : ms;
@@ -388,7 +391,9 @@ const Pb__Struct *px_find_metadata(const Xds__Metadata *metadata, const char *fi
 
 enum {
     H2_STREAMS_DEFAULT = 1024,
-    /* less than Envoy's 16 MiB and 24 MiB: what a peer may send ahead is memory that it holds here */
+    /*
+     * less than Envoy's 16 MiB and 24 MiB: what a peer may send ahead is memory that it holds here
+     */
     H2_STREAM_WINDOW_DEFAULT = 256 * 1024,
     H2_CONN_WINDOW_DEFAULT = 1024 * 1024,
     H2_WINDOW_MIN = 65535,

@@ -1,7 +1,7 @@
 /*
- * proxy/inside.h - requests that no client has sent: the proxy's own (JWKS, external authorization),
- * and copies of clients' requests for mirrors. They go through the clusters like all others, with
- * their pools, limits and counters, but take no steps and leave no log.
+ * proxy/inside.h - requests that no client has sent: the proxy's own (JWKS, external
+ * authorization), and copies of clients' requests for mirrors. They go through the clusters like
+ * all others, with their pools, limits and counters, but take no steps and leave no log.
  * Everything here belongs to one worker.
  */
 #ifndef LT_PROXY_INSIDE_H

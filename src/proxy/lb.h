@@ -1,6 +1,6 @@
 /*
- * proxy/lb.h - load balancing as an engine: hosts in, a host out, as Envoy chooses. No I/O, no clock
- * of its own, no threads; each worker has one for each cluster that it uses.
+ * proxy/lb.h - load balancing as an engine: hosts in, a host out, as Envoy chooses. No I/O, no
+ * clock of its own, no threads; each worker has one for each cluster that it uses.
  *
  * Work that depends on the number of hosts is done when the hosts or their health change
  * (px_lb_set), or at the first choice after that; a choice costs the same with 10 hosts and with

@@ -1,6 +1,6 @@
 /*
- * proxy/lb_edf.c - weighted choice without bursts: each item's next turn is one over its weight away,
- * and the nearest turn is next. A binary heap.
+ * proxy/lb_edf.c - weighted choice without bursts: each item's next turn is one over its weight
+ * away, and the nearest turn is next. A binary heap.
  */
 #include <stdlib.h>
 

@@ -1,7 +1,7 @@
 /*
  * proxy/lb_level.c - how the load is shared out between priorities: to the first as long as its
- * health, with some overprovisioning, suffices; healthy hosts before degraded ones; and when too few
- * are left, to all of them (panic).
+ * health, with some overprovisioning, suffices; healthy hosts before degraded ones; and when too
+ * few are left, to all of them (panic).
  * Start at: px_lb_count_loads(), px_lb_choose_level().
  */
 #include "proxy/lb_priv.h"

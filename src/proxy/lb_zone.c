@@ -1,6 +1,6 @@
 /*
- * proxy/lb_zone.c - which locality of a level takes a request: by weights, or the proxy's own as far
- * as its hosts suffice for the callers that are there (zone aware).
+ * proxy/lb_zone.c - which locality of a level takes a request: by weights, or the proxy's own as
+ * far as its hosts suffice for the callers that are there (zone aware).
  * Start at: px_lb_choose_place().
  */
 #include <stdlib.h>

@@ -1,7 +1,8 @@
 /*
  * proxy/main.c - lateen-proxy: options, and which of the two ways it runs.
  * The main thread has configuration, admin and agent; the data path runs in workers.
- * With a bootstrap file: run_bootstrap() here. Under a control plane: mesh.c. What both share: program.c.
+ * With a bootstrap file: run_bootstrap() here. Under a control plane: mesh.c. What both share:
+ * program.c.
  */
 #include <fcntl.h>
 #include <stdio.h>

@@ -221,7 +221,9 @@ static struct px_member *get_member(struct px_care *care, const struct px_endpoi
     return member;
 }
 
-/* True: it was taken away by the control plane, but passes its checks, and is kept until it fails. */
+/*
+ * True: it was taken away by the control plane, but passes its checks, and is kept until it fails.
+ */
 static bool is_kept(const struct px_care *care, const struct px_member *member)
 {
     const struct px_cluster_conf *conf = care->conf;

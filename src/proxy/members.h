@@ -2,8 +2,8 @@
  * proxy/members.h - what the main thread does for clusters beside configuration: names looked up,
  * hosts checked and ejected, limits shared between workers. A cluster that asks for none of that is
  * not known here.
- * The table asks whether a cluster may serve and for its roster (roster.h); workers send reports and
- * are told when the health of hosts has changed. Main thread only.
+ * The table asks whether a cluster may serve and for its roster (roster.h); workers send reports
+ * and are told when the health of hosts has changed. Main thread only.
  *
  *   members.c        clusters and their rosters      members_host.c   one host: checks, ejections
  *   members_stats.c  counters, /clusters
@@ -44,7 +44,9 @@ bool px_members_is_ready(struct px_members *members, const struct px_cluster_con
                          const struct px_endpoints_conf *source);
 /* Some cluster waits for its first answer of DNS, or for the first round of checks. */
 bool px_members_are_pending(const struct px_members *members);
-/* For a snapshot; borrowed until the next call. NULL: workers need nothing but the configuration. */
+/*
+ * For a snapshot; borrowed until the next call. NULL: workers need nothing but the configuration.
+ */
 struct px_roster *px_members_roster(struct px_members *members, const struct px_cluster_conf *conf,
                                     const struct px_endpoints_conf *source);
 /* The cluster is not there any more. */

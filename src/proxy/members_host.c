@@ -1,6 +1,6 @@
 /*
- * proxy/members_host.c - one host as the main thread looks after it: it is asked how it is, and taken
- * out and in by outlier detection.
+ * proxy/members_host.c - one host as the main thread looks after it: it is asked how it is, and
+ * taken out and in by outlier detection.
  */
 #include <stdlib.h>
 

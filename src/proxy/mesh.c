@@ -1,8 +1,8 @@
 /*
- * proxy/mesh.c - `proxy sidecar` and `proxy router`: the agent, the control plane, and the data path between them.
- * The agent brings secrets and the way to the control plane; xds.c brings resources; both go into the table.
- * With ProxyConfig.binaryPath a real Envoy is the data path, and this process only its agent.
- * Start at: px_mesh_run().
+ * proxy/mesh.c - `proxy sidecar` and `proxy router`: the agent, the control plane, and the data
+ * path between them. The agent brings secrets and the way to the control plane; xds.c brings
+ * resources; both go into the table. With ProxyConfig.binaryPath a real Envoy is the data path, and
+ * this process only its agent. Start at: px_mesh_run().
  */
 #include <stdlib.h>
 

@@ -1,6 +1,6 @@
 /*
- * proxy/names.c - looking up the names of DNS clusters, when to do it again, and endpoints from what
- * was found (STRICT_DNS: each address is a host; LOGICAL_DNS: the first one is the host).
+ * proxy/names.c - looking up the names of DNS clusters, when to do it again, and endpoints from
+ * what was found (STRICT_DNS: each address is a host; LOGICAL_DNS: the first one is the host).
  */
 #include "proxy/names.h"
 

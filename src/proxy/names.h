@@ -1,6 +1,6 @@
 /*
- * proxy/names.h - the hosts of a DNS cluster: its names are looked up again and again, and what they
- * stand for becomes endpoints like any other. Main thread only.
+ * proxy/names.h - the hosts of a DNS cluster: its names are looked up again and again, and what
+ * they stand for becomes endpoints like any other. Main thread only.
  * Start at: px_names_new().
  */
 #ifndef LT_PROXY_NAMES_H

@@ -12,7 +12,10 @@
 
 /* --- Node --- */
 
-/* What a control plane asks about: extensions that some data planes lack. Names are Envoy's and Istio's. */
+/*
+ * What a control plane asks about: extensions that some data planes lack. Names are Envoy's and
+ * Istio's.
+ */
 static const struct {
     const char *name, *category, *type;
 } extensions[] = {

@@ -1,6 +1,7 @@
 /*
- * proxy/options.h - the command line of lateen-proxy: Envoy's flags, pilot-agent's `proxy sidecar|router`.
- * Flags that mean nothing here are accepted with one log line, so that scripts written for Envoy work.
+ * proxy/options.h - the command line of lateen-proxy: Envoy's flags, pilot-agent's `proxy
+ * sidecar|router`. Flags that mean nothing here are accepted with one log line, so that scripts
+ * written for Envoy work.
  */
 #ifndef LT_PROXY_OPTIONS_H
 #define LT_PROXY_OPTIONS_H
@@ -21,8 +22,8 @@ struct px_options {
     px_mode mode;
     const char *config_path; /* -c */
     const char *config_yaml; /* --config-yaml; merged over the file by Envoy, alone here */
-    unsigned
-        concurrency; /* workers; 0: one for each CPU of a -c proxy, 2 for a sidecar (Istio's default) */
+    /* workers; 0: one for each CPU of a -c proxy, 2 for a sidecar (Istio's default) */
+    unsigned concurrency;
     const char *log_level; /* -l */
     const char *service_node, *service_cluster, *service_zone;
     const char *admin_address_path;
@@ -34,7 +35,10 @@ struct px_options {
     struct lt_vec ignored;           /* of const char *: flags that were accepted and do nothing */
 };
 
-/* argv[0] decides too: a program called "envoy" takes Envoy's flags, "pilot-agent" the agent's commands. LT_E_BAD names the flag. */
+/*
+ * argv[0] decides too: a program called "envoy" takes Envoy's flags, "pilot-agent" the agent's
+ * commands. LT_E_BAD names the flag.
+ */
 LT_MUST lt_rc px_options_parse(int argc, char **argv, struct px_options *ret_options,
                                struct lt_err *err);
 void px_options_fini(struct px_options *options);

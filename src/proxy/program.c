@@ -1,5 +1,6 @@
 /*
- * proxy/program.c - what both ways of running share: signals, threads, the admin server, snapshots, the end.
+ * proxy/program.c - what both ways of running share: signals, threads, the admin server, snapshots,
+ * the end.
  */
 #include "proxy/program.h"
 
@@ -94,7 +95,10 @@ static void on_listener_error(void *ctx, const char *text)
 {
     struct px_program *program = ctx;
     lt_log_error(&program->env.log, "%s", text);
-    /* Envoy ends when a static listener cannot bind; one that the control plane sent is reported and the rest serves */
+    /*
+     * Envoy ends when a static listener cannot bind; one that the control plane sent is reported
+     * and the rest serves
+     */
     if (program->mesh == NULL) {
         program->status = EXIT_FAILURE;
         lt_loop_stop(program->loop);

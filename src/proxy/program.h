@@ -1,5 +1,6 @@
 /*
- * proxy/program.h - private to main.c, program.c and mesh.c: the process, as its main thread sees it.
+ * proxy/program.h - private to main.c, program.c and mesh.c: the process, as its main thread sees
+ * it.
  */
 #ifndef LT_PROXY_PROGRAM_H
 #define LT_PROXY_PROGRAM_H

@@ -1,6 +1,6 @@
 /*
- * proxy/router.c - the last step: the answer that the route gives by itself, or a cluster, a host, a
- * connection. What goes over it: flow.c. Whether a failed try is repeated: retry.c.
+ * proxy/router.c - the last step: the answer that the route gives by itself, or a cluster, a host,
+ * a connection. What goes over it: flow.c. Whether a failed try is repeated: retry.c.
  * Start at: px_router_start(), px_request_try().
  */
 #include "http/url.h"

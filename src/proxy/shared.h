@@ -1,6 +1,6 @@
 /*
- * proxy/shared.h - what all workers share of a cluster: counters of its limits, and of each host how
- * it answers and whether it may be used. The main thread makes and frees these (members.h);
+ * proxy/shared.h - what all workers share of a cluster: counters of its limits, and of each host
+ * how it answers and whether it may be used. The main thread makes and frees these (members.h);
  * snapshots carry them to the workers and count them. Everything that two threads touch is atomic
  * and relaxed: it decides about loads, not about memory.
  * They exist only for clusters that have such a policy. A limit that is not set is not counted.

@@ -14,7 +14,9 @@ extern const lt_str px_cluster_label;
 /* What a cluster is called in statistics: its name, unless it says otherwise. */
 lt_str px_cluster_shown_name(const struct px_cluster_conf *conf);
 
-/* "cluster.<cluster>.<group><stat>", "envoy_cluster_<group_><stat>". group: "" or "health_check." */
+/*
+ * "cluster.<cluster>.<group><stat>", "envoy_cluster_<group_><stat>". group: "" or "health_check."
+ */
 struct lt_counter *px_cluster_counter(struct lt_metric_set *set, lt_str cluster, const char *group,
                                       const char *stat);
 struct lt_gauge *px_cluster_gauge(struct lt_metric_set *set, lt_str cluster, const char *group,

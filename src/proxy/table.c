@@ -119,7 +119,10 @@ static bool is_ready(const struct px_table *table, const struct px_resource *res
     }
 }
 
-/* The key of a map entry must live as long as the entry: it is the name of the resource that the row keeps. */
+/*
+ * The key of a map entry must live as long as the entry: it is the name of the resource that the
+ * row keeps.
+ */
 static void rekey(struct px_table *table, px_resource_kind kind, struct row *row)
 {
     const struct px_resource *kept = row->serving != NULL ? row->serving : row->warming;

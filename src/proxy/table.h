@@ -1,10 +1,11 @@
 /*
- * proxy/table.h - the resources that this proxy holds, which of them serve and which still warm, and the snapshots made
- * of them. Main thread only; what workers see is the px_snapshot.
+ * proxy/table.h - the resources that this proxy holds, which of them serve and which still warm,
+ * and the snapshots made of them. Main thread only; what workers see is the px_snapshot.
  *
- * A changed resource replaces its predecessor only when what it needs is here: a cluster its endpoints and secrets, a
- * listener its route configurations and secrets. Until then the predecessor serves (Envoy: warming).
- * Not here: who delivers resources (bootstrap.c, xds.c, agent).
+ * A changed resource replaces its predecessor only when what it needs is here: a cluster its
+ * endpoints and secrets, a listener its route configurations and secrets. Until then the
+ * predecessor serves (Envoy: warming). Not here: who delivers resources (bootstrap.c, xds.c,
+ * agent).
  */
 #ifndef LT_PROXY_TABLE_H
 #define LT_PROXY_TABLE_H
@@ -18,15 +19,20 @@ struct px_table *px_table_new(void);
 void px_table_free(struct px_table **table);
 
 /*
- * Compiles and takes a resource: name is the control plane's name for it, may be empty. Bytes equal to what is held
- * change nothing. LT_E_BAD and LT_E_UNSUPPORTED: refused whole, the predecessor stays.
+ * Compiles and takes a resource: name is the control plane's name for it, may be empty. Bytes equal
+ * to what is held change nothing. LT_E_BAD and LT_E_UNSUPPORTED: refused whole, the predecessor
+ * stays.
  */
 LT_MUST lt_rc px_table_put(struct px_table *table, px_resource_kind kind, lt_str name,
                            lt_str version, lt_str bytes, struct lt_err *err);
-/* Takes a resource away, serving or warming. Of listeners and clusters the workers drain what is under way. */
+/*
+ * Takes a resource away, serving or warming. Of listeners and clusters the workers drain what is
+ * under way.
+ */
 void px_table_remove(struct px_table *table, px_resource_kind kind, lt_str name);
 /*
- * Static ones come from the bootstrap: no update over xDS may touch them. The kinds that are put while it is on are marked.
+ * Static ones come from the bootstrap: no update over xDS may touch them. The kinds that are put
+ * while it is on are marked.
  */
 void px_table_set_static(struct px_table *table, bool is_static);
 
@@ -53,7 +59,10 @@ struct lt_tls_ctx *px_table_tls_ctx(struct px_table *table, const struct px_tls_
 const struct px_endpoints_conf *px_table_endpoints(const struct px_table *table,
                                                    const struct px_cluster_conf *cluster);
 
-/* The serving resource, or the warming one when nothing serves yet; NULL. Borrowed until the next change. */
+/*
+ * The serving resource, or the warming one when nothing serves yet; NULL. Borrowed until the next
+ * change.
+ */
 const struct px_resource *px_table_find(const struct px_table *table, px_resource_kind kind,
                                         lt_str name);
 /* True when the newest version of it serves. */
@@ -63,8 +72,9 @@ bool px_table_all_warm(const struct px_table *table, px_resource_kind kind);
 size_t px_table_count(const struct px_table *table, px_resource_kind kind);
 
 /*
- * Calls visit for each name of that kind which the held resources (serving or warming) refer to: the EDS names of
- * clusters, the RDS names of listeners, the SDS names of TLS contexts. A name may come more than once.
+ * Calls visit for each name of that kind which the held resources (serving or warming) refer to:
+ * the EDS names of clusters, the RDS names of listeners, the SDS names of TLS contexts. A name may
+ * come more than once.
  */
 typedef void px_name_fn(void *ctx, lt_str name);
 void px_table_each_wanted(const struct px_table *table, px_resource_kind kind, px_name_fn *visit,
@@ -76,8 +86,8 @@ void px_table_each(const struct px_table *table, px_resource_kind kind, px_resou
                    void *ctx);
 
 /*
- * What the TLS contexts of serving clusters and listeners are made of; those that share one come once. Borrowed until the
- * next snapshot.
+ * What the TLS contexts of serving clusters and listeners are made of; those that share one come
+ * once. Borrowed until the next snapshot.
  */
 typedef void px_tls_certs_fn(void *ctx, const struct px_tls_certs *certs);
 void px_table_each_tls(const struct px_table *table, px_tls_certs_fn *visit, void *ctx);
@@ -87,8 +97,9 @@ uint64_t px_table_changes(const struct px_table *table, const struct px_cluster_
 /* True when something changed since the last snapshot. */
 bool px_table_is_dirty(const struct px_table *table);
 /*
- * A new snapshot of what serves; the caller holds it (holders is 1) and gives it back with px_snapshot_drop. Workers that
- * get it add themselves with px_snapshot_hold. ret_err: a TLS context that could not be made, or "".
+ * A new snapshot of what serves; the caller holds it (holders is 1) and gives it back with
+ * px_snapshot_drop. Workers that get it add themselves with px_snapshot_hold. ret_err: a TLS
+ * context that could not be made, or "".
  */
 struct px_snapshot *px_table_snapshot(struct px_table *table, struct lt_err *ret_err);
 void px_snapshot_hold(struct px_snapshot *snapshot);

@@ -159,7 +159,10 @@ static void free_pending(struct pending *pending)
     lt_arena_free(&arena);
 }
 
-/* Of a kind that warms the answers wait for all of it: Envoy says nothing either while a cluster warms. */
+/*
+ * Of a kind that warms the answers wait for all of it: Envoy says nothing either while a cluster
+ * warms.
+ */
 static bool may_answer(const struct px_xds *xds, px_resource_kind kind)
 {
     return (kind != PX_CLUSTER && kind != PX_LISTENER) || px_table_all_warm(xds->opts.table, kind);

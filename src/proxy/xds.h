@@ -1,9 +1,9 @@
 /*
  * proxy/xds.h - resources from a control plane: one delta ADS stream, fed into the table.
- * Order as Envoy's: clusters, then what they need (endpoints; secrets come from the agent), and when all clusters are warm
- * listeners, then routes. An update is acknowledged when everything that it brought serves, as Envoy does it; refused resources
- * are named in the NACK and keep their predecessor.
- * Main thread only.   Start at: px_xds_new(), px_xds_start().
+ * Order as Envoy's: clusters, then what they need (endpoints; secrets come from the agent), and
+ * when all clusters are warm listeners, then routes. An update is acknowledged when everything that
+ * it brought serves, as Envoy does it; refused resources are named in the NACK and keep their
+ * predecessor. Main thread only.   Start at: px_xds_new(), px_xds_start().
  */
 #ifndef LT_PROXY_XDS_H
 #define LT_PROXY_XDS_H
@@ -30,7 +30,10 @@ struct px_xds_opts {
 };
 
 struct px_xds *px_xds_new(const struct px_xds_opts *opts);
-/* The channel lives longer than this. Streams are opened, and opened again with back-off, from now on. */
+/*
+ * The channel lives longer than this. Streams are opened, and opened again with back-off, from now
+ * on.
+ */
 void px_xds_start(struct px_xds *xds, struct lt_grpc_channel *channel);
 void px_xds_free(struct px_xds **xds);
 
