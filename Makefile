@@ -50,7 +50,7 @@ check-asan check-ubsan check-tsan: check-%: | deps ## unit tests under a sanitiz
 fmt: ## clang-format all sources
 	@git ls-files 'src/*.c' 'src/*.h' 'src/*.cc' 'tests/*.c' 'tests/*.h' 'bench/*.c' | xargs -r clang-format -i
 
-lint: | deps ## layering, format, banned calls, clang-tidy
+lint: | deps ## who includes whom, sizes, format, scripts, clang-tidy
 	@$(PY) tools/lint.py
 
 help: ## this

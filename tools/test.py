@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Runs the tests and ends with one line: "N passed, N failed".
 
-Unit tests and fuzz corpora run under `meson test` (a cmocka case counts as one), scenes under pytest.
+Unit tests and fuzz corpora run under `meson test` (a cmocka case counts as one), scenes under pytest. What lint says
+without clang-tidy takes two seconds and counts as one test.
 With CI=true a skipped test is a failure.
 """
 import argparse
@@ -83,6 +84,12 @@ def run_scenes(build, marks):
     return total - failed - skipped, failed, skipped
 
 
+def run_lint():
+    """Returns what is wrong with layering, sizes, format and scripts; clang-tidy, which takes minutes, is `make lint`'s."""
+    result = subprocess.run([sys.executable, str(TOP / "tools/lint.py"), "--no-tidy"], cwd=TOP, capture_output=True, text=True)
+    return "" if result.returncode == 0 else result.stdout + result.stderr
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--build", default="build/ninja")
@@ -92,7 +99,11 @@ def main():
     marks = "quick and not slow" if args.quick else "" if args.long else "not long"
     started = time.monotonic()
     counts = [run_meson(args.build, ["unit", "corpus"]), run_scenes(args.build, marks)]
+    lint = run_lint()
+    counts.append((not lint, bool(lint), 0))
     passed, failed, skipped = (sum(column) for column in zip(*counts))
+    if lint:  # last, where it is seen
+        print(f"FAILED lint\n{lint}", end="")
     if os.environ.get("CI") == "true" and skipped:
         print(f"CI: {skipped} skipped tests count as failures")
         failed, skipped = failed + skipped, 0
