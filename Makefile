@@ -5,7 +5,7 @@ SECONDS ?= 60
 PY := build/venv/bin/python
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: all build deps demo test check test-long bench fuzz fmt lint check-asan check-ubsan check-tsan help clean
+.PHONY: all build deps demo test check test-long bench bench-micro fuzz fmt lint check-asan check-ubsan check-tsan help clean
 all: build ## build lateen, lateend and lateen-proxy into build/
 
 $(BUILD)/build.ninja: meson.build meson_options.txt
@@ -34,8 +34,12 @@ check: build ## unit tests and quick scenes, under a minute
 test-long: build ## all rounds, soaks and conformance
 	@$(PY) tools/test.py --build $(BUILD) --long
 
-bench: build ## lateen-proxy beside Envoy, HAProxy and nginx
-	@$(PY) bench/load/run.py
+bench: build ## lateen-proxy beside Envoy, HAProxy and nginx (ARGS="--rows http2": some of it)
+	@$(PY) bench/load/run.py $(ARGS)
+
+bench-micro: build ## parse, route match, metrics: nanoseconds each
+	@ninja -C $(BUILD) bench/micro/bench_h1 bench/micro/bench_metric bench/micro/bench_route >build/bench.log || { cat build/bench.log; exit 1; }
+	@for name in h1 metric route; do $(BUILD)/bench/micro/bench_$$name || exit 1; done
 
 fuzz: | deps ## each parser of foreign bytes under libFuzzer, ASan and UBSan, 60 s each (SECONDS=n)
 	@tools/fuzz.sh $(SECONDS)
