@@ -11,9 +11,6 @@
 #include "proxy/agent_files.h"
 #include "wire/ads.h"
 
-#define SOTW_METHOD \
-    "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
-
 struct pair {
     struct lt_list link;
     struct px_xds_relay *relay;
@@ -103,7 +100,8 @@ static void start_call(struct pair *pair)
     struct px_xds_relay *relay = pair->relay;
     struct lt_arena *arena = lt_arena_new(4096, 0);
     struct lt_grpc_metadata metadata[PX_XDS_METADATA_MAX];
-    struct lt_grpc_call_opts opts = {.path = pair->is_delta ? LT_ADS_DELTA_METHOD : SOTW_METHOD,
+    struct lt_grpc_call_opts opts = {.path = pair->is_delta ? LT_ADS_DELTA_METHOD
+                                                            : LT_ADS_SOTW_METHOD,
                                      .metadata = metadata,
                                      .wait_for_ready = true};
     opts.metadata_count = relay->opts.metadata(relay->opts.ctx, arena, metadata);
@@ -204,7 +202,7 @@ lt_rc px_xds_relay_new(const struct px_xds_relay_opts *opts, struct px_xds_relay
     lt_list_init(&relay->pairs);
     relay->methods[0] = (struct lt_grpc_method){LT_ADS_DELTA_METHOD, &delta, relay,
                                                 LT_GRPC_MESSAGE_BYTES_MAX_ADS};
-    relay->methods[1] = (struct lt_grpc_method){SOTW_METHOD, &sotw, relay,
+    relay->methods[1] = (struct lt_grpc_method){LT_ADS_SOTW_METHOD, &sotw, relay,
                                                 LT_GRPC_MESSAGE_BYTES_MAX_ADS};
     relay->server = lt_grpc_server_new(opts->loop, NULL, relay->methods,
                                        LT_ARRAY_LEN(relay->methods));

@@ -1,11 +1,11 @@
 /*
- * wire/ads.h - the delta form of ADS (aggregated discovery) as two state machines without I/O:
+ * wire/ads.h - ADS (aggregated discovery) as two state machines without I/O:
  *   lt_ads_client   what a proxy asks for, holds, and has acknowledged; outlives its streams
  *   lt_ads_session  what one stream of one proxy asked for, was sent, and has acknowledged
- * Messages are bytes both ways (envoy.service.discovery.v3.DeltaDiscoveryRequest and ...Response).
+ * Messages are bytes both ways (envoy.service.discovery.v3). The client speaks both forms, delta and
+ * state of the world (opts.is_sotw), the session delta. Services of one type alone
+ * (SecretDiscoveryService ...) have the same messages.
  * Neither knows what a resource means, when to send one, or in what order: that is the owner's.
- * State of the world has the same two shapes with other messages; what is here doesn't depend on
- * delta except in ads_client.c and ads_session.c, and type URLs and names are plain strings.
  * Facts: xDS protocol documentation (docs of Envoy, "xDS REST and gRPC protocol"), and what real
  * Envoy and istiod do.
  * Trust: all messages are a stranger's.
@@ -23,13 +23,18 @@
 #define LT_ADS_DELTA_METHOD \
     "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 
+#define LT_ADS_SOTW_METHOD \
+    "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
+
 #define LT_ADS_CLUSTER "type.googleapis.com/envoy.config.cluster.v3.Cluster"
 #define LT_ADS_ENDPOINT "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
 #define LT_ADS_LISTENER "type.googleapis.com/envoy.config.listener.v3.Listener"
 #define LT_ADS_ROUTE "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
+#define LT_ADS_VIRTUAL_HOST "type.googleapis.com/envoy.config.route.v3.VirtualHost"
 #define LT_ADS_SECRET "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
 #define LT_ADS_EXTENSION "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
 #define LT_ADS_NAME_TABLE "type.googleapis.com/istio.networking.nds.v1.NameTable"
+#define LT_ADS_PROXY_CONFIG "type.googleapis.com/istio.mesh.v1alpha1.ProxyConfig"
 
 enum {
     LT_ADS_TYPES_MAX = 32,        /* of one client or session */
@@ -46,9 +51,11 @@ struct lt_ads_client;
 struct lt_ads_watch; /* the client's interest in one type */
 
 struct lt_ads_client_opts {
-    lt_str node;          /* bytes of envoy.config.core.v3.Node; copied */
-    uint32_t names_max;   /* names of all types together; 0: 1000000 */
-    uint32_t pending_max; /* responses of one type without an answer of ours; 0: 64 */
+    lt_str node;           /* bytes of envoy.config.core.v3.Node; copied */
+    bool is_sotw;          /* state of the world */
+    bool says_node_always; /* in each request; otherwise in the first of a stream */
+    uint32_t names_max;    /* names of all types together; 0: 1000000 */
+    uint32_t pending_max;  /* responses of one type without an answer of ours; 0: 64 */
 };
 
 struct lt_ads_client *lt_ads_client_new(const struct lt_ads_client_opts *opts);
@@ -66,6 +73,11 @@ struct lt_ads_watch *lt_ads_client_watch(struct lt_ads_client *client, lt_str ty
                                          bool is_wildcard);
 struct lt_ads_watch *lt_ads_client_find(const struct lt_ads_client *client, lt_str type_url);
 lt_str lt_ads_watch_type(const struct lt_ads_watch *watch);
+/*
+ * Resources are taken whatever name they come by: of types whose resources are asked for by an alias
+ * (virtual hosts). It is asked for without names, too.
+ */
+void lt_ads_watch_take_all(struct lt_ads_watch *watch);
 /*
  * Names are gathered until the next lt_ads_client_next: one request for all. Subscribing what is
  * subscribed does nothing, nor does unsubscribing what isn't. LT_E_LIMIT: names_max or
@@ -101,7 +113,7 @@ LT_MUST lt_rc lt_ads_watch_version(const struct lt_ads_watch *watch, lt_str name
 void lt_ads_client_open(struct lt_ads_client *client);
 /* It ended. lt_ads_client_next says LT_AGAIN until the next one. */
 void lt_ads_client_close(struct lt_ads_client *client);
-/* The next DeltaDiscoveryRequest, at the end of out. LT_AGAIN: nothing to say now. */
+/* The next request, at the end of out. LT_AGAIN: nothing to say now. */
 LT_MUST lt_rc lt_ads_client_next(struct lt_ads_client *client, struct lt_buf *out);
 
 struct lt_ads_resource_view {
@@ -110,10 +122,16 @@ struct lt_ads_resource_view {
     lt_str type_url; /* of the Any inside; may be empty (then value is, too) */
     lt_str value;    /* message bytes */
     uint64_t ttl_ns; /* 0: none */
+    const lt_str *aliases;
+    size_t alias_count;
+    size_t alias_start; /* the engine's */
+    bool has_body; /* false: only a sign of life of a resource with a ttl, or that there is none */
 };
 
 /*
- * One response. All slices borrow from the message, the arrays from the client until its next feed.
+ * One response. All slices borrow from the message, the arrays from the client until its next feed;
+ * removed, names and all, from the client until the answer. State of the world: of a wildcard type
+ * removed is what the last response had and this one hasn't.
  */
 struct lt_ads_update {
     struct lt_ads_watch *watch;
@@ -129,7 +147,7 @@ struct lt_ads_update {
 };
 
 /*
- * Takes a DeltaDiscoveryResponse. LT_OK: the owner applies it and answers, now or later (a warming
+ * Takes a response. LT_OK: the owner applies it and answers, now or later (a warming
  * cluster), by ack or nack. LT_E_NOT_FOUND: a type that wasn't started: dropped. LT_E_EXISTS: a
  * name came twice: refused by itself (NACK queued), nothing is to be applied. LT_E_BAD, LT_E_LIMIT:
  * end the stream.

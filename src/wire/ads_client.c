@@ -1,109 +1,25 @@
 /*
- * wire/ads_client.c - the proxy's side of delta ADS: what is asked for, held, and to be answered.
+ * wire/ads_client.c - the proxy's side of ADS: what is asked for, held, and to be answered. What the
+ * messages look like: ads_client_delta.c, ads_client_sotw.c.
  * Requests are pulled (lt_ads_client_next), one at a time, from what has gathered: the first
  * request of each type, then answers, then changes of subscription.
  * Trust: responses are a stranger's.   Start at: lt_ads_client_feed(), lt_ads_client_next().
  */
-#include "base/list.h"
-#include "base/map.h"
-#include "wire/ads_priv.h"
+#include "wire/ads_client_priv.h"
 
 #include <stdlib.h>
 
-/*
- * envoy.service.discovery.v3.DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource; Any; Status;
- * Duration
- */
-enum {
-    REQUEST_NODE = 1,
-    REQUEST_TYPE_URL = 2,
-    REQUEST_SUBSCRIBE = 3,
-    REQUEST_UNSUBSCRIBE = 4,
-    REQUEST_INITIAL_VERSIONS = 5,
-    REQUEST_NONCE = 6,
-    REQUEST_ERROR = 7,
-    STATUS_CODE = 1,
-    STATUS_MESSAGE = 2,
-    RESPONSE_SYSTEM_VERSION = 1,
-    RESPONSE_RESOURCE = 2,
-    RESPONSE_TYPE_URL = 4,
-    RESPONSE_NONCE = 5,
-    RESPONSE_REMOVED = 6,
-    RESPONSE_CONTROL_PLANE = 7,
-    RESOURCE_VERSION = 1,
-    RESOURCE_ANY = 2,
-    RESOURCE_NAME = 3,
-    RESOURCE_TTL = 6,
-    ANY_TYPE_URL = 1,
-    ANY_VALUE = 2,
-    DURATION_SECONDS = 1,
-    DURATION_NANOS = 2,
-    CONTROL_PLANE_IDENTIFIER = 1,
-};
 enum { NAMES_MAX_DEFAULT = 1000000, PENDING_MAX_DEFAULT = 64, TICKET_TYPE_BITS = 5 };
-
-/* One name of a type: subscribed, held, or both. */
-struct name {
-    lt_str text;   /* owned, behind the struct */
-    char *version; /* owned; of what is held */
-    size_t version_len;
-    bool is_subscribed;
-    bool is_held;
-    bool is_joining; /* the subscription is still to be told */
-    bool is_leaving; /* the unsubscription is: the entry stays until then */
-};
 
 /* A response that the owner has not answered. Names and versions are copies in one block. */
 struct pending {
     struct lt_list link;
     uint64_t ticket;
-    lt_str nonce;
+    lt_str nonce, system_version;
     size_t resource_count;
     size_t removed_count;
     lt_str *names;    /* resources, then removed */
     lt_str *versions; /* of the resources */
-};
-
-/* An answer on its way. */
-struct answer {
-    struct lt_list link;
-    lt_str nonce;
-    lt_str error;
-    bool is_nack;
-    char bytes[];
-};
-
-struct lt_ads_watch {
-    struct lt_ads_client *client; /* borrowed */
-    char *type_url;               /* owned */
-    size_t type_len;
-    uint32_t index;
-    struct lt_map names; /* owned struct name * */
-    size_t changes;      /* names that join or leave */
-    struct lt_list pending;
-    struct lt_list answers;
-    size_t pending_count;
-    bool is_wildcard;
-    bool is_paused;
-    bool is_asked; /* on this stream */
-};
-
-struct lt_ads_client {
-    lt_str node; /* owned */
-    uint32_t names_max;
-    uint32_t pending_max;
-    size_t name_count;                              /* of all watches */
-    struct lt_ads_watch *watches[LT_ADS_TYPES_MAX]; /* owned */
-    uint32_t watch_count;
-    uint64_t tickets;
-    bool is_open;
-    bool has_sent_node;          /* on this stream */
-    struct lt_ads_update update; /* the last; its lists: */
-    struct lt_ads_resource_view *views;
-    size_t view_count;
-    size_t view_cap;
-    struct lt_ads_strs removed;
-    struct lt_map seen; /* names of one response, to find doubles */
 };
 
 /* --- birth and death --- */
@@ -117,12 +33,14 @@ static void drop_list(struct lt_list *head)
     }
 }
 
-_Static_assert(offsetof(struct pending, link) == 0 && offsetof(struct answer, link) == 0,
+_Static_assert(offsetof(struct pending, link) == 0 && offsetof(struct lt_ads_answer, link) == 0,
                "drop_list frees by it");
 
 struct lt_ads_client *lt_ads_client_new(const struct lt_ads_client_opts *opts)
 {
     struct lt_ads_client *client = lt_new(struct lt_ads_client);
+    client->form = opts->is_sotw ? &lt_ads_form_sotw : &lt_ads_form_delta;
+    client->says_node_always = opts->says_node_always;
     client->names_max = opts->names_max != 0 ? opts->names_max : NAMES_MAX_DEFAULT;
     client->pending_max = opts->pending_max != 0 ? opts->pending_max : PENDING_MAX_DEFAULT;
     lt_ads_client_set_node(client, opts->node);
@@ -130,7 +48,7 @@ struct lt_ads_client *lt_ads_client_new(const struct lt_ads_client_opts *opts)
     return client;
 }
 
-static void free_name(struct name *name)
+static void free_name(struct lt_ads_client_name *name)
 {
     free(name->version);
     free(name);
@@ -149,11 +67,14 @@ void lt_ads_client_free(struct lt_ads_client **client_ref)
         lt_map_fini(&watch->names);
         drop_list(&watch->pending);
         drop_list(&watch->answers);
+        free(watch->version);
+        free(watch->nonce);
         free(watch->type_url);
         free(watch);
     }
     free(client->views);
     lt_ads_strs_fini(&client->removed);
+    lt_ads_strs_fini(&client->aliases);
     lt_map_fini(&client->seen);
     free((char *)client->node.ptr);
     free(client);
@@ -195,14 +116,19 @@ struct lt_ads_watch *lt_ads_client_watch(struct lt_ads_client *client, lt_str ty
     return watch;
 }
 
+void lt_ads_watch_take_all(struct lt_ads_watch *watch)
+{
+    watch->takes_all = true;
+}
+
 lt_str lt_ads_watch_type(const struct lt_ads_watch *watch)
 {
     return lt_str_make(watch->type_url, watch->type_len);
 }
 
-static lt_rc put_name(struct lt_ads_watch *watch, lt_str text, struct name **ret_name)
+static lt_rc put_name(struct lt_ads_watch *watch, lt_str text, struct lt_ads_client_name **ret_name)
 {
-    struct name *name = lt_map_find(&watch->names, text);
+    struct lt_ads_client_name *name = lt_map_find(&watch->names, text);
     if (name == NULL) {
         if (text.len > LT_ADS_NAME_BYTES_MAX ||
             watch->client->name_count >= watch->client->names_max)
@@ -217,14 +143,14 @@ static lt_rc put_name(struct lt_ads_watch *watch, lt_str text, struct name **ret
     return LT_OK;
 }
 
-static void drop_name(struct lt_ads_watch *watch, struct name *name)
+static void drop_name(struct lt_ads_watch *watch, struct lt_ads_client_name *name)
 {
     lt_map_remove(&watch->names, name->text);
     watch->client->name_count--;
     free_name(name);
 }
 
-static void set_change(struct lt_ads_watch *watch, struct name *name, bool is_joining,
+static void set_change(struct lt_ads_watch *watch, struct lt_ads_client_name *name, bool is_joining,
                        bool is_leaving)
 {
     watch->changes -= (size_t)(name->is_joining + name->is_leaving);
@@ -233,15 +159,15 @@ static void set_change(struct lt_ads_watch *watch, struct name *name, bool is_jo
     watch->changes += (size_t)(is_joining + is_leaving);
 }
 
-static void set_held(struct name *name, lt_str version)
+static void set_held(struct lt_ads_client_name *name, lt_str version)
 {
     free(name->version);
-    name->version = lt_str_dupz(version);
-    name->version_len = version.len;
+    name->version = version.len == 0 ? NULL : lt_str_dupz(version);
+    name->version_len = (uint32_t)version.len;
     name->is_held = true;
 }
 
-static void set_not_held(struct name *name)
+static void set_not_held(struct lt_ads_client_name *name)
 {
     free(name->version);
     name->version = NULL;
@@ -251,7 +177,7 @@ static void set_not_held(struct name *name)
 
 lt_rc lt_ads_watch_subscribe(struct lt_ads_watch *watch, lt_str text)
 {
-    struct name *name = NULL;
+    struct lt_ads_client_name *name = NULL;
     LT_TRY(put_name(watch, text, &name));
     if (!name->is_subscribed)
         set_change(watch, name, true, false);
@@ -268,7 +194,7 @@ lt_rc lt_ads_watch_refresh(struct lt_ads_watch *watch, lt_str text)
 
 void lt_ads_watch_unsubscribe(struct lt_ads_watch *watch, lt_str text)
 {
-    struct name *name = lt_map_find(&watch->names, text);
+    struct lt_ads_client_name *name = lt_map_find(&watch->names, text);
     if (name == NULL || !name->is_subscribed)
         return;
     name->is_subscribed = false;
@@ -282,15 +208,16 @@ void lt_ads_watch_unsubscribe(struct lt_ads_watch *watch, lt_str text)
 
 bool lt_ads_watch_is_subscribed(const struct lt_ads_watch *watch, lt_str text)
 {
-    const struct name *name = lt_map_find(&watch->names, text);
+    const struct lt_ads_client_name *name = lt_map_find(&watch->names, text);
     return name != NULL && name->is_subscribed;
 }
 
 lt_rc lt_ads_watch_preload(struct lt_ads_watch *watch, lt_str text, lt_str version)
 {
-    struct name *name = NULL;
+    struct lt_ads_client_name *name = NULL;
     LT_TRY(put_name(watch, text, &name));
     set_held(name, version);
+    name->is_present = watch->is_wildcard;
     return LT_OK;
 }
 
@@ -306,7 +233,7 @@ void lt_ads_watch_resume(struct lt_ads_watch *watch)
 
 lt_rc lt_ads_watch_version(const struct lt_ads_watch *watch, lt_str text, lt_str *ret_version)
 {
-    const struct name *name = lt_map_find(&watch->names, text);
+    const struct lt_ads_client_name *name = lt_map_find(&watch->names, text);
     if (name == NULL || !name->is_held)
         return LT_E_NOT_FOUND;
     *ret_version = lt_str_make(name->version, name->version_len);
@@ -315,11 +242,17 @@ lt_rc lt_ads_watch_version(const struct lt_ads_watch *watch, lt_str text, lt_str
 
 /* --- streams --- */
 
+static void set_text(char **text, lt_str s)
+{
+    free(*text);
+    *text = s.len == 0 ? NULL : lt_str_dupz(s);
+}
+
 /* Forgets what is still to be told; names that only waited for that go. */
 static void clear_changes(struct lt_ads_watch *watch)
 {
     for (size_t i = 0; i < watch->names.count && watch->changes > 0;) {
-        struct name *name = watch->names.entries[i].value;
+        struct lt_ads_client_name *name = watch->names.entries[i].value;
         set_change(watch, name, false, false);
         if (!name->is_subscribed && !name->is_held)
             drop_name(watch, name); /* the last entry takes its place */
@@ -346,98 +279,53 @@ void lt_ads_client_close(struct lt_ads_client *client)
     for (uint32_t i = 0; i < client->watch_count; i++) {
         struct lt_ads_watch *watch = client->watches[i];
         drop_list(&watch->answers);
+        set_text(&watch->nonce, LT_STR_NULL);
         watch->is_asked = false;
     }
 }
 
 /* --- requests --- */
 
-static lt_rc put_begin(struct lt_ads_watch *watch, struct lt_buf *out)
-{
-    struct lt_ads_client *client = watch->client;
-    if (!client->has_sent_node && client->node.len > 0)
-        LT_TRY(lt_ads_put_bytes(out, REQUEST_NODE, client->node));
-    return lt_ads_put_bytes(out, REQUEST_TYPE_URL, lt_ads_watch_type(watch));
-}
-
-static size_t subscribed_count(const struct lt_ads_watch *watch)
+size_t lt_ads_subscribed_count(const struct lt_ads_watch *watch)
 {
     size_t count = 0;
     for (size_t i = 0; i < watch->names.count; i++)
-        count += ((const struct name *)watch->names.entries[i].value)->is_subscribed;
+        count += ((const struct lt_ads_client_name *)watch->names.entries[i].value)->is_subscribed;
     return count;
 }
 
-/* The first of its type on this stream: everything that is wanted, and what is held. */
-static lt_rc put_first(struct lt_ads_watch *watch, struct lt_buf *out)
+static lt_rc put_oldest_answer(struct lt_ads_watch *watch, struct lt_buf *out)
 {
-    /* an empty list is the wildcard; beside names it has to be said */
-    if (watch->is_wildcard && subscribed_count(watch) > 0)
-        LT_TRY(lt_ads_put_bytes(out, REQUEST_SUBSCRIBE, LT_STR("*")));
-    for (size_t i = 0; i < watch->names.count; i++) {
-        const struct name *name = watch->names.entries[i].value;
-        if (name->is_subscribed)
-            LT_TRY(lt_ads_put_bytes(out, REQUEST_SUBSCRIBE, name->text));
-        if (name->is_held && (name->is_subscribed || watch->is_wildcard))
-            LT_TRY(lt_ads_put_pair(out, REQUEST_INITIAL_VERSIONS, name->text,
-                                   lt_str_make(name->version, name->version_len)));
-    }
-    return LT_OK;
-}
-
-static lt_rc put_answer(const struct answer *answer, struct lt_buf *out)
-{
-    LT_TRY(lt_ads_put_bytes(out, REQUEST_NONCE, answer->nonce));
-    if (!answer->is_nack)
-        return LT_OK;
-    struct lt_buf status;
-    lt_buf_init(&status, LT_ADS_ERROR_BYTES_MAX + LT_ADS_HEAD_MAX * 2);
-    lt_rc rc = lt_ads_put_varint(&status, STATUS_CODE, LT_ADS_NACK_CODE);
-    if (rc == LT_OK)
-        rc = lt_ads_put_bytes(&status, STATUS_MESSAGE, answer->error);
-    LT_ASSERT(rc == LT_OK);
-    rc = lt_ads_put_bytes(out, REQUEST_ERROR, lt_buf_str(&status));
-    lt_buf_fini(&status);
-    return rc;
-}
-
-static lt_rc put_changes(const struct lt_ads_watch *watch, struct lt_buf *out)
-{
-    for (size_t i = 0; i < watch->names.count; i++) {
-        const struct name *name = watch->names.entries[i].value;
-        if (name->is_joining)
-            LT_TRY(lt_ads_put_bytes(out, REQUEST_SUBSCRIBE, name->text));
-        else if (name->is_leaving)
-            LT_TRY(lt_ads_put_bytes(out, REQUEST_UNSUBSCRIBE, name->text));
-    }
+    struct lt_ads_answer *answer = lt_list_first(&watch->answers, struct lt_ads_answer, link);
+    LT_TRY(watch->client->form->put_answer(watch, answer, out));
+    lt_list_remove(&answer->link);
+    free(answer);
     return LT_OK;
 }
 
 static lt_rc next_of_watch(struct lt_ads_watch *watch, struct lt_buf *out)
 {
+    const struct lt_ads_form *form = watch->client->form;
     if (watch->is_paused)
         return LT_AGAIN;
     if (!watch->is_asked) {
-        if (!watch->is_wildcard && subscribed_count(watch) == 0)
+        bool asks = watch->is_wildcard || watch->takes_all || lt_ads_subscribed_count(watch) > 0;
+        if (!asks)
             return LT_AGAIN;
-        LT_TRY(put_begin(watch, out));
-        LT_TRY(put_first(watch, out));
+        LT_TRY(form->put_first(watch, out));
         watch->is_asked = true;
         clear_changes(watch);
         return LT_OK;
     }
     if (!lt_list_is_empty(&watch->answers)) {
-        struct answer *answer = lt_list_first(&watch->answers, struct answer, link);
-        LT_TRY(put_begin(watch, out));
-        LT_TRY(put_answer(answer, out));
-        lt_list_remove(&answer->link);
-        free(answer);
+        LT_TRY(put_oldest_answer(watch, out));
+        if (form->is_sotw) /* an answer there has all names in it */
+            clear_changes(watch);
         return LT_OK;
     }
     if (watch->changes == 0)
         return LT_AGAIN;
-    LT_TRY(put_begin(watch, out));
-    LT_TRY(put_changes(watch, out));
+    LT_TRY(form->put_changes(watch, out));
     clear_changes(watch);
     return LT_OK;
 }
@@ -452,127 +340,6 @@ lt_rc lt_ads_client_next(struct lt_ads_client *client, struct lt_buf *out)
             return rc;
     }
     return LT_AGAIN;
-}
-
-/* --- a response: reading --- */
-
-static lt_rc read_any(lt_str any, struct lt_ads_resource_view *view)
-{
-    struct lt_ads_field field;
-    lt_rc rc = LT_OK;
-    while ((rc = lt_ads_field_next(&any, &field)) == LT_OK) {
-        if (field.number == ANY_TYPE_URL)
-            LT_TRY(lt_ads_field_text(&field, LT_ADS_NAME_BYTES_MAX, &view->type_url));
-        else if (field.number == ANY_VALUE && field.wire == LT_ADS_WIRE_BYTES)
-            view->value = field.bytes;
-    }
-    return rc == LT_EOF ? LT_OK : rc;
-}
-
-static lt_rc read_ttl(lt_str duration, uint64_t *ret_ns)
-{
-    struct lt_ads_field field;
-    uint64_t seconds = 0, nanos = 0;
-    lt_rc rc = LT_OK;
-    while ((rc = lt_ads_field_next(&duration, &field)) == LT_OK) {
-        if (field.number == DURATION_SECONDS)
-            seconds = field.value;
-        else if (field.number == DURATION_NANOS)
-            nanos = field.value;
-    }
-    /* 2^33 s are 272 years; more, or a negative one, is a mistake */
-    if (rc != LT_EOF || seconds >> 33 != 0 || nanos > 999999999)
-        return LT_E_BAD;
-    *ret_ns = seconds * 1000000000 + nanos;
-    return LT_OK;
-}
-
-static lt_rc read_resource_field(const struct lt_ads_field *field,
-                                 struct lt_ads_resource_view *view)
-{
-    switch (field->number) {
-    case RESOURCE_VERSION:
-        return lt_ads_field_text(field, LT_ADS_VERSION_BYTES_MAX, &view->version);
-    case RESOURCE_NAME: return lt_ads_field_text(field, LT_ADS_NAME_BYTES_MAX, &view->name);
-    case RESOURCE_ANY:
-        return field->wire == LT_ADS_WIRE_BYTES ? read_any(field->bytes, view) : LT_E_BAD;
-    case RESOURCE_TTL:
-        return field->wire == LT_ADS_WIRE_BYTES ? read_ttl(field->bytes, &view->ttl_ns) : LT_E_BAD;
-    default: return LT_OK;
-    }
-}
-
-static lt_rc read_resource(struct lt_ads_client *client, const struct lt_ads_field *field)
-{
-    struct lt_ads_resource_view view = {.name = LT_STR(""), .version = LT_STR("")};
-    lt_str rest = field->bytes;
-    struct lt_ads_field inner;
-    lt_rc rc = LT_OK;
-    if (field->wire != LT_ADS_WIRE_BYTES)
-        return LT_E_BAD;
-    if (client->view_count >= client->names_max)
-        return LT_E_LIMIT;
-    while ((rc = lt_ads_field_next(&rest, &inner)) == LT_OK)
-        LT_TRY(read_resource_field(&inner, &view));
-    if (rc != LT_EOF)
-        return rc;
-    if (client->view_count == client->view_cap) {
-        client->view_cap = client->view_cap == 0 ? 64 : client->view_cap * 2;
-        client->views = lt_realloc(client->views, client->view_cap * sizeof(*client->views));
-    }
-    client->views[client->view_count++] = view;
-    return LT_OK;
-}
-
-static lt_rc read_removed(struct lt_ads_client *client, const struct lt_ads_field *field)
-{
-    lt_str name = LT_STR_NULL;
-    LT_TRY(lt_ads_field_text(field, LT_ADS_NAME_BYTES_MAX, &name));
-    if (client->removed.count >= client->names_max)
-        return LT_E_LIMIT;
-    lt_ads_strs_add(&client->removed, name);
-    return LT_OK;
-}
-
-static lt_rc read_control_plane(const struct lt_ads_field *field, lt_str *ret_identifier)
-{
-    struct lt_ads_field inner;
-    lt_str rest = field->bytes;
-    lt_rc rc = LT_OK;
-    if (field->wire != LT_ADS_WIRE_BYTES)
-        return LT_E_BAD;
-    while ((rc = lt_ads_field_next(&rest, &inner)) == LT_OK) {
-        if (inner.number == CONTROL_PLANE_IDENTIFIER && inner.wire == LT_ADS_WIRE_BYTES)
-            *ret_identifier = inner.bytes;
-    }
-    return rc == LT_EOF ? LT_OK : rc;
-}
-
-static lt_rc read_field(struct lt_ads_client *client, const struct lt_ads_field *field,
-                        lt_str *ret_type)
-{
-    struct lt_ads_update *update = &client->update;
-    switch (field->number) {
-    case RESPONSE_SYSTEM_VERSION:
-        return lt_ads_field_text(field, LT_ADS_VERSION_BYTES_MAX, &update->system_version);
-    case RESPONSE_RESOURCE: return read_resource(client, field);
-    case RESPONSE_TYPE_URL: return lt_ads_field_text(field, LT_ADS_NAME_BYTES_MAX, ret_type);
-    case RESPONSE_NONCE: return lt_ads_field_text(field, LT_ADS_NONCE_BYTES_MAX, &update->nonce);
-    case RESPONSE_REMOVED: return read_removed(client, field);
-    case RESPONSE_CONTROL_PLANE: return read_control_plane(field, &update->control_plane);
-    default: return LT_OK;
-    }
-}
-
-static lt_rc read_response(struct lt_ads_client *client, lt_str message, lt_str *ret_type)
-{
-    struct lt_ads_field field;
-    lt_rc rc = LT_OK;
-    client->update = (struct lt_ads_update){0};
-    client->view_count = client->removed.count = 0;
-    while ((rc = lt_ads_field_next(&message, &field)) == LT_OK)
-        LT_TRY(read_field(client, &field, ret_type));
-    return rc == LT_EOF ? LT_OK : rc;
 }
 
 /* --- a response: taking it in --- */
@@ -594,7 +361,7 @@ static bool has_doubles(struct lt_ads_client *client)
 static void leave_out_unasked(struct lt_ads_watch *watch)
 {
     struct lt_ads_client *client = watch->client;
-    if (watch->is_wildcard)
+    if (watch->is_wildcard || watch->takes_all)
         return;
     size_t kept = 0;
     for (size_t i = 0; i < client->view_count; i++) {
@@ -611,10 +378,36 @@ static void leave_out_unasked(struct lt_ads_watch *watch)
     client->removed.count = kept;
 }
 
+/*
+ * State of the world: what was there in the last response and isn't in this one has gone. A set is
+ * whole only of a wildcard type; of others a response may have any part of what was asked for.
+ */
+static lt_rc find_gone(struct lt_ads_watch *watch)
+{
+    struct lt_ads_client *client = watch->client;
+    for (size_t i = 0; i < client->view_count; i++) {
+        struct lt_ads_client_name *name = NULL;
+        LT_TRY(put_name(watch, client->views[i].name, &name));
+        name->is_seen = true;
+    }
+    for (size_t i = 0; i < watch->names.count; i++) {
+        struct lt_ads_client_name *name = watch->names.entries[i].value;
+        if (name->is_present && !name->is_seen)
+            lt_ads_strs_add(&client->removed, name->text);
+        name->is_present = name->is_seen;
+        name->is_seen = false;
+    }
+    return LT_OK;
+}
+
 static void queue_answer(struct lt_ads_watch *watch, lt_str nonce, bool is_nack, lt_str error)
 {
+    if (watch->client->form->is_sotw) {
+        drop_list(&watch->answers); /* one request stands for them all */
+        set_text(&watch->nonce, nonce);
+    }
     error = lt_str_slice(error, 0, LT_ADS_ERROR_BYTES_MAX);
-    struct answer *answer = lt_malloc(sizeof(*answer) + nonce.len + error.len);
+    struct lt_ads_answer *answer = lt_malloc(sizeof(*answer) + nonce.len + error.len);
     lt_list_init(&answer->link);
     answer->is_nack = is_nack;
     answer->nonce = lt_str_make(answer->bytes, nonce.len);
@@ -651,12 +444,14 @@ static struct pending *keep_pending(struct lt_ads_watch *watch)
         bytes += client->views[i].name.len + client->views[i].version.len;
     for (size_t i = 0; i < removed; i++)
         bytes += client->removed.items[i].len;
+    bytes += client->update.system_version.len;
     size_t slices = resources * 2 + removed;
     struct pending *pending = lt_malloc(sizeof(*pending) + slices * sizeof(lt_str) + bytes);
     char *at = (char *)(pending + 1) + slices * sizeof(lt_str);
     *pending = (struct pending){
         .ticket = ++client->tickets << TICKET_TYPE_BITS | watch->index,
         .nonce = copy_to(&at, client->update.nonce),
+        .system_version = copy_to(&at, client->update.system_version),
         .resource_count = resources,
         .removed_count = removed,
         .names = (lt_str *)(pending + 1),
@@ -673,6 +468,15 @@ static struct pending *keep_pending(struct lt_ads_watch *watch)
     return pending;
 }
 
+/* The list of aliases has stopped moving. Views that were left out have theirs in it, too. */
+static void place_aliases(struct lt_ads_client *client)
+{
+    for (size_t i = 0; i < client->view_count; i++) {
+        struct lt_ads_resource_view *view = &client->views[i];
+        view->aliases = client->aliases.items + view->alias_start;
+    }
+}
+
 _Static_assert(LT_ADS_TYPES_MAX <= 1 << TICKET_TYPE_BITS, "a ticket holds the type's index");
 
 static lt_rc take_response(struct lt_ads_client *client, struct lt_ads_watch *watch,
@@ -687,11 +491,15 @@ static lt_rc take_response(struct lt_ads_client *client, struct lt_ads_watch *wa
         return lt_err_set(err, LT_E_EXISTS, "a resource name occurs twice in one response");
     }
     leave_out_unasked(watch);
+    if (client->form->is_sotw && watch->is_wildcard && find_gone(watch) != LT_OK)
+        return lt_err_set(err, LT_E_LIMIT, "a response has more names than may be held");
+    const struct pending *pending = keep_pending(watch);
+    place_aliases(client);
     update->watch = watch;
-    update->ticket = keep_pending(watch)->ticket;
+    update->ticket = pending->ticket;
     update->resources = client->views;
     update->resource_count = client->view_count;
-    update->removed = client->removed.items;
+    update->removed = pending->names + pending->resource_count;
     update->removed_count = client->removed.count;
     return LT_OK;
 }
@@ -700,11 +508,13 @@ lt_rc lt_ads_client_feed(struct lt_ads_client *client, lt_str message,
                          const struct lt_ads_update **ret_update, struct lt_err *err)
 {
     lt_str type_url = LT_STR_NULL;
-    lt_rc rc = read_response(client, message, &type_url);
+    client->update = (struct lt_ads_update){0};
+    client->view_count = client->removed.count = client->aliases.count = 0;
+    lt_rc rc = client->form->read(client, message, &type_url);
     if (rc == LT_E_LIMIT)
         return lt_err_set(err, rc, "a response has more names than may be held");
     if (rc != LT_OK)
-        return lt_err_set(err, rc, "the bytes are no DeltaDiscoveryResponse");
+        return lt_err_set(err, rc, "the bytes are no discovery response");
     struct lt_ads_watch *watch = lt_ads_client_find(client, type_url);
     if (watch == NULL || !watch->is_asked)
         return lt_err_set(err, LT_E_NOT_FOUND, "nobody asked for type %.*s", LT_STR_ARG(type_url));
@@ -744,18 +554,18 @@ static bool is_among(const lt_str *list, size_t count, lt_str s)
 
 static void hold_resource(struct lt_ads_watch *watch, lt_str text, lt_str version)
 {
-    struct name *name = lt_map_find(&watch->names, text);
-    if (name == NULL && !watch->is_wildcard)
+    struct lt_ads_client_name *name = lt_map_find(&watch->names, text);
+    if (name == NULL && !watch->is_wildcard && !watch->takes_all)
         return; /* unsubscribed meanwhile */
     if (name == NULL && put_name(watch, text, &name) != LT_OK)
         return; /* over the limit: not reported at a reconnect, so the server sends it again */
-    if (watch->is_wildcard || name->is_subscribed)
+    if (watch->is_wildcard || watch->takes_all || name->is_subscribed)
         set_held(name, version);
 }
 
 static void forget_resource(struct lt_ads_watch *watch, lt_str text)
 {
-    struct name *name = lt_map_find(&watch->names, text);
+    struct lt_ads_client_name *name = lt_map_find(&watch->names, text);
     if (name == NULL)
         return;
     set_not_held(name);
@@ -789,6 +599,8 @@ void lt_ads_client_ack(struct lt_ads_client *client, uint64_t ticket)
     if (pending == NULL)
         return;
     close_pending(watch, pending, NULL, 0);
+    if (client->form->is_sotw)
+        set_text(&watch->version, pending->system_version);
     if (watch->is_asked)
         queue_answer(watch, pending->nonce, false, LT_STR_NULL);
     drop_pending(watch, pending);

@@ -1,6 +1,6 @@
 /*
  * tests/fuzz/ads.c - aims at lt_ads_session_feed and _respond, lt_ads_client_feed, _ack, _nack and
- * _next. First byte: bit 0 the client's or the server's side. Then messages, each behind its length
+ * _next. First byte: bit 0 the client's or the server's side, bit 1 the client's form. Then messages, each behind its length
  * (two bytes, big endian).
  */
 #include "wire/ads.h"
@@ -77,11 +77,12 @@ static void pull_requests(struct lt_ads_client *client)
     lt_buf_fini(&buf);
 }
 
-static void run_client(lt_str rest)
+static void run_client(lt_str rest, bool is_sotw)
 {
-    struct lt_ads_client_opts opts = {.names_max = 1000};
+    struct lt_ads_client_opts opts = {.names_max = 1000, .is_sotw = is_sotw};
     struct lt_ads_client *client = lt_ads_client_new(&opts);
     lt_ads_client_watch(client, LT_STR(LT_ADS_CLUSTER), true);
+    lt_ads_watch_take_all(lt_ads_client_watch(client, LT_STR("v"), false));
     struct lt_ads_watch *eds = lt_ads_client_watch(client, LT_STR("e"), false);
     lt_rc rc = lt_ads_watch_subscribe(eds, LT_STR("a"));
     LT_ASSERT(rc == LT_OK);
@@ -92,6 +93,9 @@ static void run_client(lt_str rest)
         const struct lt_ads_update *update = NULL;
         struct lt_err err;
         rc = lt_ads_client_feed(client, message, &update, &err);
+        for (size_t j = 0; rc == LT_OK && j < update->resource_count; j++)
+            LT_ASSERT(update->resources[j].alias_count == 0 ||
+                      update->resources[j].aliases != NULL);
         if (rc == LT_OK && i % 3 == 0)
             lt_ads_client_ack(client, update->ticket);
         else if (rc == LT_OK && i % 3 == 1 && update->resource_count > 0)
@@ -110,7 +114,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     lt_str rest = lt_str_make(data + 1, size - 1);
     if (data[0] & 1)
-        run_client(rest);
+        run_client(rest, (data[0] & 2) != 0);
     else
         run_session(rest);
     return 0;
