@@ -233,7 +233,11 @@ static void on_secret(void *ctx, const struct px_secret_view *secret)
 
 lt_rc px_agent_want_secret(struct px_agent *agent, lt_str name)
 {
-    return px_secrets_want(agent->secrets, name);
+    struct px_secret_view view;
+    LT_TRY(px_secrets_want(agent->secrets, name));
+    if (px_secrets_find(agent->secrets, name, &view)) /* it came when nothing needed it yet */
+        agent->opts.hooks->on_secret(agent->opts.ctx, view.name, view.version, view.bytes);
+    return LT_OK;
 }
 
 /* --- the status port --- */

@@ -10,9 +10,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static lt_rc read_all(int fd, struct lt_arena *arena, size_t size_hint, lt_str *ret_text)
+static lt_rc read_all(int fd, struct lt_arena *arena, size_t size_hint, size_t bytes_max,
+                      lt_str *ret_text)
 {
-    size_t cap = LT_MIN(size_hint, (size_t)PX_FILE_BYTES_MAX) + 1, len = 0;
+    size_t cap = LT_MIN(size_hint, bytes_max) + 1, len = 0;
     char *text = lt_arena_bytes(arena, cap);
     for (;;) {
         ssize_t got = read(fd, text + len, cap - len);
@@ -25,7 +26,7 @@ static lt_rc read_all(int fd, struct lt_arena *arena, size_t size_hint, lt_str *
         len += (size_t)got;
         if (len < cap)
             continue;
-        if (cap > PX_FILE_BYTES_MAX)
+        if (cap > bytes_max)
             return LT_E_LIMIT;
         /* it grew, or it is a file of /proc, which has no size */
         char *larger = lt_arena_bytes(arena, cap * 2 + 4096);
@@ -41,6 +42,12 @@ static lt_rc read_all(int fd, struct lt_arena *arena, size_t size_hint, lt_str *
 
 lt_rc px_file_read(struct lt_arena *arena, const char *path, lt_str *ret_text, struct lt_err *err)
 {
+    return px_file_read_max(arena, path, PX_FILE_BYTES_MAX, ret_text, err);
+}
+
+lt_rc px_file_read_max(struct lt_arena *arena, const char *path, size_t bytes_max, lt_str *ret_text,
+                       struct lt_err *err)
+{
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0 && (errno == ENOENT || errno == ENOTDIR))
         return lt_err_set(err, LT_E_NOT_FOUND, "%s does not exist", path);
@@ -53,7 +60,7 @@ lt_rc px_file_read(struct lt_arena *arena, const char *path, lt_str *ret_text, s
     }
     lt_rc rc = S_ISDIR(info.st_mode)
                    ? LT_E_IO
-                   : read_all(fd, arena, (size_t)LT_MAX(info.st_size, 0), ret_text);
+                   : read_all(fd, arena, (size_t)LT_MAX(info.st_size, 0), bytes_max, ret_text);
     close(fd);
     return rc == LT_OK ? LT_OK : lt_err_set(err, rc, "cannot read %s: %s", path, lt_rc_name(rc));
 }

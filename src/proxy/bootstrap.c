@@ -7,6 +7,7 @@
 #include <malloc.h>
 
 #include "proxy/bootstrap_check.h"
+#include "proxy/conf_build.h"
 #include "wire/pbjson.h"
 #include "wire/proto/bootstrap.pb-c.h"
 #include "wire/yaml.h"
@@ -148,6 +149,49 @@ static void read_home(const Xds__Bootstrap *in, struct px_bootstrap *bootstrap)
             arena, lt_str_of(in->cluster_manager->local_cluster_name));
 }
 
+/* --- dynamic_resources --- */
+
+static lt_rc read_set(struct px_build *build, const char *field, const Xds__ConfigSource *in,
+                      const struct px_source **ret_source, uint32_t *ret_timeout_ms)
+{
+    return in == NULL ? LT_OK : px_make_source(build, field, in, ret_source, ret_timeout_ms);
+}
+
+static lt_rc read_ads(struct px_build *build, const Xds__ApiConfigSource *in,
+                      const struct px_source **ret_source)
+{
+    struct px_source source = {0};
+    struct px_sources *sources = px_tls_slots_rows(build->slots)->sources;
+    px_sources_set_ads(sources, in != NULL);
+    if (in == NULL)
+        return LT_OK;
+    LT_TRY(px_make_api_source(build, "ads_config", in, &source));
+    *ret_source = px_source_intern(sources, &source);
+    return LT_OK;
+}
+
+static lt_rc read_roots(struct lt_arena *scratch, const Xds__Bootstrap__DynamicResources *in,
+                        struct px_table *table, struct px_feed_roots *roots, struct lt_err *err)
+{
+    struct px_build *build = lt_arena_make(scratch, struct px_build);
+    *build = (struct px_build){.arena = scratch,
+                               .scratch = scratch,
+                               .err = err,
+                               .slots = px_table_slots(table),
+                               .own = px_source_bootstrap(px_table_rows(table)->sources)};
+    LT_TRY(read_ads(build, in != NULL ? in->ads_config : NULL, &roots->ads));
+    if (in == NULL)
+        return LT_OK;
+    size_t mark = px_path_enter(build, "dynamic_resources", -1);
+    if ((in->lds_resources_locator != NULL && in->lds_resources_locator[0] != '\0') ||
+        (in->cds_resources_locator != NULL && in->cds_resources_locator[0] != '\0'))
+        return px_unsupported(build, "lds_resources_locator", "xdstp names are not supported");
+    LT_TRY(read_set(build, "cds_config", in->cds_config, &roots->cds, &roots->cds_timeout_ms));
+    LT_TRY(read_set(build, "lds_config", in->lds_config, &roots->lds, &roots->lds_timeout_ms));
+    px_path_leave(build, mark);
+    return LT_OK;
+}
+
 static lt_rc fill(const Xds__Bootstrap *in, struct px_table *table, struct px_bootstrap *bootstrap,
                   struct lt_err *err)
 {
@@ -157,12 +201,13 @@ static lt_rc fill(const Xds__Bootstrap *in, struct px_table *table, struct px_bo
         bootstrap->node = lt_pb_pack(bootstrap->arena, in->node);
     }
     read_home(in, bootstrap);
-    bootstrap->has_dynamic_resources = in->dynamic_resources != NULL;
     LT_TRY(read_admin(in->admin, bootstrap, err));
     list_unhonoured(in, bootstrap);
     struct lt_arena *scratch = lt_arena_new(0, 0);
+    lt_rc rc = read_roots(scratch, in->dynamic_resources, table, &bootstrap->roots, err);
     px_table_set_static(table, true);
-    lt_rc rc = put_static(scratch, table, in->static_resources, err);
+    if (rc == LT_OK)
+        rc = put_static(scratch, table, in->static_resources, err);
     px_table_set_static(table, false);
     lt_arena_wipe_free(&scratch);
     return rc == LT_OK ? px_bootstrap_check(table, err) : rc;

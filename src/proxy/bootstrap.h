@@ -5,16 +5,17 @@
 #ifndef LT_PROXY_BOOTSTRAP_H
 #define LT_PROXY_BOOTSTRAP_H
 
+#include "proxy/feeds.h"
 #include "proxy/table.h"
 #include "proxy/worker.h"
 
 struct px_bootstrap {
     struct lt_arena *arena; /* owned; holds all below */
     lt_str node_id, node_cluster;
-    lt_str node;          /* bytes of envoy.config.core.v3.Node; empty when there is none */
-    struct lt_addr admin; /* len 0: no admin server */
-    bool has_dynamic_resources;
-    struct px_home home;      /* node.locality, cluster_manager.local_cluster_name */
+    lt_str node;                /* bytes of envoy.config.core.v3.Node; empty when there is none */
+    struct lt_addr admin;       /* len 0: no admin server */
+    struct px_feed_roots roots; /* dynamic_resources; sources of the table */
+    struct px_home home;        /* node.locality, cluster_manager.local_cluster_name */
     const lt_str *unhonoured; /* fields of the bootstrap itself that are accepted and do nothing */
     size_t unhonoured_count;
 };

@@ -96,24 +96,35 @@ static void retire(struct px_cluster *cluster, struct px_pin *before)
     px_cluster_drop(&cluster);
 }
 
+struct update {
+    struct px_worker *worker;
+    struct px_pin *before;
+};
+
+/* One cluster is another than before, or has gone; few of those that are configured are in use. */
+static void update_cluster(void *ctx, const void *was, const void *is)
+{
+    const struct update *update = ctx;
+    struct px_worker *worker = update->worker;
+    const struct px_cluster_entry *old = was, *entry = is;
+    if (entry != NULL) {
+        struct px_cluster *cluster = lt_map_find(&worker->clusters, entry->conf->res.name);
+        if (cluster != NULL)
+            follow(cluster, entry);
+    }
+    lt_str gone = old != NULL ? old->conf->res.name : LT_STR_NULL;
+    struct px_cluster *cluster = old != NULL ? lt_map_find(&worker->clusters, gone) : NULL;
+    if (cluster == NULL || px_snapshot_find_cluster(worker->pin->snapshot, gone) != NULL)
+        return;
+    lt_map_remove(&worker->clusters, gone);
+    retire(cluster, update->before);
+}
+
 void px_clusters_update(struct px_worker *worker, struct px_pin *before)
 {
-    struct lt_vec gone = {0};
-    for (size_t i = 0; i < worker->clusters.count; i++) {
-        struct px_cluster *cluster = worker->clusters.entries[i].value;
-        const struct px_cluster_entry *entry = px_snapshot_find_cluster(worker->pin->snapshot,
-                                                                        lt_str_of(cluster->name));
-        if (entry != NULL)
-            follow(cluster, entry);
-        else
-            lt_vec_push(&gone, cluster);
-    }
-    for (size_t i = 0; i < gone.count; i++) {
-        struct px_cluster *cluster = gone.items[i];
-        lt_map_remove(&worker->clusters, lt_str_of(cluster->name));
-        retire(cluster, before);
-    }
-    lt_vec_fini(&gone);
+    struct update update = {worker, before};
+    const struct px_shelf *was = before != NULL ? &before->snapshot->clusters : NULL;
+    px_shelf_diff(was, &worker->pin->snapshot->clusters, update_cluster, &update);
 }
 
 void px_clusters_free(struct px_worker *worker)

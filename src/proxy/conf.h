@@ -12,6 +12,7 @@
 
 #include "net/tls.h"
 #include "proxy/conf_cluster.h"
+#include "proxy/shelf.h"
 
 /* --- values shared by several resources --- */
 
@@ -83,8 +84,8 @@ struct px_tls_conf {
     bool has_host_sni; /* auto_host_sni: the endpoint's hostname, when it has one */
     bool has_sni_san;  /* auto_sni_san_validation: the SNI instead of sans */
     /* what the context is made from; used by the main thread only */
-    lt_str cert_secret;       /* SDS name; empty: inline or none */
-    lt_str validation_secret; /* SDS name of the CA; empty: inline or none */
+    struct px_row *cert_row;       /* SDS; NULL: inline or none; the resource's need */
+    struct px_row *validation_row; /* SDS, of the CA; likewise */
     lt_str cert_chain_pem, key_pem, ca_pem;
     lt_str cert_path, ca_path; /* where the two came from: a file, or "<inline>" */
     bool is_server;
@@ -328,6 +329,7 @@ typedef enum { PX_CODEC_AUTO, PX_CODEC_H1, PX_CODEC_H2 } px_codec_type;
 struct px_hcm_conf {
     lt_str stat_prefix;
     lt_str route_config_name;            /* RDS; empty: inline */
+    uint32_t routes_slot;                /* RDS: in snapshots */
     const struct px_routes_conf *routes; /* inline; same arena; NULL with RDS */
     lt_str server_name;                  /* "envoy" by default */
     bool use_remote_address;
@@ -444,40 +446,60 @@ struct px_secret_conf {
 struct px_cluster_state;
 struct px_host_state;
 
+struct px_roster;
+
 struct px_cluster_entry {
     const struct px_cluster_conf *conf;
     const struct px_endpoints_conf *endpoints; /* NULL: ORIGINAL_DST, or none known */
     struct px_cluster_state *state;            /* shared.h; NULL: nothing is shared */
     struct px_host_state *const *host_states;  /* by index of endpoint; NULL: none have any */
+    struct px_roster *roster;                  /* the main thread's: what holds the three above */
+};
+
+struct px_routes_entry {
+    const struct px_routes_conf *conf;
+};
+
+struct px_listener_entry {
+    const struct px_listener_conf *conf;
+};
+
+/* Contexts by px_tls_conf.ctx_slot, NULL where one is missing; counted by the main thread. */
+struct px_tls_set {
+    uint32_t refs, count;
+    struct lt_tls_ctx *ctxs[]; /* counted each */
 };
 
 /*
  * Immutable. Made by the main thread, counted by it once for each worker that holds it. Workers
- * find clusters and routes by name; what a worker needs to keep at run time (pools, counters) it
- * keeps itself, keyed by name, and rebuilds when the conf pointer has changed.
+ * find clusters by name, what their configuration refers to by slot; what a worker needs to keep at
+ * run time (pools, counters) it keeps itself, and follows the difference between two snapshots.
  */
 struct px_snapshot {
     uint64_t generation;
-    uint32_t holders;       /* main thread only: workers that have not given it back */
-    struct lt_map clusters; /* name -> const struct px_cluster_entry */
-    struct lt_map routes;   /* name -> const struct px_routes_conf */
-    const struct px_listener_conf **listeners;
-    size_t listener_count;
-    struct lt_tls_ctx **tls_ctxs; /* counted; by px_tls_conf.ctx_slot */
-    size_t tls_ctx_count;
-    struct px_cluster_entry *entries; /* owned, backing store of clusters */
+    uint32_t holders;               /* main thread only: workers that have not given it back */
+    struct px_index *cluster_names; /* counted */
+    struct px_shelf clusters;       /* of struct px_cluster_entry */
+    struct px_shelf routes;         /* of struct px_routes_entry */
+    struct px_shelf listeners;      /* of struct px_listener_entry */
+    struct px_tls_set *tls;         /* counted */
 };
 
-static inline const struct px_cluster_entry *px_snapshot_find_cluster(
-    const struct px_snapshot *snapshot, lt_str name)
+/* NULL: none. */
+const struct px_cluster_entry *px_snapshot_find_cluster(const struct px_snapshot *snapshot,
+                                                        lt_str name);
+
+/* Of RDS: NULL while there are none. */
+static inline const struct px_routes_conf *px_snapshot_routes(const struct px_snapshot *snapshot,
+                                                              uint32_t slot)
 {
-    return lt_map_find(&snapshot->clusters, name);
+    const struct px_routes_entry *entry = px_shelf_at(&snapshot->routes, slot);
+    return entry != NULL ? entry->conf : NULL;
 }
 
-static inline const struct px_routes_conf *px_snapshot_find_routes(
-    const struct px_snapshot *snapshot, lt_str name)
+static inline struct lt_tls_ctx *px_snapshot_tls(const struct px_snapshot *snapshot, uint32_t slot)
 {
-    return lt_map_find(&snapshot->routes, name);
+    return slot < snapshot->tls->count ? snapshot->tls->ctxs[slot] : NULL;
 }
 
 #endif

@@ -9,9 +9,11 @@
 #include "proxy/conf.h"
 #include "proxy/conf_compile.h"
 #include "proxy/format.h"
+#include "proxy/row.h"
 #include "wire/any.h"
 #include "wire/proto/accesslog.pb-c.h"
 #include "wire/proto/core.pb-c.h"
+#include "wire/proto/core_config.pb-c.h"
 #include "wire/proto/google.pb-c.h"
 #include "wire/proto/listener.pb-c.h"
 #include "wire/proto/route.pb-c.h"
@@ -26,6 +28,9 @@ struct px_build {
     struct lt_arena *scratch; /* of the messages read; dies when the resource is done */
     struct lt_err *err;
     struct px_tls_slots *slots;
+    const struct px_source *own; /* where the resource comes from; SelfConfigSource means it */
+    struct lt_vec needs;         /* of struct px_row, counted each; on success the resource's */
+    struct lt_vec soft_needs;    /* likewise: it does not wait for these */
     /* made so far; the resource owns them on success, px_build frees them on failure */
     struct lt_vec regexes;
     struct lt_vec maps; /* of struct lt_map */
@@ -34,6 +39,8 @@ struct px_build {
     lt_str unhonoured[PX_UNHONOURED_MAX];
     size_t unhonoured_count;
     uint64_t unhonoured_total;
+    struct lt_vec owned;          /* of struct px_owned, in scratch */
+    bool holds_key;               /* a private key was read inline */
     bool is_inbound, is_outbound; /* of the listener being made */
 };
 
@@ -50,6 +57,24 @@ lt_rc px_unsupported(struct px_build *build, const char *field, const char *fmt,
     LT_PRINTF(3, 4);
 /* Lists "<path>.<field>" as accepted and not acted on. */
 void px_unhonoured(struct px_build *build, const char *field);
+
+/* The resource frees what with free_it at its end, or px_build does when it fails. */
+void px_own(struct px_build *build, void *what, void (*free_it)(void *what));
+
+/* --- what it names (conf_source.c) --- */
+
+/* field: the path of the ConfigSource. *ret_timeout_ms: its initial_fetch_timeout; may be NULL. */
+LT_MUST lt_rc px_make_source(struct px_build *build, const char *field, const Xds__ConfigSource *in,
+                             const struct px_source **ret_source, uint32_t *ret_timeout_ms);
+LT_MUST lt_rc px_make_api_source(struct px_build *build, const char *field,
+                                 const Xds__ApiConfigSource *in, struct px_source *source);
+/*
+ * The resource needs what is called so there. It waits for it, unless is_soft. *ret_row is borrowed
+ * for the resource's life: its key and slot are how the run time finds it.
+ */
+LT_MUST lt_rc px_refer(struct px_build *build, const char *field, px_resource_kind kind,
+                       const Xds__ConfigSource *in, lt_str name, bool is_soft,
+                       struct px_row **ret_row);
 
 /* Unpacks an Any that must be of `descriptor`'s type; into scratch. */
 LT_MUST lt_rc px_unpack_any(struct px_build *build, const char *field, const Pb__Any *any,
@@ -86,6 +111,12 @@ LT_MUST lt_rc px_make_format(struct px_build *build, const char *field, lt_str t
                              const struct px_format **ret_format);
 LT_MUST lt_rc px_make_data(struct px_build *build, const char *field, const Xds__DataSource *source,
                            lt_str *ret_text);
+/* The message itself has the data. */
+static inline bool px_is_inline(const Xds__DataSource *source)
+{
+    return source != NULL && (source->specifier_case == XDS__DATA_SOURCE__SPECIFIER_INLINE_BYTES ||
+                              source->specifier_case == XDS__DATA_SOURCE__SPECIFIER_INLINE_STRING);
+}
 /* The file of a source, or "<inline>", as Envoy's /certs has it. */
 lt_str px_data_path(struct px_build *build, const Xds__DataSource *source);
 LT_MUST lt_rc px_make_address(struct px_build *build, const char *field,

@@ -27,7 +27,11 @@ static lt_rc make_eds(struct px_build *build, const Xds__Cluster *cluster,
     if (eds == NULL)
         return px_bad(build, "eds_cluster_config", "is missing in an EDS cluster");
     bool has_name = eds->service_name != NULL && eds->service_name[0] != '\0';
+    struct px_row *row = NULL;
     conf->eds_service_name = has_name ? px_copy(build, eds->service_name) : conf->res.name;
+    LT_TRY(px_refer(build, "eds_cluster_config.eds_config", PX_ENDPOINTS, eds->eds_config,
+                    conf->eds_service_name, false, &row));
+    conf->eds_row = row;
     return LT_OK;
 }
 

@@ -320,8 +320,9 @@ struct px_socket_conf {
 
 struct px_cluster_conf {
     struct px_resource res;
-    lt_str alt_stat_name;    /* empty: name */
-    lt_str eds_service_name; /* EDS: what is asked for; the name when not given */
+    lt_str alt_stat_name;         /* empty: name */
+    const struct px_row *eds_row; /* EDS: the main thread's; NULL: another discovery */
+    lt_str eds_service_name;      /* EDS: what is asked for; the name when not given */
     /* many clusters share one of these */
     const struct px_lb_conf *lb;
     const struct px_circuit *circuits[PX_PRIORITIES];

@@ -1,10 +1,12 @@
 /*
  * proxy/conf_compile.c - the front door of conf_*.c: one resource, from bytes to frozen.
- * Start at: px_conf_compile().
+ * Start at: px_compile().
  */
 #include "proxy/conf_compile.h"
 
 #include <stdlib.h>
+
+#include <openssl/crypto.h>
 
 #include "proxy/conf_kinds.h"
 #include "wire/proto/endpoint.pb-c.h"
@@ -46,6 +48,15 @@ static lt_rc make(struct px_build *build, px_resource_kind kind, void *message,
     LT_UNREACHABLE();
 }
 
+void px_own(struct px_build *build, void *what, void (*free_it)(void *what))
+{
+    struct px_owned *owned = lt_arena_make(build->scratch, struct px_owned);
+    *owned = (struct px_owned){what, free_it};
+    lt_vec_push(&build->owned, owned);
+}
+
+/* --- what the resource keeps beside its arena --- */
+
 static void *move_vec(struct lt_arena *arena, struct lt_vec *vec)
 {
     void **items = lt_arena_make_n(arena, void *, vec->count);
@@ -55,78 +66,184 @@ static void *move_vec(struct lt_arena *arena, struct lt_vec *vec)
     return items;
 }
 
-static void finish(struct px_build *build, px_resource_kind kind, lt_str name, lt_str version,
-                   lt_str bytes, struct px_resource *res)
+static const struct px_extras *make_extras(struct px_build *build)
 {
-    res->kind = kind;
+    if (build->unhonoured_count + build->regexes.count + build->maps.count + build->owned.count ==
+        0)
+        return NULL;
+    struct lt_arena *arena = build->arena;
+    struct px_extras *extras = lt_arena_make(arena, struct px_extras);
+    lt_str *paths = lt_arena_make_n(arena, lt_str, build->unhonoured_count);
+    memcpy(paths, build->unhonoured, build->unhonoured_count * sizeof(*paths));
+    extras->unhonoured = paths;
+    extras->unhonoured_count = build->unhonoured_count;
+    extras->regex_count = build->regexes.count;
+    extras->regexes = move_vec(arena, &build->regexes);
+    extras->map_count = build->maps.count;
+    extras->maps = move_vec(arena, &build->maps);
+    struct px_owned *owned = lt_arena_make_n(arena, struct px_owned, build->owned.count);
+    for (size_t i = 0; i < build->owned.count; i++)
+        owned[i] = *(struct px_owned *)build->owned.items[i];
+    extras->owned = owned;
+    extras->owned_count = build->owned.count;
+    lt_vec_fini(&build->owned);
+    return extras;
+}
+
+static void free_extras(const struct px_extras *extras)
+{
+    for (size_t i = 0; i < extras->regex_count; i++)
+        lt_regex_free(&extras->regexes[i]);
+    for (size_t i = 0; i < extras->map_count; i++)
+        lt_map_fini(extras->maps[i]);
+    for (size_t i = 0; i < extras->owned_count; i++)
+        extras->owned[i].free_it(extras->owned[i].what);
+}
+
+static void move_needs(struct px_build *build, struct px_resource *res)
+{
+    size_t hard = build->needs.count, soft = build->soft_needs.count;
+    res->needs = lt_arena_make_n(build->arena, struct px_row *, hard + soft);
+    for (size_t i = 0; i < hard; i++)
+        res->needs[i] = build->needs.items[i];
+    for (size_t i = 0; i < soft; i++)
+        res->needs[hard + i] = build->soft_needs.items[i];
+    res->hard_need_count = (uint16_t)hard;
+    res->need_count = (uint16_t)(hard + soft);
+    lt_vec_fini(&build->needs);
+    lt_vec_fini(&build->soft_needs);
+}
+
+static void drop_rows(struct px_row **rows, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        px_row_unref(&rows[i]);
+}
+
+/* --- compiling --- */
+
+static void finish(struct px_build *build, const struct px_compile *what, struct px_resource *res)
+{
+    res->kind = (uint8_t)what->kind;
     res->refs = 1;
     res->arena = build->arena;
     if (res->name.len == 0)
-        res->name = lt_arena_str(build->arena, name);
-    res->version = lt_arena_str(build->arena, version);
-    res->hash = lt_hash64(bytes.ptr, bytes.len, 0);
-    /* a secret's bytes are not kept: dumps show it redacted, and what is not there cannot leak */
-    res->wire = kind == PX_SECRET ? LT_STR_NULL : lt_arena_str(build->arena, bytes);
-    res->unhonoured_count = build->unhonoured_count;
-    lt_str *paths = lt_arena_make_n(build->arena, lt_str, build->unhonoured_count);
-    memcpy(paths, build->unhonoured, build->unhonoured_count * sizeof(*paths));
-    res->unhonoured = paths;
-    res->regex_count = build->regexes.count;
-    res->regexes = move_vec(build->arena, &build->regexes);
-    res->map_count = build->maps.count;
-    res->maps = move_vec(build->arena, &build->maps);
+        res->name = lt_arena_str(build->arena, what->name);
+    res->version = px_version_make(build->slots, what->version);
+    res->hash = lt_hash64(what->bytes.ptr, what->bytes.len, 0);
+    res->wire_len = (uint32_t)what->bytes.len;
+    res->holds_key = build->holds_key;
+    res->updated_ns = what->now_ns;
+    move_needs(build, res);
+    res->extras = make_extras(build);
 }
 
-static void drop_heap_parts(struct lt_regex **regexes, size_t regex_count, struct lt_map **maps,
-                            size_t map_count)
+static void abandon(struct px_build *build)
 {
-    for (size_t i = 0; i < regex_count; i++)
-        lt_regex_free(&regexes[i]);
-    for (size_t i = 0; i < map_count; i++)
-        lt_map_fini(maps[i]);
+    const struct px_extras *extras = make_extras(build);
+    if (extras != NULL)
+        free_extras(extras);
+    drop_rows((struct px_row **)build->needs.items, build->needs.count);
+    drop_rows((struct px_row **)build->soft_needs.items, build->soft_needs.count);
+    lt_vec_fini(&build->needs);
+    lt_vec_fini(&build->soft_needs);
+    lt_arena_wipe_free(&build->arena);
 }
 
-enum { FIRST_CHUNK = 1024, SCRATCH_CHUNK = 16384 };
+enum {
+    NEEDS_MAX = UINT16_MAX / 2,
+    FIRST_CHUNK_MIN = 512,
+    FIRST_CHUNK_MAX = 64 * 1024,
+    SCRATCH_CHUNK = 16384,
+};
 
-lt_rc px_conf_compile(px_resource_kind kind, lt_str name, lt_str version, lt_str bytes,
-                      struct px_tls_slots *slots, struct px_resource **ret_resource,
-                      struct lt_err *err)
+/*
+ * Resources of one kind are much alike, in what they take for each byte of their message: a first
+ * block made by the last one's measure leaves little of it unused, which counts with thousands.
+ */
+static size_t first_chunk(px_resource_kind kind, size_t wire_len,
+                          const struct px_measures *measures)
 {
-    LT_ASSERT(kind < PX_RESOURCE_KINDS);
-    struct px_build *build = lt_new(struct px_build);
-    *build = (struct px_build){.arena = lt_arena_new(FIRST_CHUNK, 0),
-                               .scratch = lt_arena_new(SCRATCH_CHUNK, 0),
-                               .err = err,
-                               .slots = slots};
+    size_t guess = measures->percent[kind] == 0 ? 1024 : wire_len * measures->percent[kind] / 100;
+    return LT_MIN(LT_MAX(guess, (size_t)FIRST_CHUNK_MIN), (size_t)FIRST_CHUNK_MAX);
+}
+
+static void note_measure(px_resource_kind kind, size_t wire_len, size_t used,
+                         struct px_measures *measures)
+{
+    if (wire_len > 0) /* and a little more, for the next one may be a little larger */
+        measures->percent[kind] = (uint32_t)LT_MIN(used * 105 / wire_len + 1, (size_t)10000);
+}
+
+static lt_rc read_and_make(struct px_build *build, const struct px_compile *what,
+                           struct px_resource *res)
+{
     struct lt_pb_unknowns unknowns = {0};
     struct lt_pb_opts opts = LT_PB_OPTS_DEFAULT;
     opts.unknowns = &unknowns;
     void *message = NULL;
-    struct px_resource *res = lt_arena_alloc(build->arena, kinds[kind].size);
-    lt_rc rc = lt_pb_unpack(build->scratch, kinds[kind].type, bytes, &opts, &message, err);
-    if (rc == LT_OK)
-        rc = make(build, kind, message, res);
+    LT_TRY(lt_pb_unpack(build->scratch, kinds[what->kind].type, what->bytes, &opts, &message,
+                        build->err));
+    LT_TRY(make(build, what->kind, message, res));
+    for (uint32_t i = 0; i < unknowns.listed; i++)
+        px_unhonoured(build, lt_arena_strz(build->arena, unknowns.paths[i]));
+    if (build->needs.count + build->soft_needs.count > NEEDS_MAX)
+        return px_bad(build, NULL, "names more than %d other resources", NEEDS_MAX);
+    return LT_OK;
+}
+
+lt_rc px_compile(const struct px_compile *what, struct px_tls_slots *slots,
+                 struct px_resource **ret_resource, struct lt_err *err)
+{
+    LT_ASSERT(what->kind < PX_RESOURCE_KINDS);
+    if (what->bytes.len > UINT32_MAX)
+        return lt_err_set(err, LT_E_LIMIT, "the message is too large");
+    struct px_measures *measures = px_tls_slots_measures(slots);
+    struct px_rows *rows = px_tls_slots_rows(slots);
+    struct px_build *build = lt_new(struct px_build);
+    *build = (struct px_build){
+        .arena = lt_arena_new(first_chunk(what->kind, what->bytes.len, measures), 0),
+        .scratch = lt_arena_new(SCRATCH_CHUNK, 0),
+        .err = err,
+        .slots = slots,
+        .own = what->source != NULL ? what->source : px_source_ads(rows->sources)};
+    struct px_resource *res = lt_arena_alloc(build->arena, kinds[what->kind].size);
+    lt_rc rc = read_and_make(build, what, res);
     if (rc == LT_OK) {
-        for (uint32_t i = 0; i < unknowns.listed; i++)
-            px_unhonoured(build, lt_arena_strz(build->arena, unknowns.paths[i]));
-        finish(build, kind, name, version, bytes, res);
+        finish(build, what, res);
+        note_measure(what->kind, what->bytes.len, lt_arena_used(build->arena), measures);
         *ret_resource = res;
     } else {
-        drop_heap_parts((struct lt_regex **)build->regexes.items, build->regexes.count,
-                        (struct lt_map **)build->maps.items, build->maps.count);
-        lt_vec_fini(&build->regexes);
-        lt_vec_fini(&build->maps);
-        lt_arena_free(&build->arena);
+        abandon(build);
     }
     lt_arena_wipe_free(&build->scratch); /* a secret, or a certificate inline, was read into it */
     free(build);
     return rc;
 }
 
+lt_rc px_conf_compile(px_resource_kind kind, lt_str name, lt_str version, lt_str bytes,
+                      struct px_tls_slots *slots, struct px_resource **ret_resource,
+                      struct lt_err *err)
+{
+    const struct px_compile what = {.kind = kind, .name = name, .version = version, .bytes = bytes};
+    return px_compile(&what, slots, ret_resource, err);
+}
+
+/* --- counting --- */
+
 struct px_resource *px_resource_ref(struct px_resource *resource)
 {
     resource->refs++;
     return resource;
+}
+
+static void free_wire(struct px_resource *res)
+{
+    if (res->is_stored || res->wire == NULL)
+        return;
+    if (res->holds_key)
+        OPENSSL_cleanse(res->wire, res->wire_len);
+    free(res->wire);
 }
 
 void px_resource_unref(struct px_resource **resource)
@@ -135,8 +252,12 @@ void px_resource_unref(struct px_resource **resource)
     *resource = NULL;
     if (res == NULL || --res->refs > 0)
         return;
-    bool is_secret = res->kind == PX_SECRET;
-    drop_heap_parts(res->regexes, res->regex_count, res->maps, res->map_count);
+    bool is_secret = res->kind == PX_SECRET || res->holds_key;
+    free_wire(res);
+    lt_bytes_unref(&res->version);
+    if (res->extras != NULL)
+        free_extras(res->extras);
+    drop_rows(res->needs, res->need_count);
     struct lt_arena *arena = res->arena;
     if (is_secret)
         lt_arena_wipe_free(&arena);

@@ -10,24 +10,46 @@
 #include "proxy/conf.h"
 
 /*
- * The table of TLS contexts: one slot for each different set of certificates and parameters,
- * counted by the resources that name it.
+ * What compiled resources share: the rows of all names that they mention (row.h), and the TLS
+ * contexts (tls_slots.c): one slot for each different set of certificates and parameters, counted
+ * by the resources that use it.
  */
 struct px_tls_slots;
+struct px_rows;
+struct px_row;
+struct px_source;
+
 struct px_tls_slots *px_tls_slots_new(void);
+/* No resource may be left. */
 void px_tls_slots_free(struct px_tls_slots **slots);
-/* Finds or makes the slot of such a context. */
-uint32_t px_tls_slots_intern(struct px_tls_slots *slots, const struct px_tls_conf *conf);
-size_t px_tls_slots_count(const struct px_tls_slots *slots);
-/* True when every secret that the slot needs is there. */
-struct px_secrets; /* table.h */
+struct px_rows *px_tls_slots_rows(const struct px_tls_slots *slots);
+/* How much the last resource of each kind took, in percent of its message. */
+struct px_measures {
+    uint32_t percent[PX_RESOURCE_KINDS];
+};
+struct px_measures *px_tls_slots_measures(struct px_tls_slots *slots);
+
 /*
- * (Re)builds the contexts whose secrets have changed. secrets: name -> const struct px_secret_conf.
- * A slot whose secret is missing or bad stays NULL (or keeps its last good context); *ret_bad names
- * the first failure.
+ * Finds or makes the slot of such a context; cert and ca are the rows of its secrets, NULL for
+ * none. The caller holds it.
  */
-void px_tls_slots_refresh(struct px_tls_slots *slots, const struct lt_map *secrets,
-                          struct lt_err *ret_bad);
+struct px_tls_slot;
+struct px_tls_slot *px_tls_slots_intern(struct px_tls_slots *slots, const struct px_tls_conf *conf,
+                                        struct px_row *cert, struct px_row *ca);
+uint32_t px_tls_slot_id(const struct px_tls_slot *slot);
+/* Gives it back; a px_own function. */
+void px_tls_slot_drop(void *slot);
+
+/* Ids are below this; those of slots that went have no context. */
+size_t px_tls_slots_count(const struct px_tls_slots *slots);
+/*
+ * (Re)builds the contexts whose secrets have changed. A slot whose secret is missing or bad stays
+ * NULL (or keeps its last good context); *ret_bad names the first failure. True: some context is
+ * another than before.
+ */
+bool px_tls_slots_refresh(struct px_tls_slots *slots, struct lt_err *ret_bad);
+/* A secret has come, changed or gone: the next refresh looks. */
+void px_tls_slots_mark(struct px_tls_slots *slots);
 /* The slot's context now, NULL while it has none. Borrowed. */
 struct lt_tls_ctx *px_tls_slots_ctx(const struct px_tls_slots *slots, uint32_t slot);
 /*
@@ -39,22 +61,38 @@ struct px_tls_certs {
     lt_str ca_path, ca_pem;
 };
 struct px_tls_certs px_tls_slots_certs(const struct px_tls_slots *slots, uint32_t slot);
-/* True when the slot waits for a secret that `secrets` does not hold. */
-bool px_tls_slots_waits(const struct px_tls_slots *slots, uint32_t slot,
-                        const struct lt_map *secrets);
+
+/* A version's text, the same object as before when it says the same: a push has one for all. */
+struct lt_bytes *px_version_make(struct px_tls_slots *slots, lt_str version);
+
+struct px_compile {
+    px_resource_kind kind;
+    lt_str name; /* as the control plane named it, may be empty: then the message says it */
+    lt_str version;
+    lt_str bytes; /* Cluster, ClusterLoadAssignment, Listener, RouteConfiguration, Secret */
+    const struct px_source *source; /* where it comes from; NULL: ADS */
+    int64_t now_ns;                 /* wall clock */
+};
 
 /*
- * bytes: a Cluster, ClusterLoadAssignment, Listener, RouteConfiguration or Secret, by kind. name:
- * as the control plane named it, may be empty. The result has one reference, the caller's. LT_E_BAD
- * or LT_E_UNSUPPORTED with the field path.
+ * The result has one reference, the caller's, and no message (px_resource.wire) yet. LT_E_BAD or
+ * LT_E_UNSUPPORTED with the field path.
  */
+LT_MUST lt_rc px_compile(const struct px_compile *what, struct px_tls_slots *slots,
+                         struct px_resource **ret_resource, struct lt_err *err);
+/* The same, of what comes over ADS at no known time. */
 LT_MUST lt_rc px_conf_compile(px_resource_kind kind, lt_str name, lt_str version, lt_str bytes,
                               struct px_tls_slots *slots, struct px_resource **ret_resource,
                               struct lt_err *err);
 
 struct px_resource *px_resource_ref(struct px_resource *resource);
-/* Frees at the last one; a secret's arena is wiped first. */
+/* Frees at the last one; what holds a key is wiped first. */
 void px_resource_unref(struct px_resource **resource);
+
+static inline size_t px_unhonoured_count(const struct px_resource *resource)
+{
+    return resource->extras != NULL ? resource->extras->unhonoured_count : 0;
+}
 
 const char *px_resource_kind_name(px_resource_kind kind); /* "cluster", ... */
 

@@ -180,9 +180,14 @@ static lt_rc make_route_specifier(struct px_build *build, const Xds__HttpConnect
                                   struct px_hcm_conf *conf)
 {
     if (in->route_specifier_case == XDS__HTTP_CONNECTION_MANAGER__ROUTE_SPECIFIER_RDS) {
+        struct px_row *row = NULL;
         conf->route_config_name = px_copy(build, in->rds->route_config_name);
-        return conf->route_config_name.len > 0 ? LT_OK
-                                               : px_bad(build, "rds.route_config_name", "is empty");
+        if (conf->route_config_name.len == 0)
+            return px_bad(build, "rds.route_config_name", "is empty");
+        LT_TRY(px_refer(build, "rds.config_source", PX_ROUTES, in->rds->config_source,
+                        conf->route_config_name, false, &row));
+        conf->routes_slot = row->slot;
+        return LT_OK;
     }
     if (in->route_specifier_case != XDS__HTTP_CONNECTION_MANAGER__ROUTE_SPECIFIER_ROUTE_CONFIG)
         return px_unsupported(build, "route_specifier", "rds or route_config is needed");

@@ -1,13 +1,9 @@
 /*
- * proxy/conf_tls.c - TLS contexts of listeners and clusters, and the table of SSL contexts that
- * they share. A security field that we cannot honour refuses the resource: it is never just left
- * out. Start at: px_make_transport_socket().
+ * proxy/conf_tls.c - TLS contexts of listeners and clusters. The SSL contexts that they share:
+ * tls_slots.c.
+ * A security field that we cannot honour refuses the resource: it is never just left out.
+ * Start at: px_make_transport_socket().
  */
-#include <stdlib.h>
-
-#include <openssl/crypto.h>
-
-#include "base/vec.h"
 #include "proxy/conf_build.h"
 #include "wire/proto/socket_raw_buffer.pb-c.h"
 
@@ -62,6 +58,18 @@ static lt_rc make_params(struct px_build *build, const Xds__TlsParameters *param
     return LT_OK;
 }
 
+static lt_rc refer_secret(struct px_build *build, const char *field,
+                          const Xds__SdsSecretConfig *sds, struct px_row **ret_row)
+{
+    size_t mark = px_path_enter(build, field, -1);
+    if (sds->name == NULL || sds->name[0] == '\0')
+        return px_bad(build, "name", "is empty");
+    LT_TRY(px_refer(build, "sds_config", PX_SECRET, sds->sds_config, lt_str_of(sds->name), false,
+                    ret_row));
+    px_path_leave(build, mark);
+    return LT_OK;
+}
+
 static lt_rc make_certificate(struct px_build *build, const Xds__CommonTlsContext *common,
                               struct px_tls_conf *conf)
 {
@@ -71,8 +79,8 @@ static lt_rc make_certificate(struct px_build *build, const Xds__CommonTlsContex
     if (common->tls_certificate_provider_instance != NULL)
         return px_unsupported(build, "tls_certificate_provider_instance", "is not supported");
     if (common->n_tls_certificate_sds_secret_configs == 1) {
-        conf->cert_secret = px_copy(build, common->tls_certificate_sds_secret_configs[0]->name);
-        return LT_OK;
+        const Xds__SdsSecretConfig *sds = common->tls_certificate_sds_secret_configs[0];
+        return refer_secret(build, "tls_certificate_sds_secret_configs[0]", sds, &conf->cert_row);
     }
     if (common->n_tls_certificates == 0)
         return LT_OK;
@@ -80,6 +88,7 @@ static lt_rc make_certificate(struct px_build *build, const Xds__CommonTlsContex
     LT_TRY(px_make_data(build, "tls_certificates[0].certificate_chain", cert->certificate_chain,
                         &conf->cert_chain_pem));
     conf->cert_path = px_data_path(build, cert->certificate_chain);
+    build->holds_key |= px_is_inline(cert->private_key);
     return px_make_data(build, "tls_certificates[0].private_key", cert->private_key,
                         &conf->key_pem);
 }
@@ -193,17 +202,18 @@ static lt_rc make_common(struct px_build *build, const Xds__CommonTlsContext *co
     case XDS__COMMON_TLS_CONTEXT__VALIDATION_CONTEXT_TYPE_VALIDATION_CONTEXT:
         return make_validation(build, common->validation_context, conf);
     case XDS__COMMON_TLS_CONTEXT__VALIDATION_CONTEXT_TYPE_VALIDATION_CONTEXT_SDS_SECRET_CONFIG:
-        conf->validation_secret = px_copy(build,
-                                          common->validation_context_sds_secret_config->name);
         conf->verify_peer = true;
-        return LT_OK;
+        return refer_secret(build, "validation_context_sds_secret_config",
+                            common->validation_context_sds_secret_config, &conf->validation_row);
     case XDS__COMMON_TLS_CONTEXT__VALIDATION_CONTEXT_TYPE_COMBINED_VALIDATION_CONTEXT: {
         const Xds__CommonTlsContext__CombinedCertificateValidationContext *both =
             common->combined_validation_context;
         if (both->validation_context_sds_secret_config == NULL)
             return px_bad(build, "combined_validation_context.validation_context_sds_secret_config",
                           "is missing");
-        conf->validation_secret = px_copy(build, both->validation_context_sds_secret_config->name);
+        LT_TRY(refer_secret(build,
+                            "combined_validation_context.validation_context_sds_secret_config",
+                            both->validation_context_sds_secret_config, &conf->validation_row));
         conf->verify_peer = true;
         return make_validation(build, both->default_validation_context, conf);
     }
@@ -221,7 +231,7 @@ static lt_rc make_downstream(struct px_build *build, const Pb__Any *any, struct 
     if (px_bool(context->require_sni, false))
         return px_unsupported(build, "require_sni", "is not supported");
     LT_TRY(make_common(build, context->common_tls_context, conf));
-    if (conf->cert_secret.len == 0 && conf->cert_chain_pem.len == 0)
+    if (conf->cert_row == NULL && conf->cert_chain_pem.len == 0)
         return px_bad(build, "common_tls_context.tls_certificates",
                       "a TLS server needs a certificate");
     if (conf->require_client_certificate && !conf->verify_peer)
@@ -263,206 +273,12 @@ lt_rc px_make_transport_socket(struct px_build *build, const Xds__TransportSocke
                                   LT_STR_ARG(type));
         struct px_tls_conf *conf = lt_arena_make(build->arena, struct px_tls_conf);
         LT_TRY(is_server ? make_downstream(build, any, conf) : make_upstream(build, any, conf));
-        conf->ctx_slot = px_tls_slots_intern(build->slots, conf);
+        struct px_tls_slot *slot = px_tls_slots_intern(build->slots, conf, conf->cert_row,
+                                                       conf->validation_row);
+        conf->ctx_slot = px_tls_slot_id(slot);
+        px_own(build, slot, px_tls_slot_drop);
         *ret_tls = conf;
     }
     px_path_leave(build, mark);
     return LT_OK;
-}
-
-/* --- the table of contexts --- */
-
-/*
- * Slots live until the process ends: there are as many as there are different sets of certificates,
- * a handful.
- */
-struct slot {
-    struct lt_arena *arena;        /* owned; of `conf` */
-    struct px_tls_conf conf;       /* what the context is made from, no names or SANs */
-    struct lt_tls_ctx *ctx;        /* counted; NULL while a secret is missing */
-    struct px_resource *cert, *ca; /* counted; the secrets that ctx was made from, NULL for none */
-};
-
-struct px_tls_slots {
-    struct lt_vec slots; /* of struct slot, owned */
-};
-
-struct px_tls_slots *px_tls_slots_new(void)
-{
-    return lt_new(struct px_tls_slots);
-}
-
-void px_tls_slots_free(struct px_tls_slots **slots)
-{
-    if (*slots == NULL)
-        return;
-    for (size_t i = 0; i < (*slots)->slots.count; i++) {
-        struct slot *slot = (*slots)->slots.items[i];
-        lt_tls_ctx_unref(&slot->ctx);
-        px_resource_unref(&slot->cert);
-        px_resource_unref(&slot->ca);
-        OPENSSL_cleanse((char *)slot->conf.key_pem.ptr, slot->conf.key_pem.len);
-        lt_arena_free(&slot->arena);
-        free(slot);
-    }
-    lt_vec_fini(&(*slots)->slots);
-    free(*slots);
-    *slots = NULL;
-}
-
-static bool strs_eq(const lt_str *a, size_t a_count, const lt_str *b, size_t b_count)
-{
-    if (a_count != b_count)
-        return false;
-    for (size_t i = 0; i < a_count; i++) {
-        if (!lt_str_eq(a[i], b[i]))
-            return false;
-    }
-    return true;
-}
-
-/* The client's ALPN goes with the connection (net/tls.h), the server's with the context. */
-static bool shares_context(const struct px_tls_conf *a, const struct px_tls_conf *b)
-{
-    return a->is_server == b->is_server && a->verify_peer == b->verify_peer &&
-           a->require_client_certificate == b->require_client_certificate &&
-           a->version_min == b->version_min && a->version_max == b->version_max &&
-           lt_str_eq(a->cert_secret, b->cert_secret) &&
-           lt_str_eq(a->validation_secret, b->validation_secret) &&
-           lt_str_eq(a->cipher_list, b->cipher_list) && lt_str_eq(a->ecdh_curves, b->ecdh_curves) &&
-           lt_str_eq(a->cert_chain_pem, b->cert_chain_pem) && lt_str_eq(a->key_pem, b->key_pem) &&
-           lt_str_eq(a->ca_pem, b->ca_pem) &&
-           (!a->is_server || strs_eq(a->alpn, a->alpn_count, b->alpn, b->alpn_count));
-}
-
-static struct slot *make_slot(const struct px_tls_conf *conf)
-{
-    struct slot *slot = lt_new(struct slot);
-    slot->arena = lt_arena_new(512, 0);
-    slot->conf = *conf;
-    slot->conf.sni = LT_STR_NULL;
-    slot->conf.sans = NULL;
-    slot->conf.san_count = 0;
-    lt_str *const kept[] = {
-        &slot->conf.cert_secret, &slot->conf.validation_secret, &slot->conf.cipher_list,
-        &slot->conf.ecdh_curves, &slot->conf.cert_chain_pem,    &slot->conf.key_pem,
-        &slot->conf.ca_pem,      &slot->conf.cert_path,         &slot->conf.ca_path};
-    for (size_t i = 0; i < LT_ARRAY_LEN(kept); i++)
-        *kept[i] = lt_arena_str(slot->arena, *kept[i]);
-    slot->conf.alpn_count = conf->is_server ? conf->alpn_count : 0;
-    lt_str *alpn = lt_arena_make_n(slot->arena, lt_str, slot->conf.alpn_count);
-    for (size_t i = 0; i < slot->conf.alpn_count; i++)
-        alpn[i] = lt_arena_str(slot->arena, conf->alpn[i]);
-    slot->conf.alpn = alpn;
-    return slot;
-}
-
-uint32_t px_tls_slots_intern(struct px_tls_slots *slots, const struct px_tls_conf *conf)
-{
-    for (size_t i = 0; i < slots->slots.count; i++) {
-        const struct slot *slot = slots->slots.items[i];
-        if (shares_context(&slot->conf, conf))
-            return (uint32_t)i;
-    }
-    lt_vec_push(&slots->slots, make_slot(conf));
-    return (uint32_t)slots->slots.count - 1;
-}
-
-size_t px_tls_slots_count(const struct px_tls_slots *slots)
-{
-    return slots->slots.count;
-}
-
-struct lt_tls_ctx *px_tls_slots_ctx(const struct px_tls_slots *slots, uint32_t slot)
-{
-    LT_ASSERT(slot < slots->slots.count);
-    return ((const struct slot *)slots->slots.items[slot])->ctx;
-}
-
-bool px_tls_slots_waits(const struct px_tls_slots *slots, uint32_t slot,
-                        const struct lt_map *secrets)
-{
-    LT_ASSERT(slot < slots->slots.count);
-    const struct px_tls_conf *conf = &((const struct slot *)slots->slots.items[slot])->conf;
-    return (conf->cert_secret.len > 0 && lt_map_find(secrets, conf->cert_secret) == NULL) ||
-           (conf->validation_secret.len > 0 &&
-            lt_map_find(secrets, conf->validation_secret) == NULL);
-}
-
-static void hold(struct px_resource **slot, struct px_secret_conf *secret)
-{
-    px_resource_unref(slot);
-    *slot = secret == NULL ? NULL : px_resource_ref(&secret->res);
-}
-
-static lt_rc rebuild(struct slot *slot, struct px_secret_conf *cert, struct px_secret_conf *ca,
-                     struct lt_err *err)
-{
-    const struct px_tls_conf *conf = &slot->conf;
-    struct lt_tls_opts opts = {
-        .is_server = conf->is_server,
-        .cert_chain_pem = cert != NULL ? cert->cert_chain_pem : conf->cert_chain_pem,
-        .key_pem = cert != NULL ? cert->key_pem : conf->key_pem,
-        .ca_pem = ca != NULL ? ca->ca_pem : conf->ca_pem,
-        .crl_pem = ca != NULL ? ca->crl_pem : LT_STR_NULL,
-        .verify_peer = conf->verify_peer,
-        .require_peer_cert = conf->require_client_certificate,
-        .alpn = conf->alpn,
-        .alpn_count = conf->alpn_count,
-        .version_min = conf->version_min,
-        .version_max = conf->version_max,
-        .cipher_list = conf->cipher_list,
-        .ecdh_curves = conf->ecdh_curves,
-    };
-    struct lt_tls_ctx *ctx = NULL;
-    LT_TRY(lt_tls_ctx_new(&opts, &ctx, err));
-    lt_tls_ctx_unref(&slot->ctx);
-    slot->ctx = ctx;
-    hold(&slot->cert, cert);
-    hold(&slot->ca, ca);
-    return LT_OK;
-}
-
-static bool is_same(const struct px_resource *held, const struct px_secret_conf *secret)
-{
-    return secret == NULL ? held == NULL : held != NULL && held->hash == secret->res.hash;
-}
-
-void px_tls_slots_refresh(struct px_tls_slots *slots, const struct lt_map *secrets,
-                          struct lt_err *ret_bad)
-{
-    lt_err_clear(ret_bad);
-    for (size_t i = 0; i < slots->slots.count; i++) {
-        struct slot *slot = slots->slots.items[i];
-        if (px_tls_slots_waits(slots, (uint32_t)i, secrets))
-            continue;
-        struct px_secret_conf *cert = slot->conf.cert_secret.len > 0
-                                          ? lt_map_find(secrets, slot->conf.cert_secret)
-                                          : NULL;
-        struct px_secret_conf *ca = slot->conf.validation_secret.len > 0
-                                        ? lt_map_find(secrets, slot->conf.validation_secret)
-                                        : NULL;
-        if (slot->ctx != NULL && is_same(slot->cert, cert) && is_same(slot->ca, ca))
-            continue;
-        struct lt_err err = {0};
-        if (rebuild(slot, cert, ca, &err) != LT_OK && ret_bad->text[0] == '\0')
-            *ret_bad = err;
-    }
-}
-
-struct px_tls_certs px_tls_slots_certs(const struct px_tls_slots *slots, uint32_t slot)
-{
-    LT_ASSERT(slot < slots->slots.count);
-    const struct slot *found = slots->slots.items[slot];
-    const struct px_tls_conf *conf = &found->conf;
-    const struct px_secret_conf *cert = (const struct px_secret_conf *)found->cert,
-                                *ca = (const struct px_secret_conf *)found->ca;
-    if (found->ctx == NULL)
-        return (struct px_tls_certs){0};
-    return (struct px_tls_certs){
-        .cert_path = cert != NULL ? cert->path : conf->cert_path,
-        .cert_pem = cert != NULL ? cert->cert_chain_pem : conf->cert_chain_pem,
-        .ca_path = ca != NULL ? ca->path : conf->ca_path,
-        .ca_pem = ca != NULL ? ca->ca_pem : conf->ca_pem,
-    };
 }

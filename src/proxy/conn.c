@@ -346,7 +346,7 @@ static void handshake(struct px_conn *conn)
 static void start_tls(struct px_conn *conn)
 {
     const struct px_tls_conf *tls = conn->chain->tls;
-    struct lt_tls_ctx *ctx = conn->pin->snapshot->tls_ctxs[tls->ctx_slot];
+    struct lt_tls_ctx *ctx = px_snapshot_tls(conn->pin->snapshot, tls->ctx_slot);
     if (ctx == NULL) {
         px_conn_close(conn); /* its secret is not there: nobody is let in */
         return;

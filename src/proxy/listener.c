@@ -112,13 +112,15 @@ struct px_listener *px_listener_for(struct px_worker *worker, const struct lt_ad
 
 /* --- following a snapshot --- */
 
-static const struct px_listener_conf *find_conf(const struct px_snapshot *snapshot, lt_str name)
+struct confs {
+    struct lt_map by_name; /* const struct px_listener_conf */
+};
+
+static void add_conf(void *ctx, const void *at)
 {
-    for (size_t i = 0; i < snapshot->listener_count; i++) {
-        if (lt_str_eq(snapshot->listeners[i]->res.name, name))
-            return snapshot->listeners[i];
-    }
-    return NULL;
+    struct confs *confs = ctx;
+    const struct px_listener_entry *entry = at;
+    lt_map_put(&confs->by_name, entry->conf->res.name, (void *)entry->conf);
 }
 
 static bool keeps_socket(const struct px_listener_conf *before,
@@ -135,12 +137,13 @@ static bool keeps_socket(const struct px_listener_conf *before,
  */
 lt_rc px_listeners_update(struct px_worker *worker, struct lt_err *err)
 {
-    const struct px_snapshot *snapshot = worker->pin->snapshot;
+    struct confs confs = {0};
     struct lt_map before = worker->listeners;
+    px_shelf_each(&worker->pin->snapshot->listeners, add_conf, &confs);
     lt_map_init(&worker->listeners);
     for (size_t i = 0; i < before.count; i++) {
         struct px_listener *listener = before.entries[i].value;
-        const struct px_listener_conf *conf = find_conf(snapshot, before.entries[i].key);
+        const struct px_listener_conf *conf = lt_map_find(&confs.by_name, before.entries[i].key);
         if (keeps_socket(listener->conf, conf)) {
             listener->conf = conf;
             lt_map_put(&worker->listeners, conf->res.name, listener);
@@ -151,8 +154,8 @@ lt_rc px_listeners_update(struct px_worker *worker, struct lt_err *err)
     }
     lt_map_fini(&before);
     lt_rc first = LT_OK;
-    for (size_t i = 0; i < snapshot->listener_count; i++) {
-        const struct px_listener_conf *conf = snapshot->listeners[i];
+    for (size_t i = 0; i < confs.by_name.count; i++) {
+        const struct px_listener_conf *conf = confs.by_name.entries[i].value;
         if (lt_map_find(&worker->listeners, conf->res.name) != NULL)
             continue;
         struct lt_err one = {0};
@@ -162,6 +165,7 @@ lt_rc px_listeners_update(struct px_worker *worker, struct lt_err *err)
             *err = one;
         }
     }
+    lt_map_fini(&confs.by_name);
     index_addresses(worker);
     px_handed_follow(worker);
     return first;

@@ -59,10 +59,10 @@ static void log_unhonoured(void *ctx, const struct px_resource *serving,
 {
     struct px_program *program = ctx;
     const struct px_resource *resource = serving != NULL ? serving : warming;
-    for (size_t i = 0; i < resource->unhonoured_count; i++)
+    for (size_t i = 0; i < px_unhonoured_count(resource); i++)
         lt_log_warn(&program->env.log, "%s '%.*s': %.*s is accepted, but does nothing here",
                     px_resource_kind_name(resource->kind), LT_STR_ARG(resource->name),
-                    LT_STR_ARG(resource->unhonoured[i]));
+                    LT_STR_ARG(resource->extras->unhonoured[i]));
 }
 
 static void say_unhonoured(struct px_program *program)
@@ -73,9 +73,6 @@ static void say_unhonoured(struct px_program *program)
                     LT_STR_ARG(bootstrap->unhonoured[i]));
     for (int kind = 0; kind < PX_RESOURCE_KINDS; kind++)
         px_table_each(program->table, (px_resource_kind)kind, log_unhonoured, program);
-    if (program->bootstrap.has_dynamic_resources)
-        lt_log_warn(&program->env.log,
-                    "dynamic_resources of a -c file are not followed yet; static ones serve");
 }
 
 static int run_bootstrap(struct px_program *program)
@@ -93,7 +90,7 @@ static int run_bootstrap(struct px_program *program)
     }
     say_unhonoured(program);
     px_program_watch_signals(program);
-    if (px_program_start(program, &err) != LT_OK) {
+    if (px_program_start(program, NULL, &err) != LT_OK) {
         lt_log_error(&program->env.log, "%s", err.text);
         return EXIT_FAILURE;
     }

@@ -46,15 +46,27 @@ void px_care_mark(struct px_care *care)
 }
 
 /* At the end of this turn: whoever noticed is in the middle of something. */
-void px_members_changed(struct px_members *members)
+void px_care_changed(struct px_care *care)
 {
+    struct px_members *members = care->members;
+    if (!lt_list_is_linked(&care->changed))
+        lt_list_push_back(&members->changed, &care->changed);
     lt_loop_defer(members->opts.loop, &members->change);
 }
 
 static void run_change(struct lt_task *task)
 {
     struct px_members *members = LT_CONTAINER_OF(task, struct px_members, change);
-    members->opts.on_change(members->opts.ctx);
+    struct lt_arena *arena = lt_arena_new(0, 0); /* a care may go while its name is looked at */
+    lt_str *names = lt_arena_make_n(arena, lt_str, members->cares.count);
+    size_t count = 0;
+    while (!lt_list_is_empty(&members->changed)) {
+        struct px_care *care = lt_list_first(&members->changed, struct px_care, changed);
+        lt_list_remove(&care->changed);
+        names[count++] = lt_arena_str(arena, care->state->name);
+    }
+    members->opts.on_change(members->opts.ctx, names, count);
+    lt_arena_free(&arena);
 }
 
 static void run_tell(struct lt_task *task)
@@ -99,6 +111,7 @@ static struct px_care *make_care(struct px_members *members, lt_str name)
     care->members = members;
     care->state = get_state(members, name);
     lt_list_init(&care->dirty);
+    lt_list_init(&care->changed);
     lt_timer_init(&care->interval, on_interval);
     px_outlier_init(&care->outlier, &members->prng, px_member_on_ejection, care);
     lt_map_put(&members->cares, care->state->name, care);
@@ -127,6 +140,7 @@ static void free_care(struct px_care *care)
     drop_conf(&care->old_conf);
     drop_conf(&care->conf);
     lt_list_remove(&care->dirty);
+    lt_list_remove(&care->changed);
     px_cluster_state_unref(&care->state);
     free(care);
 }
@@ -165,7 +179,7 @@ static void on_names(void *ctx)
 {
     struct px_care *care = ctx;
     care->is_stale = true;
-    px_members_changed(care->members);
+    px_care_changed(care);
 }
 
 static void follow_names(struct px_care *care)
@@ -432,6 +446,15 @@ void px_members_forget(struct px_members *members, lt_str cluster)
         free_care(care);
 }
 
+void px_members_forget_all(struct px_members *members)
+{
+    while (members->cares.count > 0) {
+        struct px_care *care = members->cares.entries[0].value;
+        lt_map_remove(&members->cares, care->state->name);
+        free_care(care);
+    }
+}
+
 /* --- life --- */
 
 struct px_members *px_members_new(const struct px_members_opts *opts)
@@ -441,6 +464,7 @@ struct px_members *px_members_new(const struct px_members_opts *opts)
     lt_prng_seed(&members->prng, opts->env);
     members->resolvers = px_resolvers_new(opts->loop);
     lt_list_init(&members->dirty);
+    lt_list_init(&members->changed);
     lt_task_init(&members->tell, run_tell);
     lt_task_init(&members->change, run_change);
     return members;
@@ -452,11 +476,7 @@ void px_members_free(struct px_members **pointer)
     *pointer = NULL;
     if (members == NULL)
         return;
-    while (members->cares.count > 0) {
-        struct px_care *care = members->cares.entries[0].value;
-        lt_map_remove(&members->cares, care->state->name);
-        free_care(care);
-    }
+    px_members_forget_all(members);
     lt_map_fini(&members->cares);
     LT_ASSERT(members->states.count == 0);
     lt_map_fini(&members->states);

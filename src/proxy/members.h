@@ -24,8 +24,8 @@ struct px_members_opts {
     const struct lt_env *env;
     /* The context of a TLS configuration as of now; NULL: a secret is missing. */
     struct lt_tls_ctx *(*tls_ctx)(void *ctx, const struct px_tls_conf *tls);
-    /* Clusters may be ready that were not, or have other endpoints. */
-    void (*on_change)(void *ctx);
+    /* These clusters may be ready that were not, or have other endpoints. */
+    void (*on_change)(void *ctx, const lt_str *clusters, size_t count);
     /* The health of hosts of these clusters has changed: workers must look. */
     void (*tell)(void *ctx, const lt_str *clusters, size_t count);
     void *ctx;
@@ -51,6 +51,8 @@ struct px_roster *px_members_roster(struct px_members *members, const struct px_
                                     const struct px_endpoints_conf *source);
 /* The cluster is not there any more. */
 void px_members_forget(struct px_members *members, lt_str cluster);
+/* None is: the table that they come from is about to go. */
+void px_members_forget_all(struct px_members *members);
 
 /* What a worker has seen of a host; px_outlier_kind, or: */
 enum { PX_REPORT_IMMEDIATE_FAIL = PX_OUTLIER_KINDS };

@@ -116,7 +116,7 @@ static uint64_t take_result(struct px_member *member, px_check_result result)
         px_outlier_check_passed(&care->outlier, &member->outlier);
     look_at_removal(member);
     if (was_pending || care->is_stale)
-        px_members_changed(care->members);
+        px_care_changed(care);
     return delay_ms;
 }
 

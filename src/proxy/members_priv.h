@@ -23,9 +23,10 @@ struct px_care {
     struct px_outlier outlier;              /* outlier.conf NULL: none */
     struct lt_timer interval;               /* of the outlier detection */
     struct px_check_stats check_stats;
-    struct lt_map hosts;  /* name -> struct px_member, owned */
-    uint64_t generation;  /* of the roster */
-    struct lt_list dirty; /* in members->dirty */
+    struct lt_map hosts;    /* name -> struct px_member, owned */
+    uint64_t generation;    /* of the roster */
+    struct lt_list dirty;   /* in members->dirty */
+    struct lt_list changed; /* in members->changed */
 };
 
 /* One host of it. */
@@ -54,6 +55,7 @@ struct px_members {
     struct lt_map cares;            /* name -> struct px_care, owned */
     struct lt_map states;           /* name -> struct px_cluster_state, those that anybody holds */
     struct lt_list dirty;           /* of px_care.dirty: workers are to be told */
+    struct lt_list changed;         /* of px_care.changed: the table is to be told */
     struct lt_task tell, change;
 };
 
@@ -75,6 +77,6 @@ void px_member_on_ejection(void *ctx, struct px_outlier_host *host);
 /* Workers are told of it at the end of this turn. */
 void px_care_mark(struct px_care *care);
 /* on_change, at the end of this turn. */
-void px_members_changed(struct px_members *members);
+void px_care_changed(struct px_care *care);
 
 #endif

@@ -1,8 +1,8 @@
 /*
  * proxy/mesh.c - `proxy sidecar` and `proxy router`: the agent, the control plane, and the data
- * path between them. The agent brings secrets and the way to the control plane; xds.c brings
- * resources; both go into the table. With ProxyConfig.binaryPath a real Envoy is the data path, and
- * this process only its agent. Start at: px_mesh_run().
+ * path between them. The agent brings secrets and the way to the control plane; feeds.c asks there
+ * for resources. With ProxyConfig.binaryPath a real Envoy is the data path, and this process only
+ * its agent. Start at: px_mesh_run().
  */
 #include <stdlib.h>
 
@@ -10,38 +10,49 @@
 #include "proxy/agent_settings.h"
 #include "proxy/node.h"
 #include "proxy/program.h"
-#include "proxy/xds.h"
 
 struct px_mesh {
     struct px_program *program; /* borrowed */
     struct px_agent *agent;
-    struct px_xds *xds;
-    struct lt_arena *arena; /* node bytes and facts */
+    struct lt_grpc_channel *upstream; /* the agent's; NULL until it is there */
+    struct lt_arena *arena;           /* node bytes and facts */
     bool is_stopping;
     struct lt_timer minimum; /* the least time that a drain takes */
 };
 
 /* --- from the table's side --- */
 
-static void on_change(void *ctx)
+/* The agent stands for the server of this cluster of its bootstrap. */
+#define AGENT_SDS "sds-grpc"
+
+static struct px_mesh *mesh_of(void *program)
 {
-    px_program_publish(((struct px_mesh *)ctx)->program);
+    return ((struct px_program *)program)->mesh;
 }
 
-static void on_secret_wanted(void *ctx, lt_str name)
+static lt_rc want_secret(void *ctx, const struct px_source *source, lt_str name)
 {
-    struct px_mesh *mesh = ctx;
+    struct px_mesh *mesh = mesh_of(ctx);
+    if (!lt_str_eqz(source->cluster, AGENT_SDS))
+        return LT_E_NOT_FOUND;
     lt_rc rc = px_agent_want_secret(mesh->agent, name);
     if (rc != LT_OK)
         lt_log_warn(&mesh->program->env.log,
                     "secret '%.*s' cannot be had: %s; what needs it does not serve",
                     LT_STR_ARG(name), lt_rc_name(rc));
+    return LT_OK;
 }
 
-static size_t metadata(void *ctx, struct lt_arena *arena, struct lt_grpc_metadata *out, size_t max)
+static struct lt_grpc_channel *ads_channel(void *ctx)
+{
+    return mesh_of(ctx)->upstream;
+}
+
+static size_t ads_metadata(void *ctx, struct lt_arena *arena, struct lt_grpc_metadata *out,
+                           size_t max)
 {
     LT_ASSERT(max >= PX_AGENT_METADATA_MAX);
-    return px_agent_metadata(((struct px_mesh *)ctx)->agent, arena, out);
+    return px_agent_metadata(mesh_of(ctx)->agent, arena, out);
 }
 
 /* --- from the agent --- */
@@ -49,15 +60,14 @@ static size_t metadata(void *ctx, struct lt_arena *arena, struct lt_grpc_metadat
 static void on_secret(void *ctx, lt_str name, lt_str version, lt_str secret)
 {
     struct px_mesh *mesh = ctx;
-    struct lt_err err = {0};
-    if (px_table_put(mesh->program->table, PX_SECRET, name, version, secret, &err) != LT_OK)
-        lt_log_error(&mesh->program->env.log, "secret '%.*s': %s", LT_STR_ARG(name), err.text);
-    px_xds_settle(mesh->xds);
+    px_feeds_give_secret(mesh->program->feeds, LT_STR(AGENT_SDS), name, version, secret);
 }
 
 static void on_upstream(void *ctx, struct lt_grpc_channel *channel)
 {
-    px_xds_start(((struct px_mesh *)ctx)->xds, channel);
+    struct px_mesh *mesh = ctx;
+    mesh->upstream = channel;
+    px_feeds_connect(mesh->program->feeds);
 }
 
 static bool is_ready(void *ctx)
@@ -129,11 +139,6 @@ void px_mesh_stop(struct px_mesh *mesh)
                       LT_MIN(wait_ms, (uint64_t)PX_STOP_DRAIN_MS) * LT_NS_PER_MS);
 }
 
-bool px_mesh_has_config(const struct px_mesh *mesh)
-{
-    return mesh->xds != NULL && px_xds_has_config(mesh->xds);
-}
-
 void px_mesh_free(struct px_mesh **pointer)
 {
     struct px_mesh *mesh = *pointer;
@@ -141,7 +146,6 @@ void px_mesh_free(struct px_mesh **pointer)
     if (mesh == NULL)
         return;
     lt_loop_timer_cancel(mesh->program->loop, &mesh->minimum);
-    px_xds_free(&mesh->xds);
     px_agent_free(&mesh->agent);
     lt_arena_free(&mesh->arena);
     free(mesh);
@@ -153,27 +157,16 @@ static lt_rc start_data_path(struct px_mesh *mesh, struct lt_err *err)
 {
     struct px_program *program = mesh->program;
     const struct px_agent_settings *settings = px_agent_settings(mesh->agent);
-    lt_str node = LT_STR_NULL;
     lt_rc rc = px_bootstrap_load(px_agent_bootstrap(mesh->agent), program->table,
                                  &program->bootstrap, err);
     if (rc != LT_OK)
         return lt_err_wrap(err, rc, "the agent's bootstrap");
-    LT_TRY(px_node_complete(mesh->arena, program->bootstrap.node, &node, err));
     px_node_facts_read(mesh->arena, settings->node_id, &settings->metadata, settings->is_router,
                        &program->node);
     program->options.concurrency = settings->concurrency;
-    LT_TRY(px_program_start(program, err));
-    struct px_xds_opts opts = {.loop = program->loop,
-                               .env = &program->env,
-                               .table = program->table,
-                               .metrics = program->metrics,
-                               .node = node,
-                               .metadata = metadata,
-                               .on_change = on_change,
-                               .on_secret_wanted = on_secret_wanted,
-                               .ctx = mesh};
-    mesh->xds = px_xds_new(&opts);
-    return LT_OK;
+    const struct px_feeds_opts feeds = {
+        .ads_channel = ads_channel, .ads_metadata = ads_metadata, .want_secret = want_secret};
+    return px_program_start(program, &feeds, err);
 }
 
 static lt_rc start(struct px_mesh *mesh, struct lt_err *err)

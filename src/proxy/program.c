@@ -3,6 +3,7 @@
  * the end.
  */
 #include "proxy/program.h"
+#include "proxy/node.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -18,9 +19,8 @@ static void run_publish(struct lt_task *task)
 {
     struct px_program *program = LT_CONTAINER_OF(task, struct px_program, publish);
     struct lt_err err = {0};
-    /* Envoy: listeners of a file open when its clusters know their hosts */
-    program->has_published |= program->mesh != NULL || !px_members_are_pending(program->members);
-    if (!program->has_published)
+    /* Envoy: listeners open, all together, when everything that was waited for is there */
+    if (px_feeds_phase(program->feeds) < PX_PHASE_LIVE)
         return;
     struct px_snapshot *snapshot = px_table_snapshot(program->table, &err);
     if (err.text[0] != '\0')
@@ -57,12 +57,13 @@ static struct lt_tls_ctx *tls_ctx_of(void *ctx, const struct px_tls_conf *tls)
     return px_table_tls_ctx(((struct px_program *)ctx)->table, tls);
 }
 
-static void on_members_change(void *ctx)
+static void on_members_change(void *ctx, const lt_str *clusters, size_t count)
 {
     struct px_program *program = ctx;
-    px_table_look_again(program->table);
-    if (program->workers != NULL)
-        px_program_publish(program);
+    for (size_t i = 0; i < count; i++)
+        px_table_look_again(program->table, clusters[i]);
+    if (program->feeds != NULL)
+        px_feeds_settle(program->feeds);
 }
 
 static void on_health(void *ctx, const lt_str *clusters, size_t count)
@@ -154,13 +155,11 @@ const char *px_program_state(const struct px_program *program)
 {
     if (program->is_draining || program->is_stopping)
         return "DRAINING";
-    if (!px_table_all_warm(program->table, PX_CLUSTER))
+    px_phase phase = px_feeds_phase(program->feeds);
+    if (phase < PX_PHASE_LISTENERS)
         return "PRE_INITIALIZING";
-    bool has_config = program->mesh == NULL || px_mesh_has_config(program->mesh);
-    if (!has_config || !px_workers_are_ready(program->workers) ||
-        !px_table_all_warm(program->table, PX_LISTENER))
-        return "INITIALIZING";
-    return "LIVE";
+    bool is_live = phase == PX_PHASE_LIVE && px_workers_are_ready(program->workers);
+    return is_live ? "LIVE" : "INITIALIZING";
 }
 
 static const char *state_name(void *ctx)
@@ -244,8 +243,35 @@ static lt_rc start_admin(struct px_program *program, struct lt_err *err)
     return px_admin_new(&opts, &program->bootstrap.admin, &program->admin, err);
 }
 
-lt_rc px_program_start(struct px_program *program, struct lt_err *err)
+static void on_feeds_change(void *ctx)
 {
+    px_program_publish(ctx);
+}
+
+static lt_rc start_feeds(struct px_program *program, const struct px_feeds_opts *mesh_feeds,
+                         struct lt_err *err)
+{
+    struct px_feeds_opts opts = {.loop = program->loop,
+                                 .env = &program->env,
+                                 .table = program->table,
+                                 .metrics = program->metrics,
+                                 .roots = program->bootstrap.roots,
+                                 .on_change = on_feeds_change,
+                                 .ctx = program};
+    LT_TRY(px_node_complete(program->arena, program->bootstrap.node, &opts.node, err));
+    if (mesh_feeds != NULL) {
+        opts.ads_channel = mesh_feeds->ads_channel;
+        opts.ads_metadata = mesh_feeds->ads_metadata;
+        opts.want_secret = mesh_feeds->want_secret;
+    }
+    program->feeds = px_feeds_new(&opts);
+    return LT_OK;
+}
+
+lt_rc px_program_start(struct px_program *program, const struct px_feeds_opts *mesh_feeds,
+                       struct lt_err *err)
+{
+    LT_TRY(start_feeds(program, mesh_feeds, err));
     if (program->node.id.len == 0)
         program->node.id = program->bootstrap.node_id;
     struct px_workers_opts opts = {
@@ -263,6 +289,7 @@ lt_rc px_program_start(struct px_program *program, struct lt_err *err)
     program->workers = px_workers_new(&opts);
     LT_TRY(start_admin(program, err));
     take_handovers(program);
+    px_feeds_start(program->feeds);
     px_program_publish(program);
     return LT_OK;
 }
@@ -270,6 +297,7 @@ lt_rc px_program_start(struct px_program *program, struct lt_err *err)
 void px_program_init(struct px_program *program)
 {
     program->loop = lt_loop_new(&program->env);
+    program->arena = lt_arena_new(4096, 0);
     program->table = px_table_new();
     start_members(program);
     program->metrics = lt_metric_set_new(1000);
@@ -291,6 +319,8 @@ void px_program_fini(struct px_program *program)
         lt_loop_io_del(program->loop, &program->signals);
         close(program->signals.fd);
     }
+    px_feeds_free(&program->feeds);
+    px_members_forget_all(program->members);
     px_table_free(&program->table);
     px_members_free(&program->members);
     px_bootstrap_fini(&program->bootstrap);
@@ -299,4 +329,5 @@ void px_program_fini(struct px_program *program)
     for (int turn = 0; turn < LAST_TURNS; turn++)
         lt_loop_turn(program->loop, 0);
     lt_loop_free(&program->loop);
+    lt_arena_free(&program->arena);
 }

@@ -8,6 +8,7 @@
 #include "net/loop.h"
 #include "proxy/admin.h"
 #include "proxy/bootstrap.h"
+#include "proxy/feeds.h"
 #include "proxy/members.h"
 #include "proxy/options.h"
 #include "proxy/table.h"
@@ -26,14 +27,15 @@ struct px_program {
     struct px_workers *workers;
     struct px_admin *admin;
     struct px_bootstrap bootstrap;
+    struct px_feeds *feeds; /* owned */
+    struct lt_arena *arena; /* owned; of what lives as long as the program */
     struct px_node_facts node;
     struct lt_metric_set *metrics;
     struct px_mesh *mesh; /* NULL with -c */
     struct lt_io signals;
     struct lt_task publish; /* one snapshot a turn, however much has changed */
     struct lt_io handovers; /* from whoever started us; fd -1: nobody hands sockets over */
-    bool has_published;
-    bool is_draining; /* by an operator's /healthcheck/fail */
+    bool is_draining;       /* by an operator's /healthcheck/fail */
     bool is_stopping;
     int status;
 };
@@ -42,8 +44,12 @@ struct px_program {
 void px_program_init(struct px_program *program);
 void px_program_fini(struct px_program *program);
 void px_program_watch_signals(struct px_program *program);
-/* Threads and admin server, by program->bootstrap and ->node. */
-LT_MUST lt_rc px_program_start(struct px_program *program, struct lt_err *err);
+/*
+ * Threads, admin server and feeds, by program->bootstrap and ->node. mesh_feeds: what an agent
+ * brings (ads_channel, ads_metadata, want_secret, all with the program as ctx); NULL with -c.
+ */
+LT_MUST lt_rc px_program_start(struct px_program *program, const struct px_feeds_opts *mesh_feeds,
+                               struct lt_err *err);
 /* The table has changed: workers get a snapshot at the end of this turn. */
 void px_program_publish(struct px_program *program);
 /* "LIVE", "DRAINING", "PRE_INITIALIZING" or "INITIALIZING". */
@@ -55,7 +61,6 @@ void px_program_stop(struct px_program *program, int status);
 int px_mesh_run(struct px_program *program);
 /* SIGTERM under a control plane: readiness first, then the drain. */
 void px_mesh_stop(struct px_mesh *mesh);
-bool px_mesh_has_config(const struct px_mesh *mesh);
 void px_mesh_free(struct px_mesh **mesh);
 
 #endif

@@ -359,7 +359,7 @@ void px_request_find_route(struct px_request *request)
     const struct px_hcm_conf *hcm = request->hcm;
     request->routes = hcm->routes != NULL
                           ? hcm->routes
-                          : px_snapshot_find_routes(request->pin->snapshot, hcm->route_config_name);
+                          : px_snapshot_routes(request->pin->snapshot, hcm->routes_slot);
     struct px_request_facts facts = {
         .method = request->method,
         .scheme = request->scheme,

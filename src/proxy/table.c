@@ -1,71 +1,30 @@
 /*
- * proxy/table.c - resources by kind and name, warming, snapshots.
- * Start at: px_table_put() and settle().
+ * proxy/table.c - resources by kind and name, what they need, warming. Snapshots: snapshot.c.
+ * Start at: px_table_take() and settle().
  */
-#include "proxy/table.h"
-
 #include <stdlib.h>
 
 #include "proxy/roster.h"
-
-/* One name. Both pointers are counted; a resource that warms has not been seen by any worker. */
-struct row {
-    struct px_resource *serving;
-    struct px_resource *warming;
-    bool is_static;
-    uint32_t changes; /* of endpoints */
-};
-
-struct px_table {
-    struct lt_map rows
-        [PX_RESOURCE_KINDS]; /* name -> struct row, owned; the key is the row's resource's name */
-    struct lt_map secrets;   /* name -> const struct px_secret_conf, those that serve */
-    struct px_tls_slots *slots;
-    struct px_table_keeper keeper; /* ctx NULL: none */
-    bool has_aliases;              /* some cluster's endpoints have another name than the cluster */
-    uint64_t generation;
-    bool is_dirty;
-    bool is_static;
-};
-
-/* A snapshot with what it counts. */
-struct box {
-    struct px_snapshot snapshot;
-    struct px_resource **resources; /* counted */
-    size_t resource_count;
-    struct px_roster **rosters; /* counted */
-    size_t roster_count;
-};
+#include "proxy/table_priv.h"
 
 struct px_table *px_table_new(void)
 {
     struct px_table *table = lt_new(struct px_table);
     table->slots = px_tls_slots_new();
+    table->rows = px_tls_slots_rows(table->slots);
     table->is_dirty = true;
+    px_table_init_snapshots(table);
     return table;
 }
 
-static void free_row(struct row *row)
+struct px_rows *px_table_rows(const struct px_table *table)
 {
-    px_resource_unref(&row->serving);
-    px_resource_unref(&row->warming);
-    free(row);
+    return table->rows;
 }
 
-void px_table_free(struct px_table **table)
+struct px_tls_slots *px_table_slots(const struct px_table *table)
 {
-    if (*table == NULL)
-        return;
-    lt_map_fini(&(*table)->secrets);
-    for (int kind = 0; kind < PX_RESOURCE_KINDS; kind++) {
-        struct lt_map *rows = &(*table)->rows[kind];
-        for (size_t i = 0; i < rows->count; i++)
-            free_row(rows->entries[i].value);
-        lt_map_fini(rows);
-    }
-    px_tls_slots_free(&(*table)->slots);
-    free(*table);
-    *table = NULL;
+    return table->slots;
 }
 
 void px_table_set_static(struct px_table *table, bool is_static)
@@ -73,189 +32,311 @@ void px_table_set_static(struct px_table *table, bool is_static)
     table->is_static = is_static;
 }
 
+/* --- what is wanted --- */
+
+static void wish(struct px_table *table, struct px_row *row)
+{
+    if (row->is_wished)
+        return;
+    row->is_wished = true;
+    lt_vec_push(&table->wishes, px_row_ref(row));
+}
+
+static void want_needs(struct px_table *table, const struct px_resource *resource)
+{
+    for (uint16_t i = 0; i < resource->need_count; i++) {
+        if (resource->needs[i]->wanted++ == 0)
+            wish(table, resource->needs[i]);
+    }
+}
+
+static void unwant_needs(struct px_table *table, const struct px_resource *resource)
+{
+    for (uint16_t i = 0; resource != NULL && i < resource->need_count; i++) {
+        if (--resource->needs[i]->wanted == 0)
+            wish(table, resource->needs[i]);
+    }
+}
+
+struct px_row *px_table_next_wish(struct px_table *table)
+{
+    if (table->wish_at == table->wishes.count) {
+        lt_vec_fini(&table->wishes);
+        table->wish_at = 0;
+        return NULL;
+    }
+    struct px_row *row = table->wishes.items[table->wish_at++];
+    row->is_wished = false;
+    return row;
+}
+
 /* --- what a resource waits for --- */
 
-static bool tls_is_ready(const struct px_table *table, const struct px_tls_conf *tls)
+const struct px_endpoints_conf *px_table_endpoints(const struct px_table *table LT_UNUSED,
+                                                   const struct px_cluster_conf *cluster)
 {
-    return tls == NULL || !px_tls_slots_waits(table->slots, tls->ctx_slot, &table->secrets);
+    return cluster->eds_row == NULL ? cluster->inline_endpoints
+                                    : (const struct px_endpoints_conf *)cluster->eds_row->serving;
 }
 
-static bool cluster_is_ready(const struct px_table *table, const struct px_cluster_conf *cluster)
+const struct px_endpoints_conf *px_table_members(const struct px_table *table,
+                                                 const struct px_cluster_conf *cluster)
 {
-    for (size_t i = 0; i < cluster->transport_count; i++) {
-        if (!tls_is_ready(table, cluster->transports[i].tls))
+    const struct px_endpoints_conf *endpoints = px_table_endpoints(table, cluster);
+    struct px_roster *roster = table->keeper.ctx == NULL
+                                   ? NULL
+                                   : table->keeper.roster(table->keeper.ctx, cluster, endpoints);
+    return roster != NULL ? px_roster_endpoints(roster) : endpoints;
+}
+
+static bool has_needs(const struct px_resource *resource)
+{
+    for (uint16_t i = 0; i < resource->hard_need_count; i++) {
+        if (resource->needs[i]->serving == NULL && !resource->needs[i]->gave_up)
             return false;
     }
-    if (cluster->discovery == PX_DISCOVERY_EDS &&
-        lt_map_find(&table->rows[PX_ENDPOINTS], cluster->eds_service_name) == NULL)
-        return false;
-    return table->keeper.ctx == NULL ||
-           table->keeper.is_ready(table->keeper.ctx, cluster, px_table_endpoints(table, cluster));
-}
-
-static bool chain_is_ready(const struct px_table *table, const struct px_chain *chain)
-{
-    if (!tls_is_ready(table, chain->tls))
-        return false;
-    return chain->hcm == NULL || chain->hcm->route_config_name.len == 0 ||
-           lt_map_find(&table->rows[PX_ROUTES], chain->hcm->route_config_name) != NULL;
-}
-
-static bool listener_is_ready(const struct px_table *table, const struct px_listener_conf *listener)
-{
-    for (size_t i = 0; i < listener->chain_count; i++) {
-        if (!chain_is_ready(table, &listener->chains[i]))
-            return false;
-    }
-    return listener->default_chain == NULL || chain_is_ready(table, listener->default_chain);
+    return true;
 }
 
 static bool is_ready(const struct px_table *table, const struct px_resource *resource)
 {
-    switch (resource->kind) {
-    case PX_CLUSTER: return cluster_is_ready(table, (const struct px_cluster_conf *)resource);
-    case PX_LISTENER: return listener_is_ready(table, (const struct px_listener_conf *)resource);
-    default: return true;
-    }
+    if (!has_needs(resource))
+        return false;
+    if (resource->kind != PX_CLUSTER || table->keeper.ctx == NULL)
+        return true;
+    const struct px_cluster_conf *cluster = (const struct px_cluster_conf *)resource;
+    return table->keeper.is_ready(table->keeper.ctx, cluster, px_table_endpoints(table, cluster));
 }
 
-/*
- * The key of a map entry must live as long as the entry: it is the name of the resource that the
- * row keeps.
- */
-static void rekey(struct px_table *table, px_resource_kind kind, struct row *row)
+static void leave_warming(struct px_table *table, struct px_row *row)
 {
-    const struct px_resource *kept = row->serving != NULL ? row->serving : row->warming;
-    lt_map_put(&table->rows[kind], kept->name, row);
+    if (!row->is_warming)
+        return;
+    lt_vec_swap_remove(&table->warming, row->warming_at);
+    if (row->warming_at < table->warming.count)
+        ((struct px_row *)table->warming.items[row->warming_at])->warming_at = row->warming_at;
+    table->warming_count[row->kind]--;
+    row->is_warming = false;
 }
 
-static void promote(struct px_table *table, struct row *row)
+static void enter_warming(struct px_table *table, struct px_row *row)
+{
+    if (row->is_warming)
+        return;
+    row->warming_at = (uint32_t)table->warming.count;
+    lt_vec_push(&table->warming, row);
+    table->warming_count[row->kind]++;
+    row->is_warming = true;
+}
+
+static void promote(struct px_table *table, struct px_row *row)
 {
     struct px_resource *old = row->serving;
-    px_resource_kind kind = row->warming->kind;
     row->serving = row->warming;
     row->warming = NULL;
-    if (kind == PX_ENDPOINTS)
-        row->changes += !px_endpoints_eq((const struct px_endpoints_conf *)old,
-                                         (const struct px_endpoints_conf *)row->serving);
-    rekey(table, kind, row);
-    if (kind == PX_SECRET)
-        lt_map_put(&table->secrets, row->serving->name, row->serving);
+    row->gave_up = false;
+    row->changes++;
+    leave_warming(table, row);
+    px_table_note_serving(table, row, old);
+    unwant_needs(table, old);
     px_resource_unref(&old);
-    table->is_dirty = true;
 }
 
-const struct px_endpoints_conf *px_table_endpoints(const struct px_table *table,
-                                                   const struct px_cluster_conf *cluster)
+static void try_promote(struct px_table *table, struct px_row *row)
 {
-    if (cluster->discovery != PX_DISCOVERY_EDS)
-        return cluster->inline_endpoints;
-    const struct row *row = lt_map_find(&table->rows[PX_ENDPOINTS], cluster->eds_service_name);
-    return row != NULL ? (const struct px_endpoints_conf *)row->serving : NULL;
-}
-
-static void settle_kind(struct px_table *table, px_resource_kind kind)
-{
-    struct lt_map *rows = &table->rows[kind];
-    for (size_t i = 0; i < rows->count; i++) {
-        struct row *row = rows->entries[i].value;
-        if (row->warming != NULL && is_ready(table, row->warming))
-            promote(table, row);
-    }
-}
-
-/* Thousands of assignments may come, each for the cluster of its name. */
-static void settle_clusters_of(struct px_table *table, lt_str assignment)
-{
-    struct row *row = lt_map_find(&table->rows[PX_CLUSTER], assignment);
-    if (row != NULL && row->warming != NULL && is_ready(table, row->warming))
+    if (row->warming != NULL && is_ready(table, row->warming))
         promote(table, row);
-    if (table->has_aliases)
-        settle_kind(table, PX_CLUSTER);
 }
 
-static void note_alias(struct px_table *table, const struct px_resource *resource)
+static bool needs(const struct px_resource *resource, const struct px_row *row)
 {
-    const struct px_cluster_conf *cluster = (const struct px_cluster_conf *)resource;
-    if (resource->kind == PX_CLUSTER && cluster->discovery == PX_DISCOVERY_EDS &&
-        !lt_str_eq(cluster->eds_service_name, resource->name))
-        table->has_aliases = true;
+    for (uint16_t i = 0; i < resource->need_count; i++) {
+        if (resource->needs[i] == row)
+            return true;
+    }
+    return false;
 }
 
 /*
- * What arrived may be what others waited for: secrets and endpoints first, then clusters, routes,
- * listeners.
+ * What arrived may be what others waited for. Thousands of assignments may come, each for the
+ * cluster of its name alone: those that wait are looked through only when it isn't so.
  */
-static void settle(struct px_table *table, px_resource_kind arrived, struct row *row)
+static void settle_needers(struct px_table *table, const struct px_row *arrived)
 {
-    note_alias(table, row->warming);
-    if (is_ready(table, row->warming))
-        promote(table, row);
-    if (arrived == PX_SECRET)
-        settle_kind(table, PX_CLUSTER);
-    if (arrived == PX_ENDPOINTS)
-        settle_clusters_of(table, row->serving->name);
-    if (arrived == PX_SECRET || arrived == PX_ROUTES)
-        settle_kind(table, PX_LISTENER);
+    if (arrived->wanted == 0)
+        return;
+    if (arrived->kind == PX_ENDPOINTS && arrived->wanted == 1) {
+        struct px_row *namesake = px_row_find(table->rows, PX_CLUSTER, arrived->key);
+        if (namesake != NULL && namesake->warming != NULL && needs(namesake->warming, arrived)) {
+            try_promote(table, namesake);
+            return;
+        }
+    }
+    for (size_t i = table->warming.count; i-- > 0;) {
+        struct px_row *row =
+            table->warming.items[i]; /* the last takes the place of one that goes */
+        if (needs(row->warming, arrived))
+            try_promote(table, row);
+    }
+}
+
+static void settle(struct px_table *table, struct px_row *row)
+{
+    try_promote(table, row);
+    if (row->serving != NULL || row->gave_up)
+        settle_needers(table, row);
 }
 
 /* --- changes --- */
 
-static lt_rc put_row(struct px_table *table, struct px_resource *resource, struct lt_err *err)
+static void forget_row(struct px_table *table, struct px_row *row)
 {
-    struct row *row = lt_map_find(&table->rows[resource->kind], resource->name);
-    if (row != NULL && row->is_static && !table->is_static)
-        return lt_err_set(err, LT_E_EXISTS, "%s '%.*s' is defined statically in the bootstrap",
-                          px_resource_kind_name(resource->kind), LT_STR_ARG(resource->name));
-    if (row == NULL) {
-        row = lt_new(struct row);
-        row->is_static = table->is_static;
-    }
+    struct px_resource *serving = row->serving, *warming = row->warming;
+    bool was_held = serving != NULL || warming != NULL;
+    row->serving = row->warming = NULL;
+    leave_warming(table, row);
+    if (serving != NULL)
+        px_table_note_serving(table, row, serving);
+    unwant_needs(table, serving);
+    unwant_needs(table, warming);
+    px_resource_unref(&serving);
+    px_resource_unref(&warming);
+    row->is_static = false;
+    if (!was_held)
+        return;
+    table->held[row->kind]--;
+    px_row_unref(&row);
+}
+
+static void set_warming(struct px_table *table, struct px_row *row, struct px_resource *resource)
+{
     struct px_resource *old = row->warming;
-    row->warming = px_resource_ref(resource);
-    rekey(table, resource->kind, row);
+    if (row->serving == NULL && old == NULL) {
+        table->held[row->kind]++;
+        px_row_ref(row);
+    }
+    row->warming = resource;
+    want_needs(table, resource);
+    unwant_needs(table, old);
     px_resource_unref(&old);
-    settle(table, resource->kind, row);
-    return LT_OK;
+    enter_warming(table, row);
 }
 
 static bool is_same(const struct px_resource *held, lt_str bytes, uint64_t hash)
 {
-    if (held == NULL || held->hash != hash)
-        return false;
-    /*
-     * a secret keeps no bytes; 64 bits against chance are enough, nobody gains from a collision
-     * with itself
-     */
-    return held->kind == PX_SECRET || lt_str_eq(held->wire, bytes);
+    return held != NULL && held->hash == hash && held->wire_len == bytes.len;
+}
+
+/* The version alone is another: the control plane counts anew, nothing else. */
+static void note_version(const struct px_table *table, struct px_resource *held, lt_str version)
+{
+    if (lt_str_eq(px_resource_version(held), version))
+        return;
+    lt_bytes_unref(&held->version);
+    held->version = px_version_make(table->slots, version);
+}
+
+/* The message is kept until the store has it. */
+static void keep_wire(struct px_resource *resource, lt_str bytes)
+{
+    if (resource->kind == PX_SECRET)
+        return; /* dumps show it redacted, and what is not there cannot leak */
+    resource->wire = lt_malloc(bytes.len + 1);
+    memcpy(resource->wire, bytes.ptr, bytes.len);
+}
+
+static lt_rc check_name(const struct px_compile *what, const struct px_resource *resource,
+                        struct lt_err *err)
+{
+    bool is_named = what->kind == PX_ENDPOINTS || what->kind == PX_ROUTES ||
+                    what->kind == PX_SECRET;
+    if (!is_named || what->name.len == 0 || lt_str_eq(what->name, resource->name))
+        return LT_OK;
+    return lt_err_set(err, LT_E_BAD, "unexpected %s '%.*s', expected '%.*s'",
+                      px_resource_kind_name(what->kind), LT_STR_ARG(resource->name),
+                      LT_STR_ARG(what->name));
+}
+
+static lt_rc take(struct px_table *table, const struct px_compile *what,
+                  struct px_resource *resource, struct lt_err *err)
+{
+    LT_TRY(check_name(what, resource, err));
+    struct px_row *row = px_row_get(table->rows, what->kind, what->source, resource->name);
+    if (row == NULL)
+        return lt_err_set(err, LT_E_LIMIT, "more than %d names are in use", PX_ROWS_MAX);
+    bool is_guarded = row->is_static && !table->is_static;
+    if (is_guarded) {
+        px_row_unref(&row);
+        return lt_err_set(err, LT_E_EXISTS, "%s '%.*s' is defined statically in the bootstrap",
+                          px_resource_kind_name(what->kind), LT_STR_ARG(resource->name));
+    }
+    const struct px_resource *newest = row->warming != NULL ? row->warming : row->serving;
+    if (!is_same(newest, what->bytes, resource->hash)) { /* the name came with the message alone */
+        keep_wire(resource, what->bytes);
+        row->is_static = table->is_static;
+        set_warming(table, row, px_resource_ref(resource));
+        settle(table, row);
+    }
+    px_row_unref(&row);
+    return LT_OK;
+}
+
+lt_rc px_table_take(struct px_table *table, const struct px_compile *what, struct lt_err *err)
+{
+    uint64_t hash = lt_hash64(what->bytes.ptr, what->bytes.len, 0);
+    const struct px_row *row = what->name.len == 0 ? NULL
+                                                   : px_row_look_up(table->rows, what->kind,
+                                                                    what->source, what->name);
+    struct px_resource *newest = row == NULL            ? NULL
+                                 : row->warming != NULL ? row->warming
+                                                        : row->serving;
+    if (is_same(newest, what->bytes, hash)) {
+        note_version(table, newest, what->version);
+        return LT_OK;
+    }
+    struct px_resource *resource = NULL;
+    LT_TRY(px_compile(what, table->slots, &resource, err));
+    lt_rc rc = take(table, what, resource, err);
+    px_resource_unref(&resource);
+    return rc;
 }
 
 lt_rc px_table_put(struct px_table *table, px_resource_kind kind, lt_str name, lt_str version,
                    lt_str bytes, struct lt_err *err)
 {
-    uint64_t hash = lt_hash64(bytes.ptr, bytes.len, 0);
-    const struct row *row = name.len > 0 ? lt_map_find(&table->rows[kind], name) : NULL;
-    if (row != NULL && is_same(row->warming != NULL ? row->warming : row->serving, bytes, hash))
-        return LT_OK;
-    struct px_resource *resource = NULL;
-    LT_TRY(px_conf_compile(kind, name, version, bytes, table->slots, &resource, err));
-    lt_rc rc = put_row(table, resource, err);
-    px_resource_unref(&resource);
-    return rc;
+    const struct px_sources *sources = table->rows->sources;
+    const struct px_compile what = {.kind = kind,
+                                    .name = name,
+                                    .version = version,
+                                    .bytes = bytes,
+                                    .source = table->is_static ? px_source_bootstrap(sources)
+                                                               : px_source_ads(sources)};
+    return px_table_take(table, &what, err);
+}
+
+void px_table_drop(struct px_table *table, struct px_row *row)
+{
+    if (row->is_static && !table->is_static)
+        return;
+    if (row->kind == PX_CLUSTER && table->keeper.ctx != NULL && px_row_any(row) != NULL)
+        table->keeper.on_gone(table->keeper.ctx, row->key);
+    forget_row(table, row);
 }
 
 void px_table_remove(struct px_table *table, px_resource_kind kind, lt_str name)
 {
-    struct row *row = lt_map_find(&table->rows[kind], name);
-    if (row == NULL || (row->is_static && !table->is_static))
+    struct px_row *row = px_row_look_up(table->rows, kind, px_source_ads(table->rows->sources),
+                                        name);
+    if (row != NULL)
+        px_table_drop(table, row);
+}
+
+void px_table_give_up(struct px_table *table, struct px_row *row)
+{
+    if (row->serving != NULL || row->gave_up)
         return;
-    if (kind == PX_SECRET)
-        lt_map_remove(&table->secrets, name);
-    lt_map_remove(&table->rows[kind], name);
-    if (kind == PX_CLUSTER && table->keeper.ctx != NULL)
-        table->keeper.on_gone(table->keeper.ctx, name);
-    free_row(row);
-    table->is_dirty = true;
+    row->gave_up = true;
+    settle_needers(table, row);
 }
 
 void px_table_set_keeper(struct px_table *table, const struct px_table_keeper *keeper)
@@ -263,58 +344,76 @@ void px_table_set_keeper(struct px_table *table, const struct px_table_keeper *k
     table->keeper = *keeper;
 }
 
-void px_table_look_again(struct px_table *table)
+void px_table_look_again(struct px_table *table, lt_str cluster)
 {
-    settle_kind(table, PX_CLUSTER);
-    table->is_dirty = true;
+    struct px_row *row = px_row_find(table->rows, PX_CLUSTER, cluster);
+    if (row == NULL)
+        return;
+    try_promote(table, row);
+    px_table_note_cluster(table, row);
 }
 
 struct lt_tls_ctx *px_table_tls_ctx(struct px_table *table, const struct px_tls_conf *tls)
 {
     struct lt_err bad = {0}; /* the next snapshot says it aloud */
-    if (px_tls_slots_ctx(table->slots, tls->ctx_slot) == NULL)
-        px_tls_slots_refresh(table->slots, &table->secrets, &bad);
+    if (px_tls_slots_ctx(table->slots, tls->ctx_slot) == NULL) {
+        px_tls_slots_refresh(table->slots, &bad);
+        px_tls_slots_mark(table->slots); /* and takes the context into its set */
+    }
     return px_tls_slots_ctx(table->slots, tls->ctx_slot);
+}
+
+void px_table_free(struct px_table **pointer)
+{
+    struct px_table *table = *pointer;
+    *pointer = NULL;
+    if (table == NULL)
+        return;
+    table->keeper = (struct px_table_keeper){0};
+    for (int kind = 0; kind < PX_RESOURCE_KINDS; kind++) {
+        const struct px_row_set *set = px_row_set(table->rows, (px_resource_kind)kind);
+        for (uint32_t i = 0; i < set->slot_count; i++) {
+            if (set->by_slot[i] != NULL)
+                forget_row(table, set->by_slot[i]);
+        }
+    }
+    px_table_fini_snapshots(table);
+    for (struct px_row *row; (row = px_table_next_wish(table)) != NULL;)
+        px_row_unref(&row);
+    lt_vec_fini(&table->warming);
+    px_tls_slots_free(&table->slots);
+    free(table);
 }
 
 /* --- questions --- */
 
 const struct px_resource *px_table_find(const struct px_table *table, px_resource_kind kind,
-                                        lt_str name)
+                                        lt_str key)
 {
-    const struct row *row = lt_map_find(&table->rows[kind], name);
-    if (row == NULL)
-        return NULL;
-    return row->serving != NULL ? row->serving : row->warming;
+    const struct px_row *row = px_row_find(table->rows, kind, key);
+    return row == NULL ? NULL : px_row_any(row);
 }
 
-bool px_table_is_warm(const struct px_table *table, px_resource_kind kind, lt_str name)
+bool px_table_is_warm(const struct px_table *table, px_resource_kind kind, lt_str key)
 {
-    const struct row *row = lt_map_find(&table->rows[kind], name);
-    return row != NULL && row->warming == NULL;
+    const struct px_row *row = px_row_find(table->rows, kind, key);
+    return row != NULL && row->serving != NULL && row->warming == NULL;
 }
 
 bool px_table_all_warm(const struct px_table *table, px_resource_kind kind)
 {
-    const struct lt_map *rows = &table->rows[kind];
-    for (size_t i = 0; i < rows->count; i++) {
-        if (((const struct row *)rows->entries[i].value)->warming != NULL)
-            return false;
-    }
-    return true;
+    return table->warming_count[kind] == 0;
 }
 
-uint64_t px_table_changes(const struct px_table *table, const struct px_cluster_conf *cluster)
+uint64_t px_table_changes(const struct px_table *table LT_UNUSED,
+                          const struct px_cluster_conf *cluster)
 {
-    const struct row *row = cluster->discovery == PX_DISCOVERY_EDS
-                                ? lt_map_find(&table->rows[PX_ENDPOINTS], cluster->eds_service_name)
-                                : NULL;
-    return row != NULL ? row->changes : 1;
+    return cluster->eds_row != NULL ? cluster->eds_row->changes : 1;
 }
 
 size_t px_table_count(const struct px_table *table, px_resource_kind kind)
 {
-    return table->rows[kind].count;
+    return table->held[kind];
 }
 
 bool px_table_is_dirty(const struct px_table *table)
@@ -322,214 +421,22 @@ bool px_table_is_dirty(const struct px_table *table)
     return table->is_dirty;
 }
 
-struct visitor {
-    px_resource_kind kind;
-    px_name_fn *visit;
-    void *ctx;
-    bool *slots_used; /* not NULL: marks the TLS slots, and visits nothing */
-};
-
-static void visit_tls(const struct visitor *visitor, const struct px_tls_conf *tls)
+void px_table_each(const struct px_table *table, px_resource_kind kind, px_resource_fn *visit,
+                   void *ctx)
 {
-    if (tls != NULL && visitor->slots_used != NULL)
-        visitor->slots_used[tls->ctx_slot] = true;
-    if (tls == NULL || visitor->slots_used != NULL || visitor->kind != PX_SECRET)
-        return;
-    if (tls->cert_secret.len > 0)
-        visitor->visit(visitor->ctx, tls->cert_secret);
-    if (tls->validation_secret.len > 0)
-        visitor->visit(visitor->ctx, tls->validation_secret);
-}
-
-static void visit_cluster(const struct visitor *visitor, const struct px_cluster_conf *cluster)
-{
-    if (visitor->kind == PX_ENDPOINTS && cluster->discovery == PX_DISCOVERY_EDS)
-        visitor->visit(visitor->ctx, cluster->eds_service_name);
-    for (size_t i = 0; i < cluster->transport_count; i++)
-        visit_tls(visitor, cluster->transports[i].tls);
-}
-
-static void visit_chain(const struct visitor *visitor, const struct px_chain *chain)
-{
-    if (chain == NULL)
-        return;
-    if (visitor->kind == PX_ROUTES && chain->hcm != NULL && chain->hcm->route_config_name.len > 0)
-        visitor->visit(visitor->ctx, chain->hcm->route_config_name);
-    visit_tls(visitor, chain->tls);
-}
-
-static void visit_resource(const struct visitor *visitor, const struct px_resource *resource)
-{
-    if (resource == NULL)
-        return;
-    if (resource->kind == PX_CLUSTER) {
-        visit_cluster(visitor, (const struct px_cluster_conf *)resource);
-    } else if (resource->kind == PX_LISTENER) {
-        const struct px_listener_conf *listener = (const struct px_listener_conf *)resource;
-        for (size_t i = 0; i < listener->chain_count; i++)
-            visit_chain(visitor, &listener->chains[i]);
-        visit_chain(visitor, listener->default_chain);
-    }
-}
-
-static const px_resource_kind referring[] = {PX_CLUSTER, PX_LISTENER};
-
-void px_table_each_wanted(const struct px_table *table, px_resource_kind kind, px_name_fn *visit,
-                          void *ctx)
-{
-    const struct visitor visitor = {kind, visit, ctx, NULL};
-    for (size_t k = 0; k < LT_ARRAY_LEN(referring); k++) {
-        const struct lt_map *rows = &table->rows[referring[k]];
-        for (size_t i = 0; i < rows->count; i++) {
-            const struct row *row = rows->entries[i].value;
-            visit_resource(&visitor, row->serving);
-            visit_resource(&visitor, row->warming);
-        }
+    const struct px_row_set *set = px_row_set(table->rows, kind);
+    for (uint32_t i = 0; i < set->slot_count; i++) {
+        const struct px_row *row = set->by_slot[i];
+        if (row != NULL && px_row_any(row) != NULL)
+            visit(ctx, row->serving, row->warming, row->is_static);
     }
 }
 
 void px_table_each_tls(const struct px_table *table, px_tls_certs_fn *visit, void *ctx)
 {
-    size_t count = px_tls_slots_count(table->slots);
-    const struct visitor visitor = {.kind = PX_SECRET,
-                                    .slots_used = lt_calloc(count + 1, sizeof(bool))};
-    for (size_t k = 0; k < LT_ARRAY_LEN(referring); k++) {
-        const struct lt_map *rows = &table->rows[referring[k]];
-        for (size_t i = 0; i < rows->count; i++)
-            visit_resource(&visitor, ((const struct row *)rows->entries[i].value)->serving);
-    }
-    for (size_t slot = 0; slot < count; slot++) {
-        struct px_tls_certs certs = px_tls_slots_certs(table->slots, (uint32_t)slot);
-        if (visitor.slots_used[slot] && certs.cert_pem.len + certs.ca_pem.len > 0)
+    for (uint32_t slot = 0; slot < px_tls_slots_count(table->slots); slot++) {
+        struct px_tls_certs certs = px_tls_slots_certs(table->slots, slot);
+        if (certs.cert_pem.len + certs.ca_pem.len > 0)
             visit(ctx, &certs);
     }
-    free(visitor.slots_used);
-}
-
-void px_table_each(const struct px_table *table, px_resource_kind kind, px_resource_fn *visit,
-                   void *ctx)
-{
-    const struct lt_map *rows = &table->rows[kind];
-    for (size_t i = 0; i < rows->count; i++) {
-        const struct row *row = rows->entries[i].value;
-        visit(ctx, row->serving, row->warming, row->is_static);
-    }
-}
-
-/* --- snapshots --- */
-
-static void keep(struct box *box, struct px_resource *resource)
-{
-    box->resources[box->resource_count++] = px_resource_ref(resource);
-}
-
-static void add_roster(const struct px_table *table, struct box *box,
-                       struct px_cluster_entry *entry)
-{
-    struct px_roster *roster = table->keeper.ctx == NULL
-                                   ? NULL
-                                   : table->keeper.roster(table->keeper.ctx, entry->conf,
-                                                          entry->endpoints);
-    if (roster == NULL)
-        return;
-    box->rosters[box->roster_count++] = px_roster_ref(roster);
-    entry->endpoints = px_roster_endpoints(roster);
-    entry->state = roster->state;
-    entry->host_states = roster->host_states;
-}
-
-static void fill_clusters(const struct px_table *table, struct box *box)
-{
-    const struct lt_map *rows = &table->rows[PX_CLUSTER];
-    box->rosters = lt_calloc(rows->count + 1, sizeof(struct px_roster *));
-    box->snapshot.entries = lt_calloc(rows->count, sizeof(*box->snapshot.entries));
-    for (size_t i = 0; i < rows->count; i++) {
-        const struct row *row = rows->entries[i].value;
-        if (row->serving == NULL)
-            continue;
-        struct px_cluster_entry *entry = &box->snapshot.entries[i];
-        entry->conf = (const struct px_cluster_conf *)row->serving;
-        entry->endpoints = px_table_endpoints(table, entry->conf);
-        keep(box, row->serving);
-        add_roster(table, box, entry);
-        lt_map_put(&box->snapshot.clusters, entry->conf->res.name, entry);
-    }
-}
-
-static void fill_rest(const struct px_table *table, struct box *box)
-{
-    const struct lt_map *rows = &table->rows[PX_ENDPOINTS];
-    for (size_t i = 0; i < rows->count; i++)
-        keep(box, ((const struct row *)rows->entries[i].value)->serving);
-    rows = &table->rows[PX_ROUTES];
-    for (size_t i = 0; i < rows->count; i++) {
-        struct px_resource *routes = ((const struct row *)rows->entries[i].value)->serving;
-        keep(box, routes);
-        lt_map_put(&box->snapshot.routes, routes->name, routes);
-    }
-    rows = &table->rows[PX_LISTENER];
-    box->snapshot.listeners = lt_calloc(rows->count, sizeof(struct px_listener_conf *));
-    for (size_t i = 0; i < rows->count; i++) {
-        struct px_resource *listener = ((const struct row *)rows->entries[i].value)->serving;
-        if (listener == NULL)
-            continue;
-        keep(box, listener);
-        box->snapshot.listeners[box->snapshot.listener_count++] =
-            (const struct px_listener_conf *)listener;
-    }
-}
-
-static void fill_tls(const struct px_table *table, struct box *box)
-{
-    box->snapshot.tls_ctx_count = px_tls_slots_count(table->slots);
-    box->snapshot.tls_ctxs = lt_calloc(box->snapshot.tls_ctx_count, sizeof(struct lt_tls_ctx *));
-    for (size_t i = 0; i < box->snapshot.tls_ctx_count; i++) {
-        struct lt_tls_ctx *ctx = px_tls_slots_ctx(table->slots, (uint32_t)i);
-        box->snapshot.tls_ctxs[i] = ctx == NULL ? NULL : lt_tls_ctx_ref(ctx);
-    }
-}
-
-struct px_snapshot *px_table_snapshot(struct px_table *table, struct lt_err *ret_err)
-{
-    px_tls_slots_refresh(table->slots, &table->secrets, ret_err);
-    size_t total = 0;
-    for (int kind = 0; kind < PX_RESOURCE_KINDS; kind++)
-        total += table->rows[kind].count;
-    struct box *box = lt_new(struct box);
-    box->resources = lt_calloc(total, sizeof(*box->resources));
-    box->snapshot.generation = ++table->generation;
-    box->snapshot.holders = 1;
-    fill_clusters(table, box);
-    fill_rest(table, box);
-    fill_tls(table, box);
-    table->is_dirty = false;
-    return &box->snapshot;
-}
-
-void px_snapshot_hold(struct px_snapshot *snapshot)
-{
-    snapshot->holders++;
-}
-
-void px_snapshot_drop(struct px_snapshot **snapshot)
-{
-    struct px_snapshot *dropped = *snapshot;
-    *snapshot = NULL;
-    if (dropped == NULL || --dropped->holders > 0)
-        return;
-    struct box *box = LT_CONTAINER_OF(dropped, struct box, snapshot);
-    for (size_t i = 0; i < box->resource_count; i++)
-        px_resource_unref(&box->resources[i]);
-    for (size_t i = 0; i < box->roster_count; i++)
-        px_roster_unref(&box->rosters[i]);
-    free(box->rosters);
-    for (size_t i = 0; i < dropped->tls_ctx_count; i++)
-        lt_tls_ctx_unref(&dropped->tls_ctxs[i]);
-    lt_map_fini(&dropped->clusters);
-    lt_map_fini(&dropped->routes);
-    free(dropped->entries);
-    free(dropped->listeners);
-    free(dropped->tls_ctxs);
-    free(box->resources);
-    free(box);
 }

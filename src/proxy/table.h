@@ -4,36 +4,42 @@
  *
  * A changed resource replaces its predecessor only when what it needs is here: a cluster its
  * endpoints and secrets, a listener its route configurations and secrets. Until then the
- * predecessor serves (Envoy: warming). Not here: who delivers resources (bootstrap.c, xds.c,
+ * predecessor serves (Envoy: warming). Not here: who delivers resources (bootstrap.c, feeds.c, the
  * agent).
  */
 #ifndef LT_PROXY_TABLE_H
 #define LT_PROXY_TABLE_H
 
 #include "proxy/conf_compile.h"
+#include "proxy/row.h"
 
 struct px_table;
 
 struct px_table *px_table_new(void);
 /* No snapshot may be held any more. */
 void px_table_free(struct px_table **table);
+struct px_rows *px_table_rows(const struct px_table *table);
+struct px_tls_slots *px_table_slots(const struct px_table *table);
 
 /*
- * Compiles and takes a resource: name is the control plane's name for it, may be empty. Bytes equal
- * to what is held change nothing. LT_E_BAD and LT_E_UNSUPPORTED: refused whole, the predecessor
- * stays.
+ * Compiles and takes a resource. Bytes equal to what is held change nothing. LT_E_BAD and
+ * LT_E_UNSUPPORTED: refused whole, the predecessor stays. LT_E_EXISTS: it is the bootstrap's.
  */
+LT_MUST lt_rc px_table_take(struct px_table *table, const struct px_compile *what,
+                            struct lt_err *err);
+/* The same, of what comes over ADS, or from the bootstrap while is_static is set. */
 LT_MUST lt_rc px_table_put(struct px_table *table, px_resource_kind kind, lt_str name,
                            lt_str version, lt_str bytes, struct lt_err *err);
 /*
  * Takes a resource away, serving or warming. Of listeners and clusters the workers drain what is
  * under way.
  */
+void px_table_drop(struct px_table *table, struct px_row *row);
+/* The same, of what came over ADS, and of any cluster or listener. */
 void px_table_remove(struct px_table *table, px_resource_kind kind, lt_str name);
-/*
- * Static ones come from the bootstrap: no update over xDS may touch them. The kinds that are put
- * while it is on are marked.
- */
+/* Who needs it shall not wait for it any longer. */
+void px_table_give_up(struct px_table *table, struct px_row *row);
+/* Static ones come from the bootstrap: no update may touch them. What is put while it is on. */
 void px_table_set_static(struct px_table *table, bool is_static);
 
 /*
@@ -51,34 +57,36 @@ struct px_table_keeper {
     void (*on_gone)(void *ctx, lt_str cluster);
 };
 void px_table_set_keeper(struct px_table *table, const struct px_table_keeper *keeper);
-/* The keeper has news: clusters that wait are asked about again, and there is a new snapshot. */
-void px_table_look_again(struct px_table *table);
+/* The keeper has news of the cluster: it may be ready, or have another roster. */
+void px_table_look_again(struct px_table *table, lt_str cluster);
 /* The context for it; NULL: a secret is missing. Borrowed. */
 struct lt_tls_ctx *px_table_tls_ctx(struct px_table *table, const struct px_tls_conf *tls);
 /* Endpoints of a cluster as the control plane or its configuration has them; NULL: none. */
 const struct px_endpoints_conf *px_table_endpoints(const struct px_table *table,
                                                    const struct px_cluster_conf *cluster);
 
+/* Those that workers have: names looked up. Of a cluster that serves. */
+const struct px_endpoints_conf *px_table_members(const struct px_table *table,
+                                                 const struct px_cluster_conf *cluster);
+
+/*
+ * Names that some resource has begun to need, or that none needs any more: rows whose `wanted` has
+ * become something or nothing since the last time. The caller holds the row. NULL: no more.
+ */
+struct px_row *px_table_next_wish(struct px_table *table);
+
 /*
  * The serving resource, or the warming one when nothing serves yet; NULL. Borrowed until the next
  * change.
  */
 const struct px_resource *px_table_find(const struct px_table *table, px_resource_kind kind,
-                                        lt_str name);
+                                        lt_str key);
 /* True when the newest version of it serves. */
-bool px_table_is_warm(const struct px_table *table, px_resource_kind kind, lt_str name);
+bool px_table_is_warm(const struct px_table *table, px_resource_kind kind, lt_str key);
 /* True when every resource of the kind serves in its newest version. */
 bool px_table_all_warm(const struct px_table *table, px_resource_kind kind);
 size_t px_table_count(const struct px_table *table, px_resource_kind kind);
 
-/*
- * Calls visit for each name of that kind which the held resources (serving or warming) refer to:
- * the EDS names of clusters, the RDS names of listeners, the SDS names of TLS contexts. A name may
- * come more than once.
- */
-typedef void px_name_fn(void *ctx, lt_str name);
-void px_table_each_wanted(const struct px_table *table, px_resource_kind kind, px_name_fn *visit,
-                          void *ctx);
 /* For every resource of the kind: the serving one and the warming one, either may be NULL. */
 typedef void px_resource_fn(void *ctx, const struct px_resource *serving,
                             const struct px_resource *warming, bool is_static);

@@ -89,7 +89,7 @@ static bool start_transport(struct px_upstream *up, int fd, const struct px_conn
         lt_transport_init_raw(&up->transport, fd);
         return true;
     }
-    struct lt_tls_ctx *ctx = up->pin->snapshot->tls_ctxs[tls->ctx_slot];
+    struct lt_tls_ctx *ctx = px_snapshot_tls(up->pin->snapshot, tls->ctx_slot);
     if (ctx == NULL) {
         lt_transport_init_raw(&up->transport, fd); /* only to close it */
         return false;

@@ -259,10 +259,9 @@ static void move_pins(struct px_worker *worker)
 
 static void find_own_principal(struct px_worker *worker)
 {
-    const struct px_snapshot *snapshot = worker->pin->snapshot;
-    for (size_t i = 0; i < snapshot->tls_ctx_count; i++) {
-        lt_str uri = snapshot->tls_ctxs[i] == NULL ? LT_STR_NULL
-                                                   : lt_tls_ctx_own_uri(snapshot->tls_ctxs[i]);
+    const struct px_tls_set *set = worker->pin->snapshot->tls;
+    for (uint32_t i = 0; i < set->count; i++) {
+        lt_str uri = set->ctxs[i] == NULL ? LT_STR_NULL : lt_tls_ctx_own_uri(set->ctxs[i]);
         if (uri.len > 0)
             px_text_set(&worker->own_principal, px_intern(worker, uri));
     }

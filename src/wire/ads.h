@@ -2,14 +2,12 @@
  * wire/ads.h - ADS (aggregated discovery) as two state machines without I/O:
  *   lt_ads_client   what a proxy asks for, holds, and has acknowledged; outlives its streams
  *   lt_ads_session  what one stream of one proxy asked for, was sent, and has acknowledged
- * Messages are bytes both ways (envoy.service.discovery.v3). The client speaks both forms, delta and
- * state of the world (opts.is_sotw), the session delta. Services of one type alone
- * (SecretDiscoveryService ...) have the same messages.
- * Neither knows what a resource means, when to send one, or in what order: that is the owner's.
- * Facts: xDS protocol documentation (docs of Envoy, "xDS REST and gRPC protocol"), and what real
- * Envoy and istiod do.
- * Trust: all messages are a stranger's.
- * Start at: lt_ads_client_new(), lt_ads_session_new().
+ * Messages are bytes both ways (envoy.service.discovery.v3). The client speaks both forms, delta
+ * and state of the world (opts.is_sotw), the session delta. Services of one type alone
+ * (SecretDiscoveryService ...) have the same messages. Neither knows what a resource means, when to
+ * send one, or in what order: that is the owner's. Facts: xDS protocol documentation (docs of
+ * Envoy, "xDS REST and gRPC protocol"), and what real Envoy and istiod do. Trust: all messages are
+ * a stranger's. Start at: lt_ads_client_new(), lt_ads_session_new().
  */
 #ifndef LT_WIRE_ADS_H
 #define LT_WIRE_ADS_H
@@ -45,6 +43,12 @@ enum {
     LT_ADS_NACK_CODE = 13,          /* INTERNAL, as Envoy sends */
 };
 
+/*
+ * What a resource of that type calls itself: its first field, whatever the type; empty for Istio's
+ * own types, which have no names, and when there is none. Borrowed.
+ */
+lt_str lt_ads_name_of(lt_str type_url, lt_str value);
+
 /* --- the client --- */
 
 struct lt_ads_client;
@@ -74,8 +78,8 @@ struct lt_ads_watch *lt_ads_client_watch(struct lt_ads_client *client, lt_str ty
 struct lt_ads_watch *lt_ads_client_find(const struct lt_ads_client *client, lt_str type_url);
 lt_str lt_ads_watch_type(const struct lt_ads_watch *watch);
 /*
- * Resources are taken whatever name they come by: of types whose resources are asked for by an alias
- * (virtual hosts). It is asked for without names, too.
+ * Resources are taken whatever name they come by: of types whose resources are asked for by an
+ * alias (virtual hosts). It is asked for without names, too.
  */
 void lt_ads_watch_take_all(struct lt_ads_watch *watch);
 /*

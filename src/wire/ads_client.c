@@ -1,9 +1,9 @@
 /*
- * wire/ads_client.c - the proxy's side of ADS: what is asked for, held, and to be answered. What the
- * messages look like: ads_client_delta.c, ads_client_sotw.c.
- * Requests are pulled (lt_ads_client_next), one at a time, from what has gathered: the first
- * request of each type, then answers, then changes of subscription.
- * Trust: responses are a stranger's.   Start at: lt_ads_client_feed(), lt_ads_client_next().
+ * wire/ads_client.c - the proxy's side of ADS: what is asked for, held, and to be answered. What
+ * the messages look like: ads_client_delta.c, ads_client_sotw.c. Requests are pulled
+ * (lt_ads_client_next), one at a time, from what has gathered: the first request of each type, then
+ * answers, then changes of subscription. Trust: responses are a stranger's.   Start at:
+ * lt_ads_client_feed(), lt_ads_client_next().
  */
 #include "wire/ads_client_priv.h"
 

@@ -70,16 +70,16 @@ static bool has_name(lt_str type_url)
     return !lt_str_starts(type_url, LT_STR("type.googleapis.com/istio."));
 }
 
-static lt_rc read_name(struct lt_ads_resource_view *view)
+lt_str lt_ads_name_of(lt_str type_url, lt_str value)
 {
     struct lt_ads_field field;
-    lt_str rest = view->value;
-    lt_rc rc = LT_OK;
-    while ((rc = lt_ads_field_next(&rest, &field)) == LT_OK) {
+    lt_str name = LT_STR("");
+    while (has_name(type_url) && lt_ads_field_next(&value, &field) == LT_OK) {
         if (field.number == 1)
-            return lt_ads_field_text(&field, LT_ADS_NAME_BYTES_MAX, &view->name);
+            return lt_ads_field_text(&field, LT_ADS_NAME_BYTES_MAX, &name) == LT_OK ? name
+                                                                                    : LT_STR("");
     }
-    return rc == LT_EOF ? LT_OK : rc;
+    return name;
 }
 
 static lt_rc read_resource(struct lt_ads_client *client, const struct lt_ads_field *field)
@@ -96,8 +96,8 @@ static lt_rc read_resource(struct lt_ads_client *client, const struct lt_ads_fie
         view.type_url = view.value = LT_STR_NULL;
         LT_TRY(lt_ads_read_resource(client, wrapped, &view));
     }
-    if (view.name.len == 0 && view.has_body && has_name(view.type_url))
-        LT_TRY(read_name(&view));
+    if (view.name.len == 0 && view.has_body)
+        view.name = lt_ads_name_of(view.type_url, view.value);
     return lt_ads_add_view(client, &view);
 }
 

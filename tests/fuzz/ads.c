@@ -1,7 +1,7 @@
 /*
  * tests/fuzz/ads.c - aims at lt_ads_session_feed and _respond, lt_ads_client_feed, _ack, _nack and
- * _next. First byte: bit 0 the client's or the server's side, bit 1 the client's form. Then messages, each behind its length
- * (two bytes, big endian).
+ * _next. First byte: bit 0 the client's or the server's side, bit 1 the client's form. Then
+ * messages, each behind its length (two bytes, big endian).
  */
 #include "wire/ads.h"
 

@@ -57,8 +57,8 @@ static void assert_unhonoured(const struct px_resource *res, const char *wanted)
 {
     struct lt_buf all;
     lt_buf_init(&all, 4096);
-    for (size_t i = 0; i < res->unhonoured_count; i++)
-        lt_buf_addf(&all, "%s%.*s", i > 0 ? " " : "", LT_STR_ARG(res->unhonoured[i]));
+    for (size_t i = 0; i < px_unhonoured_count(res); i++)
+        lt_buf_addf(&all, "%s%.*s", i > 0 ? " " : "", LT_STR_ARG(res->extras->unhonoured[i]));
     assert_text(lt_buf_str(&all), wanted);
     lt_buf_fini(&all);
 }
@@ -80,7 +80,7 @@ static void test_policies(void **state)
         lt_str yaml = lt_arena_printf(arena, "{name: a, lb_policy: %s}", rows[i].name);
         const struct px_cluster_conf *conf = must_compile(PX_CLUSTER, yaml.ptr);
         assert_int_equal(conf->lb->policy, rows[i].policy);
-        assert_int_equal(conf->res.unhonoured_count, 0);
+        assert_int_equal(px_unhonoured_count(&conf->res), 0);
     }
 }
 
@@ -377,7 +377,7 @@ static void test_connections(void **state)
     assert_int_equal(conf->max_requests_per_connection, 9);
     assert_true(conf->has_auto_sni && conf->has_auto_san);
     assert_text(*conf->auto_sni_header, "x-host");
-    assert_int_equal(conf->res.unhonoured_count, 0);
+    assert_int_equal(px_unhonoured_count(&conf->res), 0);
 }
 
 /* --- endpoints --- */

@@ -1,7 +1,10 @@
 /*
- * tests/unit/proxy/conf_test.c - resources compiled: the fields that come out, and what is refused with which path.
+ * tests/unit/proxy/conf_test.c - resources compiled: the fields that come out, and what is refused
+ * with which path.
  */
 #include "conf_test.h"
+
+#include "proxy/row.h"
 
 static struct lt_arena *arena;
 static struct px_tls_slots *slots;
@@ -53,7 +56,7 @@ static void test_cluster_defaults(void **state)
     (void)state;
     const struct px_cluster_conf *conf = must_compile(PX_CLUSTER, "{name: a}");
     assert_text(conf->res.name, "a");
-    assert_text(conf->res.version, "7");
+    assert_text(px_resource_version(&conf->res), "7");
     assert_int_equal(conf->discovery, PX_DISCOVERY_STATIC);
     assert_int_equal(conf->lb->policy, PX_LB_ROUND_ROBIN);
     assert_int_equal(conf->connect_timeout_ms, 5000);
@@ -73,7 +76,7 @@ static void test_cluster_fields(void **state)
         PX_CLUSTER,
         "name: outbound|80|v1|web.shop.svc\n"
         "type: EDS\n"
-        "eds_cluster_config: {service_name: web}\n"
+        "eds_cluster_config: {service_name: web, eds_config: {ads: {}}}\n"
         "connect_timeout: 0.25s\n"
         "lb_policy: LEAST_REQUEST\n"
         "least_request_lb_config: {choice_count: 3}\n"
@@ -86,8 +89,8 @@ static void test_cluster_fields(void **state)
         "  match: {tlsMode: istio}\n"
         "  transport_socket: {name: tls, typed_config: {'@type': " TLS
         "UpstreamTlsContext, sni: web.x, common_tls_context:\n"
-        "    {alpn_protocols: [istio, h2], tls_certificate_sds_secret_configs: [{name: default}],\n"
-        "     combined_validation_context: {validation_context_sds_secret_config: {name: ROOTCA},\n"
+        "    {alpn_protocols: [istio, h2], tls_certificate_sds_secret_configs: [{name: default, sds_config: {ads: {}}}],\n"
+        "     combined_validation_context: {validation_context_sds_secret_config: {name: ROOTCA, sds_config: {ads: {}}},\n"
         "       default_validation_context: {match_subject_alt_names: [{exact: 'spiffe://td/ns/shop/sa/web'}]}}}}}\n"
         "- {name: plain, match: {}, transport_socket: {name: raw, typed_config: {'@type': type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer}}}\n");
     assert_int_equal(conf->discovery, PX_DISCOVERY_EDS);
@@ -107,14 +110,14 @@ static void test_cluster_fields(void **state)
     const struct px_tls_conf *tls = conf->transports[0].tls;
     assert_text(conf->transports[0].match.items[0].value, "istio");
     assert_text(tls->sni, "web.x");
-    assert_text(tls->cert_secret, "default");
-    assert_text(tls->validation_secret, "ROOTCA");
+    assert_text(px_row_name(tls->cert_row), "default");
+    assert_text(px_row_name(tls->validation_row), "ROOTCA");
     assert_true(tls->verify_peer);
     assert_int_equal(tls->san_count, 1);
     assert_int_equal(tls->alpn_count, 2);
     assert_null(conf->transports[1].tls);
-    assert_int_equal(conf->res.unhonoured_count, 1);
-    assert_text(conf->res.unhonoured[0], "preconnect_policy");
+    assert_int_equal(px_unhonoured_count(&conf->res), 1);
+    assert_text(conf->res.extras->unhonoured[0], "preconnect_policy");
 }
 
 /* Equal certificates and parameters are one SSL context, however many clusters name them. */
@@ -124,17 +127,21 @@ static void test_tls_slots_are_shared(void **state)
     static const char yaml[] =
         "{name: %c, transport_socket: {name: tls, typed_config: {'@type': " TLS
         "UpstreamTlsContext, sni: %c.x, "
-        "common_tls_context: {tls_certificate_sds_secret_configs: [{name: %s}]}}}}";
+        "common_tls_context: {tls_certificate_sds_secret_configs: [{name: %s, sds_config: {ads: {}}}]}}}}";
     static const struct {
         char name;
         const char *secret;
         size_t slots;
     } rows[] = {{'a', "default", 1}, {'b', "default", 1}, {'c', "other", 2}, {'d', "default", 2}};
+    struct px_resource *kept[LT_ARRAY_LEN(rows)];
     for (size_t i = 0; i < LT_ARRAY_LEN(rows); i++) {
         lt_str text = lt_arena_printf(arena, yaml, rows[i].name, rows[i].name, rows[i].secret);
         must_compile(PX_CLUSTER, text.ptr);
         assert_int_equal(px_tls_slots_count(slots), rows[i].slots);
+        kept[i] = px_resource_ref(made);
     }
+    for (size_t i = 0; i < LT_ARRAY_LEN(rows); i++)
+        px_resource_unref(&kept[i]);
 }
 
 static void test_endpoints(void **state)
@@ -227,7 +234,7 @@ static void test_listener(void **state)
         "  filter_chain_match: {destination_port: 8080, transport_protocol: raw_buffer, server_names: ['*.Shop.x'],\n"
         "                       prefix_ranges: [{address_prefix: 10.0.0.0, prefix_len: 8}]}\n"
         "  filters: [{name: hcm, typed_config: {'@type': " HCM
-        ", stat_prefix: in, rds: {route_config_name: '80'},\n"
+        ", stat_prefix: in, rds: {route_config_name: '80', config_source: {ads: {}}},\n"
         "    forward_client_cert_details: APPEND_FORWARD, set_current_client_cert_details: {subject: true, uri: true},\n"
         "    normalize_path: true, upgrade_configs: [{upgrade_type: websocket}], http_filters: [\n"
         "      {name: guess, is_optional: true, typed_config: {'@type': type.googleapis.com/x.y.Unheard}},\n"
@@ -264,7 +271,8 @@ static void test_listener(void **state)
     "{name: l, address: {socket_address: {address: 127.0.0.1, port_value: 1}}, filter_chains: [{filters: [" filters \
     "]}]}"
 #define HCM_FILTER(fields) \
-    "{name: hcm, typed_config: {'@type': " HCM ", rds: {route_config_name: r}, " fields "}}"
+    "{name: hcm, typed_config: {'@type': " HCM \
+    ", rds: {route_config_name: r, config_source: {ads: {}}}, " fields "}}"
 #define VHOSTS(vhosts) "{name: r, virtual_hosts: [" vhosts "]}"
 #define ONE_ROUTE(route) VHOSTS("{name: v, domains: ['*'], routes: [" route "]}")
 #define TLS_CLUSTER(common) \
@@ -372,7 +380,7 @@ static void test_refused(void **state)
          "filter_chains[0].transport_socket.common_tls_context.tls_certificates: "},
         {PX_LISTENER, LT_E_UNSUPPORTED,
          TLS_LISTENER(
-             "require_client_certificate: true, common_tls_context: {tls_certificate_sds_secret_configs: [{name: d}]}"),
+             "require_client_certificate: true, common_tls_context: {tls_certificate_sds_secret_configs: [{name: d, sds_config: {ads: {}}}]}"),
          "filter_chains[0].transport_socket.require_client_certificate: "},
         {PX_SECRET, LT_E_BAD, "{name: s, validation_context: {}}",
          "validation_context.trusted_ca: is empty"},

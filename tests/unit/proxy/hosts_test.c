@@ -20,7 +20,7 @@ static struct lt_env env;
 static struct px_home home;
 static struct px_worker worker;
 static struct px_pin pin;
-static struct px_snapshot snapshot;
+static struct px_snapshot snapshots[2];
 static struct px_cluster_entry entry;
 static struct px_cluster_conf conf;
 static struct px_lb_conf lb;
@@ -39,12 +39,29 @@ static void free_graves(struct lt_task *task)
         free(lt_vec_pop(&worker.graveyard));
 }
 
+/* The configuration that the test holds outlives every snapshot. */
+static void do_not_count(void *entry_at LT_UNUSED)
+{
+}
+
+static const struct px_shelf_kind shelf_kind = {sizeof(struct px_cluster_entry), do_not_count,
+                                                do_not_count};
+
+/* The worker gets another snapshot, with the entry as it is now. */
+static void publish(void)
+{
+    struct px_pin before = pin;
+    pin.snapshot = before.snapshot == &snapshots[0] ? &snapshots[1] : &snapshots[0];
+    px_shelf_put(&pin.snapshot->clusters, 0, &entry);
+    px_clusters_update(&worker, &before);
+}
+
 static int set_up(void **state)
 {
     (void)state;
     lt_env_init(&env, "test");
     memset(&worker, 0, sizeof(worker));
-    memset(&snapshot, 0, sizeof(snapshot));
+    memset(snapshots, 0, sizeof(snapshots));
     worker.env = &env;
     worker.loop = lt_loop_new(&env);
     worker.metrics = lt_metric_set_new(1000);
@@ -52,7 +69,7 @@ static int set_up(void **state)
     lt_task_init(&worker.wake, px_clusters_wake);
     lt_task_init(&worker.bury, free_graves);
     lt_prng_seed(&worker.prng, &env);
-    pin = (struct px_pin){&snapshot, &worker, 1};
+    pin = (struct px_pin){&snapshots[0], &worker, 1};
     worker.pin = &pin;
     static const struct px_circuit circuit = {
         .max = {10, 10, 10, 10, UINT32_MAX}, .counted = 15, .budget_percent = -1.0};
@@ -81,7 +98,12 @@ static int set_up(void **state)
         state_list[i] = &states[i];
     }
     entry = (struct px_cluster_entry){.conf = &conf, .endpoints = &endpoints, .state = &shared};
-    lt_map_put(&snapshot.clusters, LT_STR("c"), &entry);
+    for (size_t i = 0; i < LT_ARRAY_LEN(snapshots); i++) {
+        snapshots[i].cluster_names = px_index_new();
+        px_index_put(&snapshots[i].cluster_names, LT_STR("c"), 0);
+        px_shelf_init(&snapshots[i].clusters, &shelf_kind);
+    }
+    px_shelf_put(&snapshots[0].clusters, 0, &entry);
     return 0;
 }
 
@@ -94,7 +116,10 @@ static int tear_down(void **state)
     free_graves(&worker.bury);
     lt_vec_fini(&worker.graveyard);
     px_interns_fini(&worker.interns);
-    lt_map_fini(&snapshot.clusters);
+    for (size_t i = 0; i < LT_ARRAY_LEN(snapshots); i++) {
+        px_index_unref(&snapshots[i].cluster_names);
+        px_shelf_fini(&snapshots[i].clusters);
+    }
     lt_metric_set_free(&worker.metrics);
     lt_loop_free(&worker.loop);
     return 0;
@@ -153,7 +178,7 @@ static void test_health_of_the_control_plane(void **state)
     list[3].health = PX_HEALTH_UNHEALTHY;
     struct px_endpoints_conf same = endpoints;
     entry.endpoints = &same;
-    px_clusters_update(&worker, &pin);
+    publish();
     assert_null(pick(cluster));
 }
 
@@ -171,6 +196,7 @@ static void test_health_of_the_main_thread(void **state)
 {
     (void)state;
     entry.host_states = state_list;
+    px_shelf_put(&snapshots[0].clusters, 0, &entry);
     struct px_cluster *cluster = cluster_of(2);
     struct px_host *first = cluster->hosts.items[0];
     uint32_t epoch = first->epoch;
@@ -212,12 +238,12 @@ static void test_endpoint_change_keeps_hosts(void **state)
     fewer.endpoint_count = 1;
     second->rq_total = 7;
     entry.endpoints = &fewer;
-    px_clusters_update(&worker, &pin);
+    publish();
     assert_int_equal(cluster->hosts.count, 1);
     assert_ptr_equal(cluster->hosts.items[0], second);
     assert_int_equal(second->rq_total, 7);
     entry.endpoints = NULL;
-    px_clusters_update(&worker, &pin);
+    publish();
     assert_null(pick(cluster));
 }
 
@@ -232,7 +258,7 @@ static void test_logical_dns(void **state)
     moved.endpoints = &list[5];
     entry.endpoints = &moved;
     uint32_t epoch = host->epoch;
-    px_clusters_update(&worker, &pin);
+    publish();
     assert_ptr_equal(pick(cluster), host);
     assert_int_equal(lt_addr_port(&host->addr), 6);
     assert_string_equal(host->name, "10.0.0.1:6");

@@ -1,8 +1,10 @@
 /*
- * tests/unit/proxy/table_test.c - what serves and what warms: a resource waits for what it needs, and its predecessor serves on.
+ * tests/unit/proxy/table_test.c - what serves and what warms: a resource waits for what it needs,
+ * and its predecessor serves on.
  */
 #include "conf_test.h"
 
+#include "base/buf.h"
 #include "proxy/table.h"
 
 static struct lt_arena *arena;
@@ -54,15 +56,21 @@ static bool serves_cluster(const char *name)
     return is_there;
 }
 
+static void count_listener(void *ctx, const void *entry LT_UNUSED)
+{
+    ++*(size_t *)ctx;
+}
+
 static size_t serving_listeners(void)
 {
     struct px_snapshot *now = snapshot();
-    size_t count = now->listener_count;
+    size_t count = 0;
+    px_shelf_each(&now->listeners, count_listener, &count);
     px_snapshot_drop(&now);
     return count;
 }
 
-#define EDS "{name: web, type: EDS, eds_cluster_config: {}"
+#define EDS "{name: web, type: EDS, eds_cluster_config: {eds_config: {ads: {}}}"
 #define ENDPOINTS(port) \
     "{cluster_name: web, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 10.0.0.1, port_value: " port \
     "}}}}]}]}"
@@ -70,7 +78,7 @@ static size_t serving_listeners(void)
     "{name: " name \
     ", address: {socket_address: {address: 127.0.0.1, port_value: 1}}, filter_chains: [{filters: [{name: hcm, " \
     "typed_config: {'@type': " HCM ", stat_prefix: " stat ", rds: {route_config_name: " routes \
-    "}, http_filters: [{name: router, " \
+    ", config_source: {ads: {}}}, http_filters: [{name: router, " \
     "typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}]}}]}]}"
 #define ROUTES(name) "{name: " name ", virtual_hosts: [{name: v, domains: ['*']}]}"
 
@@ -96,7 +104,7 @@ static void test_predecessor_serves_while_its_heir_warms(void **state)
     must_put(PX_ENDPOINTS, "web", ENDPOINTS("80"));
     must_put(
         PX_CLUSTER, "web",
-        "{name: web, type: EDS, eds_cluster_config: {service_name: other}, connect_timeout: 2s}");
+        "{name: web, type: EDS, eds_cluster_config: {service_name: other, eds_config: {ads: {}}}, connect_timeout: 2s}");
     struct px_snapshot *now = snapshot();
     assert_int_equal(px_snapshot_find_cluster(now, LT_STR("web"))->conf->connect_timeout_ms, 1000);
     px_snapshot_drop(&now);
@@ -134,42 +142,48 @@ static void test_equal_bytes_change_nothing(void **state)
     assert_true(px_table_is_dirty(table));
 }
 
-static void count_name(void *ctx, lt_str name)
+/* Names that have begun to be needed, or that nothing needs any more, since the last call. */
+static void assert_wishes(const char *wanted)
 {
-    assert_true(name.len > 0);
-    ++*(unsigned *)ctx;
+    struct lt_buf all;
+    lt_buf_init(&all, 4096);
+    for (struct px_row *row; (row = px_table_next_wish(table)) != NULL;) {
+        lt_buf_addf(&all, "%s%c%.*s", lt_buf_str(&all).len > 0 ? " " : "",
+                    row->wanted > 0 ? '+' : '-', LT_STR_ARG(px_row_name(row)));
+        px_row_unref(&row);
+    }
+    assert_string_equal(lt_arena_strz(arena, lt_buf_str(&all)), wanted);
+    lt_buf_fini(&all);
 }
 
 static void test_listener_waits_for_routes(void **state)
 {
     (void)state;
-    unsigned wanted = 0;
     must_put(PX_LISTENER, "l", LISTENER("l", "s", "r"));
-    px_table_each_wanted(table, PX_ROUTES, count_name, &wanted);
-    assert_int_equal(wanted, 1);
+    assert_wishes("+r");
     assert_int_equal(serving_listeners(), 0);
     must_put(PX_ROUTES, "r", ROUTES("r"));
     assert_int_equal(serving_listeners(), 1);
     must_put(PX_LISTENER, "l", LISTENER("l", "s2", "r2"));
     struct px_snapshot *now = snapshot();
-    assert_string_equal(lt_arena_strz(arena, now->listeners[0]->chains[0].hcm->stat_prefix), "s");
+    const struct px_row *row = px_row_find(px_table_rows(table), PX_LISTENER, LT_STR("l"));
+    const struct px_listener_entry *entry = px_shelf_at(&now->listeners, row->slot);
+    assert_string_equal(lt_arena_strz(arena, entry->conf->chains[0].hcm->stat_prefix), "s");
     px_snapshot_drop(&now);
-    wanted = 0;
-    px_table_each_wanted(table, PX_ROUTES, count_name,
-                         &wanted); /* of the serving and of the warming one */
-    assert_int_equal(wanted, 2);
+    assert_wishes("+r2"); /* the serving one needs r as before */
+    must_put(PX_ROUTES, "r2", ROUTES("r2"));
+    assert_wishes("-r");
 }
 
 static void test_cluster_waits_for_secrets(void **state)
 {
     (void)state;
-    unsigned wanted = 0;
-    must_put(PX_CLUSTER, "a",
-             "{name: a, transport_socket: {name: tls, typed_config: {'@type': " TLS
-             "UpstreamTlsContext, "
-             "common_tls_context: {validation_context_sds_secret_config: {name: ROOTCA}}}}}");
-    px_table_each_wanted(table, PX_SECRET, count_name, &wanted);
-    assert_int_equal(wanted, 1);
+    must_put(
+        PX_CLUSTER, "a",
+        "{name: a, transport_socket: {name: tls, typed_config: {'@type': " TLS
+        "UpstreamTlsContext, "
+        "common_tls_context: {validation_context_sds_secret_config: {name: ROOTCA, sds_config: {ads: {}}}}}}}");
+    assert_wishes("+ROOTCA");
     assert_false(px_table_is_warm(table, PX_CLUSTER, LT_STR("a")));
     must_put(PX_SECRET, "ROOTCA",
              "{name: ROOTCA, validation_context: {trusted_ca: {inline_string: no certificate}}}");
@@ -178,7 +192,7 @@ static void test_cluster_waits_for_secrets(void **state)
     struct px_snapshot *now = px_table_snapshot(table, &bad);
     assert_string_not_equal(
         bad.text, ""); /* the secret is there, and no good: said, and no context is made of it */
-    assert_null(now->tls_ctxs[0]);
+    assert_null(px_snapshot_tls(now, 0));
     px_snapshot_drop(&now);
 }
 
@@ -226,12 +240,16 @@ static void test_static_is_not_replaced(void **state)
     px_snapshot_drop(&now);
 }
 
-/* Whoever holds a snapshot reads on in it after everything was replaced, removed and dropped by others. */
+/*
+ * Whoever holds a snapshot reads on in it after everything was replaced, removed and dropped by
+ * others.
+ */
 static void test_snapshot_holds(void **state)
 {
     (void)state;
     must_put(PX_CLUSTER, "a", "{name: a, connect_timeout: 1s}");
     must_put(PX_ROUTES, "r", ROUTES("r"));
+    uint32_t slot = px_row_find(px_table_rows(table), PX_ROUTES, LT_STR("r"))->slot;
     struct px_snapshot *held = snapshot(), *mine = held;
     px_snapshot_hold(held);
     px_snapshot_drop(&mine);
@@ -240,10 +258,10 @@ static void test_snapshot_holds(void **state)
     px_table_remove(table, PX_CLUSTER, LT_STR("a"));
     struct px_snapshot *next = snapshot();
     assert_true(next->generation > held->generation);
-    assert_null(px_snapshot_find_routes(next, LT_STR("r")));
+    assert_null(px_snapshot_routes(next, slot));
     px_snapshot_drop(&next);
     assert_int_equal(px_snapshot_find_cluster(held, LT_STR("a"))->conf->connect_timeout_ms, 1000);
-    assert_int_equal(px_snapshot_find_routes(held, LT_STR("r"))->vhost_count, 1);
+    assert_int_equal(px_snapshot_routes(held, slot)->vhost_count, 1);
     px_snapshot_drop(&held);
 }
 
