@@ -66,6 +66,14 @@ static const struct px_source *source_of(const struct px_feed *feed)
     return feed->is_aggregated ? px_source_ads(sources) : feed->source;
 }
 
+static uint64_t newest_hash(const struct px_row *row)
+{
+    const struct px_resource *newest = row == NULL            ? NULL
+                                       : row->warming != NULL ? row->warming
+                                                              : row->serving;
+    return newest != NULL ? newest->hash : 0;
+}
+
 lt_rc px_feed_take(struct px_feed *feed, px_resource_kind kind, lt_str name, lt_str version,
                    lt_str bytes, struct lt_err *err)
 {
@@ -77,8 +85,11 @@ lt_rc px_feed_take(struct px_feed *feed, px_resource_kind kind, lt_str name, lt_
                                     .source = source_of(feed),
                                     .now_ns = lt_env_wall_ns(feeds->opts.env)};
     struct px_rows *rows = px_table_rows(feeds->opts.table);
+    uint64_t hash_before = newest_hash(px_row_look_up(rows, kind, what.source, name));
     lt_rc rc = px_table_take(feeds->opts.table, &what, err);
     struct px_row *row = px_row_look_up(rows, kind, what.source, name);
+    if (rc == LT_OK && row != NULL)
+        px_feeds_store_taken(feeds, row, hash_before);
     if (rc == LT_OK && row != NULL && row->error != NULL)
         forget_error(feeds, row);
     if (rc == LT_OK)
@@ -102,10 +113,12 @@ void px_feed_drop(struct px_feed *feed, px_resource_kind kind, lt_str name)
     if (row->error != NULL)
         forget_error(feeds, row);
     /* Envoy: endpoints and routes that are said to be gone end a wait, what is there stays */
-    if (kind == PX_ENDPOINTS || kind == PX_ROUTES)
+    if (kind == PX_ENDPOINTS || kind == PX_ROUTES) {
         px_table_give_up(feeds->opts.table, row);
-    else
+    } else {
+        px_feeds_store_gone(feeds, row);
         px_table_drop(feeds->opts.table, row);
+    }
     if (kind == PX_SECRET)
         px_table_give_up(feeds->opts.table, row);
     px_row_unref(&row);
@@ -232,6 +245,8 @@ static void take_update(struct px_feed *feed, px_resource_kind kind,
             refuse(answer, update->resources[i].name, err.text);
     }
     px_feed_count(feeds, kind, answer->refused_count == 0);
+    if (!feeds->was_updated[kind])
+        px_feeds_store_state(feeds, kind);
     feeds->was_updated[kind] = true;
     px_feeds_note_update(feeds, kind);
     queue_answer(feeds, answer);
@@ -464,6 +479,7 @@ struct px_feeds *px_feeds_new(const struct px_feeds_opts *opts)
 void px_feeds_start(struct px_feeds *feeds)
 {
     feeds->is_started = true;
+    px_feeds_open_store(feeds);
     if (feeds->opts.roots.ads != NULL)
         feeds->ads = px_feeds_start_ads(feeds);
     px_feeds_settle(feeds);
@@ -482,6 +498,7 @@ void px_feeds_free(struct px_feeds **pointer)
     if (feeds == NULL)
         return;
     feeds->is_started = false;
+    px_store_close(&feeds->store);
     px_feeds_end_all(feeds);
     lt_task_cancel(&feeds->bury);
     run_bury(&feeds->bury);

@@ -32,6 +32,8 @@ struct px_feeds_opts {
     struct lt_metric_set *metrics; /* cluster_manager.cds.update_success and the like */
     lt_str node;                   /* bytes of envoy.config.core.v3.Node */
     struct px_feed_roots roots;
+    lt_str node_id;
+    lt_str state_directory; /* for the last good resources; empty: they are not kept */
     /* Of ADS; NULL: the cluster that roots.ads names. */
     struct lt_grpc_channel *(*ads_channel)(void *ctx);
     /* Metadata of a new ADS stream, into arena; at most max. NULL: none. */

@@ -125,10 +125,12 @@ struct px_feed *px_feeds_start_ads(struct px_feeds *feeds)
 
 static struct lt_ads_watch *watch_of(struct px_feed *feed, px_resource_kind kind)
 {
-    if (feed->watches[kind] == NULL)
+    if (feed->watches[kind] == NULL) {
         feed->watches[kind] = lt_ads_client_watch(px_xds_client(feed->xds),
                                                   lt_str_of(px_xds_kinds[kind].type_url),
                                                   px_xds_kinds[kind].is_set);
+        px_feed_preload(feed, feed->watches[kind], kind);
+    }
     return feed->watches[kind];
 }
 
@@ -233,8 +235,11 @@ static void unask(struct px_feeds *feeds, struct px_row *row)
         lt_ads_watch_unsubscribe(feeds->ads->watches[row->kind], px_row_name(row));
     else if (row->source > PX_SOURCE_ADS && (feed = feed_of(feeds, row)) != NULL)
         px_feed_end(feed);
-    if (!row->is_static)
-        px_table_drop(feeds->opts.table, row);
+    if (row->is_static)
+        return;
+    if (px_row_any(row) != NULL)
+        px_feeds_store_gone(feeds, row);
+    px_table_drop(feeds->opts.table, row);
 }
 
 static void follow(struct px_feeds *feeds, struct px_row *row)

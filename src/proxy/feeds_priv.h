@@ -3,6 +3,7 @@
  *   feeds.c         phases, updates and their answers
  *   feeds_ask.c     what is wanted: where it is asked for
  *   feeds_file.c    sources that are files
+ *   feeds_store.c   the last good resources on disk
  */
 #ifndef LT_PROXY_FEEDS_PRIV_H
 #define LT_PROXY_FEEDS_PRIV_H
@@ -10,6 +11,7 @@
 #include "base/list.h"
 #include "proxy/feeds.h"
 #include "proxy/files.h"
+#include "proxy/store.h"
 #include "proxy/way.h"
 #include "proxy/xds.h"
 #include "proxy/xds_kinds.h"
@@ -47,6 +49,7 @@ struct px_feeds {
     struct px_feeds_opts opts;
     struct px_ways *ways;      /* owned */
     struct px_files *files;    /* owned */
+    struct px_store *store;    /* owned; NULL: nothing is kept */
     struct px_feed *ads;       /* in list; NULL: none */
     struct px_feed *cds, *lds; /* in list, or the same as ads; NULL: not begun, or none */
     struct lt_list list;       /* of px_feed, owned */
@@ -85,6 +88,16 @@ void px_feeds_end_all(struct px_feeds *feeds);
 
 /* --- feeds_file.c --- */
 void px_feed_open_file(struct px_feed *feed);
+
+/* --- feeds_store.c --- */
+/* What the last run had goes into the table, and what comes is kept from now on. */
+void px_feeds_open_store(struct px_feeds *feeds);
+/* hash_before: of the row's newest resource as it was; 0: there was none. */
+void px_feeds_store_taken(struct px_feeds *feeds, const struct px_row *row, uint64_t hash_before);
+void px_feeds_store_gone(struct px_feeds *feeds, const struct px_row *row);
+void px_feeds_store_state(struct px_feeds *feeds, px_resource_kind kind);
+/* The new watch is told what its source's rows hold. */
+void px_feed_preload(struct px_feed *feed, struct lt_ads_watch *watch, px_resource_kind kind);
 
 /* --- streams: called by xds.c (feeds.c) --- */
 void px_feed_on_open(void *ctx);

@@ -11,6 +11,8 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#define PX_STATE_DIR_DEFAULT "./var/lib/istio/data"
+
 enum { LAST_TURNS = 8 };
 
 /* --- configuration into the workers --- */
@@ -248,6 +250,19 @@ static void on_feeds_change(void *ctx)
     px_program_publish(ctx);
 }
 
+/*
+ * Where the last good resources are kept: for a mesh's proxy where Istio's agent has its data, when
+ * that is there; for others only where they are told.
+ */
+static lt_str state_directory(const struct px_program *program)
+{
+    const char *told = getenv("LATEEN_STATE_DIR");
+    if (told != NULL)
+        return lt_str_of(told);
+    bool is_there = program->mesh != NULL && access(PX_STATE_DIR_DEFAULT, W_OK) == 0;
+    return is_there ? LT_STR(PX_STATE_DIR_DEFAULT) : LT_STR_NULL;
+}
+
 static lt_rc start_feeds(struct px_program *program, const struct px_feeds_opts *mesh_feeds,
                          struct lt_err *err)
 {
@@ -256,6 +271,8 @@ static lt_rc start_feeds(struct px_program *program, const struct px_feeds_opts 
                                  .table = program->table,
                                  .metrics = program->metrics,
                                  .roots = program->bootstrap.roots,
+                                 .node_id = program->bootstrap.node_id,
+                                 .state_directory = state_directory(program),
                                  .on_change = on_feeds_change,
                                  .ctx = program};
     LT_TRY(px_node_complete(program->arena, program->bootstrap.node, &opts.node, err));

@@ -89,6 +89,11 @@ const struct px_source *px_source_intern(struct px_sources *sources, const struc
     return source;
 }
 
+const struct px_source *px_source_find(const struct px_sources *sources, lt_str text)
+{
+    return lt_map_find(&sources->by_text, text);
+}
+
 struct px_sources *px_sources_new(void)
 {
     struct px_sources *sources = lt_new(struct px_sources);

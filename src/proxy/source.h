@@ -50,6 +50,8 @@ const struct px_source *px_source_ads(const struct px_sources *sources);
 size_t px_source_count(const struct px_sources *sources);
 /* The one of this id. */
 const struct px_source *px_source_at(const struct px_sources *sources, uint16_t id);
+/* Of what was interned. NULL: none says so. */
+const struct px_source *px_source_find(const struct px_sources *sources, lt_str text);
 /*
  * Finds or makes the one that says what `like` says; its slices are copied. NULL: there are
  * PX_SOURCES_MAX of them.
