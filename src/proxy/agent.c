@@ -15,6 +15,7 @@
 #include "proxy/agent_envoy.h"
 #include "proxy/agent_files.h"
 #include "proxy/agent_identity.h"
+#include "proxy/agent_kept.h"
 #include "proxy/agent_sds.h"
 #include "proxy/agent_settings.h"
 #include "proxy/agent_status.h"
@@ -93,6 +94,15 @@ static lt_rc choose_proxy(struct px_agent *agent, struct lt_err *err)
     return LT_OK;
 }
 
+static void on_secret(void *ctx, const struct px_secret_view *secret)
+{
+    struct px_agent *agent = ctx;
+    if (agent->sds != NULL)
+        px_sds_push(agent->sds, secret);
+    if (!agent->runs_envoy)
+        agent->opts.hooks->on_secret(agent->opts.ctx, secret->name, secret->version, secret->bytes);
+}
+
 lt_rc px_agent_new(const struct px_agent_opts *opts, struct px_agent **ret_agent,
                    struct lt_err *err)
 {
@@ -127,6 +137,7 @@ lt_rc px_agent_new(const struct px_agent_opts *opts, struct px_agent **ret_agent
         return rc;
     }
     agent->bootstrap = px_agent_bootstrap_text(agent->arena, &agent->settings);
+    agent->secrets = px_secrets_new(agent->loop, on_secret, agent);
     agent->metrics = lt_metric_set_new(64);
     *ret_agent = agent;
     return LT_OK;
@@ -220,15 +231,6 @@ static void on_cert(void *ctx, const struct px_identity_cert *cert)
     px_secrets_put_root(agent->secrets, LT_STR("ROOTCA"), cert->root_pem, lt_str_trim(crl));
     px_secrets_put_cert(agent->secrets, LT_STR("default"), cert->chain_pem, cert->key_pem);
     lt_arena_free(&scratch);
-}
-
-static void on_secret(void *ctx, const struct px_secret_view *secret)
-{
-    struct px_agent *agent = ctx;
-    if (agent->sds != NULL)
-        px_sds_push(agent->sds, secret);
-    if (!agent->runs_envoy)
-        agent->opts.hooks->on_secret(agent->opts.ctx, secret->name, secret->version, secret->bytes);
 }
 
 lt_rc px_agent_want_secret(struct px_agent *agent, lt_str name)
@@ -407,11 +409,11 @@ lt_rc px_agent_start(struct px_agent *agent, struct lt_err *err)
 {
     struct px_identity_opts identity = {
         .loop = agent->loop, .settings = &agent->settings, .on_cert = on_cert, .ctx = agent};
-    agent->secrets = px_secrets_new(agent->loop, on_secret, agent);
     agent->identity = px_identity_new(&identity);
     LT_TRY(start_status(agent, err));
     if (agent->runs_envoy)
         LT_TRY(start_envoy(agent, err));
+    px_identity_restore(agent->identity);
     start_upstreams(agent);
     return LT_OK;
 }
@@ -465,6 +467,7 @@ void px_agent_free(struct px_agent **agent)
     if (dying->metrics != NULL)
         lt_metric_set_free(&dying->metrics);
     remove_outputs(dying);
+    px_kept_remove(&dying->settings);
     lt_arena_free(&dying->arena);
     free(dying);
 }

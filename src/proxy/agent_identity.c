@@ -4,6 +4,7 @@
 #include "proxy/agent_identity.h"
 
 #include "proxy/agent_files.h"
+#include "proxy/agent_kept.h"
 #include "wire/pb.h"
 #include "wire/proto/istio_ca.pb-c.h"
 
@@ -30,6 +31,7 @@ struct px_identity {
     struct lt_key *key;         /* owned; of the request that runs */
     uint64_t call_began_ns;
     bool was_answered;     /* the call's message came and was good */
+    bool is_kept;          /* the certificate is of the last run, and is good for a while */
     struct lt_timer timer; /* rotation, or the next try */
     struct lt_backoff backoff;
     struct lt_prng prng;
@@ -161,6 +163,7 @@ static void on_answer(struct lt_grpc_call *call, lt_str message)
         identity->stats.not_after_s = cert.not_after_s;
         lt_backoff_reset(&identity->backoff);
         write_output(identity, &cert);
+        px_kept_write(identity->opts.settings, &cert);
         identity->opts.on_cert(identity->opts.ctx, &cert);
         schedule_rotation(identity, cert.not_after_s);
         lt_key_pem_free(&key_pem);
@@ -311,10 +314,27 @@ struct px_identity *px_identity_new(const struct px_identity_opts *opts)
     return identity;
 }
 
+void px_identity_restore(struct px_identity *identity)
+{
+    struct lt_arena *arena = lt_arena_new(16 << 10, 0);
+    struct px_identity_cert cert;
+    int64_t now_s = lt_env_wall_ns(identity->env) / (int64_t)LT_NS_PER_S;
+    if (px_kept_read(arena, identity->opts.settings, now_s, &cert) == LT_OK) {
+        identity->is_kept = true;
+        identity->stats.not_after_s = cert.not_after_s;
+        identity->opts.on_cert(identity->opts.ctx, &cert);
+    }
+    lt_arena_wipe_free(&arena);
+}
+
 void px_identity_start(struct px_identity *identity, struct lt_grpc_channel *ca)
 {
     identity->ca = ca;
-    schedule(identity, 0);
+    if (identity->is_kept)
+        schedule_rotation(identity, identity->stats.not_after_s);
+    else
+        schedule(identity, 0);
+    identity->is_kept = false;
 }
 
 void px_identity_free(struct px_identity **identity)

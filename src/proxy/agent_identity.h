@@ -1,8 +1,8 @@
 /*
  * proxy/agent_identity.h - this workload's certificate: a fresh key and a CSR to the control
  * plane's CA, and again when half of its life is over; or, when the platform mounts one, files. The
- * key never leaves memory, unless OUTPUT_CERTS asks for it.
- * Facts: istio.v1.auth.IstioCertificateService; Istio's secretcache (rotation).
+ * key never leaves memory (agent_kept.h: nor does it for a restart), unless OUTPUT_CERTS asks for
+ * it. Facts: istio.v1.auth.IstioCertificateService; Istio's secretcache (rotation).
  */
 #ifndef LT_PROXY_AGENT_IDENTITY_H
 #define LT_PROXY_AGENT_IDENTITY_H
@@ -36,6 +36,8 @@ struct px_identity_opts {
 
 struct px_identity *px_identity_new(const struct px_identity_opts *opts);
 void px_identity_free(struct px_identity **identity);
+/* on_cert with what the last run had, when that is good still. */
+void px_identity_restore(struct px_identity *identity);
 /*
  * The CA can be called from now on: the first CSR goes out. The channel must outlive the identity.
  */

@@ -256,7 +256,7 @@ static void on_feeds_change(void *ctx)
  */
 static lt_str state_directory(const struct px_program *program)
 {
-    const char *told = getenv("LATEEN_STATE_DIR");
+    const char *told = getenv("LATEEN_PROXY_STATE_DIR");
     if (told != NULL)
         return lt_str_of(told);
     bool is_there = program->mesh != NULL && access(PX_STATE_DIR_DEFAULT, W_OK) == 0;

@@ -1,8 +1,7 @@
 /*
- * proxy/store.c - the log of resources: records, and the file that they are in. Appended to; written
- * anew when most of it is of the past. No fsync but of a new file: a killed process loses nothing, and
- * what a dead machine tears the hashes tell.
- * Start at: px_store_open(), run_flush().
+ * proxy/store.c - the log of resources: records, and the file that they are in. Appended to;
+ * written anew when most of it is of the past. No fsync but of a new file: a killed process loses
+ * nothing, and what a dead machine tears the hashes tell. Start at: px_store_open(), run_flush().
  */
 #include "proxy/store.h"
 

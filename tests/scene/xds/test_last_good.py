@@ -24,7 +24,7 @@ def control():
 @pytest.fixture
 def run(run_proxy, workdir, monkeypatch):
     (workdir / "state").mkdir()
-    monkeypatch.setenv("LATEEN_STATE_DIR", str(workdir / "state"))
+    monkeypatch.setenv("LATEEN_PROXY_STATE_DIR", str(workdir / "state"))
     return run_proxy
 
 
