@@ -224,7 +224,7 @@ static bool is_empty(const struct px_lb_table *table)
 
 static uint32_t find(const struct px_lb_table *table, uint64_t hash, uint32_t attempt)
 {
-    if (table->slots == NULL != NULL)
+    if (table->slots == NULL)
         return find_in_ring(table, hash, attempt);
     if (attempt > 0) /* Envoy: as many bits as possible change */
         hash ^= ~0ull - attempt + 1;
