@@ -85,6 +85,11 @@ lt_str cp_source_dir_mesh(const struct cp_source_dir *source)
     return source->mesh;
 }
 
+lt_str cp_source_dir_mesh_path(const struct cp_source_dir *source)
+{
+    return lt_str_of(source->mesh_file);
+}
+
 uint64_t cp_source_dir_events(struct cp_source_dir *source, uint64_t now_ns, uint64_t quiet_ns,
                               uint64_t max_ns)
 {

@@ -45,5 +45,6 @@ bool cp_source_dir_is_blind(const struct cp_source_dir *source);
 struct lt_manifests *cp_source_dir_manifests(struct cp_source_dir *source);
 /* Text of the mesh configuration, empty without one; borrowed until the next reload. */
 lt_str cp_source_dir_mesh(const struct cp_source_dir *source);
+lt_str cp_source_dir_mesh_path(const struct cp_source_dir *source);
 
 #endif

@@ -93,7 +93,7 @@ static void read_mesh(struct cp_world *world)
     uint64_t hash = lt_hash64(text.ptr, text.len, 1);
     if (text.ptr == NULL || hash == world->mesh_hash)
         return;
-    const struct lt_note where = {.file = LT_STR("--meshConfig")};
+    const struct lt_note where = {.file = cp_source_dir_mesh_path(world->opts.source)};
     struct lt_arena *arena = lt_arena_new(4096, 0);
     struct lt_mesh mesh = default_mesh(world);
     world->mesh_hash = hash;

@@ -332,6 +332,28 @@ def test_the_trust_domain_is_the_mesh_configurations(workdir, issuer):
         control.stop()
 
 
+def test_the_mesh_config_file_is_followed(workdir):
+    control = Lateend(workdir)
+    mesh = workdir / "mesh.yaml"
+    mesh.write_text("accessLogFile: /dev/stdout\n")
+    control.arguments = {"--meshConfig": str(mesh), "--httpsAddr": ""}
+    control.start()
+    try:
+        put(control, "shop.yaml", SHOP)
+        with control.plain_channel() as channel, Stream(channel, node()) as stream:
+            stream.ask_all("80")
+            assert "/dev/stdout" in str(stream.get("LDS", "virtualOutbound"))
+            mesh.write_text("accessLogFile: /dev/stderr\n")
+            wait_until(lambda: "/dev/stderr" in str(stream.get("LDS", "virtualOutbound")), what="the change")
+            mesh.write_text("accessLogFile: [\n")
+            wait_until(lambda: control.lines("mesh.yaml", "mesh configuration"), what="the message")
+            put(control, "cart.yaml", service("cart", address="10.0.0.2"))
+            stream.get("CDS", "outbound|80||cart.shop.svc.cluster.local")
+            assert "/dev/stderr" in str(stream.get("LDS", "virtualOutbound"))
+    finally:
+        control.stop()
+
+
 def test_the_self_signed_root_is_kept(lateend):
     control = lateend()
     root = control.root()
