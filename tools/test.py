@@ -38,12 +38,16 @@ def run_meson(build, suites):
         good = test["result"] in ("OK", "EXPECTEDFAIL")
         if test["result"] == "SKIP":
             skipped += 1
+            print(f"SKIPPED {test['name']}: {test.get('stdout', '').partition('# SKIP')[2].strip()}")
         elif not tap:
             passed, failed = passed + good, failed + (not good)
         else:
             # cmocka writes "not ok 3 # SKIP name" for a case that was skipped
             bad = sum(1 for word, skip in tap if word == "not ok" and not skip)
             over = sum(1 for _, skip in tap if skip)
+            for _, skip in tap:
+                if skip:
+                    print(f"SKIPPED {test['name']}: {skip.removeprefix('# SKIP').strip()}")
             if not good and bad == 0 and test.get("returncode") != 0:
                 bad = 1
             failed, skipped = failed + bad, skipped + over

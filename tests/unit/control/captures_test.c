@@ -629,7 +629,7 @@ int main(void)
         cmocka_unit_test(rarer_settings_of_a_gateway),
     };
     if (!has_captures()) {
-        printf("1..0 # SKIP no captures beside the project\n");
+        printf("1..0 # SKIP no recordings beside the project\n");
         return 0;
     }
     return cmocka_run_group_tests(tests, set_up, tear_down);

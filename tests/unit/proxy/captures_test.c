@@ -131,8 +131,7 @@ static void test_captures(void **state)
     char path[PATH_BYTES];
     struct tally tally = {0};
     DIR *dir = open_captures(path);
-    if (dir == NULL)
-        skip();
+    assert_non_null(dir);
     const struct dirent *entry;
     while ((entry = readdir(dir)) != NULL) {
         char inner[PATH_BYTES + 256];
@@ -154,5 +153,12 @@ static void test_captures(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_captures)};
+    char path[PATH_BYTES];
+    DIR *dir = open_captures(path);
+    if (dir == NULL) {
+        printf("1..0 # SKIP no recordings at %s\n", path);
+        return 0;
+    }
+    closedir(dir);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
