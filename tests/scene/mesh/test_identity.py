@@ -155,7 +155,7 @@ def agent_stats(mesh, name):
 
 def expect_no_failure(counts):
     assert set(counts) == {"web 200 spiffe://cluster.local/ns/shop/sa/caller", "raw 200 "}, counts
-    assert sum(counts.values()) > 500, counts
+    assert min(counts.values()) > 50, counts  # so many answers while the certificates changed, on a busy machine too
 
 
 def test_certificates_of_six_seconds_rotate_under_load(mesh, kind):
