@@ -199,3 +199,28 @@ def test_raw_tcp_between_all_pairs(mesh, mode):
             wait_until(lambda: talk(f"from-{source}", f"to-{target}") == SPOKEN, what=f"words from {source} to {target}")
         # plaintext is known by its first bytes: that client has to begin, as with Istio
         assert "".join(talk("stranger", f"to-{target}", "hello")) == ("" if mode == "STRICT" else "readyolleh")
+
+
+def test_a_port_that_says_nothing_is_looked_at(mesh):
+    """Its first bytes tell: HTTP is routed and counted as HTTP, anything else goes through as it is."""
+    shop.write(mesh, "mesh.yaml", shop.NAMESPACE, shop.account("web"), shop.workload("web"), shop.service("web", "main"),
+               shop.account("turner"), shop.workload("turner", command=["/usr/bin/python3", "-c", TURNER], ports="{containerPort: 9000}"),
+               shop.service("turner", "main", 9000), shop.caller("caller"))
+    mesh.write("rule.yaml", """
+        apiVersion: networking.istio.io/v1
+        kind: VirtualService
+        metadata: {name: web, namespace: shop}
+        spec: {hosts: [web], http: [{headers: {request: {set: {x-route: web}}}, route: [{destination: {host: web}}]}]}
+        """)
+    mesh.up()
+    answer = shop.first_answer(mesh)
+    assert answer["peer"] == "spiffe://cluster.local/ns/shop/sa/caller" and answer["headers"]["x-route"] == "web"
+
+    def talk():
+        return mesh.exec("caller", "/usr/bin/python3", "-c", TALKER, "turner", "hello", check=False).splitlines()
+
+    wait_until(lambda: talk() == ["ready", "olleh"], what="an answer")
+    stats = mesh.exec("caller", "curl", "-s", "http://127.0.0.1:15020/stats/prometheus", container="istio-proxy")
+    counted = [line for line in stats.splitlines() if line.startswith("istio_requests_total{") and 'destination_service_name="web"' in line]
+    assert counted and all('request_protocol="http"' in line and 'reporter="source"' in line for line in counted), stats
+    assert not [line for line in stats.splitlines() if line.startswith("istio_requests_total{") and 'destination_service_name="turner"' in line]
