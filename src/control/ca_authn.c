@@ -81,25 +81,6 @@ static lt_rc parse_rule(struct lt_arena *arena, lt_str text, const struct lt_doc
     return LT_OK;
 }
 
-/* protojson takes both spellings */
-static lt_str either(const struct lt_doc *object, const char *camel, const char *snake)
-{
-    lt_str value = lt_doc_string(lt_doc_findz(object, camel));
-    return value.len > 0 ? value : lt_doc_string(lt_doc_findz(object, snake));
-}
-
-lt_rc cp_authn_jwks_uri(struct lt_arena *arena, lt_str jwt_rule, lt_str *ret_uri,
-                        struct lt_err *err)
-{
-    const struct lt_doc *doc = NULL;
-    *ret_uri = LT_STR_NULL;
-    if (jwt_rule.len == 0)
-        return LT_OK;
-    LT_TRY(parse_rule(arena, jwt_rule, &doc, err));
-    *ret_uri = either(doc, "jwksUri", "jwks_uri");
-    return LT_OK;
-}
-
 static lt_rc read_audiences(struct cp_authn *authn, const struct lt_doc *doc,
                             const struct cp_authn_opts *opts, struct lt_err *err)
 {
@@ -132,7 +113,8 @@ static lt_rc read_rule(struct cp_authn *authn, const struct cp_authn_opts *opts,
     if (authn->rule.issuer.len == 0)
         return lt_err_set(err, LT_E_BAD, "JWT_RULE: issuer is missing");
     if (jwks.len == 0)
-        return lt_err_set(err, LT_E_BAD, "JWT_RULE: neither jwks nor jwksUri gives keys");
+        return lt_err_set(err, LT_E_BAD,
+                          "JWT_RULE: jwks is missing; keys are not fetched by jwksUri yet");
     LT_TRY(read_audiences(authn, doc, opts, err));
     lt_rc rc = lt_jwks_parse(jwks, &authn->jwks, err);
     if (rc != LT_OK)

@@ -26,12 +26,6 @@ struct cp_authn_opts {
 LT_MUST lt_rc cp_authn_new(const struct cp_authn_opts *opts, struct cp_authn **ret_authn,
                            struct lt_err *err);
 void cp_authn_free(struct cp_authn **authn);
-/*
- * The jwksUri member of a rule, empty when there is none, so that the caller can fetch it. In
- * arena.
- */
-LT_MUST lt_rc cp_authn_jwks_uri(struct lt_arena *arena, lt_str jwt_rule, lt_str *ret_uri,
-                                struct lt_err *err);
 
 /* Slices live in the arena of the check. */
 struct cp_identity {

@@ -25,15 +25,6 @@ struct ctl_tokens *ctl_tokens_new(void)
     return tokens;
 }
 
-void ctl_tokens_free(struct ctl_tokens **tokens)
-{
-    if (*tokens == NULL)
-        return;
-    lt_key_free(&(*tokens)->key);
-    free(*tokens);
-    *tokens = NULL;
-}
-
 /* base64url without padding (RFC 7515 section 2). */
 static lt_str encode(struct lt_arena *arena, lt_str bytes)
 {

@@ -15,7 +15,6 @@ struct ctl_tokens;
 
 /* A fresh key, kept in this process only. */
 struct ctl_tokens *ctl_tokens_new(void);
-void ctl_tokens_free(struct ctl_tokens **tokens);
 
 /* Issuer, audience and keys as JSON. */
 const char *ctl_tokens_rule(const struct ctl_tokens *tokens, struct lt_arena *arena);

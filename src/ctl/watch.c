@@ -95,15 +95,3 @@ lt_rc ctl_watch_new(struct lt_loop *loop, const char *dir, ctl_watch_fn *on_chan
     *ret_watch = watch;
     return LT_OK;
 }
-
-void ctl_watch_free(struct ctl_watch **watch)
-{
-    struct ctl_watch *w = *watch;
-    if (w == NULL)
-        return;
-    lt_loop_io_del(w->loop, &w->io);
-    lt_loop_timer_cancel(w->loop, &w->quiet);
-    close(w->io.fd);
-    free(w);
-    *watch = NULL;
-}

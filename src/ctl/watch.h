@@ -13,6 +13,5 @@ typedef void ctl_watch_fn(void *ctx);
 
 LT_MUST lt_rc ctl_watch_new(struct lt_loop *loop, const char *dir, ctl_watch_fn *on_change,
                             void *ctx, struct ctl_watch **ret_watch, struct lt_err *err);
-void ctl_watch_free(struct ctl_watch **watch);
 
 #endif

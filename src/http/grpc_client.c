@@ -267,16 +267,6 @@ struct lt_grpc_channel *lt_grpc_channel_new(struct lt_loop *loop,
     return channel;
 }
 
-void lt_grpc_channel_connect(struct lt_grpc_channel *channel)
-{
-    channel->is_wanted = channel->state != LT_GRPC_READY;
-    if (channel->state == LT_GRPC_BACKING_OFF) {
-        lt_loop_timer_cancel(channel->loop, &channel->backoff_timer);
-        channel->state = LT_GRPC_IDLE;
-    }
-    lt_grpc_channel_kick(channel);
-}
-
 void lt_grpc_channel_set_addr(struct lt_grpc_channel *channel, const struct lt_addr *addr)
 {
     channel->opts.addr = *addr;
@@ -292,11 +282,6 @@ void lt_grpc_channel_set_tls(struct lt_grpc_channel *channel, struct lt_tls_ctx 
 void lt_grpc_channel_renew(struct lt_grpc_channel *channel)
 {
     retire(channel);
-}
-
-lt_grpc_channel_state lt_grpc_channel_state_of(const struct lt_grpc_channel *channel)
-{
-    return channel->state;
 }
 
 lt_str lt_grpc_channel_authority(struct lt_grpc_channel *channel)

@@ -75,8 +75,6 @@ typedef void lt_grpc_channel_fn(void *ctx, lt_grpc_channel_state state, const ch
 struct lt_grpc_channel *lt_grpc_channel_new(struct lt_loop *loop,
                                             const struct lt_grpc_channel_opts *opts,
                                             lt_grpc_channel_fn *on_state, void *ctx);
-/* Connects without waiting for a call; also cuts a back-off short. */
-void lt_grpc_channel_connect(struct lt_grpc_channel *channel);
 /* From the next connection on. */
 void lt_grpc_channel_set_addr(struct lt_grpc_channel *channel, const struct lt_addr *addr);
 void lt_grpc_channel_set_tls(struct lt_grpc_channel *channel, struct lt_tls_ctx *tls);
@@ -85,7 +83,6 @@ void lt_grpc_channel_set_tls(struct lt_grpc_channel *channel, struct lt_tls_ctx 
  * set_addr, set_tls).
  */
 void lt_grpc_channel_renew(struct lt_grpc_channel *channel);
-lt_grpc_channel_state lt_grpc_channel_state_of(const struct lt_grpc_channel *channel);
 /*
  * Ends all calls (CANCELLED); on_closed from the loop, last: then the channel is gone. on_closed
  * may be NULL.

@@ -157,7 +157,6 @@ lt_str lt_grpc_stream_metadata(const struct lt_grpc_stream *stream, lt_str name)
 LT_MUST lt_rc lt_grpc_stream_send(struct lt_grpc_stream *stream, lt_str message);
 LT_MUST lt_rc lt_grpc_stream_send_rope(struct lt_grpc_stream *stream, struct lt_rope *message);
 bool lt_grpc_stream_is_writable(const struct lt_grpc_stream *stream);
-size_t lt_grpc_stream_queued(const struct lt_grpc_stream *stream);
 /* Stops (resumes) on_message; what the client has sent waits in at most one stream window. */
 void lt_grpc_stream_pause(struct lt_grpc_stream *stream);
 void lt_grpc_stream_resume(struct lt_grpc_stream *stream);

@@ -494,11 +494,6 @@ bool lt_grpc_stream_is_writable(const struct lt_grpc_stream *stream)
     return !stream->is_finished && lt_h2_stream_is_writable(stream->h2);
 }
 
-size_t lt_grpc_stream_queued(const struct lt_grpc_stream *stream)
-{
-    return lt_h2_stream_queued(stream->h2);
-}
-
 void lt_grpc_stream_pause(struct lt_grpc_stream *stream)
 {
     stream->inbox.is_paused = true;

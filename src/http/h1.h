@@ -95,15 +95,6 @@ LT_MUST lt_rc lt_h1_parse_head(struct lt_h1_parser *parser, lt_str input, struct
 void lt_h1_head_init(struct lt_http_head *head, struct lt_arena *arena,
                      const struct lt_h1_limits *limits);
 
-/*
- * True when a head has begun: the connection's end is then a truncated message and not a clean
- * close.
- */
-static inline bool lt_h1_head_has_begun(const struct lt_h1_parser *parser, lt_str input)
-{
-    return input.len > 0 || parser->head_step != 0;
-}
-
 struct lt_h1_piece {
     size_t used; /* bytes of the input that are done with */
     lt_str data; /* a part of the input, inside the used bytes; may be empty */

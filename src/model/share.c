@@ -81,8 +81,3 @@ void *lt_share_alloc(struct lt_share *share, size_t size)
 {
     return lt_arena_alloc(share->arena, size);
 }
-
-size_t lt_share_held(const struct lt_share *share)
-{
-    return lt_arena_held(share->arena);
-}

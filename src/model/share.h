@@ -25,7 +25,4 @@ void *lt_share_alloc(struct lt_share *share, size_t size);
 /* No more will come: what was needed to find equals is freed. */
 void lt_share_seal(struct lt_share *share);
 
-/* Bytes held from the heap. */
-size_t lt_share_held(const struct lt_share *share);
-
 #endif

@@ -178,11 +178,6 @@ void px_upstream_free(struct px_upstream **upstream)
     free(dying);
 }
 
-struct lt_grpc_channel *px_upstream_channel(const struct px_upstream *upstream)
-{
-    return upstream->channel;
-}
-
 uint64_t px_upstream_failures(const struct px_upstream *upstream)
 {
     return upstream->failures;

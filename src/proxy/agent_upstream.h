@@ -25,8 +25,6 @@ struct px_upstream_opts {
 struct px_upstream *px_upstream_new(const struct px_upstream_opts *opts);
 /* The channel closes on the next turns of the loop. */
 void px_upstream_free(struct px_upstream **upstream);
-/* NULL until on_ready. */
-struct lt_grpc_channel *px_upstream_channel(const struct px_upstream *upstream);
 /* Connections that failed or were lost. */
 uint64_t px_upstream_failures(const struct px_upstream *upstream);
 

@@ -69,8 +69,6 @@ void *lt_pb_new_message(struct lt_arena *arena, const ProtobufCMessageDescriptor
  * messages give equal bytes.
  */
 lt_str lt_pb_pack(struct lt_arena *arena, void *message);
-/* The same at the end of a buffer. */
-LT_MUST lt_rc lt_pb_pack_to(struct lt_buf *buf, void *message);
 /* For a bytes member. */
 ProtobufCBinaryData lt_pb_pack_data(struct lt_arena *arena, void *message);
 

@@ -119,18 +119,6 @@ lt_str lt_pb_pack(struct lt_arena *arena, void *message)
     return lt_str_make(bytes, size);
 }
 
-lt_rc lt_pb_pack_to(struct lt_buf *buf, void *message)
-{
-    char *at = NULL;
-    sort_maps(message);
-    size_t size = protobuf_c_message_get_packed_size(message);
-    LT_TRY(lt_buf_reserve(buf, size, &at));
-    if (size > 0)
-        protobuf_c_message_pack(message, (uint8_t *)at);
-    lt_buf_commit(buf, size);
-    return LT_OK;
-}
-
 ProtobufCBinaryData lt_pb_pack_data(struct lt_arena *arena, void *message)
 {
     lt_str bytes = lt_pb_pack(arena, message);
