@@ -433,6 +433,11 @@ static lt_rc read_fd(int fd, const char *path, char **ret_text, size_t *ret_len,
         if (len == cap)
             text = lt_realloc(text, cap *= 2);
     }
+    /* editors of other systems begin a file with a byte order mark */
+    if (len >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) {
+        len -= 3;
+        memmove(text, text + 3, len);
+    }
     *ret_text = text;
     *ret_len = len;
     return LT_OK;

@@ -426,6 +426,25 @@ static void a_directory_is_followed(void **state)
     assert_int_equal(lt_manifests_load_dir(w->manifests, lt_str_of(dir), &err), LT_E_IO);
 }
 
+static void a_byte_order_mark_is_no_content(void **state)
+{
+    struct world *w = *state;
+    char dir[] = "/tmp/lateen-load-XXXXXX", yaml[256], json[256];
+    assert_non_null(mkdtemp(dir));
+    snprintf(yaml, sizeof(yaml), "%s/a.yaml", dir);
+    snprintf(json, sizeof(json), "%s/b.json", dir);
+    write_text(yaml, "\xef\xbb\xbf" SERVICE("one") "---\r\n");
+    write_text(json, "\xef\xbb\xbf{\"apiVersion\": \"v1\", \"kind\": \"ServiceAccount\", "
+                     "\"metadata\": {\"name\": \"two\"}}");
+    struct lt_err err = {0};
+    assert_int_equal(lt_manifests_load_dir(w->manifests, lt_str_of(dir), &err), LT_OK);
+    w->objects = lt_manifests_objects(w->manifests, &w->count, &w->notes);
+    assert_int_equal(w->count, 2);
+    unlink(yaml);
+    unlink(json);
+    rmdir(dir);
+}
+
 static const char live_text[] =
     "apiVersion: v1\nkind: Service\nmetadata: {name: one, namespace: shop}\n"
     "spec: {clusterIP: 10.96.0.7, ports: [{name: old, port: 81}]}\n"
@@ -562,6 +581,7 @@ int main(void)
         CASE(one_host_twice_is_told_where_one_proxy_sees_both),
         CASE(a_selector_of_nothing_is_told),
         CASE(a_directory_is_followed),
+        CASE(a_byte_order_mark_is_no_content),
         CASE(each_mistake_is_told_once_until_it_is_mended),
         CASE(a_line_more_above_is_no_news),
         CASE(live_objects_complete_the_wanted_ones),
