@@ -38,6 +38,7 @@ def demo(tmp_path):
 def test_it_shows_what_a_mesh_does(demo):
     done = demo()
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "\033" not in done.stdout  # a file is no terminal
     assert re.search(r"ingressgateway-\S+ +10\.244\.\S+ +ready +\d\.\d MB +spiffe://cluster.local/ns/bookshop-ingress/sa/ingressgateway +gateway",
                      done.stdout), done.stdout
     assert re.search(r"bookshop +catalog-v1-\S+ +10\.244\.\S+ +ready +\d\.\d MB +spiffe://cluster.local/ns/bookshop/sa/catalog +stand-in",
