@@ -142,6 +142,8 @@ static int parse_command(int argc, char **argv, struct px_options *options)
         return 2;
     if (strcmp(argv[2], "router") == 0)
         options->mode = PX_MODE_ROUTER;
+    else if (strcmp(argv[2], "sidecar") != 0)
+        return 2; /* to be refused as an argument that means nothing */
     return 3;
 }
 

@@ -114,7 +114,8 @@ static void test_refused(void **state)
         {"-c x --mode init_only", "--mode: expected serve or validate"},
         {"-c x stray", "unexpected argument 'stray'"},
         {"-l info", "a configuration is needed"},
-        {"proxy waypoint-x y", "unexpected argument 'y'"},
+        {"proxy sidecar y", "unexpected argument 'y'"},
+        {"proxy waypoint", "unexpected argument 'waypoint'"},
     };
     for (size_t i = 0; i < LT_ARRAY_LEN(rows); i++) {
         struct px_options options;
