@@ -215,6 +215,24 @@ static const struct lt_kind *nearest_kind(lt_str group, lt_str name)
     return NULL;
 }
 
+/* Kinds of objects that forbid something: whoever wrote one must not think that it does. */
+static const struct guard {
+    const char *group, *kind;
+} guards[] = {
+    {"security.istio.io", "AuthorizationPolicy"},
+    {"security.istio.io", "RequestAuthentication"},
+    {"networking.k8s.io", "NetworkPolicy"},
+};
+
+static bool is_guard(lt_str group, lt_str kind)
+{
+    for (size_t i = 0; i < LT_ARRAY_LEN(guards); i++) {
+        if (lt_str_eqz(group, guards[i].group) && lt_str_eqz(kind, guards[i].kind))
+            return true;
+    }
+    return false;
+}
+
 static void note_unread(const struct lt_doc *doc, lt_str file, struct lt_notes *notes,
                         lt_str api_version, lt_str kind)
 {
@@ -230,8 +248,10 @@ static void note_unread(const struct lt_doc *doc, lt_str file, struct lt_notes *
                             .object = name.len > 0 ? lt_str_of(object) : LT_STR("")};
     const struct lt_kind *near = nearest_kind(group_of(api_version), kind);
     if (near == NULL) {
-        lt_notes_addf(notes, &where, "%.*s of %.*s is not read yet", LT_STR_ARG(kind),
-                      LT_STR_ARG(api_version));
+        bool guards_something = is_guard(group_of(api_version), kind);
+        where.level = guards_something ? LT_NOTE_WARNING : LT_NOTE_INFO;
+        lt_notes_addf(notes, &where, "%.*s of %.*s is not read yet%s", LT_STR_ARG(kind),
+                      LT_STR_ARG(api_version), guards_something ? ": it forbids nothing" : "");
         return;
     }
     where.level = LT_NOTE_WARNING;

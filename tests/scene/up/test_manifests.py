@@ -88,11 +88,14 @@ def test_nothing_to_read_is_said(mesh):
 
 def test_other_kinds_are_named_and_no_error(mesh):
     others = {"Gizmo": "example.com/v1", "StatefulSet": "apps/v1", "HorizontalPodAutoscaler": "autoscaling/v2", "Ingress": "networking.k8s.io/v1",
-              "ServiceEntry": "networking.istio.io/v1", "AuthorizationPolicy": "security.istio.io/v1", "Secret": "v1"}
+              "ServiceEntry": "networking.istio.io/v1", "Secret": "v1"}
     for number, (kind, version) in enumerate(others.items()):
         mesh.write(f"{number}.yaml", f"apiVersion: {version}\nkind: {kind}\nmetadata: {{name: x, namespace: shop}}\nspec: {{a: [1, 2]}}\n")
+    mesh.write("guard.yaml", "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: x, namespace: shop}\nspec: {}\n")
     mesh.write("z.yaml", deployment("web"))
     mesh.up()
+    guard = "AuthorizationPolicy shop/x: AuthorizationPolicy of security.istio.io/v1 is not read yet: it forbids nothing"
+    assert f"{mesh.dir}/guard.yaml:1: warning: {guard}" in mesh.output()
     for number, (kind, version) in enumerate(others.items()):
         assert f"{mesh.dir}/{number}.yaml:1: info: {kind} shop/x: {kind} of {version} is not read yet" in mesh.output(), mesh.output()
     assert "error" not in mesh.output() and list(mesh.workloads()) == ["web"]

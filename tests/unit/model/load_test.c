@@ -203,6 +203,10 @@ static void a_kind_that_was_meant_is_named(void **state)
         {"gateway.networking.k8s.io/v1", "Gateway", "info: Gateway ns/x: Gateway of"},
         {"batch/v1", "CronJob", "info: CronJob ns/x: CronJob of batch/v1 is not read yet"},
         {"v1", "Secret", "info: Secret ns/x: Secret of v1 is not read yet"},
+        {"security.istio.io/v1", "AuthorizationPolicy",
+         "warning: AuthorizationPolicy ns/x: AuthorizationPolicy of security.istio.io/v1 is not "
+         "read yet: it forbids nothing"},
+        {"networking.k8s.io/v1", "NetworkPolicy", "is not read yet: it forbids nothing"},
     };
     struct world *w = *state;
     for (size_t i = 0; i < LT_ARRAY_LEN(cases); i++) {
