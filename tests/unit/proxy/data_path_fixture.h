@@ -125,11 +125,11 @@ static inline void *accept_loop(void *arg)
     int fd;
     while ((fd = accept4(backend->listen_fd, NULL, NULL, SOCK_CLOEXEC)) >= 0) {
         struct served *served = malloc(sizeof(*served));
-        *served = (struct served){backend, fd, backend->count};
+        /* counted before it is answered: whoever has the answer may ask how many there were */
+        *served = (struct served){backend, fd, backend->count++};
         set_deadline(fd);
         backend->fds[served->number] = fd;
         pthread_create(&backend->workers[served->number], NULL, serve_one, served);
-        backend->count++;
     }
     return NULL;
 }
