@@ -473,7 +473,8 @@ static void place_aliases(struct lt_ads_client *client)
 {
     for (size_t i = 0; i < client->view_count; i++) {
         struct lt_ads_resource_view *view = &client->views[i];
-        view->aliases = client->aliases.items + view->alias_start;
+        view->aliases = client->aliases.count > 0 ? client->aliases.items + view->alias_start
+                                                  : NULL;
     }
 }
 
