@@ -107,6 +107,8 @@ static lt_rc fail(struct lt_tls *tls, lt_rc rc, const char *text)
 static lt_rc fail_protocol(struct lt_tls *tls)
 {
     char reason[256], text[ERROR_MAX];
+    if (ERR_GET_REASON(ERR_peek_error()) == SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE)
+        tls->fault = LT_TLS_FAULT_NO_CERT;
     tls_take_openssl_error(reason, sizeof(reason), "TLS error");
     if (tls->verify_error != NULL)
         (void)snprintf(text, sizeof(text), "CERTIFICATE_VERIFY_FAILED: %s", tls->verify_error);
@@ -280,6 +282,9 @@ static lt_rc tls_shutdown_write(struct lt_transport *transport)
 static void tls_fini(struct lt_transport *transport)
 {
     struct lt_tls *tls = transport->tls;
+    /* an end without close_notify is usual, and no reason to forget the session (RFC 5246 7.2.1) */
+    if (!tls->is_broken && tls->is_established)
+        SSL_set_shutdown(tls->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
     SSL_free(tls->ssl);
     lt_tls_ctx_unref(&tls->ctx);
     tls_peer_text_free(&tls->peer);
@@ -345,8 +350,11 @@ void lt_transport_init_tls(struct lt_transport *transport, int fd, struct lt_tls
         tls->sans = opts->sans;
         tls->san_count = opts->san_count;
         tls->must_be = opts->must_be;
-        if (!ctx->is_server)
+        if (!ctx->is_server) {
             set_client_names(tls, opts);
+            tls->sessions = opts->sessions;
+            tls_session_offer(tls, opts->sni);
+        }
     }
     *transport = (struct lt_transport){.ops = &tls_ops, .tls = tls, .fd = fd};
 }
@@ -367,6 +375,17 @@ lt_rc lt_transport_tls_prefill(struct lt_transport *transport, lt_str bytes)
 }
 
 /* --- what was agreed --- */
+
+lt_tls_fault lt_tls_fault_of(const struct lt_transport *transport)
+{
+    return transport->tls == NULL ? LT_TLS_FAULT_NONE : transport->tls->fault;
+}
+
+bool lt_tls_is_resumed(const struct lt_transport *transport)
+{
+    const struct lt_tls *tls = transport->tls;
+    return tls != NULL && tls->is_established && SSL_session_reused(tls->ssl) == 1;
+}
 
 lt_str lt_tls_alpn(const struct lt_transport *transport)
 {

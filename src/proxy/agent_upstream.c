@@ -98,8 +98,10 @@ static void make_channel(struct px_upstream *upstream)
                    LT_STR_ARG(upstream->opts.host), is_v6 ? "]" : "", upstream->opts.port);
     struct lt_addr literal;
     bool is_ip = lt_addr_parse(upstream->opts.tls_name, 0, &literal) == LT_OK;
-    struct lt_san_matcher san = {is_ip ? LT_SAN_IP : LT_SAN_DNS, LT_SAN_EXACT, true,
-                                 upstream->opts.tls_name};
+    struct lt_san_matcher san = {.type = is_ip ? LT_SAN_IP : LT_SAN_DNS,
+                                 .match = LT_SAN_EXACT,
+                                 .ignore_case = true,
+                                 .value = upstream->opts.tls_name};
     opts.addr = upstream->addr;
     opts.authority = lt_str_of(authority);
     opts.tls = upstream->tls;
