@@ -61,18 +61,14 @@ static void write_cert(const struct page *page, lt_str path, const struct lt_cer
     lt_json_object_close(w);
 }
 
-static void write_certs(const struct page *page, const char *key, lt_str path, lt_str pem,
-                        size_t count_max)
+static void write_certs(const struct page *page, lt_str path, lt_str pem, size_t count_max)
 {
     struct lt_arena *arena = lt_arena_new(16 * 1024, 0);
     struct lt_cert *certs = NULL;
     size_t count = 0;
-    lt_json_key(page->w, lt_str_of(key));
-    lt_json_array_open(page->w);
     if (pem.len > 0 && lt_cert_parse_chain(arena, pem, &certs, &count, NULL) == LT_OK)
         for (size_t i = 0; i < LT_MIN(count, count_max); i++)
             write_cert(page, path, &certs[i]);
-    lt_json_array_close(page->w);
     lt_arena_free(&arena);
 }
 
@@ -80,8 +76,15 @@ static void write_context(void *ctx, const struct px_tls_certs *certs)
 {
     const struct page *page = ctx;
     lt_json_object_open(page->w);
-    write_certs(page, "ca_cert", certs->ca_path, certs->ca_pem, SIZE_MAX);
-    write_certs(page, "cert_chain", certs->cert_path, certs->cert_pem, 1); /* the leaf, as Envoy */
+    lt_json_key(page->w, LT_STR("ca_cert"));
+    lt_json_array_open(page->w);
+    write_certs(page, certs->ca_path, certs->ca_pem, SIZE_MAX);
+    lt_json_array_close(page->w);
+    lt_json_key(page->w, LT_STR("cert_chain"));
+    lt_json_array_open(page->w);
+    for (size_t i = 0; i < certs->count; i++) /* the leaves, as Envoy */
+        write_certs(page, certs->own[i]->path, certs->own[i]->chain_pem, 1);
+    lt_json_array_close(page->w);
     lt_json_object_close(page->w);
 }
 

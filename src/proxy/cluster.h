@@ -34,8 +34,9 @@ struct px_host {
     const struct px_endpoint_facts *facts; /* of the cluster's endpoints; NULL: none, or unlisted */
     struct px_host_state *state;           /* of the cluster's snapshot; NULL: none */
     px_health eds_health;
-    uint32_t flags_seen;           /* of the state, when they were looked at last */
-    const struct px_tls_conf *tls; /* of the cluster's conf; NULL: plain */
+    uint32_t flags_seen;              /* of the state, when they were looked at last */
+    const struct px_tls_conf *tls;    /* of the cluster's conf; NULL: plain */
+    struct lt_tls_sessions *sessions; /* owned; NULL: none was made yet */
     uint32_t epoch;       /* grows when connections that were made before may not serve any more */
     const char *workload; /* counted text; endpoint metadata istio.workload, or "" */
     char *name;           /* owned; "10.0.0.1:80" */

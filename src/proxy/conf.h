@@ -68,6 +68,27 @@ struct px_header_edits {
 
 /* --- TLS --- */
 
+/* A TlsCertificate, of a context or a secret. */
+struct px_cert_conf {
+    struct px_row *row; /* SDS; NULL: the rest counts; the resource's need */
+    lt_str chain_pem, key_pem, ocsp_der;
+    lt_str path; /* of chain_pem: a file, or "<inline>" */
+};
+
+/* A CertificateValidationContext, likewise: of both that a combined one has, all of it counts. */
+struct px_trust_conf {
+    lt_str ca_pem, crl_pem;
+    lt_str path; /* of ca_pem */
+    const lt_str *cert_hashes, *key_hashes;
+    size_t cert_hash_count, key_hash_count;
+    const struct lt_san_matcher *sans;
+    size_t san_count;
+    const struct lt_tls_domain *domains; /* SPIFFE */
+    size_t domain_count;
+    uint32_t depth_max; /* 0: not said */
+    bool crl_leaf_only, allow_expired, accept_untrusted, hides_ca_names;
+};
+
 /*
  * A DownstreamTlsContext or UpstreamTlsContext. The expensive part (SSL_CTX) is shared by all that
  * need the same certificates and parameters: it sits in px_snapshot.tls_ctxs[ctx_slot], NULL while
@@ -75,23 +96,31 @@ struct px_header_edits {
  */
 struct px_tls_conf {
     uint32_t ctx_slot;
+    uint64_t ctx_id; /* of what the context is made from: slots are used again */
     bool require_client_certificate;
     lt_str sni;
     const lt_str *alpn;
     size_t alpn_count;
     const struct lt_san_matcher *sans;
     size_t san_count;
-    bool has_host_sni; /* auto_host_sni: the endpoint's hostname, when it has one */
-    bool has_sni_san;  /* auto_sni_san_validation: the SNI instead of sans */
+    bool has_host_sni;     /* auto_host_sni: the endpoint's hostname, when it has one */
+    bool has_sni_san;      /* auto_sni_san_validation: the SNI instead of sans */
+    uint32_t sessions_max; /* client: kept for each host; max_session_keys */
     /* what the context is made from; used by the main thread only */
-    struct px_row *cert_row;       /* SDS; NULL: inline or none; the resource's need */
-    struct px_row *validation_row; /* SDS, of the CA; likewise */
-    lt_str cert_chain_pem, key_pem, ca_pem;
-    lt_str cert_path, ca_path; /* where the two came from: a file, or "<inline>" */
+    const struct px_cert_conf *certs; /* at least one for a server */
+    size_t cert_count;
+    struct px_row *validation_row; /* SDS, beside trust; NULL: none; the resource's need */
+    struct px_trust_conf trust;    /* without its sans: they go with the connection */
     bool is_server;
     bool verify_peer;
+    bool scans_all_certs, prefers_client_ciphers;
+    bool without_tickets, without_session_ids;
+    uint64_t session_timeout_s; /* 0: the default */
+    struct px_row *ticket_row;  /* SDS; NULL: inline or none */
+    const lt_str *ticket_keys;
+    size_t ticket_key_count;
     int version_min, version_max;
-    lt_str cipher_list, ecdh_curves;
+    lt_str cipher_list, ecdh_curves, signature_algorithms;
 };
 
 /* --- HTTP filters --- */
@@ -434,11 +463,15 @@ struct px_listener_conf {
 
 /* --- secrets --- */
 
+typedef enum { PX_SECRET_CERT, PX_SECRET_TRUST, PX_SECRET_TICKET_KEYS } px_secret_kind;
+
 struct px_secret_conf {
-    struct px_resource res;         /* its arena is wiped before it is freed */
-    lt_str cert_chain_pem, key_pem; /* tls_certificate */
-    lt_str ca_pem, crl_pem;         /* validation_context */
-    lt_str path;                    /* of cert_chain_pem or ca_pem: a file, or "<inline>" */
+    struct px_resource res; /* its arena is wiped before it is freed */
+    px_secret_kind is;
+    struct px_cert_conf cert;
+    struct px_trust_conf trust;
+    const lt_str *ticket_keys;
+    size_t ticket_key_count;
 };
 
 /* --- the whole --- */

@@ -29,14 +29,9 @@ struct px_measures {
 };
 struct px_measures *px_tls_slots_measures(struct px_tls_slots *slots);
 
-/*
- * Finds or makes the slot of such a context; cert and ca are the rows of its secrets, NULL for
- * none. The caller holds it.
- */
+/* Finds or makes the slot of such a context: sets ctx_slot and ctx_id. The caller holds it. */
 struct px_tls_slot;
-struct px_tls_slot *px_tls_slots_intern(struct px_tls_slots *slots, const struct px_tls_conf *conf,
-                                        struct px_row *cert, struct px_row *ca);
-uint32_t px_tls_slot_id(const struct px_tls_slot *slot);
+struct px_tls_slot *px_tls_slots_intern(struct px_tls_slots *slots, struct px_tls_conf *conf);
 /* Gives it back; a px_own function. */
 void px_tls_slot_drop(void *slot);
 
@@ -57,8 +52,9 @@ struct lt_tls_ctx *px_tls_slots_ctx(const struct px_tls_slots *slots, uint32_t s
  * none.
  */
 struct px_tls_certs {
-    lt_str cert_path, cert_pem; /* path: a file, or "<inline>" */
-    lt_str ca_path, ca_pem;
+    lt_str ca_path, ca_pem; /* path: a file, or "<inline>" */
+    const struct px_cert_conf *own[LT_TLS_CERTS_MAX];
+    size_t count;
 };
 struct px_tls_certs px_tls_slots_certs(const struct px_tls_slots *slots, uint32_t slot);
 

@@ -18,7 +18,7 @@ static void on_sweep(struct lt_timer *timer, uint64_t now_ns);
 static bool is_same_matcher(const struct lt_san_matcher *a, const struct lt_san_matcher *b)
 {
     return a->type == b->type && a->match == b->match && a->ignore_case == b->ignore_case &&
-           lt_str_eq(a->value, b->value);
+           lt_str_eq(a->value, b->value) && lt_str_eq(a->oid, b->oid);
 }
 
 /* Connections made by the one are as good as those made by the other. */
@@ -26,7 +26,7 @@ static bool is_same_tls(const struct px_tls_conf *a, const struct px_tls_conf *b
 {
     if (a == b)
         return true;
-    if (a == NULL || b == NULL || a->ctx_slot != b->ctx_slot || !lt_str_eq(a->sni, b->sni) ||
+    if (a == NULL || b == NULL || a->ctx_id != b->ctx_id || !lt_str_eq(a->sni, b->sni) ||
         a->alpn_count != b->alpn_count || a->san_count != b->san_count ||
         a->has_host_sni != b->has_host_sni || a->has_sni_san != b->has_sni_san)
         return false;
@@ -96,6 +96,7 @@ void px_host_drop(struct px_host **host)
     if (dropped == NULL || --dropped->refs > 0)
         return;
     LT_ASSERT(lt_list_is_empty(&dropped->idle));
+    lt_tls_sessions_free(&dropped->sessions);
     free(dropped->name);
     px_text_drop(&dropped->workload);
     px_bury(dropped->cluster->worker, dropped);

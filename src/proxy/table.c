@@ -436,7 +436,7 @@ void px_table_each_tls(const struct px_table *table, px_tls_certs_fn *visit, voi
 {
     for (uint32_t slot = 0; slot < px_tls_slots_count(table->slots); slot++) {
         struct px_tls_certs certs = px_tls_slots_certs(table->slots, slot);
-        if (certs.cert_pem.len + certs.ca_pem.len > 0)
+        if (certs.count + certs.ca_pem.len > 0)
             visit(ctx, &certs);
     }
 }

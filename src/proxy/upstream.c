@@ -69,6 +69,9 @@ static struct lt_tls_conn_opts tls_opts(const struct px_upstream *up, const stru
         .sans = tls->sans,
         .san_count = tls->san_count,
     };
+    if (tls->sessions_max > 0 && up->host->sessions == NULL)
+        up->host->sessions = lt_tls_sessions_new(tls->sessions_max);
+    opts.sessions = tls->sessions_max > 0 ? up->host->sessions : NULL;
     if (tls->has_host_sni && facts != NULL && facts->hostname.len > 0)
         opts.sni = facts->hostname;
     if (conf->has_auto_sni && name.len > 0 && !is_ip(name))

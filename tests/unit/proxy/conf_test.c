@@ -110,7 +110,7 @@ static void test_cluster_fields(void **state)
     const struct px_tls_conf *tls = conf->transports[0].tls;
     assert_text(conf->transports[0].match.items[0].value, "istio");
     assert_text(tls->sni, "web.x");
-    assert_text(px_row_name(tls->cert_row), "default");
+    assert_text(px_row_name(tls->certs[0].row), "default");
     assert_text(px_row_name(tls->validation_row), "ROOTCA");
     assert_true(tls->verify_peer);
     assert_int_equal(tls->san_count, 1);
@@ -302,9 +302,43 @@ static void test_refused(void **state)
         {PX_CLUSTER, LT_E_BAD,
          TLS_CLUSTER("validation_context: {match_subject_alt_names: [{exact: x}]}"),
          "transport_socket.match_subject_alt_names: "},
+        {PX_CLUSTER, LT_E_BAD, TLS_CLUSTER("validation_context: {verify_certificate_hash: [ab]}"),
+         "transport_socket.verify_certificate_hash: invalid hex"},
+        {PX_CLUSTER, LT_E_BAD, TLS_CLUSTER("validation_context: {verify_certificate_spki: [ab]}"),
+         "transport_socket.verify_certificate_spki: invalid base64"},
+        {PX_CLUSTER, LT_E_BAD,
+         TLS_CLUSTER(
+             "validation_context: {match_typed_subject_alt_names: [{san_type: OTHER_NAME, matcher: {exact: a}}]}"),
+         "transport_socket.match_typed_subject_alt_names: OTHER_NAME needs an oid"},
+        {PX_CLUSTER, LT_E_BAD,
+         TLS_CLUSTER(
+             "validation_context: {custom_validator_config: {name: s, typed_config: {'@type': " TLS
+             "SPIFFECertValidatorConfig}}}"),
+         "transport_socket.custom_validator_config.trust_domains: "},
         {PX_CLUSTER, LT_E_UNSUPPORTED,
-         TLS_CLUSTER("validation_context: {verify_certificate_hash: [ab]}"),
-         "transport_socket.verify_certificate_hash: "},
+         TLS_CLUSTER("validation_context: {custom_validator_config: {name: other}}"),
+         "transport_socket.custom_validator_config: 'other'"},
+        {PX_CLUSTER, LT_E_BAD,
+         TLS_CLUSTER(
+             "tls_params: {tls_minimum_protocol_version: TLSv1_3, tls_maximum_protocol_version: TLSv1_2}"),
+         "transport_socket.tls_params.tls_minimum_protocol_version: "},
+        {PX_CLUSTER, LT_E_UNSUPPORTED,
+         TLS_CLUSTER("tls_params: {tls_maximum_protocol_version: TLSv1_1}"),
+         "transport_socket.tls_params.tls_maximum_protocol_version: "},
+        {PX_CLUSTER, LT_E_BAD,
+         TLS_CLUSTER("tls_certificate_sds_secret_configs: [{name: a, sds_config: {ads: {}}}, {name: b, sds_config: {ads: {}}}]"),
+         "transport_socket.tls_certificates: multiple"},
+        {PX_CLUSTER, LT_E_UNSUPPORTED,
+         TLS_CLUSTER("tls_certificates: [{private_key_provider: {provider_name: cryptomb}}]"),
+         "transport_socket.tls_certificates.private_key_provider: 'cryptomb'"},
+        {PX_LISTENER, LT_E_UNSUPPORTED,
+         TLS_LISTENER(
+             "ocsp_staple_policy: MUST_STAPLE, common_tls_context: {tls_certificate_sds_secret_configs: [{name: d, sds_config: {ads: {}}}]}"),
+         "filter_chains[0].transport_socket.ocsp_staple_policy: "},
+        {PX_LISTENER, LT_E_BAD,
+         TLS_LISTENER(
+             "session_ticket_keys: {keys: [{inline_string: short}]}, common_tls_context: {tls_certificate_sds_secret_configs: [{name: d, sds_config: {ads: {}}}]}"),
+         "filter_chains[0].transport_socket.session_ticket_keys.keys: incorrect TLS session ticket key length"},
         {PX_CLUSTER, LT_E_UNSUPPORTED,
          "{name: a, transport_socket: {name: x, typed_config: {'@type': type.googleapis.com/x.Odd}}}",
          "transport_socket: transport socket type 'x.Odd'"},
@@ -387,16 +421,13 @@ static void test_refused(void **state)
         {PX_SECRET, LT_E_BAD, "{name: s, tls_certificate: {certificate_chain: {inline_string: x}}}",
          "tls_certificate: "},
         {PX_SECRET, LT_E_UNSUPPORTED, "{name: s}", "a secret must hold"},
-        {PX_SECRET, LT_E_UNSUPPORTED,
-         "{name: s, validation_context: {trusted_ca: {inline_string: x}, match_typed_subject_alt_names: [{san_type: URI, matcher: "
-         "{exact: a}}]}}",
-         "validation_context.match_typed_subject_alt_names: "},
-        {PX_SECRET, LT_E_UNSUPPORTED,
-         "{name: s, validation_context: {trusted_ca: {inline_string: x}, verify_certificate_hash: [aa]}}",
-         "validation_context.verify_certificate_hash: "},
-        {PX_SECRET, LT_E_UNSUPPORTED,
-         "{name: s, validation_context: {trusted_ca: {inline_string: x}, custom_validator_config: {name: spiffe}}}",
-         "validation_context.custom_validator_config: "},
+        {PX_SECRET, LT_E_BAD, "{name: s, validation_context: {trusted_ca: {inline_string: x}}}",
+         "validation_context: trusted CA: no certificate"},
+        {PX_SECRET, LT_E_BAD,
+         "{name: s, tls_certificate: {certificate_chain: {inline_string: x}, private_key: {inline_string: x}}}",
+         "tls_certificate: not the PEM text of a certificate"},
+        {PX_SECRET, LT_E_UNSUPPORTED, "{name: s, validation_context: {system_root_certs: {}}}",
+         "validation_context.system_root_certs: "},
     };
     for (size_t i = 0; i < LT_ARRAY_LEN(rows); i++) {
         lt_rc rc = compile(rows[i].kind, rows[i].yaml);
