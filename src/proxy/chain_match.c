@@ -1,5 +1,5 @@
 /*
- * proxy/chain_match.c - the filter chain match engine: five rounds, each keeps the best.
+ * proxy/chain_match.c - the filter chain match engine: nine rounds, each keeps the best.
  */
 #include "proxy/chain_match.h"
 
@@ -11,19 +11,6 @@ static unsigned score_port(const struct px_chain *chain, const struct px_conn_fa
     if (chain->destination_port == 0)
         return 1;
     return chain->destination_port == lt_addr_port(&facts->destination) ? 2 : 0;
-}
-
-static unsigned score_prefix(const struct px_chain *chain, const struct px_conn_facts *facts)
-{
-    if (chain->prefix_count == 0)
-        return 1;
-    unsigned best = 0;
-    for (size_t i = 0; i < chain->prefix_count; i++) {
-        if (lt_addr_in_prefix(&facts->destination, &chain->prefixes[i].prefix,
-                              chain->prefixes[i].bits))
-            best = LT_MAX(best, 2 + chain->prefixes[i].bits);
-    }
-    return best;
 }
 
 /* Exact names beat suffixes, longer suffixes beat shorter ones. */
@@ -64,39 +51,92 @@ static unsigned score_application(const struct px_chain *chain, const struct px_
     return 0;
 }
 
-static score_fn *const rounds[] = {score_port, score_prefix, score_server_name, score_transport,
-                                   score_application};
-
-/* The best score of a round among the chains that reached it: their best in all rounds before. */
-static bool is_in(const struct px_chain *chain, const struct px_conn_facts *facts,
-                  const unsigned *best, size_t round)
+static bool is_own(const struct lt_addr *peer, const struct lt_addr *local)
 {
-    for (size_t i = 0; i < round; i++) {
-        if (rounds[i](chain, facts) != best[i])
-            return false;
-    }
-    return true;
+    unsigned whole = peer->sa.sa_family == AF_INET ? 32 : 128;
+    return peer->sa.sa_family == AF_UNIX || lt_addr_is_loopback(peer) ||
+           lt_addr_in_prefix(peer, local, whole);
 }
 
+static unsigned score_prefixes(const struct px_cidr *prefixes, size_t count,
+                               const struct lt_addr *addr)
+{
+    if (count == 0)
+        return 1;
+    unsigned best = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (lt_addr_in_prefix(addr, &prefixes[i].prefix, prefixes[i].bits))
+            best = LT_MAX(best, 2 + prefixes[i].bits);
+    }
+    return best;
+}
+
+static unsigned score_prefix(const struct px_chain *chain, const struct px_conn_facts *facts)
+{
+    return score_prefixes(chain->prefixes, chain->prefix_count, &facts->destination);
+}
+
+static unsigned score_direct_source(const struct px_chain *chain, const struct px_conn_facts *facts)
+{
+    return chain->source == NULL
+               ? 1
+               : score_prefixes(chain->source->direct_prefixes, chain->source->direct_prefix_count,
+                                &facts->source);
+}
+
+static unsigned score_source_type(const struct px_chain *chain, const struct px_conn_facts *facts)
+{
+    if (chain->source == NULL || chain->source->type == PX_SOURCE_ANY)
+        return 1;
+    bool is_local = is_own(&facts->source, &facts->destination);
+    return is_local == (chain->source->type == PX_SOURCE_LOCAL) ? 2 : 0;
+}
+
+static unsigned score_source(const struct px_chain *chain, const struct px_conn_facts *facts)
+{
+    return chain->source == NULL ? 1
+                                 : score_prefixes(chain->source->prefixes,
+                                                  chain->source->prefix_count, &facts->source);
+}
+
+static unsigned score_source_port(const struct px_chain *chain, const struct px_conn_facts *facts)
+{
+    if (chain->source == NULL || chain->source->port_count == 0)
+        return 1;
+    for (size_t i = 0; i < chain->source->port_count; i++) {
+        if (chain->source->ports[i] == lt_addr_port(&facts->source))
+            return 2;
+    }
+    return 0;
+}
+
+static score_fn *const rounds[] = {score_port,        score_prefix,      score_server_name,
+                                   score_transport,   score_application, score_direct_source,
+                                   score_source_type, score_source,      score_source_port};
+
+/*
+ * In each round those with the best score stay: the chain whose list of scores is the greatest,
+ * read from the left. When that has a zero in it, those that would have had none were out before.
+ */
 const struct px_chain *px_chain_find(const struct px_listener_conf *listener,
                                      const struct px_conn_facts *facts)
 {
     unsigned best[LT_ARRAY_LEN(rounds)] = {0};
     const struct px_chain *found = NULL;
-    for (size_t round = 0; round < LT_ARRAY_LEN(rounds); round++) {
-        found = NULL;
-        for (size_t i = 0; i < listener->chain_count; i++) {
-            const struct px_chain *chain = &listener->chains[i];
-            if (!is_in(chain, facts, best, round))
-                continue;
+    for (size_t i = 0; i < listener->chain_count; i++) {
+        const struct px_chain *chain = &listener->chains[i];
+        bool is_better = found == NULL;
+        for (size_t round = 0; round < LT_ARRAY_LEN(rounds); round++) {
             unsigned score = rounds[round](chain, facts);
-            if (score > best[round]) {
+            if (!is_better && score < best[round])
+                break;
+            is_better = is_better || score > best[round];
+            if (is_better)
                 best[round] = score;
-                found = chain;
-            }
         }
-        if (found == NULL)
-            return listener->default_chain;
+        found = is_better ? chain : found;
     }
-    return found;
+    for (size_t round = 0; round < LT_ARRAY_LEN(rounds); round++)
+        found = best[round] == 0 ? NULL : found;
+    return found != NULL ? found : listener->default_chain;
 }

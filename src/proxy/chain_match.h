@@ -1,8 +1,9 @@
 /*
  * proxy/chain_match.h - which filter chain of a listener takes a connection. Pure.
  * Semantics: Envoy's FilterChainMatch. Criteria are looked at in order (destination port,
- * destination IP, server name, transport protocol, application protocols); at each the most
- * specific chains stay and the others are out, with no way back.
+ * destination IP, server name, transport protocol, application protocols, who connects directly,
+ * local or not, source IP, source port); at each the most specific chains stay and the others are
+ * out, with no way back.
  */
 #ifndef LT_PROXY_CHAIN_MATCH_H
 #define LT_PROXY_CHAIN_MATCH_H
@@ -11,6 +12,7 @@
 
 struct px_conn_facts {
     struct lt_addr destination;          /* original destination, or the local address */
+    struct lt_addr source;               /* who has connected */
     lt_str server_name;                  /* SNI in lower case; empty: none */
     lt_str transport_protocol;           /* "raw_buffer" or "tls" */
     const lt_str *application_protocols; /* ALPN as offered, or what the HTTP inspector found */

@@ -413,6 +413,17 @@ struct px_cidr {
     unsigned bits;
 };
 
+typedef enum { PX_SOURCE_ANY, PX_SOURCE_LOCAL, PX_SOURCE_EXTERNAL } px_source_type;
+
+/* FilterChainMatch, by who connects. */
+struct px_source_match {
+    const struct px_cidr *direct_prefixes, *prefixes;
+    size_t direct_prefix_count, prefix_count;
+    px_source_type type;
+    const uint32_t *ports;
+    size_t port_count;
+};
+
 /* envoy.config.listener.v3.FilterChain */
 struct px_chain {
     lt_str name;
@@ -424,7 +435,8 @@ struct px_chain {
     lt_str transport_protocol; /* "", "raw_buffer", "tls" */
     const lt_str *application_protocols;
     size_t application_protocol_count;
-    const struct px_tls_conf *tls; /* NULL: raw_buffer */
+    const struct px_source_match *source; /* NULL: anybody */
+    const struct px_tls_conf *tls;        /* NULL: raw_buffer */
     bool has_tcp_metadata_exchange;
     uint64_t transport_timeout_ms; /* transport_socket_connect_timeout */
     /* the terminal filter: exactly one */

@@ -95,20 +95,50 @@ static lt_rc make_listener_filter(struct px_build *build, const Xds__ListenerFil
 
 /* --- chains --- */
 
-static lt_rc make_prefixes(struct px_build *build, const Xds__FilterChainMatch *match,
-                           struct px_chain *chain)
+static lt_rc make_prefixes(struct px_build *build, const char *field, Xds__CidrRange *const *ranges,
+                           size_t count, const struct px_cidr **ret_prefixes)
 {
-    struct px_cidr *prefixes = lt_arena_make_n(build->arena, struct px_cidr,
-                                               match->n_prefix_ranges);
-    for (size_t i = 0; i < match->n_prefix_ranges; i++) {
-        const Xds__CidrRange *range = match->prefix_ranges[i];
+    struct px_cidr *prefixes = lt_arena_make_n(build->arena, struct px_cidr, count);
+    for (size_t i = 0; i < count; i++) {
+        const Xds__CidrRange *range = ranges[i];
         if (lt_addr_parse(lt_str_of(range->address_prefix), 0, &prefixes[i].prefix) != LT_OK)
-            return px_bad(build, "filter_chain_match.prefix_ranges", "malformed IP address: %s",
-                          range->address_prefix);
+            return px_bad(build, field, "malformed IP address: %s", range->address_prefix);
         prefixes[i].bits = px_u32(range->prefix_len, 0);
+        if (prefixes[i].bits > (prefixes[i].prefix.sa.sa_family == AF_INET ? 32u : 128u))
+            return px_bad(build, field, "a prefix of %u bits is too long", prefixes[i].bits);
     }
-    chain->prefixes = prefixes;
-    chain->prefix_count = match->n_prefix_ranges;
+    *ret_prefixes = prefixes;
+    return LT_OK;
+}
+
+static lt_rc make_source(struct px_build *build, const Xds__FilterChainMatch *match,
+                         struct px_chain *chain)
+{
+    int type = match->has_source_type ? (int)match->source_type : 0;
+    if (match->n_source_prefix_ranges + match->n_direct_source_prefix_ranges +
+                match->n_source_ports ==
+            0 &&
+        type == 0)
+        return LT_OK;
+    struct px_source_match *source = lt_arena_make(build->arena, struct px_source_match);
+    chain->source = source;
+    source->type = (px_source_type)type;
+    source->prefix_count = match->n_source_prefix_ranges;
+    source->direct_prefix_count = match->n_direct_source_prefix_ranges;
+    LT_TRY(make_prefixes(build, "filter_chain_match.source_prefix_ranges",
+                         match->source_prefix_ranges, match->n_source_prefix_ranges,
+                         &source->prefixes));
+    LT_TRY(make_prefixes(build, "filter_chain_match.direct_source_prefix_ranges",
+                         match->direct_source_prefix_ranges, match->n_direct_source_prefix_ranges,
+                         &source->direct_prefixes));
+    uint32_t *ports = lt_arena_make_n(build->arena, uint32_t, match->n_source_ports);
+    for (size_t i = 0; i < match->n_source_ports; i++) {
+        ports[i] = match->source_ports[i];
+        if (ports[i] == 0 || ports[i] > UINT16_MAX)
+            return px_bad(build, "filter_chain_match.source_ports", "%u is out of range", ports[i]);
+    }
+    source->ports = ports;
+    source->port_count = match->n_source_ports;
     return LT_OK;
 }
 
@@ -140,16 +170,17 @@ static lt_rc make_chain_match(struct px_build *build, const Xds__FilterChainMatc
 {
     if (match == NULL)
         return LT_OK;
-    if (match->n_source_prefix_ranges > 0 || match->n_direct_source_prefix_ranges > 0 ||
-        match->n_source_ports > 0 || (match->has_source_type && match->source_type != 0) ||
-        (match->address_suffix != NULL && match->address_suffix[0] != '\0'))
-        return px_unsupported(build, "filter_chain_match",
-                              "matching by source is not supported yet");
+    if ((match->address_suffix != NULL && match->address_suffix[0] != '\0') ||
+        match->suffix_len != NULL)
+        return px_unsupported(build, "filter_chain_match.address_suffix", "is not supported");
     chain->destination_port = px_u32(match->destination_port, 0);
     if (chain->destination_port > UINT16_MAX)
         return px_bad(build, "filter_chain_match.destination_port", "%u is out of range",
                       chain->destination_port);
-    LT_TRY(make_prefixes(build, match, chain));
+    LT_TRY(make_prefixes(build, "filter_chain_match.prefix_ranges", match->prefix_ranges,
+                         match->n_prefix_ranges, &chain->prefixes));
+    chain->prefix_count = match->n_prefix_ranges;
+    LT_TRY(make_source(build, match, chain));
     LT_TRY(make_server_names(build, match, chain));
     chain->transport_protocol = px_copy(build, match->transport_protocol);
     chain->application_protocol_count = match->n_application_protocols;

@@ -396,6 +396,7 @@ static void choose_chain(struct px_conn *conn, const struct inspection *found)
     }
     struct px_conn_facts facts = {
         .destination = conn->local,
+        .source = conn->peer,
         .server_name = lt_str_make(lower, len),
         .transport_protocol = found->is_tls ? LT_STR("tls") : LT_STR("raw_buffer"),
         .application_protocols = found->protocols,

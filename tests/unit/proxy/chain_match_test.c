@@ -167,12 +167,55 @@ static void test_outbound(void **state)
                         "PassthroughFilterChain");
 }
 
+static const char *from(const struct px_listener_conf *listener, const char *ip, uint16_t port)
+{
+    struct px_conn_facts facts = {
+        .destination = address("10.0.0.1", 80),
+        .source = address(ip, port),
+        .transport_protocol = LT_STR("raw_buffer"),
+    };
+    const struct px_chain *chain = px_chain_find(listener, &facts);
+    return chain == NULL ? "none" : chain->name.ptr;
+}
+
+/* Who connects directly, local or not, from where, from which port: in this order. */
+static void test_by_source(void **state)
+{
+    (void)state;
+    const struct px_cidr wide = {address("10.0.0.0", 0), 8}, narrow = {address("10.1.0.0", 0), 16};
+    const uint32_t ports[] = {1000, 2000};
+    const struct px_source_match direct = {.direct_prefixes = &narrow, .direct_prefix_count = 1},
+                                 local = {.type = PX_SOURCE_LOCAL},
+                                 external = {.type = PX_SOURCE_EXTERNAL,
+                                             .prefixes = &wide,
+                                             .prefix_count = 1},
+                                 by_port = {.type = PX_SOURCE_EXTERNAL,
+                                            .prefixes = &wide,
+                                            .prefix_count = 1,
+                                            .ports = ports,
+                                            .port_count = 2};
+    const struct px_chain chains[] = {{.name = LT_STR("direct"), .source = &direct},
+                                      {.name = LT_STR("local"), .source = &local},
+                                      {.name = LT_STR("external"), .source = &external},
+                                      {.name = LT_STR("by port"), .source = &by_port}};
+    const struct px_chain rest = {.name = LT_STR("rest")};
+    struct px_listener_conf listener = {.chains = chains, .chain_count = LT_ARRAY_LEN(chains)};
+    assert_string_equal(from(&listener, "10.1.2.3", 2000), "direct");
+    assert_string_equal(from(&listener, "127.0.0.1", 5), "local");
+    assert_string_equal(from(&listener, "10.0.0.1", 5), "local"); /* its own address */
+    assert_string_equal(from(&listener, "10.9.0.1", 5), "external");
+    assert_string_equal(from(&listener, "10.9.0.1", 2000), "by port");
+    assert_string_equal(from(&listener, "192.0.2.1", 2000), "none");
+    listener.default_chain = &rest;
+    assert_string_equal(from(&listener, "192.0.2.1", 2000), "rest");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_inbound),      cmocka_unit_test(test_protocol_order),
         cmocka_unit_test(test_server_names), cmocka_unit_test(test_prefixes),
-        cmocka_unit_test(test_outbound),
+        cmocka_unit_test(test_outbound),     cmocka_unit_test(test_by_source),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
