@@ -169,12 +169,22 @@ void px_http_wake_first(struct px_cluster *cluster);
 
 /* --- bytes that are only passed on (pump.c) --- */
 
+/* A way through the kernel for a direction that carries much; zeroed: none. */
+struct px_pipe {
+    int fds[2];  /* owned while is_open */
+    size_t held; /* bytes inside */
+    bool is_open;
+    bool is_bulk; /* the latest read was as large as reads are */
+};
+void px_pipe_close(struct px_worker *worker, struct px_pipe *pipe);
+
 struct px_side {
     struct px_input *in;
     struct lt_transport *from, *to;
     bool *can_read, *can_write;
     bool *ended, *end_sent; /* from has ended; to was told */
     uint64_t *count;        /* bytes written */
+    struct px_pipe *pipe;
 };
 
 /*
@@ -233,6 +243,8 @@ struct px_worker {
     struct px_interns interns;
     struct lt_list tcp_untold; /* of px_tcp: bytes that the metrics don't know yet, oldest first */
     struct lt_timer tcp_tell;  /* set while there are such */
+    struct px_pipe pipes[16];  /* spare and empty */
+    uint32_t pipe_count, pipes_open; /* in that list; and with those that are in use */
     struct lt_prng prng;
     struct lt_metric_set *metrics;
     struct px_telemetry *telemetry;

@@ -24,6 +24,7 @@ struct px_tcp {
     int64_t started_wall_ns;
     uint32_t flags;
     uint32_t attempts;
+    struct px_pipe there, back;
     bool is_open; /* the upstream connection stands */
     bool client_ended, client_end_sent;
     bool server_ended, server_end_sent;
@@ -146,6 +147,8 @@ void px_tcp_abort(struct px_conn *conn)
         return;
     finish_report(tcp);
     conn->tcp = NULL;
+    px_pipe_close(conn->worker, &tcp->there);
+    px_pipe_close(conn->worker, &tcp->back);
     px_text_drop(&tcp->peer_principal);
     px_text_drop(&tcp->local_principal);
     free(tcp->failure);
@@ -247,11 +250,12 @@ void px_tcp_run(struct px_conn *conn)
         return; /* what the client sends waits in the kernel */
     struct px_upstream *up = tcp->up;
     struct px_side to_server = {
-        &conn->in,      &conn->transport,   &up->transport,        &conn->can_read,
-        &up->can_write, &tcp->client_ended, &tcp->client_end_sent, &tcp->received};
+        &conn->in,          &conn->transport,      &up->transport, &conn->can_read, &up->can_write,
+        &tcp->client_ended, &tcp->client_end_sent, &tcp->received, &tcp->there};
     struct px_side to_client = {
         &up->in,          &up->transport,     &conn->transport,      &up->can_read,
-        &conn->can_write, &tcp->server_ended, &tcp->server_end_sent, &tcp->sent};
+        &conn->can_write, &tcp->server_ended, &tcp->server_end_sent, &tcp->sent,
+        &tcp->back};
     uint64_t moved = tcp->received + tcp->sent;
     lt_rc there = px_pump(conn->worker, &to_server);
     lt_rc back = px_pump(conn->worker, &to_client);

@@ -444,6 +444,8 @@ static void free_worker(struct px_worker *worker)
     lt_vec_fini(&worker->blocks);
     px_text_drop(&worker->own_principal);
     px_interns_fini(&worker->interns);
+    while (worker->pipe_count > 0)
+        px_pipe_close(worker, &worker->pipes[--worker->pipe_count]);
     lt_map_fini(&worker->stat_scopes);
     lt_mailbox_free(&worker->mailbox);
     lt_loop_free(&worker->loop);

@@ -53,6 +53,55 @@ def test_large_transfer_both_ways(run_proxy):
     server.close()
 
 
+def test_much_and_slowly(run_proxy):
+    """What goes through the kernel arrives whole, however it is read, with its end; and what is short after much, too."""
+    import hashlib
+    import threading
+    import time
+
+    def serve(connection):
+        digest, seen = hashlib.sha256(), 0
+        while part := connection.recv(200000):
+            digest.update(part)
+            seen += len(part)
+            if seen % 7 == 0:
+                time.sleep(0.001)
+        connection.sendall(digest.digest())
+        connection.sendall(b"end")
+
+    server = TcpBackend(serve)
+    proxy = run_proxy(bootstrap(listener(tcp_proxy("a")), [cluster("a", server.port)]))
+
+    def transfer(number, results):
+        payload = bytes([number]) + bytes(range(251)) * 60000
+        with socket.create_connection(("127.0.0.1", proxy.port), timeout=20) as connection:
+            connection.sendall(payload)
+            connection.sendall(b"small")
+            connection.shutdown(socket.SHUT_WR)
+            results[number] = read_all(connection) == hashlib.sha256(payload + b"small").digest() + b"end"
+
+    results = {}
+    threads = [threading.Thread(target=transfer, args=(number, results)) for number in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == {number: True for number in range(5)}
+    server.close()
+
+
+def test_a_side_that_goes_in_the_middle_takes_the_other_along(run_proxy):
+    """A reset while much is under way: nobody waits for the rest."""
+    server = TcpBackend(lambda connection: connection.recv(1 << 20))
+    proxy = run_proxy(bootstrap(listener(tcp_proxy("a")), [cluster("a", server.port)]))
+    with socket.create_connection(("127.0.0.1", proxy.port), timeout=20) as connection:
+        with pytest.raises(OSError):
+            for _ in range(1000):
+                connection.sendall(bytes(1 << 20))
+    client.wait_until(lambda: proxy.stats().get("cluster.a.upstream_cx_active") == 0, what="the end of the connection")
+    server.close()
+
+
 def test_upstream_refused_closes_the_client(run_proxy):
     proxy = run_proxy(bootstrap(listener(tcp_proxy("a")), [cluster("a", free_port())]))
     try:
