@@ -293,7 +293,8 @@ static const struct ctl_container_plan *find_probed(const struct ctl_pod *pod, c
 static const struct ctl_container_plan *probed_now(const struct ctl_pod *pod)
 {
     const struct ctl_container_plan *app = find_probed(pod, CTL_ROLE_APP);
-    return pod->state == CTL_POD_PROXY || app == NULL ? find_probed(pod, CTL_ROLE_PROXY) : app;
+    bool is_proxys = pod->state == CTL_POD_PROXY || app == NULL || pod->asks_proxy;
+    return is_proxys ? find_probed(pod, CTL_ROLE_PROXY) : app;
 }
 
 static bool all_started(const struct ctl_pod *pod, ctl_role role)
@@ -313,6 +314,20 @@ static void start_probe(struct ctl_pod *pod)
                         plan->ready == CTL_READY_HTTP ? plan->ready_path : NULL, PROBE_TIMEOUT_MS);
 }
 
+/* A Pod is ready when all of its containers are: once it is, they are asked in turns. */
+static void take_answer(struct ctl_pod *pod, bool is_good)
+{
+    bool is_proxys = probed_now(pod) == find_probed(pod, CTL_ROLE_PROXY);
+    if (is_proxys)
+        pod->proxy_has_failed = !is_good;
+    else
+        pod->app_is_good = is_good;
+    bool is_app_good = pod->app_is_good || find_probed(pod, CTL_ROLE_APP) == NULL;
+    set_ready(pod, is_app_good && !pod->proxy_has_failed && all_started(pod, CTL_ROLE_APP));
+    pod->asks_proxy = pod->plan->has_proxy && !is_proxys &&
+                      (pod->is_ready || pod->proxy_has_failed);
+}
+
 static void on_probed(struct ctl_probe *probe, bool is_good)
 {
     struct ctl_pod *pod = LT_CONTAINER_OF(probe, struct ctl_pod, probe);
@@ -326,7 +341,7 @@ static void on_probed(struct ctl_probe *probe, bool is_good)
         return;
     }
     if (pod->state == CTL_POD_RUNNING)
-        set_ready(pod, (is_good || is_forgiven) && all_started(pod, CTL_ROLE_APP));
+        take_answer(pod, is_good || is_forgiven);
     lt_loop_timer_set(loop, &pod->tick,
                       (pod->is_ready ? PROBE_SLOW_MS : PROBE_FAST_MS) * LT_NS_PER_MS);
 }

@@ -81,6 +81,8 @@ struct ctl_pod {
     size_t run_count;
     size_t init_at; /* the init container that runs */
     struct ctl_probe probe;
+    bool asks_proxy; /* the next probe of a Pod that is ready */
+    bool app_is_good, proxy_has_failed;
     struct ctl_handing handing; /* of a gateway */
     struct lt_timer tick;       /* next probe, end of a grace */
     struct lt_task changed;
