@@ -12,6 +12,7 @@
 #include "base/version.h"
 #include "proxy/ask_admin.h"
 #include "proxy/program.h"
+#include "proxy/run_job.h"
 
 enum { CONFIG_BYTES_MAX = 256 << 20, EXIT_USAGE = 2 };
 
@@ -119,6 +120,8 @@ int main(int argc, char **argv)
     lt_env_init(&program.env, "lateen-proxy");
     if (argc > 1 && strcmp(argv[1], "request") == 0)
         return px_ask_admin(argc - 1, argv + 1, &program.env);
+    if (argc > 1 && (strcmp(argv[1], "run") == 0 || strcmp(argv[1], "wait") == 0))
+        return px_run_job(argc - 1, argv + 1, &program.env);
     if (px_options_parse(argc, argv, &program.options, &err) != LT_OK) {
         fprintf(stderr, "lateen-proxy: %s\n", err.text);
         return EXIT_USAGE;
