@@ -257,13 +257,31 @@ static void page_quit(struct px_admin *admin, struct lt_exchange *exchange)
 
 static void page_fail(struct px_admin *admin, struct lt_exchange *exchange)
 {
-    admin->opts.drain(admin->opts.ctx, true);
+    admin->opts.fail_check(admin->opts.ctx, true);
     reply_text(exchange, 200, LT_STR("OK\n"));
 }
 
 static void page_ok(struct px_admin *admin, struct lt_exchange *exchange)
 {
-    admin->opts.drain(admin->opts.ctx, false);
+    admin->opts.fail_check(admin->opts.ctx, false);
+    reply_text(exchange, 200, LT_STR("OK\n"));
+}
+
+/* A word of the query, with or without a value. */
+static bool has_word(const struct lt_exchange *exchange, const char *name)
+{
+    lt_str rest = exchange->query, part, key;
+    while (lt_str_split(&rest, '&', &part)) {
+        if (lt_str_split(&part, '=', &key) && lt_str_eqz(key, name))
+            return true;
+    }
+    return false;
+}
+
+static void page_drain(struct px_admin *admin, struct lt_exchange *exchange)
+{
+    admin->opts.drain_listeners(admin->opts.ctx, has_word(exchange, "inboundonly"),
+                                has_word(exchange, "graceful"), has_word(exchange, "skip_exit"));
     reply_text(exchange, 200, LT_STR("OK\n"));
 }
 
@@ -279,6 +297,8 @@ static const struct {
 } pages[] = {
     {"/certs", false, page_certs, "certificates in use"},
     {"/clusters", false, px_admin_clusters, "upstream clusters and their hosts (format=json)"},
+    {"/drain_listeners", true, page_drain,
+     "ask clients to leave (graceful, inboundonly, skip_exit)"},
     {"/healthcheck/fail", true, page_fail, "be not ready from now on"},
     {"/healthcheck/ok", true, page_ok, "be ready again"},
     {"/help", false, page_help, "this"},

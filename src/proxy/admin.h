@@ -22,8 +22,9 @@ struct px_admin_opts {
     const struct lt_metric_set *main_metrics; /* counters of the main thread */
     /* "LIVE", "DRAINING", "PRE_INITIALIZING" or "INITIALIZING" */
     const char *(*state)(void *ctx);
-    void (*quit)(void *ctx);             /* /quitquitquit */
-    void (*drain)(void *ctx, bool fail); /* /healthcheck/fail and /ok */
+    void (*quit)(void *ctx);                   /* /quitquitquit */
+    void (*fail_check)(void *ctx, bool fails); /* /healthcheck/fail and /ok */
+    void (*drain_listeners)(void *ctx, bool is_inbound_only, bool is_graceful, bool skips_exit);
     void *ctx;
 };
 

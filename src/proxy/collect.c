@@ -7,7 +7,7 @@
 #include "proxy/run.h"
 #include "proxy/workers_priv.h"
 
-enum { SERIES_MAX = 200000 };
+enum { SERIES_MAX = 200000, EXCEPT_MAX = 4 };
 
 /* One question; it goes from worker to worker, each adds its part, and the last sends it home. */
 struct question {
@@ -18,6 +18,10 @@ struct question {
     struct lt_map clusters; /* name -> struct px_cluster_counts, owned */
     px_metrics_fn *on_metrics;
     px_hosts_fn *on_hosts;
+    px_count_fn *on_count;
+    uint16_t except[EXCEPT_MAX]; /* ports whose listeners don't count */
+    size_t except_count;
+    uint64_t count;
     void *ctx;
 };
 
@@ -50,6 +54,8 @@ static void open_answer(struct lt_letter *letter, void *receiver LT_UNUSED)
         question->on_metrics(question->ctx, question->sum, &question->clusters);
     if (question->on_hosts != NULL)
         question->on_hosts(question->ctx, &question->clusters);
+    if (question->on_count != NULL)
+        question->on_count(question->ctx, question->count);
     free_question(question);
 }
 
@@ -104,6 +110,24 @@ static void add_clusters(struct question *question, const struct px_worker *work
     }
 }
 
+static bool is_excepted(const struct question *question, const struct px_conn *conn)
+{
+    for (size_t i = 0; i < question->except_count; i++) {
+        if (lt_addr_port(&conn->listener->addr) == question->except[i])
+            return true;
+    }
+    return false;
+}
+
+static void count_connections(struct question *question, const struct px_worker *worker)
+{
+    struct lt_list *it, *next;
+    lt_list_each (&worker->conns, it, next) {
+        if (!is_excepted(question, LT_CONTAINER_OF(it, struct px_conn, link)))
+            question->count++;
+    }
+}
+
 static void open_question(struct lt_letter *letter, void *receiver)
 {
     struct question *question = LT_CONTAINER_OF(letter, struct question, letter);
@@ -112,7 +136,10 @@ static void open_question(struct lt_letter *letter, void *receiver)
         px_clusters_refresh_stats(worker);
         lt_metric_set_merge(question->sum, worker->metrics);
     }
-    add_clusters(question, worker);
+    if (question->on_count != NULL)
+        count_connections(question, worker);
+    else
+        add_clusters(question, worker);
     pass_on(question);
 }
 
@@ -148,5 +175,16 @@ void px_workers_collect_hosts(struct px_workers *workers, px_hosts_fn *done, voi
 {
     struct question *question = new_question(workers, ctx);
     question->on_hosts = done;
+    pass_on(question);
+}
+
+void px_workers_count_connections(struct px_workers *workers, const uint16_t *except, size_t count,
+                                  px_count_fn *done, void *ctx)
+{
+    LT_ASSERT(count <= EXCEPT_MAX);
+    struct question *question = new_question(workers, ctx);
+    memcpy(question->except, except, count * sizeof(*except));
+    question->except_count = count;
+    question->on_count = done;
     pass_on(question);
 }

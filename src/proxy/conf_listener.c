@@ -329,6 +329,8 @@ lt_rc px_make_listener(struct px_build *build, const Xds__Listener *in,
     conf->is_outbound = direction == XDS__TRAFFIC_DIRECTION__OUTBOUND;
     build->is_inbound = conf->is_inbound;
     build->is_outbound = conf->is_outbound;
+    conf->drains_on_change_only = in->has_drain_type &&
+                                  in->drain_type == XDS__LISTENER__DRAIN_TYPE__MODIFY_ONLY;
     conf->filters_timeout_ms = px_duration_ms(in->listener_filters_timeout,
                                               FILTERS_TIMEOUT_DEFAULT_MS);
     conf->continue_on_timeout = in->has_continue_on_listener_filters_timeout &&

@@ -43,7 +43,8 @@ static uint64_t next_due_ns(const struct px_conn *conn)
 {
     uint64_t idle_ns = conn->deadline_ns != 0 ? conn->deadline_ns : UINT64_MAX;
     uint64_t drained_ns = conn->drained_at_ns != 0 ? conn->drained_at_ns : UINT64_MAX;
-    return LT_MIN(idle_ns, drained_ns);
+    uint64_t leave_ns = conn->leave_at_ns != 0 ? conn->leave_at_ns : UINT64_MAX;
+    return LT_MIN(idle_ns, LT_MIN(drained_ns, leave_ns));
 }
 
 static void arm(struct px_conn *conn)
@@ -59,13 +60,15 @@ void px_conn_set_deadline(struct px_conn *conn, uint64_t after_ms)
     arm(conn);
 }
 
-void px_conn_drain(struct px_conn *conn, uint64_t drain_ms)
+void px_conn_leave_at(struct px_conn *conn, uint64_t at_ns)
 {
-    if (!conn->is_draining && conn->state == PX_CONN_H2)
-        px_h2_drain(conn);
-    conn->is_draining = true;
-    if (conn->drained_at_ns == 0)
-        conn->drained_at_ns = px_now_ns(conn->worker) + drain_ms * LT_NS_PER_MS;
+    conn->leave_at_ns = at_ns;
+    arm(conn);
+}
+
+void px_conn_end_at(struct px_conn *conn, uint64_t at_ns)
+{
+    conn->drained_at_ns = at_ns;
     arm(conn);
 }
 
@@ -94,6 +97,10 @@ static void on_timer(struct lt_timer *timer, uint64_t now_ns)
         arm(conn);
     } else if (conn->drained_at_ns != 0 && now_ns >= conn->drained_at_ns) {
         px_conn_close(conn);
+    } else if (conn->leave_at_ns != 0 && now_ns >= conn->leave_at_ns) {
+        conn->leave_at_ns = 0;
+        px_conn_leave(conn);
+        arm(conn);
     } else {
         conn->deadline_ns = 0;
         give_up_waiting(conn);
@@ -503,7 +510,8 @@ void px_conn_accept(struct px_listener *listener, int fd, const struct lt_addr *
     conn->io.fd = fd;
     lt_list_push_back(&worker->conns, &conn->link);
     count_connections(worker, 1);
-    conn->is_draining = worker->is_ending;
+    conn->accepted_ns = px_now_ns(worker);
+    px_drain_accepted(conn);
     listener->connections++;
     lt_loop_io_set(worker->loop, &conn->io, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
     uint64_t timeout_ms = conn->listener->filters_timeout_ms;

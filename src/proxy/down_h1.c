@@ -286,6 +286,8 @@ static lt_rc put_head(struct px_request *request)
     /* Envoy: who answers before the request is complete doesn't wait for the rest */
     bool is_early = !request->req.is_read && !is_switch;
     bool closes = conn->is_closing || conn->is_draining || !request->head.keep_alive || is_early;
+    if (conn->is_draining)
+        px_conn_count_leaving(conn);
     if (closes && !is_switch)
         conn->is_closing = true;
     struct lt_h1_framing framing = {

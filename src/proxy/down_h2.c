@@ -92,6 +92,12 @@ void px_h2_timeout(struct px_conn *conn)
     }
 }
 
+void px_h2_notice(struct px_conn *conn)
+{
+    lt_h2_conn_shutdown_notice(conn->h2->conn);
+    px_h2_link_touch(conn->h2);
+}
+
 void px_h2_drain(struct px_conn *conn)
 {
     lt_h2_conn_goaway(conn->h2->conn, LT_H2_NO_ERROR, LT_STR_NULL);
@@ -230,6 +236,9 @@ static lt_rc put_head(struct px_request *request)
     for (size_t i = 0; i < made.count; i++)
         request->resp.wire_bytes += made.items[i].name.len + made.items[i].value.len;
     request->resp.is_framed = is_end;
+    struct px_conn *conn = request->conn;
+    if (conn->is_draining && !conn->is_told) /* it came while others were asked to leave */
+        px_conn_leave(conn);
     return LT_OK;
 }
 

@@ -9,7 +9,7 @@
 #include "proxy/run.h"
 #include "proxy/workers_priv.h"
 
-enum { ACCEPTS_PER_TURN = 32 };
+enum { ACCEPTS_PER_TURN = 32, WAITING_MAX = 65536 };
 
 static void on_pause_over(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
 {
@@ -42,6 +42,15 @@ static void on_accept(struct lt_io *io, uint32_t events LT_UNUSED)
 
 /* --- opening and closing --- */
 
+/* Whoever waits in a socket that is closed would be reset. */
+static void take_waiting(struct px_listener *listener)
+{
+    int fd = -1;
+    struct lt_addr peer;
+    for (int i = 0; i < WAITING_MAX && lt_sock_accept(listener->io.fd, &fd, &peer) == LT_OK; i++)
+        px_conn_accept(listener, fd, &peer, NULL);
+}
+
 static lt_rc bind_listener(struct px_listener *listener, struct lt_err *err)
 {
     const struct px_listener_conf *conf = listener->conf;
@@ -59,6 +68,7 @@ static void close_listener(struct px_listener *listener)
 {
     if (listener->io.fd < 0)
         return;
+    take_waiting(listener);
     lt_loop_io_del(listener->worker->loop, &listener->io);
     lt_loop_timer_cancel(listener->worker->loop, &listener->pause);
     close(listener->io.fd);
@@ -73,7 +83,8 @@ static lt_rc open_listener(struct px_worker *worker, const struct px_listener_co
     listener->conf = conf;
     lt_io_init(&listener->io, on_accept);
     lt_timer_init(&listener->pause, on_pause_over);
-    lt_rc rc = conf->bind_to_port ? bind_listener(listener, err) : LT_OK;
+    bool is_open = conf->bind_to_port && !px_drain_covers(conf, worker->stopped);
+    lt_rc rc = is_open ? bind_listener(listener, err) : LT_OK;
     if (rc != LT_OK) {
         free(listener);
         return rc;
@@ -169,6 +180,17 @@ lt_rc px_listeners_update(struct px_worker *worker, struct lt_err *err)
     index_addresses(worker);
     px_handed_follow(worker);
     return first;
+}
+
+void px_listeners_stop(struct px_worker *worker, px_scope scope)
+{
+    worker->stopped = LT_MAX(worker->stopped, scope);
+    for (size_t i = 0; i < worker->listeners.count; i++) {
+        struct px_listener *listener = worker->listeners.entries[i].value;
+        if (px_drain_covers(listener->conf, scope))
+            close_listener(listener);
+    }
+    px_handed_follow(worker);
 }
 
 void px_listeners_close(struct px_worker *worker)

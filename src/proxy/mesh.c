@@ -11,13 +11,15 @@
 #include "proxy/node.h"
 #include "proxy/program.h"
 
+enum { COUNT_EVERY_MS = 1000 };
+
 struct px_mesh {
     struct px_program *program; /* borrowed */
     struct px_agent *agent;
     struct lt_grpc_channel *upstream; /* the agent's; NULL until it is there */
     struct lt_arena *arena;           /* node bytes and facts */
     bool is_stopping;
-    struct lt_timer minimum; /* the least time that a drain takes */
+    struct lt_timer drain_timer; /* the end, or the next look whether anybody is left */
 };
 
 /* --- from the table's side --- */
@@ -82,15 +84,20 @@ static void on_stats(void *ctx, struct lt_exchange *exchange)
     px_admin_prometheus(mesh->program->admin, exchange, px_agent_metrics(mesh->agent));
 }
 
-static void on_drained_early(void *ctx LT_UNUSED)
+/* A sidecar's application calls others until its own end. */
+static void drain(struct px_mesh *mesh, bool keeps_listeners)
 {
+    struct px_drain_order order = {
+        .scope = px_agent_settings(mesh->agent)->is_router ? PX_SCOPE_ALL : PX_SCOPE_INBOUND,
+        .is_graceful = true,
+        .keeps_listeners = keeps_listeners};
+    mesh->program->is_draining = true;
+    px_program_drain(mesh->program, &order);
 }
 
 static void on_drain(void *ctx)
 {
-    struct px_mesh *mesh = ctx;
-    mesh->program->is_draining = true;
-    px_workers_drain(mesh->program->workers, PX_STOP_DRAIN_MS, on_drained_early, NULL);
+    drain(ctx, true);
 }
 
 static void on_agent_exit(void *ctx, int code)
@@ -111,15 +118,32 @@ static const struct px_agent_hooks hooks = {
 
 /* --- the end --- */
 
-static void on_minimum(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
+static void on_counted(void *ctx, uint64_t count)
 {
-    struct px_mesh *mesh = LT_CONTAINER_OF(timer, struct px_mesh, minimum);
-    px_program_stop(mesh->program, EXIT_SUCCESS);
+    struct px_mesh *mesh = ctx;
+    if (count == 0)
+        px_program_stop(mesh->program, EXIT_SUCCESS);
+    else if (!mesh->program->is_stopping)
+        lt_loop_timer_set(mesh->program->loop, &mesh->drain_timer, COUNT_EVERY_MS * LT_NS_PER_MS);
+}
+
+static void on_drain_timer(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
+{
+    struct px_mesh *mesh = LT_CONTAINER_OF(timer, struct px_mesh, drain_timer);
+    const struct px_agent_settings *settings = px_agent_settings(mesh->agent);
+    const uint16_t own[] = {settings->health_port, settings->prometheus_port};
+    if (settings->exits_on_zero_connections)
+        px_workers_count_connections(mesh->program->workers, own, LT_ARRAY_LEN(own), on_counted,
+                                     mesh);
+    else
+        px_program_stop(mesh->program, EXIT_SUCCESS);
 }
 
 /*
- * Not ready from now on, and each response says that its connection is over; the listeners close
- * once the others had time to hear of it.
+ * Not ready from now on, and each response says that its connection is over. Listeners stay open
+ * meanwhile: that this Pod goes is heard by others a moment later, and until then they send
+ * requests. With EXIT_ON_ZERO_ACTIVE_CONNECTIONS the end comes when nobody is left, else after
+ * terminationDrainDuration, and then what is in hand still gets PX_STOP_DRAIN_MS.
  */
 void px_mesh_stop(struct px_mesh *mesh)
 {
@@ -132,11 +156,11 @@ void px_mesh_stop(struct px_mesh *mesh)
         return;
     }
     mesh->is_stopping = true;
-    program->is_draining = true;
-    px_workers_announce_end(program->workers);
-    uint64_t wait_ms = px_agent_settings(mesh->agent)->minimum_drain_ms;
-    lt_loop_timer_set(program->loop, &mesh->minimum,
-                      LT_MIN(wait_ms, (uint64_t)PX_STOP_DRAIN_MS) * LT_NS_PER_MS);
+    drain(mesh, false);
+    const struct px_agent_settings *settings = px_agent_settings(mesh->agent);
+    uint64_t wait_ms = settings->exits_on_zero_connections ? settings->minimum_drain_ms
+                                                           : settings->termination_drain_ms;
+    lt_loop_timer_set(program->loop, &mesh->drain_timer, wait_ms * LT_NS_PER_MS);
 }
 
 void px_mesh_free(struct px_mesh **pointer)
@@ -145,7 +169,7 @@ void px_mesh_free(struct px_mesh **pointer)
     *pointer = NULL;
     if (mesh == NULL)
         return;
-    lt_loop_timer_cancel(mesh->program->loop, &mesh->minimum);
+    lt_loop_timer_cancel(mesh->program->loop, &mesh->drain_timer);
     px_agent_free(&mesh->agent);
     lt_arena_free(&mesh->arena);
     free(mesh);
@@ -164,6 +188,8 @@ static lt_rc start_data_path(struct px_mesh *mesh, struct lt_err *err)
     px_node_facts_read(mesh->arena, settings->node_id, &settings->metadata, settings->is_router,
                        &program->node);
     program->options.concurrency = settings->concurrency;
+    program->options.drain_time_s = settings->drain_ms / 1000;
+    program->options.drain_strategy = "immediate";
     const struct px_feeds_opts feeds = {
         .ads_channel = ads_channel, .ads_metadata = ads_metadata, .want_secret = want_secret};
     return px_program_start(program, &feeds, err);
@@ -192,7 +218,7 @@ int px_mesh_run(struct px_program *program)
     struct lt_err err = {0};
     mesh->program = program;
     mesh->arena = lt_arena_new(4096, 0);
-    lt_timer_init(&mesh->minimum, on_minimum);
+    lt_timer_init(&mesh->drain_timer, on_drain_timer);
     program->mesh = mesh;
     px_program_watch_signals(program);
     if (start(mesh, &err) != LT_OK) {

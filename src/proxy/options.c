@@ -44,11 +44,12 @@ static const struct flag flags[] = {
     TEXT("--proxyComponentLogLevel", NULL, component_log_level),
     TEXT("--proxyLogLevel", NULL, proxy_log_level),
     NUMBER("--concurrency", concurrency),
+    TEXT("--drain-strategy", NULL, drain_strategy),
     NUMBER("--drain-time-s", drain_time_s),
+    NUMBER("--parent-shutdown-time-s", parent_shutdown_time_s),
     IGNORED("--base-id", NULL),
     IGNORED("--base-id-path", NULL),
     IGNORED("--component-log-level", NULL),
-    IGNORED("--drain-strategy", NULL),
     IGNORED("--file-flush-interval-msec", NULL),
     IGNORED("--file-flush-min-size-kb", NULL),
     IGNORED("--hot-restart-version", NULL),
@@ -57,7 +58,6 @@ static const struct flag flags[] = {
     IGNORED("--log-path", NULL),
     IGNORED("--log_output_level", NULL),
     IGNORED("--outlierLogPath", NULL),
-    IGNORED("--parent-shutdown-time-s", NULL),
     IGNORED("--restart-epoch", NULL),
     IGNORED("--socket-mode", NULL),
     IGNORED("--socket-path", NULL),
@@ -151,6 +151,10 @@ static lt_rc check(const struct px_options *options, const char *mode, struct lt
 {
     if (mode != NULL && strcmp(mode, "serve") != 0 && strcmp(mode, "validate") != 0)
         return lt_err_set(err, LT_E_BAD, "--mode: expected serve or validate, got '%s'", mode);
+    const char *strategy = options->drain_strategy;
+    if (strategy != NULL && !is_any(strategy, "gradual", "immediate"))
+        return lt_err_set(err, LT_E_BAD,
+                          "--drain-strategy: expected gradual or immediate, got '%s'", strategy);
     if (options->mode <= PX_MODE_BOOTSTRAP && options->config_path == NULL &&
         options->config_yaml == NULL)
         return lt_err_set(
@@ -161,7 +165,8 @@ static lt_rc check(const struct px_options *options, const char *mode, struct lt
 
 lt_rc px_options_parse(int argc, char **argv, struct px_options *ret, struct lt_err *err)
 {
-    struct px_options options = {.mode = PX_MODE_BOOTSTRAP, .drain_time_s = 600};
+    struct px_options options = {
+        .mode = PX_MODE_BOOTSTRAP, .drain_time_s = 600, .parent_shutdown_time_s = 900};
     lt_rc rc = LT_OK;
     for (int at = parse_command(argc, argv, &options); at < argc && rc == LT_OK; at++) {
         if (is_any(argv[at], "--help", "-h"))
@@ -197,6 +202,8 @@ const char px_options_help[] =
     "  lateen-proxy -c FILE                 run an Envoy bootstrap (JSON or YAML)\n"
     "  lateen-proxy proxy sidecar|router    run under a control plane, configured by Istio's environment\n"
     "  lateen-proxy request [METHOD] PATH   ask the admin port of the one that runs (--debug-port 15000)\n"
+    "  lateen-proxy run -- COMMAND          wait for the sidecar, run a job, end the sidecar (run --help)\n"
+    "  lateen-proxy wait                    wait for the sidecar (--timeoutSeconds 60)\n"
     "\n"
     "Flags of the first form, as Envoy's:\n"
     "  -c, --config-path FILE     the bootstrap\n"
@@ -207,6 +214,7 @@ const char px_options_help[] =
     "      --service-node ID, --service-cluster NAME, --service-zone ZONE\n"
     "      --admin-address-path FILE   where to write the admin server's address\n"
     "      --drain-time-s N       how long connections drain (default 600)\n"
+    "      --drain-strategy gradual|immediate   whether they are asked to leave within that time, or at once\n"
     "Flags of the second form, as pilot-agent's: --domain, --proxyLogLevel,\n"
     "--proxyComponentLogLevel (of a real Envoy), --concurrency.\n"
     "Other flags of Envoy and pilot-agent are accepted and do nothing.\n";

@@ -28,6 +28,8 @@ struct px_options {
     const char *service_node, *service_cluster, *service_zone;
     const char *admin_address_path;
     unsigned drain_time_s;           /* 600 */
+    const char *drain_strategy;      /* "gradual" (default) or "immediate" */
+    unsigned parent_shutdown_time_s; /* 900 */
     const char *domain;              /* --domain, of the agent */
     const char *proxy_log_level;     /* --proxyLogLevel */
     const char *component_log_level; /* --proxyComponentLogLevel */

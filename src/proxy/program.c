@@ -185,14 +185,43 @@ void px_program_stop(struct px_program *program, int status)
     px_workers_drain(program->workers, PX_STOP_DRAIN_MS, on_drained, program);
 }
 
+static void on_stop_listeners(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
+{
+    struct px_program *program = LT_CONTAINER_OF(timer, struct px_program, stop_listeners);
+    px_workers_stop_listeners(program->workers, program->drain_scope);
+}
+
+void px_program_drain(struct px_program *program, const struct px_drain_order *order)
+{
+    program->drain_scope = LT_MAX(program->drain_scope, order->scope);
+    px_workers_ask_to_leave(program->workers, order->scope);
+    if (order->keeps_listeners)
+        return;
+    if (!order->is_graceful)
+        px_workers_stop_listeners(program->workers, order->scope);
+    else if (!lt_timer_is_set(&program->stop_listeners))
+        lt_loop_timer_set(program->loop, &program->stop_listeners,
+                          program->options.drain_time_s * LT_NS_PER_S);
+}
+
+static void drain_listeners(void *ctx, bool is_inbound_only, bool is_graceful, bool skips_exit)
+{
+    struct px_drain_order order = {.scope = is_inbound_only ? PX_SCOPE_INBOUND : PX_SCOPE_ALL,
+                                   .is_graceful = is_graceful,
+                                   .keeps_listeners = skips_exit};
+    px_program_drain(ctx, &order);
+}
+
 static void quit(void *ctx)
 {
     px_program_stop(ctx, EXIT_SUCCESS);
 }
 
-static void set_draining(void *ctx, bool fail)
+static void fail_check(void *ctx, bool fails)
 {
-    ((struct px_program *)ctx)->is_draining = fail;
+    struct px_program *program = ctx;
+    program->is_draining = fails;
+    px_workers_fail_check(program->workers, fails);
 }
 
 static void on_signal(struct lt_io *io, uint32_t events LT_UNUSED)
@@ -239,7 +268,8 @@ static lt_rc start_admin(struct px_program *program, struct lt_err *err)
         .main_metrics = program->metrics,
         .state = state_name,
         .quit = quit,
-        .drain = set_draining,
+        .fail_check = fail_check,
+        .drain_listeners = drain_listeners,
         .ctx = program,
     };
     return px_admin_new(&opts, &program->bootstrap.admin, &program->admin, err);
@@ -298,6 +328,8 @@ lt_rc px_program_start(struct px_program *program, const struct px_feeds_opts *m
         .node = program->node,
         .home = program->bootstrap.home,
         .drain_ms = program->options.drain_time_s * 1000,
+        .drains_gradually = program->options.drain_strategy == NULL ||
+                            strcmp(program->options.drain_strategy, "gradual") == 0,
         .on_listener_error = on_listener_error,
         .on_report = on_report,
         .ctx = program,
@@ -320,11 +352,13 @@ void px_program_init(struct px_program *program)
     program->metrics = lt_metric_set_new(1000);
     program->handovers.fd = -1;
     lt_task_init(&program->publish, run_publish);
+    lt_timer_init(&program->stop_listeners, on_stop_listeners);
 }
 
 void px_program_fini(struct px_program *program)
 {
     lt_task_cancel(&program->publish);
+    lt_loop_timer_cancel(program->loop, &program->stop_listeners);
     px_admin_free(&program->admin);
     px_mesh_free(&program->mesh);
     px_workers_free(&program->workers);

@@ -33,9 +33,11 @@ struct px_program {
     struct lt_metric_set *metrics;
     struct px_mesh *mesh; /* NULL with -c */
     struct lt_io signals;
-    struct lt_task publish; /* one snapshot a turn, however much has changed */
-    struct lt_io handovers; /* from whoever started us; fd -1: nobody hands sockets over */
-    bool is_draining;       /* by an operator's /healthcheck/fail */
+    struct lt_task publish;         /* one snapshot a turn, however much has changed */
+    struct lt_io handovers;         /* from whoever started us; fd -1: nobody hands sockets over */
+    struct lt_timer stop_listeners; /* set while a graceful drain runs */
+    px_scope drain_scope;
+    bool is_draining; /* by an operator's /healthcheck/fail */
     bool is_stopping;
     int status;
 };
@@ -54,6 +56,15 @@ LT_MUST lt_rc px_program_start(struct px_program *program, const struct px_feeds
 void px_program_publish(struct px_program *program);
 /* "LIVE", "DRAINING", "PRE_INITIALIZING" or "INITIALIZING". */
 const char *px_program_state(const struct px_program *program);
+/*
+ * /drain_listeners: connections in scope are asked to leave. Listeners close at once; if graceful,
+ * after the drain time; with keeps_listeners never.
+ */
+struct px_drain_order {
+    px_scope scope;
+    bool is_graceful, keeps_listeners;
+};
+void px_program_drain(struct px_program *program, const struct px_drain_order *order);
 /* Drains, then ends the loop; asked twice it ends at once. */
 void px_program_stop(struct px_program *program, int status);
 

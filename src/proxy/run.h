@@ -65,6 +65,8 @@ LT_MUST lt_rc px_listeners_update(struct px_worker *worker, struct lt_err *err);
  */
 struct px_listener *px_listener_for(struct px_worker *worker, const struct lt_addr *destination);
 void px_listeners_close(struct px_worker *worker);
+/* They accept nothing more, now and in snapshots to come; their connections stay. */
+void px_listeners_stop(struct px_worker *worker, px_scope scope);
 
 /* handed.c: sockets of another network (px_workers_hand); the listeners have changed. */
 void px_handed_take(struct px_worker *worker, const struct lt_handover *message, int fd);
@@ -97,9 +99,12 @@ struct px_conn {
         timer;            /* fires at or before deadline_ns and is set again if it came too early */
     uint64_t deadline_ns; /* 0: none */
     uint64_t drained_at_ns; /* its listener went: open until then at most; 0: not so */
+    uint64_t leave_at_ns;   /* asked to leave then (HTTP/2: for the second time); 0: not so */
+    uint64_t accepted_ns;
     px_conn_state state;
     bool can_read, can_write, saw_eof;
     bool is_draining; /* the next response says "connection: close" */
+    bool is_told;     /* HTTP/2: the first GOAWAY was sent. HTTP/1: it was counted */
     bool is_closing;  /* the response in hand was the last: close when it is out */
     struct px_input in;
     struct lt_addr peer;
@@ -134,11 +139,9 @@ void px_conn_linger(struct px_conn *conn);
 void px_conn_yield(struct px_conn *conn);
 /* Something may have changed: go on. */
 void px_conn_run(struct px_conn *conn);
-/*
- * Its listener went or changed: the response in hand is the last, and after the drain time it ends
- * in any case.
- */
-void px_conn_drain(struct px_conn *conn, uint64_t drain_ms);
+/* No later than that: it is asked to leave; it ends. */
+void px_conn_leave_at(struct px_conn *conn, uint64_t at_ns);
+void px_conn_end_at(struct px_conn *conn, uint64_t at_ns);
 /* When nothing happens until then the connection is closed (HTTP: the request times out). */
 void px_conn_set_deadline(struct px_conn *conn, uint64_t after_ms);
 
@@ -153,8 +156,27 @@ void px_h2_start(struct px_conn *conn);
 void px_h2_run(struct px_conn *conn);
 void px_h2_timeout(struct px_conn *conn);
 void px_h2_abort(struct px_conn *conn);
+/* GOAWAY that leaves time for what is on its way. */
+void px_h2_notice(struct px_conn *conn);
 /* GOAWAY, and the end when the last stream has gone. */
 void px_h2_drain(struct px_conn *conn);
+
+/* --- leaving (drain.c) --- */
+
+/* Asks it now: the response in hand is the last, or a GOAWAY. */
+void px_conn_leave(struct px_conn *conn);
+/* HTTP/1: its response says that it is the last because the connection was asked to leave. */
+void px_conn_count_leaving(struct px_conn *conn);
+/*
+ * Its listener went or changed: it is asked to leave, and after the drain time it ends in any case.
+ */
+void px_conn_drain(struct px_conn *conn, uint64_t drain_ms);
+/* Connections of these listeners, now and from now on. */
+void px_drain_ask(struct px_worker *worker, px_scope scope);
+void px_drain_fail_check(struct px_worker *worker, bool fails);
+/* A new connection, while others are asked to leave. */
+void px_drain_accepted(struct px_conn *conn);
+bool px_drain_covers(const struct px_listener_conf *conf, px_scope scope);
 
 /* Requests that are ready, then HTTP/2 connections with output: the end of a turn. */
 void px_http_turn(struct lt_task *task);
@@ -265,8 +287,11 @@ struct px_worker {
     const char *own_principal; /* counted text; our own certificate's URI SAN, or "" */
     int64_t date_s;            /* the second that `date` tells */
     char date[LT_HTTP_DATE_LEN + 1];
-    bool is_ending;   /* connections are told so */
-    bool is_draining; /* no listener is left */
+    px_scope leaving; /* connections of these listeners are asked to leave, since: */
+    uint64_t leaving_since_ns;
+    px_scope stopped;  /* these listeners accept nothing any more */
+    bool check_failed; /* /healthcheck/fail */
+    bool is_draining;  /* no listener is left */
 };
 
 /* The caller holds the text, and gives it back with px_text_drop. */

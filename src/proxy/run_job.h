@@ -1,7 +1,7 @@
 /*
- * proxy/run_job.h - `run -- COMMAND`: a job beside a sidecar, and `wait`, pilot-agent's command that
- * only waits. The job starts when the sidecar is ready; when it has ended the sidecar is told to
- * quit, so that a Pod whose sidecar is an ordinary container completes.
+ * proxy/run_job.h - `run -- COMMAND`: a job beside a sidecar, and `wait`, of pilot-agent, that only
+ * waits. The job starts when the sidecar is ready; when it has ended the sidecar is told to quit,
+ * so that a Pod whose sidecar is an ordinary container completes.
  */
 #ifndef LT_PROXY_RUN_JOB_H
 #define LT_PROXY_RUN_JOB_H

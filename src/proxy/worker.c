@@ -501,30 +501,62 @@ void px_workers_free(struct px_workers **pointer)
 
 struct drain_letter {
     struct lt_letter letter;
+    px_scope scope;
+    bool is_failed;
 };
 
-static void open_announce_end(struct lt_letter *letter, void *receiver)
+static void open_ask(struct lt_letter *letter, void *receiver)
 {
-    struct px_worker *worker = receiver;
-    worker->is_ending = true;
-    struct lt_list *it, *next;
-    lt_list_each (&worker->conns, it, next)
-        px_conn_drain(LT_CONTAINER_OF(it, struct px_conn, link), worker->owner->opts.drain_ms);
-    free(LT_CONTAINER_OF(letter, struct drain_letter, letter));
+    struct drain_letter *drain = LT_CONTAINER_OF(letter, struct drain_letter, letter);
+    px_drain_ask(receiver, drain->scope);
+    free(drain);
 }
 
-static void post_to_all(struct px_workers *workers, lt_letter_fn *open)
+static void open_stop_listeners(struct lt_letter *letter, void *receiver)
+{
+    struct drain_letter *drain = LT_CONTAINER_OF(letter, struct drain_letter, letter);
+    px_listeners_stop(receiver, drain->scope);
+    free(drain);
+}
+
+static void open_fail_check(struct lt_letter *letter, void *receiver)
+{
+    struct drain_letter *drain = LT_CONTAINER_OF(letter, struct drain_letter, letter);
+    px_drain_fail_check(receiver, drain->is_failed);
+    free(drain);
+}
+
+static void post_to_all(struct px_workers *workers, lt_letter_fn *open, px_scope scope,
+                        bool is_failed)
 {
     for (unsigned i = 0; i < workers->opts.count; i++) {
         struct drain_letter *letter = lt_new(struct drain_letter);
         letter->letter.open = open;
+        letter->scope = scope;
+        letter->is_failed = is_failed;
         lt_mailbox_post(workers->threads[i].worker->mailbox, &letter->letter);
     }
 }
 
-void px_workers_announce_end(struct px_workers *workers)
+void px_workers_ask_to_leave(struct px_workers *workers, px_scope scope)
 {
-    post_to_all(workers, open_announce_end);
+    post_to_all(workers, open_ask, scope, false);
+}
+
+void px_workers_stop_listeners(struct px_workers *workers, px_scope scope)
+{
+    post_to_all(workers, open_stop_listeners, scope, false);
+}
+
+void px_workers_fail_check(struct px_workers *workers, bool fails)
+{
+    post_to_all(workers, open_fail_check, PX_SCOPE_NONE, fails);
+}
+
+/* Who has just come has sent nothing yet, and will: it is waited for as requests are. */
+static bool has_just_come(const struct px_conn *conn)
+{
+    return px_now_ns(conn->worker) - conn->accepted_ns < LT_NS_PER_S;
 }
 
 static void open_drain(struct lt_letter *letter, void *receiver)
@@ -539,7 +571,8 @@ static void open_drain(struct lt_letter *letter, void *receiver)
             px_h2_drain(conn);
         conn->is_draining = true;
         /* nothing in hand, nothing on its way: closing it costs nobody a request that had begun */
-        if (conn->state == PX_CONN_HTTP && conn->request == NULL && conn->in.data == NULL)
+        if (conn->state == PX_CONN_HTTP && conn->request == NULL && conn->in.data == NULL &&
+            !has_just_come(conn))
             px_conn_close(conn);
     }
     free(LT_CONTAINER_OF(letter, struct drain_letter, letter));
@@ -561,7 +594,7 @@ void px_workers_drain(struct px_workers *workers, uint32_t timeout_ms, void (*on
     workers->on_drained = on_done;
     workers->drain_ctx = ctx;
     workers->drain_until_ns = lt_loop_now_ns(workers->opts.loop) + timeout_ms * LT_NS_PER_MS;
-    post_to_all(workers, open_drain);
+    post_to_all(workers, open_drain, PX_SCOPE_ALL, false);
     lt_timer_init(&workers->drain_timer, on_drain_timer);
     lt_loop_timer_set(workers->opts.loop, &workers->drain_timer, 20 * LT_NS_PER_MS);
 }

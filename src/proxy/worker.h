@@ -19,6 +19,9 @@ struct px_home {
     lt_str local_cluster;    /* cluster_manager.local_cluster_name; empty: none */
 };
 
+/* Listeners by the direction of their traffic. */
+typedef enum { PX_SCOPE_NONE, PX_SCOPE_INBOUND, PX_SCOPE_ALL } px_scope;
+
 struct px_workers_opts {
     const struct lt_env *env;  /* borrowed */
     struct lt_loop *loop;      /* of the main thread; borrowed */
@@ -26,6 +29,7 @@ struct px_workers_opts {
     struct px_node_facts node; /* borrowed slices */
     struct px_home home;       /* likewise */
     uint32_t drain_ms;         /* how long connections of a listener that went may go on */
+    bool drains_gradually;     /* within drain_ms, instead of all at once (--drain-strategy) */
     void (*on_listener_error)(void *ctx, const char *text); /* a listener could not bind */
     /* What a worker has seen of a host: px_members_report(). NULL: nobody wants to know. */
     void (*on_report)(void *ctx, struct px_host_state *host, unsigned kind);
@@ -46,10 +50,21 @@ void px_workers_tell_health(struct px_workers *workers, const lt_str *clusters, 
 /* True once every worker has taken its first snapshot: listeners are open. */
 bool px_workers_are_ready(const struct px_workers *workers);
 /*
- * The end is near: every response says that its connection is over, so that clients leave by
- * themselves. Listeners and idle connections stay.
+ * Connections of these listeners are asked to leave, those that come later too: "connection: close"
+ * and GOAWAY. Listeners stay open, idle connections too.
  */
-void px_workers_announce_end(struct px_workers *workers);
+void px_workers_ask_to_leave(struct px_workers *workers, px_scope scope);
+/* These listeners accept nothing any more; what they have accepted stays. */
+void px_workers_stop_listeners(struct px_workers *workers, px_scope scope);
+/* /healthcheck/fail and /ok: likewise for listeners that heed it (drain_type DEFAULT). */
+void px_workers_fail_check(struct px_workers *workers, bool fails);
+/*
+ * How many connections there are apart from those of listeners on these ports; done is called on
+ * the main loop.
+ */
+typedef void px_count_fn(void *ctx, uint64_t count);
+void px_workers_count_connections(struct px_workers *workers, const uint16_t *except, size_t count,
+                                  px_count_fn *done, void *ctx);
 /*
  * Listeners close, connections end after their request in hand. on_done comes when none is left, or
  * after timeout_ms.
