@@ -107,13 +107,29 @@ static void write_memory(struct request *r, pid_t program)
     lt_json_kv_uint(&r->w, "anonymousKb", anonymous_kb);
 }
 
+/* Both run one program: it was upgraded in place, and one stands for the other. */
+static bool is_same_program(pid_t a, pid_t b)
+{
+    const pid_t pids[] = {a, b};
+    char targets[2][PATH_MAX], path[64];
+    for (size_t i = 0; i < LT_ARRAY_LEN(pids); i++) {
+        snprintf(path, sizeof(path), "/proc/%d/exe", pids[i]);
+        ssize_t len = readlink(path, targets[i], sizeof(targets[i]) - 1);
+        targets[i][LT_MAX(len, 0)] = '\0';
+        char *deleted = strstr(targets[i], " (deleted)");
+        if (deleted != NULL)
+            *deleted = '\0';
+    }
+    return strcmp(targets[0], targets[1]) == 0;
+}
+
 /* What the sidecar's agent started instead of being the data path itself; nothing otherwise. */
 static void write_envoy(struct request *r, pid_t program)
 {
     char path[64], *text = NULL;
     size_t len;
     pid_t child = 0;
-    if (program == 0 || list_children(program, &child, 1) == 0)
+    if (program == 0 || list_children(program, &child, 1) == 0 || is_same_program(program, child))
         return;
     snprintf(path, sizeof(path), "/proc/%d/cmdline", child);
     if (ctl_file_read(path, 65536, &text, &len, NULL) == LT_OK)

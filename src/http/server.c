@@ -10,6 +10,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 enum {
     HEAD_BYTES_MAX = 32 * 1024,
@@ -52,6 +53,7 @@ struct lt_server {
     struct server_listener *listeners[8]; /* owned */
     size_t listener_count;
     bool is_draining;
+    bool holds_accept;
 };
 
 struct conn {
@@ -600,6 +602,52 @@ struct lt_server *lt_server_new(struct lt_loop *loop, const struct lt_server_opt
     return server;
 }
 
+void lt_server_listen_on(struct lt_server *server, int fd)
+{
+    LT_ASSERT(server->listener_count < LT_ARRAY_LEN(server->listeners));
+    struct server_listener *listener = lt_new(struct server_listener);
+    listener->server = server;
+    lt_io_init(&listener->io, on_accept);
+    lt_timer_init(&listener->pause, on_pause_end);
+    listener->io.fd = fd;
+    server->listeners[server->listener_count++] = listener;
+    if (!server->holds_accept)
+        lt_loop_io_set(server->loop, &listener->io, EPOLLIN);
+}
+
+void lt_server_set_accepting(struct lt_server *server, bool accepts)
+{
+    server->holds_accept = !accepts;
+    for (size_t i = 0; i < server->listener_count; i++) {
+        struct server_listener *listener = server->listeners[i];
+        lt_loop_timer_cancel(server->loop, &listener->pause);
+        if (accepts)
+            lt_loop_io_set(server->loop, &listener->io, EPOLLIN);
+        else
+            lt_loop_io_del(server->loop, &listener->io);
+    }
+}
+
+void lt_server_leave(struct lt_server *server)
+{
+    for (size_t i = 0; i < server->listener_count; i++) {
+        struct server_listener *listener = server->listeners[i];
+        lt_loop_timer_cancel(server->loop, &listener->pause);
+        lt_loop_io_del(server->loop, &listener->io);
+        close(listener->io.fd);
+        free(listener);
+    }
+    server->listener_count = 0;
+}
+
+size_t lt_server_sockets(const struct lt_server *server, int *out, size_t max)
+{
+    size_t count = LT_MIN(server->listener_count, max);
+    for (size_t i = 0; i < count; i++)
+        out[i] = server->listeners[i]->io.fd;
+    return count;
+}
+
 lt_rc lt_server_listen(struct lt_server *server, const struct lt_addr *addr,
                        const struct lt_listen_opts *opts, struct lt_addr *ret_addr,
                        struct lt_err *err)
@@ -607,13 +655,7 @@ lt_rc lt_server_listen(struct lt_server *server, const struct lt_addr *addr,
     LT_ASSERT(server->listener_count < LT_ARRAY_LEN(server->listeners));
     int fd = -1;
     LT_TRY(lt_sock_listen(addr, opts, &fd, err));
-    struct server_listener *listener = lt_new(struct server_listener);
-    listener->server = server;
-    lt_io_init(&listener->io, on_accept);
-    lt_timer_init(&listener->pause, on_pause_end);
-    listener->io.fd = fd;
-    server->listeners[server->listener_count++] = listener;
-    lt_loop_io_set(server->loop, &listener->io, EPOLLIN);
+    lt_server_listen_on(server, fd);
     return ret_addr != NULL ? lt_sock_local(fd, ret_addr) : LT_OK;
 }
 

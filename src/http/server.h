@@ -55,6 +55,14 @@ void lt_server_free(struct lt_server **server);
 LT_MUST lt_rc lt_server_listen(struct lt_server *server, const struct lt_addr *addr,
                                const struct lt_listen_opts *opts, struct lt_addr *ret_addr,
                                struct lt_err *err);
+/* The same with a listening socket that is there already; takes the descriptor. */
+void lt_server_listen_on(struct lt_server *server, int fd);
+/* False: sockets stay open, and who comes waits in them. */
+void lt_server_set_accepting(struct lt_server *server, bool accepts);
+/* Another process accepts from our sockets: closes descriptors, connections go on. */
+void lt_server_leave(struct lt_server *server);
+/* Listening descriptors, still the server's; at most max. Returns how many. */
+size_t lt_server_sockets(const struct lt_server *server, int *out, size_t max);
 /* A connection that somebody else has accepted; takes the descriptor. */
 void lt_server_adopt(struct lt_server *server, int fd, const struct lt_addr *peer);
 /* Stops listening, lets current exchanges finish and closes each connection then. */

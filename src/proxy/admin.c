@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/metric_carry.h"
 #include "base/regex.h"
 #include "base/version.h"
 #include "http/url.h"
@@ -192,6 +193,8 @@ static void on_metrics(void *ctx, struct lt_metric_set *sum, const struct lt_map
         lt_metric_set_merge(sum, page->admin->opts.main_metrics);
     if (page->more != NULL)
         lt_metric_set_merge(sum, page->more);
+    if (page->admin->opts.carried != NULL)
+        (void)!lt_metric_add_saved(sum, lt_buf_str(page->admin->opts.carried));
     page->source.produce = produce_stats;
     page->source.done = stats_done;
     lt_exchange_reply_stream(page->exchange, 200, "text/plain; version=0.0.4; charset=utf-8",
@@ -370,7 +373,9 @@ lt_rc px_admin_new(const struct px_admin_opts *opts, const struct lt_addr *addr,
     admin->started_ns = lt_loop_now_ns(opts->loop);
     admin->server = lt_server_new(opts->loop, &server_opts, handle, admin);
     struct lt_addr bound = *addr;
-    lt_rc rc = addr->len == 0 ? LT_OK : lt_server_listen(admin->server, addr, NULL, &bound, err);
+    lt_rc rc = addr->len == 0
+                   ? LT_OK
+                   : px_sockets_listen(opts->inherited, admin->server, addr, &bound, err);
     if (rc != LT_OK) {
         px_admin_free(&admin);
         return lt_err_wrap(err, rc, "admin server");
@@ -378,6 +383,11 @@ lt_rc px_admin_new(const struct px_admin_opts *opts, const struct lt_addr *addr,
     write_address_file(opts->options->admin_address_path, &bound);
     *ret_admin = admin;
     return LT_OK;
+}
+
+struct lt_server *px_admin_server(const struct px_admin *admin)
+{
+    return admin->server;
 }
 
 void px_admin_free(struct px_admin **admin)

@@ -20,6 +20,8 @@ struct px_admin_opts {
     const struct px_options *options;
     lt_str node_id, node_cluster;
     const struct lt_metric_set *main_metrics; /* counters of the main thread */
+    const struct lt_buf *carried; /* of a process before this one; lt_metric_add_saved */
+    struct lt_vec *inherited;     /* sockets: ours may be among them; NULL: nothing is */
     /* "LIVE", "DRAINING", "PRE_INITIALIZING" or "INITIALIZING" */
     const char *(*state)(void *ctx);
     void (*quit)(void *ctx);                   /* /quitquitquit */
@@ -33,6 +35,7 @@ struct px_admin;
 LT_MUST lt_rc px_admin_new(const struct px_admin_opts *opts, const struct lt_addr *addr,
                            struct px_admin **ret_admin, struct lt_err *err);
 void px_admin_free(struct px_admin **admin);
+struct lt_server *px_admin_server(const struct px_admin *admin);
 /* The same pages on another address or for another server (15090 has only /stats/prometheus). */
 void px_admin_handle(struct px_admin *admin, struct lt_exchange *exchange);
 /* /stats/prometheus alone. */

@@ -356,7 +356,8 @@ static lt_rc start_status(struct px_agent *agent, struct lt_err *err)
                                   .port = agent->settings.status_port,
                                   .is_v6 = lt_str_find_char(agent->settings.instance_ip, ':') >= 0,
                                   .is_metrics_local_only = agent->settings.is_metrics_local_only,
-                                  .probes = agent->probes};
+                                  .probes = agent->probes,
+                                  .inherited = agent->opts.inherited};
     return agent->settings.status_port == 0 ? LT_OK : px_status_new(&opts, &agent->status, err);
 }
 
@@ -473,6 +474,11 @@ void px_agent_free(struct px_agent **agent)
 }
 
 /* --- small questions --- */
+
+struct lt_server *px_agent_status_server(const struct px_agent *agent)
+{
+    return agent->status != NULL ? px_status_server(agent->status) : NULL;
+}
 
 bool px_agent_runs_envoy(const struct px_agent *agent)
 {

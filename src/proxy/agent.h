@@ -61,7 +61,8 @@ struct px_agent_opts {
     const char *domain;
     const char *log_level;           /* --proxyLogLevel, handed on to Envoy; NULL: "warning" */
     const char *component_log_level; /* --proxyComponentLogLevel, for Envoy too; NULL: none */
-    unsigned concurrency; /* --concurrency; 0: ProxyConfig.concurrency, ISTIO_CPU_LIMIT, 2 */
+    unsigned concurrency;     /* --concurrency; 0: ProxyConfig.concurrency, ISTIO_CPU_LIMIT, 2 */
+    struct lt_vec *inherited; /* sockets of a process before us; NULL: none. Borrowed */
     const char *const
         *environment; /* "NAME=value", NULL-terminated; NULL: the process's. Read in px_agent_new */
 };
@@ -82,6 +83,9 @@ LT_MUST lt_rc px_agent_start(struct px_agent *agent, struct lt_err *err);
  * certificate. Calls no hook.
  */
 void px_agent_free(struct px_agent **agent);
+
+/* NULL: there is no status port. */
+struct lt_server *px_agent_status_server(const struct px_agent *agent);
 
 /* True when ProxyConfig.binaryPath names an executable that is not this program. */
 bool px_agent_runs_envoy(const struct px_agent *agent);

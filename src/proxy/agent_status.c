@@ -3,6 +3,8 @@
  */
 #include "proxy/agent_status.h"
 
+#include "proxy/worker.h"
+
 struct px_status {
     struct px_status_opts opts;
     struct lt_server *server; /* owned */
@@ -77,7 +79,7 @@ lt_rc px_status_new(const struct px_status_opts *opts, struct px_status **ret_st
     status->server = lt_server_new(opts->loop, NULL, on_request, status);
     lt_rc rc = lt_addr_parse(opts->is_v6 ? LT_STR("::") : LT_STR("0.0.0.0"), opts->port, &addr);
     LT_ASSERT(rc == LT_OK);
-    rc = lt_server_listen(status->server, &addr, NULL, &local, err);
+    rc = px_sockets_listen(opts->inherited, status->server, &addr, &local, err);
     if (rc != LT_OK) {
         px_status_free(&status);
         return rc;
@@ -97,6 +99,11 @@ void px_status_free(struct px_status **status)
     lt_task_cancel(&dying->drain);
     lt_server_free(&dying->server);
     free(dying);
+}
+
+struct lt_server *px_status_server(const struct px_status *status)
+{
+    return status->server;
 }
 
 uint16_t px_status_port(const struct px_status *status)

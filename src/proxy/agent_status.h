@@ -27,11 +27,13 @@ struct px_status_opts {
     bool is_v6;
     bool is_metrics_local_only;
     struct px_probes *probes;
+    struct lt_vec *inherited; /* sockets of a process before us; NULL: none */
 };
 
 LT_MUST lt_rc px_status_new(const struct px_status_opts *opts, struct px_status **ret_status,
                             struct lt_err *err);
 void px_status_free(struct px_status **status);
+struct lt_server *px_status_server(const struct px_status *status);
 /* The port in use. */
 uint16_t px_status_port(const struct px_status *status);
 

@@ -97,6 +97,7 @@ static void finish(struct px_conn *conn)
     px_request_leave_upstream(request, request->up_is_reusable);
     px_request_free(request);
     conn->request = NULL;
+    conn->has_served = true;
     if (is_last) {
         px_conn_linger(conn);
         return;

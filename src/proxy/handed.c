@@ -120,6 +120,18 @@ void px_handed_take(struct px_worker *worker, const struct lt_handover *message,
     follow(handed);
 }
 
+void px_handed_list(struct px_worker *worker, struct lt_vec *sockets)
+{
+    struct lt_list *it, *next;
+    lt_list_each (&worker->handed, it, next) {
+        struct px_handed *handed = LT_CONTAINER_OF(it, struct px_handed, link);
+        size_t before = sockets->count;
+        px_sockets_add(sockets, PX_SOCKET_HANDED, 0, NULL, handed->io.fd);
+        if (sockets->count > before)
+            ((struct px_socket *)sockets->items[before])->message = handed->message;
+    }
+}
+
 void px_handed_free(struct px_worker *worker)
 {
     while (!lt_list_is_empty(&worker->handed)) {

@@ -11,44 +11,98 @@
 
 enum { ACCEPTS_PER_TURN = 32, WAITING_MAX = 65536 };
 
+/* A socket beyond the listener's own. */
+struct px_more {
+    struct lt_list link; /* in listener->more */
+    struct px_listener *listener;
+    struct lt_io io;
+};
+
+/* --- accepting --- */
+
+static void watch(struct px_listener *listener)
+{
+    struct lt_loop *loop = listener->worker->loop;
+    struct lt_list *it, *next;
+    if (listener->worker->holds_accept)
+        return;
+    lt_loop_io_set(loop, &listener->io, EPOLLIN);
+    lt_list_each (&listener->more, it, next)
+        lt_loop_io_set(loop, &LT_CONTAINER_OF(it, struct px_more, link)->io, EPOLLIN);
+}
+
+static void unwatch(struct px_listener *listener)
+{
+    struct lt_loop *loop = listener->worker->loop;
+    struct lt_list *it, *next;
+    lt_loop_io_del(loop, &listener->io);
+    lt_list_each (&listener->more, it, next)
+        lt_loop_io_del(loop, &LT_CONTAINER_OF(it, struct px_more, link)->io);
+}
+
 static void on_pause_over(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
 {
-    struct px_listener *listener = LT_CONTAINER_OF(timer, struct px_listener, pause);
-    lt_loop_io_set(listener->worker->loop, &listener->io, EPOLLIN);
+    watch(LT_CONTAINER_OF(timer, struct px_listener, pause));
 }
 
 /*
  * Level-triggered: whoever still waits is told of again. When no descriptor is left that would be
  * at once and for ever, at the cost of those that are served.
  */
-static void on_accept(struct lt_io *io, uint32_t events LT_UNUSED)
+static void accept_some(struct px_listener *listener, int listen_fd)
 {
-    struct px_listener *listener = LT_CONTAINER_OF(io, struct px_listener, io);
-    struct lt_loop *loop = listener->worker->loop;
     for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
         int fd = -1;
         struct lt_addr peer;
-        lt_rc rc = lt_sock_accept(io->fd, &fd, &peer);
+        lt_rc rc = lt_sock_accept(listen_fd, &fd, &peer);
         if (rc == LT_AGAIN)
             return;
         if (rc != LT_OK) {
-            lt_loop_io_del(loop, io);
-            lt_loop_timer_set(loop, &listener->pause, PX_ACCEPT_PAUSE_MS * LT_NS_PER_MS);
+            unwatch(listener);
+            lt_loop_timer_set(listener->worker->loop, &listener->pause,
+                              PX_ACCEPT_PAUSE_MS * LT_NS_PER_MS);
             return;
         }
         px_conn_accept(listener, fd, &peer, NULL);
     }
 }
 
+static void on_accept(struct lt_io *io, uint32_t events LT_UNUSED)
+{
+    accept_some(LT_CONTAINER_OF(io, struct px_listener, io), io->fd);
+}
+
+static void on_accept_more(struct lt_io *io, uint32_t events LT_UNUSED)
+{
+    accept_some(LT_CONTAINER_OF(io, struct px_more, io)->listener, io->fd);
+}
+
 /* --- opening and closing --- */
 
 /* Whoever waits in a socket that is closed would be reset. */
-static void take_waiting(struct px_listener *listener)
+static void take_waiting(struct px_listener *listener, int listen_fd)
 {
     int fd = -1;
     struct lt_addr peer;
-    for (int i = 0; i < WAITING_MAX && lt_sock_accept(listener->io.fd, &fd, &peer) == LT_OK; i++)
+    for (int i = 0; i < WAITING_MAX && lt_sock_accept(listen_fd, &fd, &peer) == LT_OK; i++)
         px_conn_accept(listener, fd, &peer, NULL);
+}
+
+/* What a process before us has left for this address. False: nothing. */
+static bool take_inherited(struct px_listener *listener)
+{
+    struct px_worker *worker = listener->worker;
+    const struct lt_addr *addr = &listener->conf->addr;
+    int fd = px_sockets_take(&worker->inherited, PX_SOCKET_LISTENER, addr);
+    listener->io.fd = fd;
+    while (fd >= 0 && (fd = px_sockets_take(&worker->inherited, PX_SOCKET_LISTENER, addr)) >= 0) {
+        struct px_more *more = lt_new(struct px_more);
+        more->listener = listener;
+        lt_io_init(&more->io, on_accept_more);
+        more->io.fd = fd;
+        lt_list_push_back(&listener->more, &more->link);
+    }
+    return listener->io.fd >= 0;
 }
 
 static lt_rc bind_listener(struct px_listener *listener, struct lt_err *err)
@@ -57,22 +111,43 @@ static lt_rc bind_listener(struct px_listener *listener, struct lt_err *err)
     struct lt_listen_opts opts = {.backlog = (int)conf->tcp_backlog,
                                   .reuse_port = conf->reuse_port,
                                   .transparent = conf->transparent};
-    lt_rc rc = lt_sock_listen(&conf->addr, &opts, &listener->io.fd, err);
-    if (rc != LT_OK)
-        return lt_err_wrap(err, rc, "listener '%.*s'", LT_STR_ARG(conf->res.name));
-    lt_loop_io_set(listener->worker->loop, &listener->io, EPOLLIN);
+    if (!take_inherited(listener)) {
+        lt_rc rc = lt_sock_listen(&conf->addr, &opts, &listener->io.fd, err);
+        if (rc != LT_OK)
+            return lt_err_wrap(err, rc, "listener '%.*s'", LT_STR_ARG(conf->res.name));
+    }
+    watch(listener);
     return LT_OK;
+}
+
+static void close_more(struct px_listener *listener, bool takes_waiting)
+{
+    while (!lt_list_is_empty(&listener->more)) {
+        struct px_more *more = lt_list_first(&listener->more, struct px_more, link);
+        lt_list_remove(&more->link);
+        if (takes_waiting)
+            take_waiting(listener, more->io.fd);
+        close(more->io.fd);
+        px_bury(listener->worker, more);
+    }
+}
+
+static void close_sockets(struct px_listener *listener, bool takes_waiting)
+{
+    if (listener->io.fd < 0)
+        return;
+    unwatch(listener);
+    lt_loop_timer_cancel(listener->worker->loop, &listener->pause);
+    close_more(listener, takes_waiting);
+    if (takes_waiting)
+        take_waiting(listener, listener->io.fd);
+    close(listener->io.fd);
+    listener->io.fd = -1;
 }
 
 static void close_listener(struct px_listener *listener)
 {
-    if (listener->io.fd < 0)
-        return;
-    take_waiting(listener);
-    lt_loop_io_del(listener->worker->loop, &listener->io);
-    lt_loop_timer_cancel(listener->worker->loop, &listener->pause);
-    close(listener->io.fd);
-    listener->io.fd = -1;
+    close_sockets(listener, !listener->worker->holds_accept);
 }
 
 static lt_rc open_listener(struct px_worker *worker, const struct px_listener_conf *conf,
@@ -81,6 +156,7 @@ static lt_rc open_listener(struct px_worker *worker, const struct px_listener_co
     struct px_listener *listener = lt_new(struct px_listener);
     listener->worker = worker;
     listener->conf = conf;
+    lt_list_init(&listener->more);
     lt_io_init(&listener->io, on_accept);
     lt_timer_init(&listener->pause, on_pause_over);
     bool is_open = conf->bind_to_port && !px_drain_covers(conf, worker->stopped);
@@ -91,6 +167,36 @@ static lt_rc open_listener(struct px_worker *worker, const struct px_listener_co
     }
     lt_map_put(&worker->listeners, conf->res.name, listener);
     return LT_OK;
+}
+
+void px_listeners_resume(struct px_worker *worker)
+{
+    for (size_t i = 0; i < worker->listeners.count; i++) {
+        struct px_listener *listener = worker->listeners.entries[i].value;
+        if (listener->io.fd >= 0)
+            watch(listener);
+    }
+}
+
+void px_listeners_list(struct px_worker *worker, struct lt_vec *sockets)
+{
+    for (size_t i = 0; i < worker->listeners.count; i++) {
+        struct px_listener *listener = worker->listeners.entries[i].value;
+        const struct lt_addr *addr = &listener->conf->addr;
+        struct lt_list *it, *next;
+        if (listener->io.fd < 0)
+            continue;
+        px_sockets_add(sockets, PX_SOCKET_LISTENER, worker->index, addr, listener->io.fd);
+        lt_list_each (&listener->more, it, next)
+            px_sockets_add(sockets, PX_SOCKET_LISTENER, worker->index, addr,
+                           LT_CONTAINER_OF(it, struct px_more, link)->io.fd);
+    }
+}
+
+void px_listeners_leave(struct px_worker *worker)
+{
+    for (size_t i = 0; i < worker->listeners.count; i++)
+        close_sockets(worker->listeners.entries[i].value, false);
 }
 
 /* --- by address --- */

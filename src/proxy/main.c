@@ -13,6 +13,7 @@
 #include "proxy/ask_admin.h"
 #include "proxy/program.h"
 #include "proxy/run_job.h"
+#include "proxy/supervise.h"
 
 enum { CONFIG_BYTES_MAX = 256 << 20, EXIT_USAGE = 2 };
 
@@ -98,6 +99,7 @@ static int run_bootstrap(struct px_program *program)
     lt_log_info(&program->env.log, "serving %zu listeners, %zu clusters, %u workers",
                 px_table_count(program->table, PX_LISTENER),
                 px_table_count(program->table, PX_CLUSTER), program->options.concurrency);
+    px_takeover_serve(program);
     lt_loop_run(program->loop);
     return program->status;
 }
@@ -113,6 +115,18 @@ static void set_log_level(struct px_program *program)
                     (const char *)program->options.ignored.items[i]);
 }
 
+/* Before anything is opened. */
+static int begin(struct px_program *program, char **argv, struct lt_err *err)
+{
+    const struct px_options *options = &program->options;
+    if (options->mode == PX_MODE_VALIDATE)
+        return EXIT_SUCCESS;
+    if (px_takeover_begin(program, argv, err) == LT_OK)
+        return EXIT_SUCCESS;
+    lt_log_error(&program->env.log, "%s", err->text);
+    return EXIT_FAILURE;
+}
+
 int main(int argc, char **argv)
 {
     struct px_program program = {.signals = {.fd = -1}};
@@ -120,6 +134,8 @@ int main(int argc, char **argv)
     lt_env_init(&program.env, "lateen-proxy");
     if (argc > 1 && strcmp(argv[1], "request") == 0)
         return px_ask_admin(argc - 1, argv + 1, &program.env);
+    if (argc > 1 && strcmp(argv[1], "supervise") == 0)
+        return px_supervise();
     if (argc > 1 && (strcmp(argv[1], "run") == 0 || strcmp(argv[1], "wait") == 0))
         return px_run_job(argc - 1, argv + 1, &program.env);
     if (px_options_parse(argc, argv, &program.options, &err) != LT_OK) {
@@ -136,8 +152,11 @@ int main(int argc, char **argv)
         px_program_init(&program);
         bool is_file = program.options.mode == PX_MODE_BOOTSTRAP ||
                        program.options.mode == PX_MODE_VALIDATE;
-        status = is_file ? run_bootstrap(&program) : px_mesh_run(&program);
+        status = begin(&program, argv, &err);
+        if (status == EXIT_SUCCESS)
+            status = is_file ? run_bootstrap(&program) : px_mesh_run(&program);
         px_program_fini(&program);
+        status = px_takeover_end(&program, status);
     }
     px_options_fini(&program.options);
     return status;

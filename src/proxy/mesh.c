@@ -163,6 +163,11 @@ void px_mesh_stop(struct px_mesh *mesh)
     lt_loop_timer_set(program->loop, &mesh->drain_timer, wait_ms * LT_NS_PER_MS);
 }
 
+struct lt_server *px_mesh_status_server(const struct px_mesh *mesh)
+{
+    return px_agent_status_server(mesh->agent);
+}
+
 void px_mesh_free(struct px_mesh **pointer)
 {
     struct px_mesh *mesh = *pointer;
@@ -198,14 +203,16 @@ static lt_rc start_data_path(struct px_mesh *mesh, struct lt_err *err)
 static lt_rc start(struct px_mesh *mesh, struct lt_err *err)
 {
     struct px_program *program = mesh->program;
-    struct px_agent_opts opts = {.loop = program->loop,
-                                 .hooks = &hooks,
-                                 .ctx = mesh,
-                                 .is_router = program->options.mode == PX_MODE_ROUTER,
-                                 .domain = program->options.domain,
-                                 .log_level = program->options.proxy_log_level,
-                                 .component_log_level = program->options.component_log_level,
-                                 .concurrency = program->options.concurrency};
+    struct px_agent_opts opts = {
+        .loop = program->loop,
+        .hooks = &hooks,
+        .ctx = mesh,
+        .is_router = program->options.mode == PX_MODE_ROUTER,
+        .domain = program->options.domain,
+        .log_level = program->options.proxy_log_level,
+        .component_log_level = program->options.component_log_level,
+        .concurrency = program->options.concurrency,
+        .inherited = program->takeover.is_new ? &program->takeover.inherited : NULL};
     LT_TRY(px_agent_new(&opts, &mesh->agent, err));
     if (!px_agent_runs_envoy(mesh->agent))
         LT_TRY(start_data_path(mesh, err));
@@ -225,6 +232,8 @@ int px_mesh_run(struct px_program *program)
         lt_log_error(&program->env.log, "%s", err.text);
         return EXIT_FAILURE;
     }
+    if (!px_agent_runs_envoy(mesh->agent))
+        px_takeover_serve(program);
     lt_loop_run(program->loop);
     return program->status;
 }

@@ -5,7 +5,13 @@
 
 #include <stdlib.h>
 
-typedef enum { FLAG_TEXT, FLAG_NUMBER, FLAG_IGNORED_TEXT, FLAG_IGNORED_BARE } flag_kind;
+typedef enum {
+    FLAG_TEXT,
+    FLAG_NUMBER,
+    FLAG_SWITCH,
+    FLAG_IGNORED_TEXT,
+    FLAG_IGNORED_BARE
+} flag_kind;
 
 struct flag {
     const char *name; /* "--x" */
@@ -21,6 +27,10 @@ struct flag {
 #define NUMBER(name, field) \
     { \
         name, NULL, FLAG_NUMBER, offsetof(struct px_options, field) \
+    }
+#define SWITCH(name, field) \
+    { \
+        name, NULL, FLAG_SWITCH, offsetof(struct px_options, field) \
     }
 #define IGNORED(name, short_name) \
     { \
@@ -43,12 +53,17 @@ static const struct flag flags[] = {
     TEXT("--domain", NULL, domain),
     TEXT("--proxyComponentLogLevel", NULL, component_log_level),
     TEXT("--proxyLogLevel", NULL, proxy_log_level),
+    TEXT("--socket-path", NULL, socket_path),
+    TEXT("--base-id-path", NULL, base_id_path),
+    NUMBER("--base-id", base_id),
+    NUMBER("--restart-epoch", restart_epoch),
+    SWITCH("--disable-hot-restart", has_no_hot_restart),
+    SWITCH("--skip-hot-restart-on-no-parent", skips_missing_parent),
+    SWITCH("--use-dynamic-base-id", picks_base_id),
     NUMBER("--concurrency", concurrency),
     TEXT("--drain-strategy", NULL, drain_strategy),
     NUMBER("--drain-time-s", drain_time_s),
     NUMBER("--parent-shutdown-time-s", parent_shutdown_time_s),
-    IGNORED("--base-id", NULL),
-    IGNORED("--base-id-path", NULL),
     IGNORED("--component-log-level", NULL),
     IGNORED("--file-flush-interval-msec", NULL),
     IGNORED("--file-flush-min-size-kb", NULL),
@@ -58,9 +73,7 @@ static const struct flag flags[] = {
     IGNORED("--log-path", NULL),
     IGNORED("--log_output_level", NULL),
     IGNORED("--outlierLogPath", NULL),
-    IGNORED("--restart-epoch", NULL),
     IGNORED("--socket-mode", NULL),
-    IGNORED("--socket-path", NULL),
     IGNORED("--stats-tag", NULL),
     IGNORED("--stsPort", NULL),
     IGNORED("--templateFile", NULL),
@@ -69,7 +82,6 @@ static const struct flag flags[] = {
     BARE("--allow-unknown-static-fields"),
     BARE("--cpuset-threads"),
     BARE("--disable-extensions"),
-    BARE("--disable-hot-restart"),
     BARE("--enable-core-dump"),
     BARE("--enable-fine-grain-logging"),
     BARE("--enable-mutex-tracing"),
@@ -77,9 +89,7 @@ static const struct flag flags[] = {
     BARE("--log-format-escaped"),
     BARE("--reject-unknown-dynamic-fields"),
     BARE("--skip-deprecated-logs"),
-    BARE("--skip-hot-restart-on-no-parent"),
     BARE("--skip-hot-restart-parent-stats"),
-    BARE("--use-dynamic-base-id"),
 };
 
 static const struct flag *find_flag(lt_str name)
@@ -98,6 +108,7 @@ static lt_rc set_flag(struct px_options *options, const struct flag *flag, const
     char *at = (char *)options + flag->offset;
     uint64_t number = 0;
     switch (flag->kind) {
+    case FLAG_SWITCH: *(bool *)(void *)at = true; return LT_OK;
     case FLAG_TEXT: *(const char **)(void *)at = value; return LT_OK;
     case FLAG_NUMBER:
         if (lt_str_to_u64(lt_str_of(value), &number) != LT_OK || number > 100000)
@@ -118,7 +129,7 @@ static lt_rc parse_flag(int argc, char **argv, int *at, struct px_options *optio
     if (flag == NULL)
         return lt_err_set(err, LT_E_BAD, "unknown flag %.*s (lateen-proxy --help lists them)",
                           LT_STR_ARG(name));
-    if (flag->kind == FLAG_IGNORED_BARE)
+    if (flag->kind == FLAG_IGNORED_BARE || flag->kind == FLAG_SWITCH)
         return set_flag(options, flag, "", err);
     if (equals >= 0)
         return set_flag(options, flag, arg.ptr + equals + 1, err);
@@ -165,8 +176,10 @@ static lt_rc check(const struct px_options *options, const char *mode, struct lt
 
 lt_rc px_options_parse(int argc, char **argv, struct px_options *ret, struct lt_err *err)
 {
-    struct px_options options = {
-        .mode = PX_MODE_BOOTSTRAP, .drain_time_s = 600, .parent_shutdown_time_s = 900};
+    struct px_options options = {.mode = PX_MODE_BOOTSTRAP,
+                                 .drain_time_s = 600,
+                                 .parent_shutdown_time_s = 900,
+                                 .socket_path = "@lateen_proxy"};
     lt_rc rc = LT_OK;
     for (int at = parse_command(argc, argv, &options); at < argc && rc == LT_OK; at++) {
         if (is_any(argv[at], "--help", "-h"))
@@ -215,6 +228,10 @@ const char px_options_help[] =
     "      --admin-address-path FILE   where to write the admin server's address\n"
     "      --drain-time-s N       how long connections drain (default 600)\n"
     "      --drain-strategy gradual|immediate   whether they are asked to leave within that time, or at once\n"
+    "      --restart-epoch N      take the place of the one that runs with epoch N - 1 and the same --base-id\n"
+    "      --base-id N, --base-id-path FILE, --use-dynamic-base-id, --socket-path PATH, --disable-hot-restart\n"
+    "      --parent-shutdown-time-s N   when the one before ends whoever is left (default 900)\n"
+    "SIGUSR2 does the same by itself in both forms: the program at the same path takes over.\n"
     "Flags of the second form, as pilot-agent's: --domain, --proxyLogLevel,\n"
     "--proxyComponentLogLevel (of a real Envoy), --concurrency.\n"
     "Other flags of Envoy and pilot-agent are accepted and do nothing.\n";

@@ -30,6 +30,10 @@ struct px_options {
     unsigned drain_time_s;           /* 600 */
     const char *drain_strategy;      /* "gradual" (default) or "immediate" */
     unsigned parent_shutdown_time_s; /* 900 */
+    unsigned restart_epoch, base_id; /* 0 */
+    const char *socket_path;         /* where processes of one base id meet */
+    const char *base_id_path;        /* where to write the base id */
+    bool has_no_hot_restart, skips_missing_parent, picks_base_id;
     const char *domain;              /* --domain, of the agent */
     const char *proxy_log_level;     /* --proxyLogLevel */
     const char *component_log_level; /* --proxyComponentLogLevel */

@@ -11,6 +11,8 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "base/metric_carry.h"
+
 #define PX_STATE_DIR_DEFAULT "./var/lib/istio/data"
 
 enum { LAST_TURNS = 8 };
@@ -125,12 +127,21 @@ static void on_handover(struct lt_io *io, uint32_t events LT_UNUSED)
     io->fd = -1;
 }
 
+void px_program_take_handovers(struct px_program *program, int fd)
+{
+    if (fd < 0)
+        return;
+    program->handovers.fd = fd;
+    lt_loop_io_set(program->loop, &program->handovers, EPOLLIN);
+}
+
+/* Of the environment; who takes another's place has what that one had. */
 static void take_handovers(struct px_program *program)
 {
     const char *text = getenv(LT_HANDOVER_ENV);
     uint64_t fd = 0;
     lt_io_init(&program->handovers, on_handover);
-    if (text == NULL)
+    if (text == NULL || program->takeover.is_new)
         return;
     if (lt_str_to_u64(lt_str_of(text), &fd) != LT_OK || fd > INT32_MAX ||
         fcntl((int)fd, F_SETFD, FD_CLOEXEC) < 0 || fcntl((int)fd, F_SETFL, O_NONBLOCK) < 0 ||
@@ -139,8 +150,65 @@ static void take_handovers(struct px_program *program)
                     LT_HANDOVER_ENV, text);
         return;
     }
-    program->handovers.fd = (int)fd;
-    lt_loop_io_set(program->loop, &program->handovers, EPOLLIN);
+    px_program_take_handovers(program, (int)fd);
+}
+
+/* --- one process after another (takeover.c) --- */
+
+static size_t list_servers(const struct px_program *program, struct lt_server *out[2])
+{
+    size_t count = 0;
+    if (program->admin != NULL)
+        out[count++] = px_admin_server(program->admin);
+    if (program->mesh != NULL && px_mesh_status_server(program->mesh) != NULL)
+        out[count++] = px_mesh_status_server(program->mesh);
+    return count;
+}
+
+void px_program_accept(struct px_program *program)
+{
+    struct lt_server *servers[2];
+    size_t count = list_servers(program, servers);
+    for (size_t i = 0; i < count; i++)
+        lt_server_set_accepting(servers[i], true);
+}
+
+void px_program_leave(struct px_program *program)
+{
+    struct lt_server *servers[2];
+    size_t count = list_servers(program, servers);
+    for (size_t i = 0; i < count; i++)
+        lt_server_leave(servers[i]);
+    if (program->handovers.fd >= 0) {
+        lt_loop_io_del(program->loop, &program->handovers);
+        close(program->handovers.fd);
+        program->handovers.fd = -1;
+    }
+    program->is_draining = true;
+}
+
+void px_program_add_sockets(struct px_program *program, struct lt_vec *sockets)
+{
+    struct lt_server *servers[2];
+    size_t count = list_servers(program, servers);
+    for (size_t i = 0; i < count; i++) {
+        int fds[8];
+        size_t fd_count = lt_server_sockets(servers[i], fds, LT_ARRAY_LEN(fds));
+        for (size_t j = 0; j < fd_count; j++) {
+            struct lt_addr addr = {0};
+            if (lt_sock_local(fds[j], &addr) == LT_OK)
+                px_sockets_add(sockets, PX_SOCKET_SERVER, 0, &addr, fds[j]);
+        }
+    }
+    if (program->handovers.fd >= 0)
+        px_sockets_add(sockets, PX_SOCKET_HANDOVERS, 0, NULL, program->handovers.fd);
+}
+
+void px_program_add_metrics(const struct px_program *program, struct lt_metric_set *sum)
+{
+    px_members_add_stats(program->members, sum);
+    lt_metric_set_merge(sum, program->metrics);
+    (void)!lt_metric_add_saved(sum, lt_buf_str(&program->takeover.carried));
 }
 
 static unsigned worker_count(const struct px_program *program)
@@ -224,11 +292,26 @@ static void fail_check(void *ctx, bool fails)
     px_workers_fail_check(program->workers, fails);
 }
 
+static void upgrade(struct px_program *program)
+{
+    if (program->workers == NULL)
+        lt_log_warn(&program->env.log, "SIGUSR2: the data path is a real Envoy, which is not "
+                                       "replaced while it runs");
+    else
+        px_takeover_spawn(program);
+}
+
 static void on_signal(struct lt_io *io, uint32_t events LT_UNUSED)
 {
     struct px_program *program = LT_CONTAINER_OF(io, struct px_program, signals);
     struct signalfd_siginfo info;
     while (read(io->fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+        if (px_takeover_pass_signal(program, (int)info.ssi_signo))
+            continue;
+        if (info.ssi_signo == SIGUSR2) {
+            upgrade(program);
+            continue;
+        }
         lt_log_info(&program->env.log, "%s: ending",
                     info.ssi_signo == SIGINT ? "SIGINT" : "SIGTERM");
         if (program->mesh != NULL)
@@ -244,6 +327,7 @@ void px_program_watch_signals(struct px_program *program)
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGUSR2);
     sigprocmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
     lt_io_init(&program->signals, on_signal);
@@ -266,6 +350,8 @@ static lt_rc start_admin(struct px_program *program, struct lt_err *err)
         .node_id = program->bootstrap.node_id,
         .node_cluster = program->bootstrap.node_cluster,
         .main_metrics = program->metrics,
+        .carried = &program->takeover.carried,
+        .inherited = program->takeover.is_new ? &program->takeover.inherited : NULL,
         .state = state_name,
         .quit = quit,
         .fail_check = fail_check,
@@ -330,6 +416,8 @@ lt_rc px_program_start(struct px_program *program, const struct px_feeds_opts *m
         .drain_ms = program->options.drain_time_s * 1000,
         .drains_gradually = program->options.drain_strategy == NULL ||
                             strcmp(program->options.drain_strategy, "gradual") == 0,
+        .inherited = &program->takeover.inherited,
+        .holds_accept = program->takeover.is_new,
         .on_listener_error = on_listener_error,
         .on_report = on_report,
         .ctx = program,
@@ -353,12 +441,14 @@ void px_program_init(struct px_program *program)
     program->handovers.fd = -1;
     lt_task_init(&program->publish, run_publish);
     lt_timer_init(&program->stop_listeners, on_stop_listeners);
+    px_takeover_init(program);
 }
 
 void px_program_fini(struct px_program *program)
 {
     lt_task_cancel(&program->publish);
     lt_loop_timer_cancel(program->loop, &program->stop_listeners);
+    px_takeover_fini(program);
     px_admin_free(&program->admin);
     px_mesh_free(&program->mesh);
     px_workers_free(&program->workers);

@@ -12,6 +12,7 @@
 #include "proxy/members.h"
 #include "proxy/options.h"
 #include "proxy/table.h"
+#include "proxy/takeover.h"
 #include "proxy/worker.h"
 
 enum { PX_STOP_DRAIN_MS = 5000 };
@@ -32,6 +33,7 @@ struct px_program {
     struct px_node_facts node;
     struct lt_metric_set *metrics;
     struct px_mesh *mesh; /* NULL with -c */
+    struct px_takeover takeover;
     struct lt_io signals;
     struct lt_task publish;         /* one snapshot a turn, however much has changed */
     struct lt_io handovers;         /* from whoever started us; fd -1: nobody hands sockets over */
@@ -65,6 +67,13 @@ struct px_drain_order {
     bool is_graceful, keeps_listeners;
 };
 void px_program_drain(struct px_program *program, const struct px_drain_order *order);
+/* Parts of takeover.c's work: what the main thread has of its own. */
+void px_program_take_handovers(struct px_program *program, int fd);
+void px_program_accept(struct px_program *program);
+void px_program_leave(struct px_program *program);
+void px_program_add_sockets(struct px_program *program, struct lt_vec *sockets);
+/* Counters of the main thread, and of the process before this one. */
+void px_program_add_metrics(const struct px_program *program, struct lt_metric_set *sum);
 /* Drains, then ends the loop; asked twice it ends at once. */
 void px_program_stop(struct px_program *program, int status);
 
@@ -72,6 +81,8 @@ void px_program_stop(struct px_program *program, int status);
 int px_mesh_run(struct px_program *program);
 /* SIGTERM under a control plane: readiness first, then the drain. */
 void px_mesh_stop(struct px_mesh *mesh);
+/* The status port; NULL: there is none. */
+struct lt_server *px_mesh_status_server(const struct px_mesh *mesh);
 void px_mesh_free(struct px_mesh **mesh);
 
 #endif

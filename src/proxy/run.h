@@ -52,7 +52,8 @@ struct px_listener {
     const struct px_listener_conf *conf; /* of the worker's current snapshot */
     struct lt_io io;                     /* fd -1 when it does not bind */
     struct lt_timer pause;               /* set while descriptors have run out */
-    char address[LT_ADDR_TEXT_MAX];      /* the key in worker->by_address */
+    struct lt_list more; /* of struct px_more: a process before us had more workers; owned */
+    char address[LT_ADDR_TEXT_MAX]; /* the key in worker->by_address */
     uint64_t connections;
 };
 
@@ -65,6 +66,12 @@ LT_MUST lt_rc px_listeners_update(struct px_worker *worker, struct lt_err *err);
  */
 struct px_listener *px_listener_for(struct px_worker *worker, const struct lt_addr *destination);
 void px_listeners_close(struct px_worker *worker);
+/* Those that waited for px_workers_accept() begin. */
+void px_listeners_resume(struct px_worker *worker);
+/* Adds all sockets to the vector, with descriptors of their own (struct px_socket). */
+void px_listeners_list(struct px_worker *worker, struct lt_vec *sockets);
+/* Closes descriptors, but what waits in the sockets is somebody else's. */
+void px_listeners_leave(struct px_worker *worker);
 /* They accept nothing more, now and in snapshots to come; their connections stay. */
 void px_listeners_stop(struct px_worker *worker, px_scope scope);
 
@@ -72,6 +79,7 @@ void px_listeners_stop(struct px_worker *worker, px_scope scope);
 void px_handed_take(struct px_worker *worker, const struct lt_handover *message, int fd);
 void px_handed_follow(struct px_worker *worker);
 void px_handed_free(struct px_worker *worker);
+void px_handed_list(struct px_worker *worker, struct lt_vec *sockets);
 
 typedef enum {
     PX_CONN_INSPECT,
@@ -104,6 +112,7 @@ struct px_conn {
     px_conn_state state;
     bool can_read, can_write, saw_eof;
     bool is_draining; /* the next response says "connection: close" */
+    bool has_served;  /* HTTP/1: a request was answered */
     bool is_told;     /* HTTP/2: the first GOAWAY was sent. HTTP/1: it was counted */
     bool is_closing;  /* the response in hand was the last: close when it is out */
     struct px_input in;
@@ -289,6 +298,8 @@ struct px_worker {
     char date[LT_HTTP_DATE_LEN + 1];
     px_scope leaving; /* connections of these listeners are asked to leave, since: */
     uint64_t leaving_since_ns;
+    struct lt_vec inherited; /* of struct px_socket, owned: no listener has taken them yet */
+    bool holds_accept;
     px_scope stopped;  /* these listeners accept nothing any more */
     bool check_failed; /* /healthcheck/fail */
     bool is_draining;  /* no listener is left */

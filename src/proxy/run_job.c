@@ -119,6 +119,8 @@ static _Noreturn void run_child(char **command)
     sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
     (void)signal(SIGPIPE, SIG_DFL);
+    (void)signal(SIGINT, SIG_DFL); /* a shell without job control ignores these two for us */
+    (void)signal(SIGQUIT, SIG_DFL);
     (void)execvp(command[0], command);
     int code = errno == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN;
     fprintf(stderr, "lateen-proxy run: cannot run %s: %s\n", command[0], strerror(errno));

@@ -407,6 +407,7 @@ static struct px_worker *make_worker(struct px_workers *workers, unsigned index)
     lt_list_init(&worker->tcp_untold);
     lt_timer_init(&worker->tcp_tell, px_tcp_on_tell);
     worker->own_principal = "";
+    worker->holds_accept = workers->opts.holds_accept;
     lt_prng_seed(&worker->prng, worker->env);
     worker->metrics = lt_metric_set_new(SERIES_MAX);
     worker->telemetry = px_telemetry_new(worker->metrics, &workers->opts.node);
@@ -418,6 +419,7 @@ static void free_worker(struct px_worker *worker)
 {
     px_listeners_close(worker);
     px_handed_free(worker);
+    px_sockets_free(&worker->inherited);
     while (!lt_list_is_empty(&worker->conns))
         px_conn_close(lt_list_first(&worker->conns, struct px_conn, link));
     px_inside_free(worker);
@@ -465,6 +467,10 @@ struct px_workers *px_workers_new(const struct px_workers_opts *opts)
     for (unsigned i = 0; i < opts->count; i++) {
         struct px_thread *thread = &workers->threads[i];
         thread->worker = make_worker(workers, i);
+    }
+    px_sockets_share(workers);
+    for (unsigned i = 0; i < opts->count; i++) {
+        struct px_thread *thread = &workers->threads[i];
         int rc = pthread_create(&thread->id, NULL, worker_main, thread->worker);
         LT_ASSERT(rc == 0);
     }
@@ -556,7 +562,7 @@ void px_workers_fail_check(struct px_workers *workers, bool fails)
 /* Who has just come has sent nothing yet, and will: it is waited for as requests are. */
 static bool has_just_come(const struct px_conn *conn)
 {
-    return px_now_ns(conn->worker) - conn->accepted_ns < LT_NS_PER_S;
+    return !conn->has_served && px_now_ns(conn->worker) - conn->accepted_ns < LT_NS_PER_S;
 }
 
 static void open_drain(struct lt_letter *letter, void *receiver)

@@ -6,6 +6,7 @@
 #ifndef LT_PROXY_WORKER_H
 #define LT_PROXY_WORKER_H
 
+#include "base/vec.h"
 #include "net/handover.h"
 #include "net/loop.h"
 #include "proxy/table.h"
@@ -22,6 +23,39 @@ struct px_home {
 /* Listeners by the direction of their traffic. */
 typedef enum { PX_SCOPE_NONE, PX_SCOPE_INBOUND, PX_SCOPE_ALL } px_scope;
 
+/* A listening socket that goes from one process to the next (takeover.h). */
+typedef enum {
+    PX_SOCKET_LISTENER,  /* a worker's */
+    PX_SOCKET_SERVER,    /* of the main thread: admin, status */
+    PX_SOCKET_HANDED,    /* of another network */
+    PX_SOCKET_HANDOVERS, /* where those come from */
+} px_socket_kind;
+
+struct px_socket {
+    px_socket_kind kind;
+    unsigned worker;            /* LISTENER: which */
+    struct lt_addr addr;        /* LISTENER, SERVER */
+    struct lt_handover message; /* HANDED */
+    int fd;                     /* owned */
+};
+
+void px_socket_free(struct px_socket **socket);
+/* All of struct px_socket *, and the vector. */
+void px_sockets_free(struct lt_vec *sockets);
+/* Adds one with a descriptor of its own. */
+void px_sockets_add(struct lt_vec *sockets, px_socket_kind kind, unsigned worker,
+                    const struct lt_addr *addr, int fd);
+struct lt_server;
+/*
+ * Listens on the inherited socket of that address, else on one of its own. With inherited (not
+ * NULL) who comes waits until lt_server_set_accepting().
+ */
+LT_MUST lt_rc px_sockets_listen(struct lt_vec *inherited, struct lt_server *server,
+                                const struct lt_addr *addr, struct lt_addr *ret_addr,
+                                struct lt_err *err);
+/* Takes the first of that kind and address (NULL: any) out; -1: there is none. */
+int px_sockets_take(struct lt_vec *sockets, px_socket_kind kind, const struct lt_addr *addr);
+
 struct px_workers_opts {
     const struct lt_env *env;  /* borrowed */
     struct lt_loop *loop;      /* of the main thread; borrowed */
@@ -30,6 +64,8 @@ struct px_workers_opts {
     struct px_home home;       /* likewise */
     uint32_t drain_ms;         /* how long connections of a listener that went may go on */
     bool drains_gradually;     /* within drain_ms, instead of all at once (--drain-strategy) */
+    struct lt_vec *inherited;  /* of struct px_socket: listeners are taken out of it; NULL */
+    bool holds_accept;         /* listeners open, and accept when px_workers_accept() says so */
     void (*on_listener_error)(void *ctx, const char *text); /* a listener could not bind */
     /* What a worker has seen of a host: px_members_report(). NULL: nobody wants to know. */
     void (*on_report)(void *ctx, struct px_host_state *host, unsigned kind);
@@ -45,6 +81,13 @@ void px_workers_publish(struct px_workers *workers, struct px_snapshot *snapshot
  * given back.
  */
 void px_workers_hand(struct px_workers *workers, const struct lt_handover *message, int fd);
+/* Accepting begins; what was inherited and no listener has taken is closed. */
+void px_workers_accept(struct px_workers *workers);
+/* All listening sockets, with descriptors of their own; done is called on the main loop. */
+typedef void px_sockets_fn(void *ctx, struct lt_vec *sockets);
+void px_workers_list_sockets(struct px_workers *workers, px_sockets_fn *done, void *ctx);
+/* Another process accepts from our sockets: let go of them, and ask connections to leave. */
+void px_workers_give_away(struct px_workers *workers);
 /* The health of hosts of these clusters has changed (px_host_state.flags): workers look. */
 void px_workers_tell_health(struct px_workers *workers, const lt_str *clusters, size_t count);
 /* True once every worker has taken its first snapshot: listeners are open. */

@@ -21,6 +21,9 @@ struct px_thread {
         connections; /* the one number that is read without asking: how many are open */
 };
 
+/* sockets.c: gives each worker what it inherits, before the threads start. */
+void px_sockets_share(struct px_workers *workers);
+
 struct px_workers {
     struct px_workers_opts opts;
     struct lt_mailbox *mailbox; /* of the main thread */

@@ -69,9 +69,9 @@ class Proxy:
                 raise AssertionError(f"{self.kind} did not end within 10 s of SIGTERM") from None
 
 
-def start(kind, bootstrap, workdir, concurrency=1, ready=True, extra=()):
-    """bootstrap: a dict without admin; an admin server on a free port is added."""
-    admin = free_port()
+def start(kind, bootstrap, workdir, concurrency=1, ready=True, extra=(), admin=None, program=None):
+    """bootstrap: a dict without admin; an admin server on a free port (or that one) is added. program: instead of the usual one."""
+    admin = admin or free_port()
     config = dict(bootstrap)
     config["admin"] = {"address": address(admin)}
     config.setdefault("node", {"id": "scene", "cluster": "scene"})
@@ -79,8 +79,11 @@ def start(kind, bootstrap, workdir, concurrency=1, ready=True, extra=()):
     path = workdir / f"bootstrap-{number}.json"
     path.write_text(json.dumps(config, indent=1))
     log = workdir / f"{kind}-{number}.log"
-    command = binary(kind) + ["-c", str(path), "--concurrency", str(concurrency), *extra]
+    command = ([str(program)] if program else binary(kind)) + ["-c", str(path), "--concurrency", str(concurrency), *extra]
     if kind == "envoy":
+        if "--base-id" in command:
+            command += ["-l", "warning"]
+    if kind == "envoy" and "--base-id" not in command:
         command += ["--use-dynamic-base-id", "-l", "warning"]
     with open(log, "wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, cwd=workdir)

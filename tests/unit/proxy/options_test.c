@@ -75,11 +75,13 @@ static void test_envoy_line(void **state)
         LT_OK);
     assert_string_equal(options.config_path, "/etc/istio/proxy/envoy-rev.json");
     assert_int_equal(options.drain_time_s, 45);
+    assert_string_equal(options.drain_strategy, "immediate");
+    assert_true(options.has_no_hot_restart);
     assert_int_equal(options.concurrency, 2);
     assert_string_equal(options.log_level, "warning");
     assert_string_equal(options.service_node, "n");
     assert_string_equal(options.service_cluster, "c");
-    assert_int_equal(options.ignored.count, 7);
+    assert_int_equal(options.ignored.count, 5);
     px_options_fini(&options);
 }
 
