@@ -125,6 +125,8 @@ struct px_tls_conf {
 
 /* --- HTTP filters --- */
 
+enum { PX_FILTERS_MAX = 64 /* of one chain: a request keeps a bit for each */ };
+
 /* One entry of HttpConnectionManager.http_filters; what it does: filter.c. */
 typedef enum {
     PX_FILTER_PEER_METADATA, /* istio.metadata_exchange (HTTP) */
@@ -142,13 +144,14 @@ struct px_http_filter {
     uint32_t at;      /* index in the chain */
     lt_str name;      /* what typed_per_filter_config calls it */
     const void *conf; /* of its kind; NULL: it has none */
+    bool is_off;      /* unless a route turns it on */
 };
 
 /* One entry of typed_per_filter_config, of a route or what is around it. */
 struct px_filter_conf {
     lt_str name;
-    px_http_filter_kind kind;
-    const void *conf; /* NULL: only is_off counts */
+    px_http_filter_kind kind; /* PX_FILTER_KINDS: it only says that the filter is on, or off */
+    const void *conf;         /* NULL: only is_off counts */
     bool is_off;
 };
 
@@ -383,7 +386,7 @@ struct px_hcm_conf {
     struct px_h2_options h2;
     const struct px_http_filter *filters; /* in order; the router is the last */
     size_t filter_count;
-    bool has_response_steps, has_piece_steps;
+    bool has_response_steps, has_piece_steps, has_off_filters;
     bool has_peer_metadata, has_istio_stats, has_istio_alpn;
     bool disable_host_header_fallback; /* of istio.stats */
     bool is_inbound;                   /* traffic_direction of the listener */

@@ -55,7 +55,7 @@ lt_rc px_bad(struct px_build *build, const char *field, const char *fmt, ...) LT
 /* LT_E_UNSUPPORTED: a security field or an extension that must not be left out. */
 lt_rc px_unsupported(struct px_build *build, const char *field, const char *fmt, ...)
     LT_PRINTF(3, 4);
-/* Lists "<path>.<field>" as accepted and not acted on. */
+/* Lists "<path>.<field>" as accepted and not acted on. field NULL: the path itself. */
 void px_unhonoured(struct px_build *build, const char *field);
 
 /* The resource frees what with free_it at its end, or px_build does when it fails. */

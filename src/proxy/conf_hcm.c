@@ -1,19 +1,7 @@
 /*
- * proxy/conf_hcm.c - HttpConnectionManager to px_hcm_conf.
- * Filters that guard and that we cannot run refuse the listener; what only decorates is listed as
- * unhonoured.
+ * proxy/conf_hcm.c - HttpConnectionManager to px_hcm_conf. Its filters: conf_filters.c.
  */
-#include "proxy/conf_build.h"
-#include "proxy/filter.h"
-#include "wire/proto/hcm.pb-c.h"
-#include "wire/proto/http_cors.pb-c.h"
-#include "wire/proto/http_fault.pb-c.h"
-#include "wire/proto/http_grpc_stats.pb-c.h"
-#include "wire/proto/http_grpc_web.pb-c.h"
-#include "wire/proto/http_router.pb-c.h"
-#include "wire/proto/istio_alpn.pb-c.h"
-#include "wire/proto/istio_peer_metadata.pb-c.h"
-#include "wire/proto/istio_stats.pb-c.h"
+#include "proxy/conf_filter.h"
 
 enum {
     STREAM_IDLE_DEFAULT_MS = 300 * 1000,
@@ -22,100 +10,6 @@ enum {
     HEADERS_KB_DEFAULT = 60,
     HEADERS_KB_MAX = 8192,
 };
-
-/* A filter of another type is refused, or left out when it is optional. */
-static const struct {
-    const ProtobufCMessageDescriptor *type;
-    px_http_filter_kind kind;
-} filter_kinds[] = {
-    {&istio__peer_metadata__config__descriptor, PX_FILTER_PEER_METADATA},
-    {&istio__stats__plugin_config__descriptor, PX_FILTER_ISTIO_STATS},
-    {&istio__alpn__filter_config__descriptor, PX_FILTER_ISTIO_ALPN},
-    {&xds__http_grpc_stats__filter_config__descriptor, PX_FILTER_GRPC_STATS},
-    {&xds__httpfault__descriptor, PX_FILTER_FAULT},
-    {&xds__cors__descriptor, PX_FILTER_CORS},
-    {&xds__router__descriptor, PX_FILTER_ROUTER},
-};
-
-static lt_rc set_filter(struct px_build *build, px_http_filter_kind kind, const Pb__Any *any,
-                        struct px_hcm_conf *conf)
-{
-    switch (kind) {
-    case PX_FILTER_PEER_METADATA: conf->has_peer_metadata = true; break;
-    case PX_FILTER_ISTIO_ALPN: conf->has_istio_alpn = true; break;
-    case PX_FILTER_GRPC_STATS: px_unhonoured(build, "envoy.filters.http.grpc_stats"); break;
-    case PX_FILTER_ISTIO_STATS: {
-        Istio__Stats__PluginConfig *stats = NULL;
-        LT_TRY(px_unpack_any(build, "typed_config", any, &istio__stats__plugin_config__descriptor,
-                             &stats));
-        conf->has_istio_stats = true;
-        conf->disable_host_header_fallback = stats->has_disable_host_header_fallback &&
-                                             stats->disable_host_header_fallback;
-        if (stats->n_metrics > 0 || stats->n_definitions > 0)
-            px_unhonoured(build, "istio.stats.metrics");
-        break;
-    }
-    default: break;
-    }
-    return LT_OK;
-}
-
-static lt_rc add_filter(struct px_build *build, const Xds__HttpFilter *in, px_http_filter_kind kind,
-                        struct px_hcm_conf *conf)
-{
-    struct px_http_filter *filter = (struct px_http_filter *)&conf->filters[conf->filter_count];
-    filter->kind = kind;
-    filter->at = (uint32_t)conf->filter_count++;
-    filter->name = px_copy(build, in->name);
-    conf->has_response_steps |= px_filter_ops_of(kind)->on_response != NULL;
-    conf->has_piece_steps |= px_filter_ops_of(kind)->on_piece != NULL;
-    return set_filter(build, kind, in->typed_config, conf);
-}
-
-static lt_rc make_filter(struct px_build *build, const Xds__HttpFilter *filter,
-                         struct px_hcm_conf *conf)
-{
-    if (filter->has_disabled && filter->disabled)
-        return LT_OK;
-    bool is_optional = filter->has_is_optional && filter->is_optional;
-    if (filter->config_type_case != XDS__HTTP_FILTER__CONFIG_TYPE_TYPED_CONFIG) {
-        if (is_optional)
-            return LT_OK;
-        return px_unsupported(build, NULL, "filter '%s' by config_discovery is not supported yet",
-                              filter->name);
-    }
-    lt_str type = lt_any_inner_type(build->scratch, filter->typed_config);
-    for (size_t i = 0; i < LT_ARRAY_LEN(filter_kinds); i++) {
-        if (!lt_str_eqz(type, filter_kinds[i].type->name))
-            continue;
-        return add_filter(build, filter, filter_kinds[i].kind, conf);
-    }
-    if (lt_str_eqz(type, xds__grpc_web__descriptor.name)) {
-        px_unhonoured(build, filter->name);
-        return LT_OK;
-    }
-    if (is_optional)
-        return LT_OK;
-    return px_unsupported(build, NULL, "filter '%s' of type %.*s is not supported", filter->name,
-                          LT_STR_ARG(type));
-}
-
-static lt_rc make_filters(struct px_build *build, const Xds__HttpConnectionManager *in,
-                          struct px_hcm_conf *conf)
-{
-    conf->filters = lt_arena_make_n(build->arena, struct px_http_filter, in->n_http_filters);
-    bool has_router = false;
-    for (size_t i = 0; i < in->n_http_filters; i++) {
-        size_t mark = px_path_enter(build, "http_filters", (ptrdiff_t)i);
-        LT_TRY(make_filter(build, in->http_filters[i], conf));
-        has_router = conf->filter_count > 0 &&
-                     conf->filters[conf->filter_count - 1].kind == PX_FILTER_ROUTER;
-        if (has_router && i + 1 < in->n_http_filters)
-            return px_bad(build, NULL, "the router must be the last filter");
-        px_path_leave(build, mark);
-    }
-    return has_router ? LT_OK : px_bad(build, "http_filters", "the last must be a router");
-}
 
 static void make_xfcc(const Xds__HttpConnectionManager *in, struct px_hcm_conf *conf)
 {
@@ -263,7 +157,7 @@ static lt_rc make_hcm(struct px_build *build, const Xds__HttpConnectionManager *
     make_xfcc(in, conf);
     LT_TRY(make_limits(build, in, conf));
     LT_TRY(make_paths(build, in, conf));
-    LT_TRY(make_filters(build, in, conf));
+    LT_TRY(px_make_http_filters(build, in->http_filters, in->n_http_filters, conf));
     LT_TRY(make_route_specifier(build, in, conf));
     list_unhonoured(build, in);
     return px_make_access_logs(build, in->access_log, in->n_access_log, &conf->access_logs,

@@ -37,6 +37,5 @@ LT_MUST lt_rc px_make_retry(struct px_build *build, const Xds__RetryPolicy *poli
                             const struct px_retry **ret_retry);
 LT_MUST lt_rc px_make_route(struct px_build *build, const Xds__Route *in,
                             const struct px_retry *vhost_retry, struct px_route *route);
-LT_MUST lt_rc px_check_per_filter(struct px_build *build, const char *key, const Pb__Any *any);
 
 #endif

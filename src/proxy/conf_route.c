@@ -2,9 +2,8 @@
  * proxy/conf_route.c - one Route: what it matches, what it does with a request.
  * Start at: px_make_route(). Matching at run time: route_match.c; the action: router.c, edits.c.
  */
+#include "proxy/conf_filter.h"
 #include "proxy/conf_kinds.h"
-#include "wire/proto/http_cors.pb-c.h"
-#include "wire/proto/http_fault.pb-c.h"
 #include "wire/struct.h"
 
 enum {
@@ -92,13 +91,14 @@ static lt_rc make_weighted(struct px_build *build, const Xds__WeightedCluster *i
     uint64_t total = 0;
     for (size_t i = 0; i < in->n_clusters; i++) {
         const Xds__WeightedCluster__ClusterWeight *weight = in->clusters[i];
+        size_t mark = px_path_enter(build, "weighted_clusters.clusters", (ptrdiff_t)i);
         clusters[i].cluster = px_copy(build, weight->name);
         clusters[i].weight = px_u32(weight->weight, 0);
         LT_TRY(px_make_metadata_match(build, weight->metadata_match, route->metas,
                                       &clusters[i].metas));
         total += clusters[i].weight;
         if (clusters[i].cluster.len == 0)
-            return px_unsupported(build, "weighted_clusters", "cluster_header is not supported");
+            return px_unsupported(build, "cluster_header", "is not supported");
         LT_TRY(px_make_header_edits(
             build, weight->request_headers_to_add, weight->n_request_headers_to_add,
             weight->request_headers_to_remove, weight->n_request_headers_to_remove,
@@ -107,6 +107,11 @@ static lt_rc make_weighted(struct px_build *build, const Xds__WeightedCluster *i
             build, weight->response_headers_to_add, weight->n_response_headers_to_add,
             weight->response_headers_to_remove, weight->n_response_headers_to_remove,
             "response_headers_to_add", &clusters[i].response));
+        for (size_t j = 0; j < weight->n_typed_per_filter_config; j++)
+            LT_TRY(px_add_filter_conf(build, weight->typed_per_filter_config[j]->key,
+                                      weight->typed_per_filter_config[j]->value,
+                                      weight->n_typed_per_filter_config, &clusters[i].filters));
+        px_path_leave(build, mark);
     }
     if (total == 0 || total > UINT32_MAX)
         return px_bad(build, "weighted_clusters", "the sum of the weights must be between 1 and %u",
@@ -274,19 +279,6 @@ static lt_rc make_direct(struct px_build *build, const Xds__DirectResponseAction
 
 /* --- the whole --- */
 
-/* Per-route configuration for filters: what guards must not be dropped. */
-lt_rc px_check_per_filter(struct px_build *build, const char *key, const Pb__Any *any)
-{
-    lt_str type = lt_any_inner_type(build->scratch, any);
-    if (lt_str_eqz(type, xds__httpfault__descriptor.name) ||
-        lt_str_eqz(type, xds__cors_policy__descriptor.name)) {
-        px_unhonoured(build, key);
-        return LT_OK;
-    }
-    return px_unsupported(build, "typed_per_filter_config", "'%s' (%.*s) is not supported", key,
-                          LT_STR_ARG(type));
-}
-
 lt_rc px_make_route(struct px_build *build, const Xds__Route *in,
                     const struct px_retry *vhost_retry, struct px_route *route)
 {
@@ -301,8 +293,9 @@ lt_rc px_make_route(struct px_build *build, const Xds__Route *in,
     lt_str config = lt_struct_find_str(px_find_metadata(in->metadata, "istio"), "config");
     route->config_path = config.len > 0 ? lt_arena_str(build->arena, config) : LT_STR_NULL;
     for (size_t i = 0; i < in->n_typed_per_filter_config; i++)
-        LT_TRY(px_check_per_filter(build, in->typed_per_filter_config[i]->key,
-                                   in->typed_per_filter_config[i]->value));
+        LT_TRY(px_add_filter_conf(build, in->typed_per_filter_config[i]->key,
+                                  in->typed_per_filter_config[i]->value,
+                                  in->n_typed_per_filter_config, &route->filters));
     switch (in->action_case) {
     case XDS__ROUTE__ACTION_ROUTE: return make_route_action(build, in->route, vhost_retry, route);
     case XDS__ROUTE__ACTION_REDIRECT: return make_redirect(build, in->redirect, route);

@@ -5,6 +5,7 @@
  */
 #include <stdlib.h>
 
+#include "proxy/conf_filter.h"
 #include "proxy/conf_kinds.h"
 
 /* --- virtual hosts --- */
@@ -31,8 +32,9 @@ static lt_rc make_vhost(struct px_build *build, const Xds__VirtualHost *in, stru
                                 "response_headers_to_add", &vhost->response));
     LT_TRY(px_make_retry(build, in->retry_policy, &vhost->retry));
     for (size_t i = 0; i < in->n_typed_per_filter_config; i++)
-        LT_TRY(px_check_per_filter(build, in->typed_per_filter_config[i]->key,
-                                   in->typed_per_filter_config[i]->value));
+        LT_TRY(px_add_filter_conf(build, in->typed_per_filter_config[i]->key,
+                                  in->typed_per_filter_config[i]->value,
+                                  in->n_typed_per_filter_config, &vhost->filters));
     if (in->has_matcher)
         return px_unsupported(build, "matcher", "is not supported");
     struct px_route *routes = lt_arena_make_n(build->arena, struct px_route, in->n_routes);
@@ -144,8 +146,9 @@ lt_rc px_make_routes(struct px_build *build, const Xds__RouteConfiguration *conf
     if (config->n_request_mirror_policies > 0)
         px_unhonoured(build, "request_mirror_policies");
     for (size_t i = 0; i < config->n_typed_per_filter_config; i++)
-        LT_TRY(px_check_per_filter(build, config->typed_per_filter_config[i]->key,
-                                   config->typed_per_filter_config[i]->value));
+        LT_TRY(px_add_filter_conf(build, config->typed_per_filter_config[i]->key,
+                                  config->typed_per_filter_config[i]->value,
+                                  config->n_typed_per_filter_config, &ret->filters));
     LT_TRY(px_make_header_edits(build, config->request_headers_to_add,
                                 config->n_request_headers_to_add, config->request_headers_to_remove,
                                 config->n_request_headers_to_remove, "request_headers_to_add",

@@ -63,9 +63,9 @@ void px_unhonoured(struct px_build *build, const char *field)
     build->unhonoured_total++;
     if (build->unhonoured_count == PX_UNHONOURED_MAX)
         return;
-    const char *dot = build->path_len > 0 ? "." : "";
-    build->unhonoured[build->unhonoured_count++] = lt_arena_printf(build->arena, "%s%s%s",
-                                                                   build->path, dot, field);
+    const char *dot = build->path_len > 0 && field != NULL ? "." : "";
+    build->unhonoured[build->unhonoured_count++] = lt_arena_printf(
+        build->arena, "%s%s%s", build->path, dot, field != NULL ? field : "");
 }
 
 lt_rc px_unpack_any(struct px_build *build, const char *field, const Pb__Any *any,

@@ -34,6 +34,52 @@ const struct px_filter_ops *px_filter_ops_of(px_http_filter_kind kind)
     return &ops_of[kind];
 }
 
+/* --- which of them are on --- */
+
+static const struct px_filter_conf *find_conf(const struct px_filter_confs *confs, lt_str name)
+{
+    for (size_t i = 0; i < confs->count; i++) {
+        if (lt_str_eq(confs->items[i].name, name))
+            return &confs->items[i];
+    }
+    return NULL;
+}
+
+/* From the most specific on; NULL: nothing is said there. */
+static void find_levels(const struct px_request *request,
+                        const struct px_filter_confs *ret_levels[PX_FILTER_LEVELS])
+{
+    ret_levels[0] = request->weighted != NULL ? &request->weighted->filters : NULL;
+    ret_levels[1] = request->route != NULL ? &request->route->filters : NULL;
+    ret_levels[2] = request->vhost != NULL ? &request->vhost->filters : NULL;
+    ret_levels[3] = request->routes != NULL ? &request->routes->filters : NULL;
+}
+
+static bool is_off(const struct px_request *request, const struct px_http_filter *filter)
+{
+    return request->filters_off != 0 && (request->filters_off >> filter->at & 1) != 0;
+}
+
+/* Decided once: a route that is found later does not bring a filter into a request under way. */
+static void choose_filters(struct px_request *request)
+{
+    const struct px_hcm_conf *hcm = request->hcm;
+    const struct px_filter_confs *levels[PX_FILTER_LEVELS];
+    find_levels(request, levels);
+    size_t said = 0;
+    for (size_t i = 0; i < PX_FILTER_LEVELS; i++)
+        said += levels[i] != NULL ? levels[i]->count : 0;
+    if (said == 0 && !hcm->has_off_filters)
+        return;
+    for (size_t f = 0; f < hcm->filter_count; f++) {
+        const struct px_filter_conf *conf = NULL;
+        for (size_t i = 0; conf == NULL && i < PX_FILTER_LEVELS; i++)
+            conf = levels[i] != NULL ? find_conf(levels[i], hcm->filters[f].name) : NULL;
+        bool off = conf != NULL ? conf->is_off : hcm->filters[f].is_off;
+        request->filters_off |= (uint64_t)off << f;
+    }
+}
+
 /* --- driving --- */
 
 /* From request->filter_at on, until one stays or has answered. */
@@ -43,7 +89,8 @@ static void take_steps(struct px_request *request)
     while (request->filter_at < hcm->filter_count) {
         const struct px_http_filter *filter = &hcm->filters[request->filter_at];
         const struct px_filter_ops *ops = &ops_of[filter->kind];
-        px_verdict verdict = ops->on_request != NULL ? ops->on_request(request, filter) : PX_GO;
+        bool is_on = ops->on_request != NULL && !is_off(request, filter);
+        px_verdict verdict = is_on ? ops->on_request(request, filter) : PX_GO;
         if (verdict != PX_GO)
             return;
         request->filter_at++;
@@ -55,6 +102,7 @@ static void take_steps(struct px_request *request)
 void px_filters_start(struct px_request *request)
 {
     request->filter_at = 0;
+    choose_filters(request);
     take_steps(request);
 }
 
@@ -76,7 +124,7 @@ void px_filters_on_response(struct px_request *request)
     const struct px_hcm_conf *hcm = request->hcm;
     for (size_t i = hcm->has_response_steps ? hcm->filter_count : 0; i > 0; i--) {
         const struct px_filter_ops *ops = &ops_of[hcm->filters[i - 1].kind];
-        if (ops->on_response != NULL)
+        if (ops->on_response != NULL && !is_off(request, &hcm->filters[i - 1]))
             ops->on_response(request, &hcm->filters[i - 1]);
     }
 }
@@ -86,7 +134,7 @@ void px_filters_on_piece(struct px_request *request, const struct px_dir *dir, l
     const struct px_hcm_conf *hcm = request->hcm;
     for (size_t i = 0; i < hcm->filter_count; i++) {
         const struct px_filter_ops *ops = &ops_of[hcm->filters[i].kind];
-        if (ops->on_piece != NULL)
+        if (ops->on_piece != NULL && !is_off(request, &hcm->filters[i]))
             ops->on_piece(request, &hcm->filters[i], dir, piece);
     }
 }
@@ -116,33 +164,36 @@ void *px_filter_state(struct px_request *request, const struct px_http_filter *f
     return *state;
 }
 
-static const struct px_filter_conf *find_conf(const struct px_filter_confs *confs, lt_str name)
+/* What was written for another kind of filter under this name counts for nothing, as in Envoy. */
+static const void *conf_at(const struct px_filter_confs *level, const struct px_http_filter *filter)
 {
-    for (size_t i = 0; i < confs->count; i++) {
-        if (lt_str_eq(confs->items[i].name, name))
-            return &confs->items[i];
-    }
-    return NULL;
+    const struct px_filter_conf *conf = level == NULL || level->count == 0
+                                            ? NULL
+                                            : find_conf(level, filter->name);
+    return conf != NULL && conf->kind == filter->kind ? conf->conf : NULL;
 }
 
 const void *px_filter_route_conf(const struct px_request *request,
-                                 const struct px_http_filter *filter, bool *ret_is_off)
+                                 const struct px_http_filter *filter)
 {
-    const struct px_filter_confs *const levels[] = {
-        request->weighted != NULL ? &request->weighted->filters : NULL,
-        request->route != NULL ? &request->route->filters : NULL,
-        request->vhost != NULL ? &request->vhost->filters : NULL,
-        request->routes != NULL ? &request->routes->filters : NULL,
-    };
-    *ret_is_off = false;
-    for (size_t i = 0; i < LT_ARRAY_LEN(levels); i++) {
-        const struct px_filter_conf *conf = levels[i] == NULL || levels[i]->count == 0
-                                                ? NULL
-                                                : find_conf(levels[i], filter->name);
-        if (conf == NULL)
-            continue;
-        *ret_is_off = conf->is_off;
-        return conf->conf;
+    const struct px_filter_confs *levels[PX_FILTER_LEVELS];
+    const void *conf = NULL;
+    find_levels(request, levels);
+    for (size_t i = 0; conf == NULL && i < PX_FILTER_LEVELS; i++)
+        conf = conf_at(levels[i], filter);
+    return conf;
+}
+
+size_t px_filter_route_confs(const struct px_request *request, const struct px_http_filter *filter,
+                             const void *ret_confs[PX_FILTER_LEVELS])
+{
+    const struct px_filter_confs *levels[PX_FILTER_LEVELS];
+    size_t count = 0;
+    find_levels(request, levels);
+    for (size_t i = 0; i < PX_FILTER_LEVELS; i++) {
+        const void *conf = conf_at(levels[i], filter);
+        if (conf != NULL)
+            ret_confs[count++] = conf;
     }
-    return NULL;
+    return count;
 }

@@ -49,11 +49,16 @@ void px_filters_on_end(struct px_request *request);
 
 /* Zeroed memory of the request for this filter, the same each time. */
 void *px_filter_state(struct px_request *request, const struct px_http_filter *filter, size_t size);
+
+enum { PX_FILTER_LEVELS = 4 };
 /*
  * The most specific configuration that the route has for this filter (weighted cluster, route,
- * virtual host, route configuration), or NULL. *ret_is_off: it says that the filter is disabled.
+ * virtual host, route configuration), or NULL.
  */
 const void *px_filter_route_conf(const struct px_request *request,
-                                 const struct px_http_filter *filter, bool *ret_is_off);
+                                 const struct px_http_filter *filter);
+/* All of them, the most specific first; returns how many. */
+size_t px_filter_route_confs(const struct px_request *request, const struct px_http_filter *filter,
+                             const void *ret_confs[PX_FILTER_LEVELS]);
 
 #endif

@@ -370,10 +370,15 @@ void px_request_find_route(struct px_request *request)
     };
     request->vhost = NULL;
     request->route = NULL;
+    request->weighted = NULL;
     if (request->routes != NULL)
         request->vhost = px_route_find_vhost(request->routes, request->authority);
     if (request->vhost != NULL)
         request->route = px_route_find(request->vhost, &facts);
+    const struct px_route *route = request->route;
+    if (route != NULL && route->action == PX_ACTION_WEIGHTED)
+        request->weighted = px_route_pick_weighted(route->weighted, route->weighted_count,
+                                                   route->total_weight, request->random);
 }
 
 static bool is_grpc_request(const struct lt_headers *headers)

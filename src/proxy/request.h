@@ -157,6 +157,7 @@ struct px_request {
 
     /* steps */
     uint32_t filter_at;   /* the one that runs, or waits */
+    uint64_t filters_off; /* a bit for each that does not run for this request */
     void **filter_states; /* in the arena; NULL: none was asked for */
 
     struct px_mirror **mirrors; /* in the arena; those whose body is not complete; NULL: ended */

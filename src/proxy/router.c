@@ -72,11 +72,8 @@ static bool answered_by_route(struct px_request *request)
 static lt_str cluster_name(struct px_request *request)
 {
     const struct px_route *route = request->route;
-    if (route->action == PX_ACTION_WEIGHTED) {
-        request->weighted = px_route_pick_weighted(route->weighted, route->weighted_count,
-                                                   route->total_weight, request->random);
+    if (route->action == PX_ACTION_WEIGHTED)
         return request->weighted->cluster;
-    }
     if (route->action == PX_ACTION_CLUSTER_HEADER)
         return lt_headers_value_of(&request->head.headers, route->cluster);
     return route->cluster;

@@ -238,8 +238,8 @@ static void test_listener(void **state)
         "    forward_client_cert_details: APPEND_FORWARD, set_current_client_cert_details: {subject: true, uri: true},\n"
         "    normalize_path: true, upgrade_configs: [{upgrade_type: websocket}], http_filters: [\n"
         "      {name: guess, is_optional: true, typed_config: {'@type': type.googleapis.com/x.y.Unheard}},\n"
-        "      {name: guard, disabled: true, typed_config: {'@type': " ENVOY
-        "http.rbac.v3.RBAC}}, " ROUTER "]}}]\n"
+        "      {name: cors, disabled: true, typed_config: {'@type': " ENVOY
+        "http.cors.v3.Cors}}, " ROUTER "]}}]\n"
         "default_filter_chain: {filters: [{name: tcp, typed_config: {'@type': " TCP
         ", stat_prefix: t, cluster: a}}]}\n");
     assert_true(conf->is_inbound);
@@ -260,7 +260,8 @@ static void test_listener(void **state)
     assert_true(chain->hcm->xfcc_subject && chain->hcm->xfcc_uri && !chain->hcm->xfcc_dns);
     assert_true(chain->hcm->is_inbound && chain->hcm->normalize_path &&
                 chain->hcm->upgrade_count == 1);
-    assert_int_equal(chain->hcm->filter_count, 1);
+    assert_int_equal(chain->hcm->filter_count, 2);
+    assert_true(chain->hcm->filters[0].is_off && chain->hcm->has_off_filters);
     assert_int_equal(chain->hcm->stream_idle_timeout_ms, 300000);
     assert_text(conf->default_chain->tcp->cluster, "a");
 }
@@ -281,6 +282,48 @@ static void test_listener(void **state)
 #define TLS_LISTENER(fields) \
     "{name: l, address: {socket_address: {address: 127.0.0.1, port_value: 1}}, filter_chains: [{transport_socket: {name: tls, " \
     "typed_config: {'@type': " TLS "DownstreamTlsContext, " fields "}}, filters: []}]}"
+
+#define FILTER_CONFIG "type.googleapis.com/envoy.config.route.v3.FilterConfig"
+#define ROUTE_CONF(confs) \
+    ONE_ROUTE("{match: {prefix: /}, route: {cluster: a}, typed_per_filter_config: {" confs "}}")
+#define ROUTE_CONF_AT "virtual_hosts[0].routes[0].typed_per_filter_config"
+
+/* At four levels; by itself or inside a FilterConfig, which may say only that the filter is on or off. */
+static void test_filter_confs(void **state)
+{
+    (void)state;
+    const struct px_routes_conf *conf = must_compile(
+        PX_ROUTES,
+        "name: r\n"
+        "typed_per_filter_config: {fault: {'@type': " FILTER_CONFIG ", disabled: true}}\n"
+        "virtual_hosts:\n"
+        "- name: v\n"
+        "  domains: ['*']\n"
+        "  typed_per_filter_config: {cors: {'@type': " ENVOY
+        "http.cors.v3.CorsPolicy}, fault: {'@type': " FILTER_CONFIG ", config: {}}}\n"
+        "  routes:\n"
+        "  - match: {prefix: /}\n"
+        "    typed_per_filter_config:\n"
+        "      odd: {'@type': " FILTER_CONFIG ", is_optional: true, config: {'@type': " ENVOY
+        "http.tap.v3.Tap}}\n"
+        "      other: {'@type': " FILTER_CONFIG ", config: {'@type': " ENVOY
+        "http.fault.v3.HTTPFault}}\n"
+        "    route: {weighted_clusters: {clusters: [{name: a, weight: 1, typed_per_filter_config: {\n"
+        "      cors: {'@type': " ENVOY "http.cors.v3.CorsPolicy}}}]}}\n");
+    assert_int_equal(conf->filters.count, 1);
+    assert_true(conf->filters.items[0].is_off);
+    const struct px_vhost *vhost = &conf->vhosts[0];
+    assert_int_equal(vhost->filters.count, 2);
+    assert_int_equal(vhost->filters.items[0].kind, PX_FILTER_CORS);
+    assert_int_equal(vhost->filters.items[1].kind, PX_FILTER_KINDS);
+    assert_false(vhost->filters.items[1].is_off);
+    const struct px_route *route = &vhost->routes[0];
+    assert_int_equal(route->filters.count, 2);
+    assert_int_equal(route->filters.items[0].kind, PX_FILTER_KINDS);
+    assert_text(route->filters.items[1].name, "other");
+    assert_int_equal(route->filters.items[1].kind, PX_FILTER_FAULT);
+    assert_int_equal(route->weighted[0].filters.count, 1);
+}
 
 static void test_refused(void **state)
 {
@@ -374,11 +417,15 @@ static void test_refused(void **state)
         {PX_ROUTES, LT_E_UNSUPPORTED,
          ONE_ROUTE("{match: {prefix: /, dynamic_metadata: [{filter: x}]}, route: {cluster: a}}"),
          "virtual_hosts[0].routes[0].match.dynamic_metadata: "},
+        {PX_ROUTES, LT_E_UNSUPPORTED, ROUTE_CONF("x: {'@type': " ENVOY "http.tap.v3.Tap}"),
+         ROUTE_CONF_AT ".x: envoy.extensions.filters.http.tap.v3.Tap"},
+        {PX_ROUTES, LT_E_UNSUPPORTED, ROUTE_CONF("x: {'@type': " ENVOY "http.router.v3.Router}"),
+         ROUTE_CONF_AT ".x: "},
+        {PX_ROUTES, LT_E_BAD, ROUTE_CONF("x: {'@type': " FILTER_CONFIG "}"),
+         ROUTE_CONF_AT ".x.config: is missing"},
         {PX_ROUTES, LT_E_UNSUPPORTED,
-         ONE_ROUTE(
-             "{match: {prefix: /}, route: {cluster: a}, typed_per_filter_config: {rbac: {'@type': " ENVOY
-             "http.rbac.v3.RBACPerRoute}}}"),
-         "virtual_hosts[0].routes[0].typed_per_filter_config: 'rbac'"},
+         ROUTE_CONF("x: {'@type': " FILTER_CONFIG ", config: {'@type': " ENVOY "http.tap.v3.Tap}}"),
+         ROUTE_CONF_AT ".x: "},
         {PX_LISTENER, LT_E_BAD, "{name: l}", "address: is missing"},
         {PX_LISTENER, LT_E_BAD,
          "{name: l, address: {socket_address: {address: 127.0.0.1, port_value: 1}}}",
@@ -395,8 +442,13 @@ static void test_refused(void **state)
         {PX_LISTENER, LT_E_UNSUPPORTED,
          LISTENER(HCM_FILTER(
              "stat_prefix: s, http_filters: [{name: guard, typed_config: {'@type': " ENVOY
-             "http.rbac.v3.RBAC}}, " ROUTER "]")),
-         "filter_chains[0].filters[0].http_filters[0]: filter 'guard' of type envoy.extensions.filters.http.rbac.v3.RBAC"},
+             "http.wasm.v3.Wasm}}, " ROUTER "]")),
+         "filter_chains[0].filters[0].http_filters[0]: filter 'guard' of type envoy.extensions.filters.http.wasm.v3.Wasm"},
+        {PX_LISTENER, LT_E_UNSUPPORTED,
+         LISTENER(HCM_FILTER(
+             "stat_prefix: s, http_filters: [{name: x, disabled: true, typed_config: {'@type': " ENVOY
+             "http.tap.v3.Tap}}, " ROUTER "]")),
+         "filter_chains[0].filters[0].http_filters[0]: filter 'x'"},
         {PX_LISTENER, LT_E_BAD,
          LISTENER(HCM_FILTER("stat_prefix: s, http_filters: [" ROUTER
                              ", {name: c, typed_config: {'@type': " ENVOY "http.cors.v3.Cors}}]")),
@@ -463,6 +515,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_endpoints, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_routes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_listener, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_filter_confs, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_garbage_is_refused, set_up, tear_down),
     };

@@ -1,0 +1,219 @@
+/*
+ * proxy/conf_filters.c - HTTP filters of a connection manager, and what routes say about them
+ * (typed_per_filter_config). Which filters there are is a table; what it does not have is refused,
+ * unless it is optional or may be left out without harm.
+ * Start at: px_make_http_filters(), px_add_filter_conf().
+ */
+#include "proxy/conf_filter.h"
+#include "proxy/filter.h"
+#include "wire/proto/http_compressor.pb-c.h"
+#include "wire/proto/http_cors.pb-c.h"
+#include "wire/proto/http_ext_proc.pb-c.h"
+#include "wire/proto/http_fault.pb-c.h"
+#include "wire/proto/http_grpc_stats.pb-c.h"
+#include "wire/proto/http_grpc_web.pb-c.h"
+#include "wire/proto/http_lua.pb-c.h"
+#include "wire/proto/http_router.pb-c.h"
+#include "wire/proto/istio_alpn.pb-c.h"
+#include "wire/proto/istio_peer_metadata.pb-c.h"
+#include "wire/proto/istio_stats.pb-c.h"
+
+/* --- filters that need no file of their own --- */
+
+static lt_rc make_peer_metadata(struct px_build *build LT_UNUSED, const void *message LT_UNUSED,
+                                struct px_hcm_conf *hcm, const void **ret_conf LT_UNUSED)
+{
+    hcm->has_peer_metadata = true;
+    return LT_OK;
+}
+
+static lt_rc make_alpn(struct px_build *build LT_UNUSED, const void *message LT_UNUSED,
+                       struct px_hcm_conf *hcm, const void **ret_conf LT_UNUSED)
+{
+    hcm->has_istio_alpn = true;
+    return LT_OK;
+}
+
+static lt_rc make_istio_stats(struct px_build *build, const void *message, struct px_hcm_conf *hcm,
+                              const void **ret_conf LT_UNUSED)
+{
+    const Istio__Stats__PluginConfig *stats = message;
+    hcm->has_istio_stats = true;
+    hcm->disable_host_header_fallback = stats->has_disable_host_header_fallback &&
+                                        stats->disable_host_header_fallback;
+    if (stats->n_metrics > 0 || stats->n_definitions > 0)
+        px_unhonoured(build, "istio.stats.metrics");
+    return LT_OK;
+}
+
+static lt_rc make_grpc_stats(struct px_build *build, const void *message LT_UNUSED,
+                             struct px_hcm_conf *hcm LT_UNUSED, const void **ret_conf LT_UNUSED)
+{
+    px_unhonoured(build, "envoy.filters.http.grpc_stats");
+    return LT_OK;
+}
+
+static lt_rc list_route_conf(struct px_build *build, const void *message LT_UNUSED,
+                             struct px_filter_conf *conf LT_UNUSED)
+{
+    px_unhonoured(build, "typed_per_filter_config");
+    return LT_OK;
+}
+
+static const struct px_filter_type types[] = {
+    {PX_FILTER_PEER_METADATA, &istio__peer_metadata__config__descriptor, make_peer_metadata, NULL,
+     NULL},
+    {PX_FILTER_ISTIO_STATS, &istio__stats__plugin_config__descriptor, make_istio_stats, NULL, NULL},
+    {PX_FILTER_ISTIO_ALPN, &istio__alpn__filter_config__descriptor, make_alpn, NULL, NULL},
+    {PX_FILTER_GRPC_STATS, &xds__http_grpc_stats__filter_config__descriptor, make_grpc_stats, NULL,
+     NULL},
+    {PX_FILTER_FAULT, &xds__httpfault__descriptor, NULL, &xds__httpfault__descriptor,
+     list_route_conf},
+    {PX_FILTER_CORS, &xds__cors__descriptor, NULL, &xds__cors_policy__descriptor, list_route_conf},
+    {PX_FILTER_ROUTER, &xds__router__descriptor, NULL, NULL, NULL},
+};
+
+/* What may be left out without opening anything: it is listed. */
+static const ProtobufCMessageDescriptor *const harmless[] = {
+    &xds__grpc_web__descriptor,
+    &xds__compressor__descriptor,
+};
+
+/* Of filters that we don't have: without the filter they say nothing. */
+static const ProtobufCMessageDescriptor *const harmless_routes[] = {
+    &xds__lua_per_route__descriptor,
+    &xds__ext_proc_per_route__descriptor,
+};
+
+static bool is_one_of(lt_str type, const ProtobufCMessageDescriptor *const *list, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (lt_str_eqz(type, list[i]->name))
+            return true;
+    }
+    return false;
+}
+
+/* --- the chain --- */
+
+static lt_rc add_filter(struct px_build *build, const Xds__HttpFilter *in,
+                        const struct px_filter_type *type, struct px_hcm_conf *hcm)
+{
+    struct px_http_filter *filter = (struct px_http_filter *)&hcm->filters[hcm->filter_count];
+    filter->kind = type->kind;
+    filter->at = (uint32_t)hcm->filter_count++;
+    filter->name = px_copy(build, in->name);
+    filter->is_off = in->has_disabled && in->disabled;
+    hcm->has_off_filters |= filter->is_off;
+    hcm->has_response_steps |= px_filter_ops_of(type->kind)->on_response != NULL;
+    hcm->has_piece_steps |= px_filter_ops_of(type->kind)->on_piece != NULL;
+    void *message = NULL;
+    LT_TRY(px_unpack_any(build, "typed_config", in->typed_config, type->type, &message));
+    return type->make == NULL ? LT_OK : type->make(build, message, hcm, &filter->conf);
+}
+
+static lt_rc make_filter(struct px_build *build, const Xds__HttpFilter *in, struct px_hcm_conf *hcm)
+{
+    bool is_optional = in->has_is_optional && in->is_optional;
+    if (in->config_type_case != XDS__HTTP_FILTER__CONFIG_TYPE_TYPED_CONFIG) {
+        if (is_optional)
+            return LT_OK;
+        return px_unsupported(build, NULL, "filter '%s' by config_discovery is not supported yet",
+                              in->name);
+    }
+    lt_str type = lt_any_inner_type(build->scratch, in->typed_config);
+    for (size_t i = 0; i < LT_ARRAY_LEN(types); i++) {
+        if (lt_str_eqz(type, types[i].type->name))
+            return add_filter(build, in, &types[i], hcm);
+    }
+    if (is_one_of(type, harmless, LT_ARRAY_LEN(harmless))) {
+        px_unhonoured(build, in->name);
+        return LT_OK;
+    }
+    if (is_optional)
+        return LT_OK;
+    return px_unsupported(build, NULL, "filter '%s' of type %.*s is not supported", in->name,
+                          LT_STR_ARG(type));
+}
+
+lt_rc px_make_http_filters(struct px_build *build, Xds__HttpFilter *const *in, size_t count,
+                           struct px_hcm_conf *hcm)
+{
+    if (count > PX_FILTERS_MAX)
+        return px_bad(build, "http_filters", "more than %d filters", PX_FILTERS_MAX);
+    hcm->filters = lt_arena_make_n(build->arena, struct px_http_filter, count);
+    bool has_router = false;
+    for (size_t i = 0; i < count; i++) {
+        size_t mark = px_path_enter(build, "http_filters", (ptrdiff_t)i);
+        LT_TRY(make_filter(build, in[i], hcm));
+        has_router = hcm->filter_count > 0 &&
+                     hcm->filters[hcm->filter_count - 1].kind == PX_FILTER_ROUTER;
+        if (has_router && i + 1 < count)
+            return px_bad(build, NULL, "the router must be the last filter");
+        if (has_router && hcm->filters[hcm->filter_count - 1].is_off)
+            return px_bad(build, "disabled", "the router can't be disabled");
+        px_path_leave(build, mark);
+    }
+    return has_router ? LT_OK : px_bad(build, "http_filters", "the last must be a router");
+}
+
+/* --- what routes say --- */
+
+static lt_rc make_route_conf(struct px_build *build, lt_str type, const Pb__Any *any,
+                             bool is_optional, struct px_filter_conf *conf)
+{
+    for (size_t i = 0; i < LT_ARRAY_LEN(types); i++) {
+        const struct px_filter_type *row = &types[i];
+        if (row->route_type == NULL || !lt_str_eqz(type, row->route_type->name))
+            continue;
+        void *message = NULL;
+        LT_TRY(px_unpack_any(build, NULL, any, row->route_type, &message));
+        conf->kind = row->kind;
+        return row->make_route(build, message, conf);
+    }
+    if (is_optional)
+        return LT_OK;
+    if (is_one_of(type, harmless_routes, LT_ARRAY_LEN(harmless_routes))) {
+        px_unhonoured(build, NULL);
+        return LT_OK;
+    }
+    return px_unsupported(build, NULL, "%.*s is not supported", LT_STR_ARG(type));
+}
+
+/* Envoy: FilterConfig around it, or as it is. An empty one inside says that the filter is on. */
+static lt_rc make_filter_conf(struct px_build *build, const Pb__Any *any,
+                              struct px_filter_conf *conf)
+{
+    lt_str type = lt_any_inner_type(build->scratch, any);
+    if (!lt_str_eqz(type, xds__filter_config__descriptor.name))
+        return make_route_conf(build, type, any, false, conf);
+    Xds__FilterConfig *wrapped = NULL;
+    LT_TRY(px_unpack_any(build, NULL, any, &xds__filter_config__descriptor, &wrapped));
+    conf->is_off = wrapped->has_disabled && wrapped->disabled;
+    if (conf->is_off)
+        return LT_OK;
+    if (wrapped->config == NULL)
+        return px_bad(build, "config", "is missing");
+    lt_str inner = lt_any_inner_type(build->scratch, wrapped->config);
+    if (inner.len == 0)
+        return LT_OK;
+    return make_route_conf(build, inner, wrapped->config,
+                           wrapped->has_is_optional && wrapped->is_optional, conf);
+}
+
+lt_rc px_add_filter_conf(struct px_build *build, const char *name, const Pb__Any *any, size_t total,
+                         struct px_filter_confs *confs)
+{
+    if (confs->items == NULL)
+        confs->items = lt_arena_make_n(build->arena, struct px_filter_conf, total);
+    struct px_filter_conf *conf = (struct px_filter_conf *)&confs->items[confs->count];
+    conf->name = px_copy(build, name);
+    conf->kind = PX_FILTER_KINDS;
+    size_t outer = px_path_enter(build, "typed_per_filter_config", -1);
+    size_t mark = px_path_enter(build, name != NULL ? name : "", -1);
+    LT_TRY(make_filter_conf(build, any, conf));
+    px_path_leave(build, mark);
+    px_path_leave(build, outer);
+    confs->count++;
+    return LT_OK;
+}
