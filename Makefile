@@ -37,9 +37,9 @@ test-long: build ## all rounds, soaks and conformance
 bench: build ## lateen-proxy beside Envoy, HAProxy and nginx (ARGS="--rows http2": some of it)
 	@$(PY) bench/load/run.py $(ARGS)
 
-bench-micro: build ## parse, route match, metrics: nanoseconds each
-	@ninja -C $(BUILD) bench/micro/bench_h1 bench/micro/bench_metric bench/micro/bench_route >build/bench.log || { cat build/bench.log; exit 1; }
-	@for name in h1 metric route; do $(BUILD)/bench/micro/bench_$$name || exit 1; done
+bench-micro: build ## parse, route match, RBAC, metrics: nanoseconds each
+	@ninja -C $(BUILD) bench/micro/bench_h1 bench/micro/bench_metric bench/micro/bench_rbac bench/micro/bench_route >build/bench.log || { cat build/bench.log; exit 1; }
+	@for name in h1 metric rbac route; do $(BUILD)/bench/micro/bench_$$name || exit 1; done
 
 fuzz: | deps ## each parser of foreign bytes under libFuzzer, ASan and UBSan, 60 s each (SECONDS=n)
 	@tools/fuzz.sh $(SECONDS)

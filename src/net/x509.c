@@ -9,6 +9,7 @@
 #include <openssl/rand.h>
 
 #include "base/vec.h"
+#include "net/tls_priv.h"
 #include "net/x509_priv.h"
 
 enum { SECONDS_PER_DAY = 86400, SERIAL_BYTES = 16, SANS_MAX = 256 };
@@ -131,6 +132,15 @@ lt_rc lt_cert_parse_chain(struct lt_arena *arena, lt_str pem, struct lt_cert **r
     }
     free_certs(&loaded);
     return rc;
+}
+
+const struct lt_cert *lt_tls_peer_cert(const struct lt_transport *transport, struct lt_arena *arena)
+{
+    if (!lt_tls_has_verified_peer(transport))
+        return NULL;
+    X509 *x509 = SSL_get0_peer_certificate(transport->tls->ssl);
+    struct lt_cert *cert = lt_arena_make(arena, struct lt_cert);
+    return x509 != NULL && read_cert(arena, x509, cert, NULL) == LT_OK ? cert : NULL;
 }
 
 lt_str lt_cert_uri(const struct lt_cert *cert)

@@ -82,6 +82,9 @@ struct lt_cert {
 /* Every certificate of a PEM text, in its order; at least one. Everything lives in arena. */
 LT_MUST lt_rc lt_cert_parse_chain(struct lt_arena *arena, lt_str pem, struct lt_cert **ret_certs,
                                   size_t *ret_count, struct lt_err *err);
+/* The peer's, when it was verified; NULL otherwise. Everything lives in arena. */
+const struct lt_cert *lt_tls_peer_cert(const struct lt_transport *transport,
+                                       struct lt_arena *arena);
 /* First URI SAN, or empty. */
 lt_str lt_cert_uri(const struct lt_cert *cert);
 /*

@@ -5,6 +5,7 @@
  * Start at: px_make_http_filters(), px_add_filter_conf().
  */
 #include "proxy/conf_filter.h"
+#include "proxy/conf_rbac.h"
 #include "proxy/filter.h"
 #include "wire/proto/http_compressor.pb-c.h"
 #include "wire/proto/http_cors.pb-c.h"
@@ -13,6 +14,7 @@
 #include "wire/proto/http_grpc_stats.pb-c.h"
 #include "wire/proto/http_grpc_web.pb-c.h"
 #include "wire/proto/http_lua.pb-c.h"
+#include "wire/proto/http_rbac.pb-c.h"
 #include "wire/proto/http_router.pb-c.h"
 #include "wire/proto/istio_alpn.pb-c.h"
 #include "wire/proto/istio_peer_metadata.pb-c.h"
@@ -70,6 +72,8 @@ static const struct px_filter_type types[] = {
     {PX_FILTER_FAULT, &xds__httpfault__descriptor, NULL, &xds__httpfault__descriptor,
      list_route_conf},
     {PX_FILTER_CORS, &xds__cors__descriptor, NULL, &xds__cors_policy__descriptor, list_route_conf},
+    {PX_FILTER_RBAC, &xds__http_rbac__rbac__descriptor, px_make_rbac_filter,
+     &xds__http_rbac__rbacper_route__descriptor, px_make_rbac_route},
     {PX_FILTER_ROUTER, &xds__router__descriptor, NULL, NULL, NULL},
 };
 

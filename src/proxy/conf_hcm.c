@@ -59,12 +59,14 @@ static lt_rc make_paths(struct px_build *build, const Xds__HttpConnectionManager
 {
     conf->normalize_path = px_bool(in->normalize_path, false);
     conf->merge_slashes = in->has_merge_slashes && in->merge_slashes;
-    int action = in->has_path_with_escaped_slashes_action
-                     ? (int)in->path_with_escaped_slashes_action
-                     : 0;
-    if (action > XDS__HTTP_CONNECTION_MANAGER__PATH_WITH_ESCAPED_SLASHES_ACTION__KEEP_UNCHANGED)
-        return px_unsupported(build, "path_with_escaped_slashes_action",
-                              "only KEEP_UNCHANGED is supported yet");
+    static const lt_url_slashes actions[] = {
+        LT_URL_SLASHES_KEEP, LT_URL_SLASHES_KEEP, LT_URL_SLASHES_REJECT,
+        LT_URL_SLASHES_UNESCAPE_AND_REDIRECT, LT_URL_SLASHES_UNESCAPE_AND_FORWARD};
+    size_t action = in->has_path_with_escaped_slashes_action ? in->path_with_escaped_slashes_action
+                                                             : 0;
+    if (action >= LT_ARRAY_LEN(actions))
+        return px_bad(build, "path_with_escaped_slashes_action", "unknown value %zu", action);
+    conf->escaped_slashes = actions[action];
     if (in->path_normalization_options != NULL)
         px_unhonoured(build, "path_normalization_options");
     return LT_OK;

@@ -3,6 +3,7 @@
  * Start at: px_make_listener(). Matching at run time: chain_match.c.
  */
 #include "proxy/conf_kinds.h"
+#include "proxy/conf_net_filter.h"
 #include "wire/proto/hcm.pb-c.h"
 #include "wire/proto/istio_metadata_exchange.pb-c.h"
 #include "wire/proto/istio_stats.pb-c.h"
@@ -257,8 +258,7 @@ static lt_rc make_network_filter(struct px_build *build, const Xds__Filter *filt
     else if (lt_str_eqz(type, istio__stats__plugin_config__descriptor.name))
         *has_istio_stats = true;
     else
-        return px_unsupported(build, NULL, "network filter '%s' of type %.*s is not supported",
-                              filter->name, LT_STR_ARG(type));
+        return px_make_net_filter(build, filter, chain);
     return LT_OK;
 }
 
@@ -271,6 +271,7 @@ static lt_rc make_chain(struct px_build *build, const Xds__FilterChain *in, stru
     LT_TRY(px_make_transport_socket(build, in->transport_socket, true, &chain->tls));
     if (in->use_proxy_proto != NULL && px_bool(in->use_proxy_proto, false))
         return px_unsupported(build, "use_proxy_proto", "is not supported yet");
+    chain->net_filters = lt_arena_make_n(build->arena, struct px_net_filter, in->n_filters);
     for (size_t i = 0; i < in->n_filters; i++) {
         size_t mark = px_path_enter(build, "filters", (ptrdiff_t)i);
         LT_TRY(make_network_filter(build, in->filters[i], &has_istio_stats, chain));

@@ -213,6 +213,42 @@ lt_rc px_make_regex(struct px_build *build, const char *field, const Xds__RegexM
     return LT_OK;
 }
 
+/* A text without meaning in a regular expression; "\." stands for a dot. Empty: there is more. */
+static bool read_literal(struct px_build *build, lt_str pattern, lt_str *ret_text)
+{
+    char *text = lt_arena_bytes(build->arena, pattern.len + 1);
+    size_t len = 0;
+    for (size_t i = 0; i < pattern.len; i++) {
+        char c = pattern.ptr[i];
+        if (c == '\\' && i + 1 < pattern.len && pattern.ptr[i + 1] == '.')
+            c = pattern.ptr[++i];
+        else if (strchr("\\.+*?()|[]{}^$", c) != NULL || (unsigned char)c >= 0x80)
+            return false;
+        text[len++] = c;
+    }
+    *ret_text = lt_str_make(text, len);
+    return true;
+}
+
+static void simplify_regex(struct px_build *build, lt_str pattern, struct px_string_match *match)
+{
+    static const px_match_kind kinds[2][2] = {{PX_MATCH_EXACT, PX_MATCH_PREFIX},
+                                              {PX_MATCH_SUFFIX, PX_MATCH_CONTAINS}};
+    lt_str any = LT_STR(".*");
+    if (lt_str_eqz(pattern, ".+") || lt_str_eq(pattern, any)) {
+        match->is_simple = true;
+        match->simple = PX_MATCH_CONTAINS;
+        match->is_not_empty = pattern.ptr[1] == '+';
+        return;
+    }
+    bool has_head = lt_str_starts(pattern, any);
+    pattern = lt_str_from(pattern, has_head ? any.len : 0);
+    bool has_tail = lt_str_ends(pattern, any);
+    pattern = lt_str_slice(pattern, 0, pattern.len - (has_tail ? any.len : 0));
+    match->is_simple = read_literal(build, pattern, &match->text);
+    match->simple = kinds[has_head][has_tail];
+}
+
 lt_rc px_make_string_match(struct px_build *build, const char *field,
                            const Xds__StringMatcher *matcher, struct px_string_match *ret_match)
 {
@@ -237,7 +273,9 @@ lt_rc px_make_string_match(struct px_build *build, const char *field,
         return LT_OK;
     case XDS__STRING_MATCHER__MATCH_PATTERN_SAFE_REGEX:
         ret_match->kind = PX_MATCH_REGEX;
-        return px_make_regex(build, field, matcher->safe_regex, &ret_match->regex);
+        LT_TRY(px_make_regex(build, field, matcher->safe_regex, &ret_match->regex));
+        simplify_regex(build, lt_str_of(matcher->safe_regex->regex), ret_match);
+        return LT_OK;
     default: return px_unsupported(build, field, "this kind of string match is not supported");
     }
 }

@@ -15,6 +15,7 @@
 
 #include "net/client_hello.h"
 #include "proxy/chain_match.h"
+#include "proxy/net_filter.h"
 #include "proxy/run.h"
 #include "proxy/workers_priv.h"
 
@@ -124,6 +125,7 @@ void px_conn_close(struct px_conn *conn)
         return;
     px_conn_state before = conn->state;
     conn->state = PX_CONN_CLOSED;
+    px_net_filters_end(conn);
     if (before == PX_CONN_HTTP)
         px_h1_abort(conn);
     else if (before == PX_CONN_H2)
@@ -135,6 +137,7 @@ void px_conn_close(struct px_conn *conn)
     lt_loop_io_del(conn->worker->loop, &conn->io);
     lt_transport_fini(&conn->transport);
     px_input_free(conn->worker, &conn->in);
+    px_conn_more_free(conn);
     lt_list_remove(&conn->link);
     px_pin_drop(&conn->pin);
     px_text_drop(&conn->principal);
@@ -321,16 +324,35 @@ static void choose_http(struct px_conn *conn)
     run_sniff(conn);
 }
 
+/*
+ * A client that was refused may have sent something already; unread it would turn the end of the
+ * connection into a reset.
+ */
+static void refuse(struct px_conn *conn)
+{
+    if (conn->state == PX_CONN_TCP)
+        px_tcp_abort(conn);
+    px_conn_linger(conn);
+}
+
+void px_conn_filtered(struct px_conn *conn, px_verdict verdict)
+{
+    if (verdict == PX_STOP)
+        refuse(conn);
+    else if (verdict == PX_GO && conn->chain->hcm != NULL)
+        choose_http(conn);
+    else if (verdict == PX_GO)
+        px_tcp_connect(conn);
+}
+
 static void start_codec(struct px_conn *conn)
 {
     px_text_set(&conn->principal, px_intern(conn->worker, lt_tls_peer_uri(&conn->transport)));
     px_conn_set_deadline(conn, 0);
-    if (conn->chain->hcm != NULL) {
-        choose_http(conn);
-    } else {
-        conn->state = PX_CONN_TCP;
+    conn->state = conn->chain->hcm != NULL ? PX_CONN_FILTER : PX_CONN_TCP;
+    if (conn->state == PX_CONN_TCP)
         px_tcp_start(conn);
-    }
+    px_conn_filtered(conn, px_net_filters_start(conn));
 }
 
 static void handshake(struct px_conn *conn)
@@ -535,6 +557,7 @@ void px_conn_run(struct px_conn *conn)
     case PX_CONN_H2: px_h2_run(conn); break;
     case PX_CONN_TCP: px_tcp_run(conn); break;
     case PX_CONN_LINGER: run_linger(conn); break;
+    case PX_CONN_FILTER: break; /* what the client sends waits in the kernel */
     case PX_CONN_INSIDE:
     case PX_CONN_CLOSED: break;
     }

@@ -29,7 +29,7 @@ static lt_rc edit_value(struct px_request *request, const struct px_header_edit 
     *ret_value = edit->value;
     if (edit->format == NULL)
         return LT_OK;
-    char text[4][LT_ADDR_TEXT_MAX];
+    char text[5][LT_ADDR_TEXT_MAX];
     struct px_log_facts facts;
     struct lt_buf out;
     struct px_format_opts opts = {.values_max = EDITS_BYTES, .refuses_cuts = true};
@@ -172,6 +172,27 @@ static lt_rc forward_address(struct px_request *request, struct lt_headers *head
     return lt_headers_set_id(headers, LT_H_X_FORWARDED_FOR, value);
 }
 
+/*
+ * Envoy's downstream remote address: of x-forwarded-for, which ends with our own peer by now when
+ * use_remote_address says so, the element before those that trusted proxies have added.
+ */
+static void find_remote(struct px_request *request, struct lt_headers *headers)
+{
+    const struct px_hcm_conf *hcm = request->hcm;
+    bool is_peer = hcm->use_remote_address && hcm->xff_num_trusted_hops == 0;
+    if (is_peer || !lt_headers_may_have(headers, LT_H_X_FORWARDED_FOR))
+        return;
+    lt_str list = lt_headers_joined(headers, LT_STR("x-forwarded-for")), found = LT_STR_NULL;
+    for (uint32_t hop = 0; hop <= hcm->xff_num_trusted_hops; hop++) {
+        ptrdiff_t comma = lt_str_rfind_char(list, ',');
+        found = lt_str_trim(lt_str_from(list, (size_t)(comma + 1)));
+        list = comma < 0 ? LT_STR_NULL : lt_str_slice(list, 0, (size_t)comma);
+    }
+    struct lt_addr *addr = lt_arena_make(request->arena, struct lt_addr);
+    if (found.len > 0 && lt_addr_parse(found, 0, addr) == LT_OK)
+        request->remote = addr;
+}
+
 /* The names are as long as the peer's certificate has them. */
 static lt_rc client_cert_element(struct px_request *request, lt_str *ret_element)
 {
@@ -301,6 +322,7 @@ lt_rc px_request_sanitize(struct px_request *request)
     LT_TRY(forward_client_cert(request, headers));
     if (hcm->use_remote_address)
         LT_TRY(forward_address(request, headers));
+    find_remote(request, headers);
     if (hcm->use_remote_address || !lt_headers_may_have(headers, LT_H_X_FORWARDED_PROTO))
         LT_TRY(lt_headers_set_id(headers, LT_H_X_FORWARDED_PROTO, request->scheme));
     bool has_id = lt_headers_find(headers, LT_H_X_REQUEST_ID) != NULL;

@@ -4,6 +4,7 @@
  */
 #include "proxy/filter.h"
 
+#include "proxy/filter_rbac.h"
 #include "proxy/request.h"
 
 /* --- the steps that need no file of their own --- */
@@ -19,19 +20,29 @@ static px_verdict route(struct px_request *request, const struct px_http_filter 
  * Peer metadata and metrics belong to the connection manager here (request.c, reply.c), ALPN to the
  * router: they cost nothing as steps.
  */
-static const struct px_filter_ops ops_of[PX_FILTER_KINDS] = {
-    [PX_FILTER_PEER_METADATA] = {.name = "istio.metadata_exchange"},
-    [PX_FILTER_ISTIO_STATS] = {.name = "istio.stats"},
-    [PX_FILTER_ISTIO_ALPN] = {.name = "istio.alpn"},
-    [PX_FILTER_GRPC_STATS] = {.name = "envoy.filters.http.grpc_stats"},
-    [PX_FILTER_FAULT] = {.name = "envoy.filters.http.fault"},
-    [PX_FILTER_CORS] = {.name = "envoy.filters.http.cors"},
-    [PX_FILTER_ROUTER] = {.name = "envoy.filters.http.router", .on_request = route},
+static const struct px_filter_ops peer_metadata = {.name = "istio.metadata_exchange"};
+static const struct px_filter_ops istio_stats = {.name = "istio.stats"};
+static const struct px_filter_ops istio_alpn = {.name = "istio.alpn"};
+static const struct px_filter_ops grpc_stats = {.name = "envoy.filters.http.grpc_stats"};
+static const struct px_filter_ops fault = {.name = "envoy.filters.http.fault"};
+static const struct px_filter_ops cors = {.name = "envoy.filters.http.cors"};
+static const struct px_filter_ops router = {.name = "envoy.filters.http.router",
+                                            .on_request = route};
+
+static const struct px_filter_ops *const ops_of[PX_FILTER_KINDS] = {
+    [PX_FILTER_PEER_METADATA] = &peer_metadata,
+    [PX_FILTER_ISTIO_STATS] = &istio_stats,
+    [PX_FILTER_ISTIO_ALPN] = &istio_alpn,
+    [PX_FILTER_GRPC_STATS] = &grpc_stats,
+    [PX_FILTER_FAULT] = &fault,
+    [PX_FILTER_CORS] = &cors,
+    [PX_FILTER_RBAC] = &px_filter_rbac,
+    [PX_FILTER_ROUTER] = &router,
 };
 
 const struct px_filter_ops *px_filter_ops_of(px_http_filter_kind kind)
 {
-    return &ops_of[kind];
+    return ops_of[kind];
 }
 
 /* --- which of them are on --- */
@@ -88,7 +99,7 @@ static void take_steps(struct px_request *request)
     const struct px_hcm_conf *hcm = request->hcm;
     while (request->filter_at < hcm->filter_count) {
         const struct px_http_filter *filter = &hcm->filters[request->filter_at];
-        const struct px_filter_ops *ops = &ops_of[filter->kind];
+        const struct px_filter_ops *ops = ops_of[filter->kind];
         bool is_on = ops->on_request != NULL && !is_off(request, filter);
         px_verdict verdict = is_on ? ops->on_request(request, filter) : PX_GO;
         if (verdict != PX_GO)
@@ -123,7 +134,7 @@ void px_filters_on_response(struct px_request *request)
 {
     const struct px_hcm_conf *hcm = request->hcm;
     for (size_t i = hcm->has_response_steps ? hcm->filter_count : 0; i > 0; i--) {
-        const struct px_filter_ops *ops = &ops_of[hcm->filters[i - 1].kind];
+        const struct px_filter_ops *ops = ops_of[hcm->filters[i - 1].kind];
         if (ops->on_response != NULL && !is_off(request, &hcm->filters[i - 1]))
             ops->on_response(request, &hcm->filters[i - 1]);
     }
@@ -133,7 +144,7 @@ void px_filters_on_piece(struct px_request *request, const struct px_dir *dir, l
 {
     const struct px_hcm_conf *hcm = request->hcm;
     for (size_t i = 0; i < hcm->filter_count; i++) {
-        const struct px_filter_ops *ops = &ops_of[hcm->filters[i].kind];
+        const struct px_filter_ops *ops = ops_of[hcm->filters[i].kind];
         if (ops->on_piece != NULL && !is_off(request, &hcm->filters[i]))
             ops->on_piece(request, &hcm->filters[i], dir, piece);
     }
@@ -145,7 +156,7 @@ void px_filters_on_end(struct px_request *request)
         return;
     const struct px_hcm_conf *hcm = request->hcm;
     for (size_t i = 0; i < hcm->filter_count; i++) {
-        const struct px_filter_ops *ops = &ops_of[hcm->filters[i].kind];
+        const struct px_filter_ops *ops = ops_of[hcm->filters[i].kind];
         if (ops->on_end != NULL && request->filter_states[i] != NULL)
             ops->on_end(request, &hcm->filters[i]);
     }

@@ -12,6 +12,8 @@
 
 #include "base/env.h"
 #include "proxy/flags.h"
+#include "proxy/meta.h"
+#include "wire/json.h"
 
 enum {
     PARTS_MAX = 4096, /* a format is a person's; beyond this it is a mistake */
@@ -155,6 +157,31 @@ static void op_trailer(const struct px_log_facts *facts, lt_str argument, struct
         facts->trailers == NULL ? LT_STR_NULL : lt_headers_value_of(facts->trailers, argument));
 }
 
+/* "filter:key:key": a string as it is, anything else as JSON. */
+static void op_dynamic_metadata(const struct px_log_facts *facts, lt_str argument, struct sink *out)
+{
+    enum { JSON_MAX = 1024 * 1024 };
+    lt_str part;
+    lt_str_split(&argument, ':', &part);
+    const struct lt_doc *node = px_meta_find(facts->meta, part);
+    while (node != NULL && argument.len > 0 && lt_str_split(&argument, ':', &part))
+        node = lt_doc_find(node, part);
+    if (node == NULL || node->kind == LT_DOC_NULL)
+        return;
+    if (node->kind == LT_DOC_STRING) {
+        put(out, node->string);
+        return;
+    }
+    struct lt_buf json;
+    struct lt_json_writer w;
+    lt_buf_init(&json, JSON_MAX);
+    lt_json_writer_init(&w, &json, 0);
+    lt_json_doc(&w, node);
+    if (lt_json_writer_finish(&w) == LT_OK)
+        put(out, lt_buf_str(&json));
+    lt_buf_fini(&json);
+}
+
 static void op_flags(const struct px_log_facts *facts, lt_str argument LT_UNUSED, struct sink *out)
 {
     char text[PX_FLAGS_TEXT_MAX];
@@ -243,6 +270,7 @@ static const struct {
     {"DOWNSTREAM_TLS_CIPHER", op_tls_cipher, false},
     {"DOWNSTREAM_TLS_VERSION", op_tls_version, false},
     {"DURATION", op_duration, true},
+    {"DYNAMIC_METADATA", op_dynamic_metadata, false},
     {"PROTOCOL", op_protocol, false},
     {"REQ", op_req, false},
     {"REQUESTED_SERVER_NAME", op_server_name, false},

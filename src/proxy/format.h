@@ -11,6 +11,8 @@
 #include "base/err.h"
 #include "http/headers.h"
 
+struct px_meta;
+
 /* What a text can tell. */
 struct px_log_facts {
     int64_t start_wall_ns;
@@ -34,6 +36,7 @@ struct px_log_facts {
     lt_str downstream_peer_uri, downstream_local_uri, tls_version, tls_cipher;
     uint32_t attempts;
     uint64_t connection_id;
+    const struct px_meta *meta; /* dynamic metadata; NULL: none */
 };
 
 struct px_format;

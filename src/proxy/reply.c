@@ -49,6 +49,8 @@ static lt_rc make_grpc_head(struct px_request *request, uint32_t code, lt_str te
     struct lt_headers *headers = &request->rhead.headers;
     request->rhead.status = request->code = 200;
     request->rhead.body = LT_BODY_NONE;
+    /* HTTP/1 has no other way to say that it ends here */
+    request->rhead.has_content_length = request->down->protocol == PX_PROTO_H1;
     LT_TRY(lt_headers_add_id(headers, LT_H_CONTENT_TYPE, LT_STR("application/grpc")));
     LT_TRY(lt_headers_add_id(headers, LT_H_GRPC_STATUS,
                              lt_arena_u64(request->arena, grpc_status_of(code))));
@@ -188,7 +190,7 @@ static lt_str protocol_name(const struct px_request *request)
 }
 
 void px_request_log_facts(struct px_request *request, struct px_log_facts *facts,
-                          char text[4][LT_ADDR_TEXT_MAX])
+                          char text[5][LT_ADDR_TEXT_MAX])
 {
     const struct px_conn *conn = request->conn;
     uint64_t now_ns = px_now_ns(request->worker);
@@ -219,7 +221,7 @@ void px_request_log_facts(struct px_request *request, struct px_log_facts *facts
         .upstream_cluster = request->cluster != NULL ? lt_str_of(request->cluster->name)
                                                      : LT_STR_NULL,
         .downstream_local = lt_addr_format(&conn->local, text[1]),
-        .downstream_remote = lt_addr_format(&conn->peer, text[2]),
+        .downstream_remote = lt_addr_format(px_request_remote(request), text[2]),
         .requested_server_name = lt_str_of(conn->requested_server_name),
         .route_name = request->route != NULL ? request->route->name : LT_STR_NULL,
         .downstream_peer_uri = lt_str_of(conn->principal),
@@ -228,8 +230,11 @@ void px_request_log_facts(struct px_request *request, struct px_log_facts *facts
                                     : LT_STR_NULL,
         .attempts = request->attempts,
         .connection_id = conn->id,
+        .meta = request->meta,
     };
-    facts->downstream_direct_remote = facts->downstream_remote;
+    facts->downstream_direct_remote = request->remote == NULL
+                                          ? facts->downstream_remote
+                                          : lt_addr_format(&conn->peer, text[4]);
     if (conn->transport.tls != NULL) {
         facts->tls_version = lt_str_of(lt_tls_version(&conn->transport));
         facts->tls_cipher = lt_str_of(lt_tls_cipher(&conn->transport));
@@ -324,7 +329,7 @@ void px_request_report(struct px_request *request)
         tell_metrics(request);
     if (hcm->access_log_count == 0)
         return;
-    char text[4][LT_ADDR_TEXT_MAX];
+    char text[5][LT_ADDR_TEXT_MAX];
     struct px_log_facts facts;
     px_request_log_facts(request, &facts, text);
     for (size_t i = 0; i < hcm->access_log_count; i++)

@@ -9,7 +9,6 @@
 
 #include "http/url.h"
 #include "proxy/h2_link.h"
-#include "proxy/route_match.h"
 
 enum {
     REQUESTS_KEPT = 1024,
@@ -338,17 +337,37 @@ static bool check_head(struct px_request *request)
     return true;
 }
 
+/*
+ * What policy judges, and the host gets, is one form of the path. A fragment has no business in a
+ * request (RFC 9110 section 7.1); CONNECT has no path.
+ */
 static bool normalise_path(struct px_request *request)
 {
     const struct px_hcm_conf *hcm = request->hcm;
-    request->path = request->head.path;
-    if (!hcm->normalize_path && !hcm->merge_slashes)
-        return true;
     struct lt_url_normal_opts opts = {.normalize = hcm->normalize_path,
-                                      .merge_slashes = hcm->merge_slashes};
-    if (lt_url_normalize(request->head.path, &opts, request->arena, &request->path) ==
-        LT_URL_REJECT) {
+                                      .merge_slashes = hcm->merge_slashes,
+                                      .escaped_slashes = hcm->escaped_slashes};
+    bool is_plain = !opts.normalize && !opts.merge_slashes &&
+                    opts.escaped_slashes == LT_URL_SLASHES_KEEP;
+    lt_url_outcome outcome = LT_URL_UNCHANGED;
+    request->path = request->head.path;
+    if (request->path.len == 0)
+        return true;
+    if (request->path.ptr[0] != '/') {
+        px_request_reply(request, 404, 0, "absolute_path_rejected", LT_STR_NULL, NULL);
+        return false;
+    }
+    if (!opts.normalize && lt_str_find_char(request->path, '#') >= 0)
+        outcome = LT_URL_REJECT;
+    else if (!is_plain)
+        outcome = lt_url_normalize(request->head.path, &opts, request->arena, &request->path);
+    if (outcome == LT_URL_REJECT) {
         px_request_reply(request, 400, 0, "path_normalization_failed", LT_STR_NULL, NULL);
+        return false;
+    }
+    if (outcome == LT_URL_REDIRECT) {
+        request->location = request->path;
+        px_request_reply(request, 307, 0, "path_normalization_failed", LT_STR_NULL, NULL);
         return false;
     }
     return true;
@@ -360,14 +379,7 @@ void px_request_find_route(struct px_request *request)
     request->routes = hcm->routes != NULL
                           ? hcm->routes
                           : px_snapshot_routes(request->pin->snapshot, hcm->routes_slot);
-    struct px_request_facts facts = {
-        .method = request->method,
-        .scheme = request->scheme,
-        .authority = request->authority,
-        .path = request->path,
-        .headers = &request->head.headers,
-        .random = request->random,
-    };
+    struct px_request_facts facts = px_request_match_facts(request);
     request->vhost = NULL;
     request->route = NULL;
     request->weighted = NULL;

@@ -21,6 +21,7 @@
 #include "proxy/access_log.h"
 #include "proxy/filter.h"
 #include "proxy/inside.h"
+#include "proxy/route_match.h"
 #include "proxy/run.h"
 
 typedef enum {
@@ -156,9 +157,12 @@ struct px_request {
     bool up_is_reusable; /* when it is done */
 
     /* steps */
-    uint32_t filter_at;   /* the one that runs, or waits */
-    uint64_t filters_off; /* a bit for each that does not run for this request */
-    void **filter_states; /* in the arena; NULL: none was asked for */
+    uint32_t filter_at;                /* the one that runs, or waits */
+    uint64_t filters_off;              /* a bit for each that does not run for this request */
+    const struct px_meta *meta;        /* dynamic metadata; in the arena */
+    const struct px_state *state_list; /* filter state; in the arena */
+    const struct lt_addr *remote;      /* the original client's; NULL: the connection's peer */
+    void **filter_states;              /* in the arena; NULL: none was asked for */
 
     struct px_mirror **mirrors; /* in the arena; those whose body is not complete; NULL: ended */
     size_t mirror_count;
@@ -222,6 +226,24 @@ static inline void px_request_run(struct px_request *request)
     if (request->state != PX_RQ_GONE)
         request->down->run(request);
 }
+/* As matchers see it; valid while the request does not change. */
+static inline struct px_request_facts px_request_match_facts(const struct px_request *request)
+{
+    return (struct px_request_facts){
+        .method = request->method,
+        .scheme = request->scheme,
+        .authority = request->authority,
+        .path = request->path,
+        .headers = &request->head.headers,
+        .meta = request->meta,
+        .random = request->random,
+    };
+}
+/* The original client: of x-forwarded-for, as far as it is trusted. */
+static inline const struct lt_addr *px_request_remote(const struct px_request *request)
+{
+    return request->remote != NULL ? request->remote : &request->conn->peer;
+}
 static inline bool px_request_is_over(const struct px_request *request)
 {
     return request->state == PX_RQ_DONE || request->state == PX_RQ_GONE;
@@ -261,7 +283,7 @@ LT_MUST lt_rc px_request_edit(struct px_request *request);
 LT_MUST lt_rc px_request_edit_try(struct px_request *request);
 LT_MUST lt_rc px_response_edit(struct px_request *request);
 void px_request_log_facts(struct px_request *request, struct px_log_facts *facts,
-                          char text[4][LT_ADDR_TEXT_MAX]);
+                          char text[5][LT_ADDR_TEXT_MAX]);
 
 /* --- flow.c: both directions --- */
 /* In FLOW and REPLY; moves what can be moved. */

@@ -74,6 +74,29 @@ static bool contains_nocase(lt_str text, lt_str needle)
     return false;
 }
 
+/* Where '.' of a regular expression is any one byte: neither a line end nor a part of UTF-8. */
+static bool is_plain(lt_str text)
+{
+    unsigned char odd = 0;
+    for (size_t i = 0; i < text.len; i++) {
+        unsigned char c = (unsigned char)text.ptr[i];
+        odd |= (unsigned char)((c & 0x80) | (c == '\n'));
+    }
+    return odd == 0;
+}
+
+static bool regex_matches(const struct px_string_match *match, lt_str text)
+{
+    if (!match->is_simple || !is_plain(text))
+        return lt_regex_matches(match->regex, text);
+    switch (match->simple) {
+    case PX_MATCH_EXACT: return lt_str_eq(text, match->text);
+    case PX_MATCH_PREFIX: return lt_str_starts(text, match->text);
+    case PX_MATCH_SUFFIX: return lt_str_ends(text, match->text);
+    default: return text.len >= match->is_not_empty && lt_str_find(text, match->text) >= 0;
+    }
+}
+
 bool px_string_matches(const struct px_string_match *match, lt_str text)
 {
     lt_str want = match->text;
@@ -88,7 +111,7 @@ bool px_string_matches(const struct px_string_match *match, lt_str text)
         return text.len >= want.len && lt_str_case_eq(lt_str_from(text, text.len - want.len), want);
     case PX_MATCH_CONTAINS:
         return match->ignore_case ? contains_nocase(text, want) : lt_str_find(text, want) >= 0;
-    case PX_MATCH_REGEX: return lt_regex_matches(match->regex, text);
+    case PX_MATCH_REGEX: return regex_matches(match, text);
     case PX_MATCH_PRESENT: return true;
     case PX_MATCH_RANGE: return false; /* headers only */
     }
@@ -98,15 +121,13 @@ bool px_string_matches(const struct px_string_match *match, lt_str text)
 /* --- headers --- */
 
 /* ptr NULL: absent. */
-static lt_str fact_value(const struct px_request_facts *facts, lt_str name)
+static lt_str pseudo_value(const struct px_request_facts *facts, lt_str name)
 {
-    if (name.ptr[0] != ':')
-        return lt_headers_joined(facts->headers, name);
     if (lt_str_eqz(name, ":path"))
         return facts->path;
     if (lt_str_eqz(name, ":method"))
         return facts->method;
-    if (lt_str_eqz(name, ":authority"))
+    if (lt_str_eqz(name, ":authority") || lt_str_eqz(name, "host"))
         return facts->authority;
     if (lt_str_eqz(name, ":scheme"))
         return facts->scheme;
@@ -120,19 +141,50 @@ static bool range_matches(const struct px_header_match *match, lt_str value)
            number < match->range_to;
 }
 
+static bool value_matches(const struct px_header_match *match, lt_str value)
+{
+    return match->value.kind == PX_MATCH_RANGE ? range_matches(match, value)
+                                               : px_string_matches(&match->value, value);
+}
+
+/*
+ * Envoy 1.40: a header that came several times is judged value by value, so that nobody hides one
+ * among others; any of them will do.
+ */
+static bool any_value_matches(const struct px_header_match *match, const struct lt_headers *headers,
+                              const struct lt_header *header)
+{
+    for (; header != NULL; header = lt_headers_find_next(headers, header)) {
+        if (value_matches(match, header->value))
+            return true;
+    }
+    return false;
+}
+
+static bool present_matches(const struct px_header_match *match, bool is_present)
+{
+    return (is_present == match->present_value) != match->invert;
+}
+
+/* Envoy: an absent header fails the match, inverted or not, unless it counts as empty. */
+static bool missing_matches(const struct px_header_match *match)
+{
+    return match->treat_missing_as_empty && value_matches(match, LT_STR("")) != match->invert;
+}
+
 bool px_header_matches(const struct px_header_match *match, const struct px_request_facts *facts)
 {
-    lt_str value = fact_value(facts, match->name);
-    bool is_present = value.ptr != NULL;
+    bool is_pseudo = match->name.ptr[0] == ':' || lt_str_eqz(match->name, "host");
+    lt_str pseudo = is_pseudo ? pseudo_value(facts, match->name) : LT_STR_NULL;
+    const struct lt_header *header = is_pseudo ? NULL
+                                               : lt_headers_find_name(facts->headers, match->name);
+    bool is_present = pseudo.ptr != NULL || header != NULL;
     if (match->value.kind == PX_MATCH_PRESENT)
-        return (is_present == match->present_value) != match->invert;
-    if (!is_present) {
-        if (!match->treat_missing_as_empty)
-            return false; /* Envoy: an absent header fails the match, inverted or not */
-        value = LT_STR("");
-    }
-    bool matches = match->value.kind == PX_MATCH_RANGE ? range_matches(match, value)
-                                                       : px_string_matches(&match->value, value);
+        return present_matches(match, is_present);
+    if (!is_present)
+        return missing_matches(match);
+    bool matches = is_pseudo ? value_matches(match, pseudo)
+                             : any_value_matches(match, facts->headers, header);
     return matches != match->invert;
 }
 

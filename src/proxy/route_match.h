@@ -9,6 +9,8 @@
 #include "http/headers.h"
 #include "proxy/conf.h"
 
+struct px_meta;
+
 /* What a request looks like to a matcher. */
 struct px_request_facts {
     lt_str method;
@@ -16,7 +18,8 @@ struct px_request_facts {
     lt_str authority;
     lt_str path; /* with query */
     const struct lt_headers *headers;
-    uint64_t random; /* for runtime fractions; the same for all routes of one request */
+    const struct px_meta *meta; /* dynamic metadata; may be NULL */
+    uint64_t random;            /* for runtime fractions; the same for all routes of one request */
 };
 
 /* NULL: no domain takes that authority. */

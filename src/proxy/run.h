@@ -24,6 +24,7 @@
 #include "net/sock.h"
 #include "proxy/cluster.h"
 #include "proxy/conf.h"
+#include "proxy/filter.h"
 #include "proxy/flags.h"
 #include "proxy/intern.h"
 #include "proxy/telemetry.h"
@@ -84,7 +85,8 @@ void px_handed_list(struct px_worker *worker, struct lt_vec *sockets);
 typedef enum {
     PX_CONN_INSPECT,
     PX_CONN_HANDSHAKE,
-    PX_CONN_SNIFF, /* HTTP, and the first bytes will say which */
+    PX_CONN_FILTER, /* HTTP, and a network filter waits for something */
+    PX_CONN_SNIFF,  /* HTTP, and the first bytes will say which */
     PX_CONN_HTTP,
     PX_CONN_H2,
     PX_CONN_TCP,
@@ -92,6 +94,23 @@ typedef enum {
     PX_CONN_INSIDE, /* stands for the client of requests that have none (inside.h) */
     PX_CONN_CLOSED
 } px_conn_state;
+
+struct px_meta;
+struct px_state;
+struct lt_cert;
+
+/* What few connections have: made when it is first asked for. */
+struct px_conn_more {
+    struct lt_arena *arena; /* owned; holds this struct too */
+    const struct lt_cert *peer_cert;
+    bool knows_cert;            /* peer_cert was looked up */
+    const struct px_meta *meta; /* dynamic metadata of the connection */
+    const struct px_state *state;
+    uint32_t net_at;     /* the network filter that waits (net_filter.c) */
+    void *net_state;     /* what it waits with */
+    const char *details; /* why it was refused; NULL: it was not */
+    uint32_t flags;
+};
 
 struct px_conn {
     struct lt_list link; /* in worker->conns */
@@ -127,8 +146,17 @@ struct px_conn {
     struct px_h2_link *h2;      /* HTTP/2: owned */
     struct lt_list streams;     /* HTTP/2: of px_request.conn_link; owned */
     struct px_tcp *tcp;         /* TCP: owned */
+    struct px_conn_more *more;  /* owned; NULL: nothing */
     uint64_t id;
 };
+
+/* What its network filters have decided: PX_GO, PX_STOP; PX_STAY: not yet. */
+void px_conn_filtered(struct px_conn *conn, px_verdict verdict);
+/* Never NULL. */
+struct px_conn_more *px_conn_more(struct px_conn *conn);
+void px_conn_more_free(struct px_conn *conn);
+/* The verified certificate of the peer; NULL when there is none. */
+const struct lt_cert *px_conn_peer_cert(struct px_conn *conn);
 
 /* local: what it is for; NULL: the socket says it. */
 void px_conn_accept(struct px_listener *listener, int fd, const struct lt_addr *peer,
@@ -233,7 +261,9 @@ static inline bool px_is_over(lt_rc there, lt_rc back)
 
 /* --- TCP (tcp.c) --- */
 
+/* It is there, for its report; px_tcp_connect when the filters have let it pass. */
 void px_tcp_start(struct px_conn *conn);
+void px_tcp_connect(struct px_conn *conn);
 void px_tcp_run(struct px_conn *conn);
 void px_tcp_timeout(struct px_conn *conn);
 void px_tcp_abort(struct px_conn *conn);
@@ -276,6 +306,7 @@ struct px_worker {
     struct lt_timer tcp_tell;  /* set while there are such */
     struct px_pipe pipes[16];  /* spare and empty */
     uint32_t pipe_count, pipes_open; /* in that list; and with those that are in use */
+    struct lt_map stats;       /* name, owned -> struct lt_counter, of metrics (stat.c) */
     struct lt_prng prng;
     struct lt_metric_set *metrics;
     struct px_telemetry *telemetry;

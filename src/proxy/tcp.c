@@ -136,6 +136,11 @@ static void finish_report(struct px_tcp *tcp)
         .connection_id = conn->id,
     };
     facts.downstream_direct_remote = facts.downstream_remote;
+    if (conn->more != NULL) {
+        facts.termination_details = conn->more->details;
+        facts.meta = conn->more->meta;
+        facts.flags |= conn->more->flags;
+    }
     for (size_t i = 0; i < tcp->conf->access_log_count; i++)
         px_access_log_write(conn->worker->access_log, &tcp->conf->access_logs[i], &facts);
 }
@@ -219,6 +224,11 @@ void px_tcp_start(struct px_conn *conn)
     tcp->started_wall_ns = lt_env_wall_ns(conn->worker->env);
     tcp->peer_principal = tcp->local_principal = "";
     conn->tcp = tcp;
+}
+
+void px_tcp_connect(struct px_conn *conn)
+{
+    struct px_tcp *tcp = conn->tcp;
     lt_str name = pick_cluster(conn->worker, tcp->conf, &tcp->metas);
     struct px_cluster *cluster = px_cluster_get(conn->worker, name);
     if (cluster == NULL) {

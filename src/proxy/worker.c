@@ -16,6 +16,7 @@
 #include "proxy/access_log.h"
 #include "proxy/inside.h"
 #include "proxy/run.h"
+#include "proxy/stat.h"
 #include "proxy/workers_priv.h"
 
 enum {
@@ -449,6 +450,7 @@ static void free_worker(struct px_worker *worker)
     while (worker->pipe_count > 0)
         px_pipe_close(worker, &worker->pipes[--worker->pipe_count]);
     lt_map_fini(&worker->stat_scopes);
+    px_stats_fini(worker);
     lt_mailbox_free(&worker->mailbox);
     lt_loop_free(&worker->loop);
     free(worker);

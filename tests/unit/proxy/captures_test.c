@@ -13,8 +13,6 @@ enum { FILE_BYTES_MAX = 16 << 20, PATH_BYTES = 1024 };
 
 /* What a mesh may send and this proxy refuses to this day, by what the error says. */
 static const char *const known_refusals[] = {
-    "envoy.extensions.filters.http.rbac.v3.RBAC",
-    "envoy.extensions.filters.network.rbac.v3.RBAC",
     "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication",
     "envoy.extensions.filters.http.ext_authz.v3.ExtAuthz",
     "envoy.extensions.filters.network.ext_authz.v3.ExtAuthz",

@@ -170,9 +170,13 @@ static void test_headers(void **state)
     assert_true(header_takes(match));
     add("X-V", "a");
     add("x-v", "b");
-    assert_false(header_takes(match));
+    assert_true(header_takes(match));
     match.invert = false;
-    assert_true(header_takes(match)); /* several values are joined */
+    assert_false(header_takes(match)); /* several values are judged one by one */
+    match.value.text = LT_STR("b");
+    assert_true(header_takes(match));
+    match.invert = true;
+    assert_false(header_takes(match));
     match = (struct px_header_match){
         .name = LT_STR("x-v"), .value = {.kind = PX_MATCH_PRESENT}, .present_value = true};
     assert_true(header_takes(match));
