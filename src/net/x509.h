@@ -20,8 +20,30 @@ struct lt_key;
 
 typedef enum { LT_KEY_ECDSA_P256, LT_KEY_RSA_2048 } lt_key_kind;
 
-/* How a signature is made: the JWS names (RFC 7518 3.1); ES256 signatures are r || s, 64 bytes. */
-typedef enum { LT_SIG_RS256, LT_SIG_ES256 } lt_sig_alg;
+/*
+ * How a signature is made: the JWS names (RFC 7518 3.1, RFC 8037 3.1); those of ES are r || s, each
+ * at the length of the curve.
+ */
+typedef enum {
+    LT_SIG_RS256,
+    LT_SIG_RS384,
+    LT_SIG_RS512,
+    LT_SIG_PS256,
+    LT_SIG_PS384,
+    LT_SIG_PS512,
+    LT_SIG_ES256,
+    LT_SIG_ES384,
+    LT_SIG_ES512,
+    LT_SIG_EDDSA,
+    LT_SIG_HS256,
+    LT_SIG_HS384,
+    LT_SIG_HS512,
+    LT_SIG_ALGS,
+} lt_sig_alg;
+
+/* "RS256", ... */
+const char *lt_sig_alg_name(lt_sig_alg alg);
+bool lt_sig_alg_find(lt_str name, lt_sig_alg *ret_alg);
 
 struct lt_key *lt_key_new(lt_key_kind kind);
 /* PKCS#8, PKCS#1 or SEC1, without password. */
@@ -30,10 +52,15 @@ LT_MUST lt_rc lt_key_parse_private(lt_str pem, struct lt_key **ret_key, struct l
 LT_MUST lt_rc lt_key_parse_public(lt_str pem, struct lt_key **ret_key, struct lt_err *err);
 /*
  * From the raw big-endian numbers of a JWK (RFC 7518 6.2, 6.3); RSA from 2048 to 8192 bits, EC on
- * P-256.
+ * "P-256", "P-384" or "P-521".
  */
 LT_MUST lt_rc lt_key_from_rsa(lt_str n, lt_str e, struct lt_key **ret_key, struct lt_err *err);
-LT_MUST lt_rc lt_key_from_p256(lt_str x, lt_str y, struct lt_key **ret_key, struct lt_err *err);
+LT_MUST lt_rc lt_key_from_ec(lt_str curve, lt_str x, lt_str y, struct lt_key **ret_key,
+                             struct lt_err *err);
+/* Ed25519 (RFC 8037): 32 bytes. */
+LT_MUST lt_rc lt_key_from_ed25519(lt_str x, struct lt_key **ret_key, struct lt_err *err);
+/* A secret that both sides know, for HMAC. */
+LT_MUST lt_rc lt_key_from_secret(lt_str bytes, struct lt_key **ret_key, struct lt_err *err);
 /* Private parts are wiped. */
 void lt_key_free(struct lt_key **key);
 

@@ -36,37 +36,27 @@ static lt_rc read_part(struct lt_arena *arena, lt_str text, const char *what, lt
 {
     static const struct lt_doc_limits limits = {LT_JWT_BYTES_MAX, NODES_MAX, DEPTH_MAX};
     if (decode_url(arena, text, ret_json) != LT_OK)
-        return lt_err_set(err, LT_E_BAD, "Jwt %s is not base64url", what);
-    lt_rc rc = lt_json_parse(arena, *ret_json, &limits, ret_doc, err);
-    if (rc != LT_OK)
-        return lt_err_wrap(err, rc, "Jwt %s", what);
-    if (!lt_doc_is(*ret_doc, LT_DOC_OBJECT))
-        return lt_err_set(err, LT_E_BAD, "Jwt %s is no JSON object", what);
+        return lt_err_set(err, LT_E_BAD, "Jwt %s is an invalid Base64url encoded", what);
+    lt_rc rc = lt_json_parse(arena, *ret_json, &limits, ret_doc, NULL);
+    if (rc != LT_OK || !lt_doc_is(*ret_doc, LT_DOC_OBJECT))
+        return lt_err_set(err, rc != LT_OK ? rc : LT_E_BAD, "Jwt %s is an invalid JSON", what);
     return LT_OK;
-}
-
-static bool parse_alg(lt_str name, lt_sig_alg *ret_alg)
-{
-    if (lt_str_eqz(name, "RS256"))
-        *ret_alg = LT_SIG_RS256;
-    else if (lt_str_eqz(name, "ES256"))
-        *ret_alg = LT_SIG_ES256;
-    else
-        return false;
-    return true;
 }
 
 static lt_rc read_header(const struct lt_doc *header, struct lt_jwt *jwt, struct lt_err *err)
 {
-    if (!parse_alg(lt_doc_string(lt_doc_findz(header, "alg")), &jwt->alg))
-        return lt_err_set(err, LT_E_UNSUPPORTED, "Jwt alg is neither RS256 nor ES256");
+    const struct lt_doc *alg = lt_doc_findz(header, "alg"), *kid = lt_doc_findz(header, "kid");
+    if (!lt_doc_is(alg, LT_DOC_STRING))
+        return lt_err_set(err, LT_E_BAD, "Jwt header [alg] field is required and must be a string");
+    if (!lt_sig_alg_find(alg->string, &jwt->alg))
+        return lt_err_set(err, LT_E_UNSUPPORTED, "Jwt header [alg] is not supported");
+    if (kid != NULL && !lt_doc_is(kid, LT_DOC_STRING))
+        return lt_err_set(err, LT_E_BAD, "Jwt header [kid] field is not a string");
     if (lt_doc_findz(header, "crit") !=
         NULL) /* RFC 7515 4.1.11: what we don't know we must refuse */
-        return lt_err_set(err, LT_E_UNSUPPORTED, "Jwt header demands an extension");
-    const struct lt_doc *kid = lt_doc_findz(header, "kid");
-    if (kid != NULL && !lt_doc_is(kid, LT_DOC_STRING))
-        return lt_err_set(err, LT_E_BAD, "Jwt kid is no string");
+        return lt_err_set(err, LT_E_UNSUPPORTED, "Jwt header [crit] demands an extension");
     jwt->kid = lt_doc_string(kid);
+    jwt->header = header;
     return LT_OK;
 }
 
@@ -75,8 +65,9 @@ static lt_rc read_string_claim(const struct lt_doc *payload, const char *name, l
 {
     const struct lt_doc *claim = lt_doc_findz(payload, name);
     if (claim != NULL && !lt_doc_is(claim, LT_DOC_STRING))
-        return lt_err_set(err, LT_E_BAD, "Jwt claim %s is no string", name);
-    *ret = lt_doc_string(claim);
+        return lt_err_set(err, LT_E_BAD, "Jwt payload [%s] field is not a string", name);
+    if (ret != NULL)
+        *ret = lt_doc_string(claim);
     return LT_OK;
 }
 
@@ -90,8 +81,11 @@ static lt_rc read_time_claim(const struct lt_doc *payload, const char *name, boo
     *ret_has = claim != NULL;
     if (claim == NULL)
         return LT_OK;
-    if (!lt_doc_is_number(claim, &number) || !(number >= 0 && number <= (double)YEAR_9999_S))
-        return lt_err_set(err, LT_E_BAD, "Jwt claim %s is no time", name);
+    if (!lt_doc_is_number(claim, &number))
+        return lt_err_set(err, LT_E_BAD, "Jwt payload [%s] field is not an integer", name);
+    if (!(number >= 0 && number <= (double)YEAR_9999_S))
+        return lt_err_set(err, LT_E_BAD, "Jwt payload [%s] field is not a positive 64 bit integer",
+                          name);
     *ret_s = (int64_t)number;
     return LT_OK;
 }
@@ -109,12 +103,13 @@ static lt_rc read_audiences(struct lt_arena *arena, const struct lt_doc *payload
         count = claim->count;
     }
     if (count > LT_JWT_AUDIENCES_MAX)
-        return lt_err_set(err, LT_E_LIMIT, "Jwt has more than %d audiences", LT_JWT_AUDIENCES_MAX);
+        return lt_err_set(err, LT_E_LIMIT, "Jwt payload [aud] field has more than %d entries",
+                          LT_JWT_AUDIENCES_MAX);
     lt_str *audiences = lt_arena_make_n(arena, lt_str, LT_MAX(count, (size_t)1));
     for (size_t i = 0; i < count; i++) {
         if (!lt_doc_is(&items[i], LT_DOC_STRING))
             return lt_err_set(err, LT_E_BAD,
-                              "Jwt claim aud is neither a string nor a list of strings");
+                              "Jwt payload [aud] field is not a string or string list");
         audiences[i] = items[i].string;
     }
     jwt->audiences = audiences;
@@ -124,11 +119,14 @@ static lt_rc read_audiences(struct lt_arena *arena, const struct lt_doc *payload
 
 static lt_rc read_claims(struct lt_arena *arena, struct lt_jwt *jwt, struct lt_err *err)
 {
-    LT_TRY(read_string_claim(jwt->payload, "iss", &jwt->issuer, err));
-    LT_TRY(read_string_claim(jwt->payload, "sub", &jwt->subject, err));
-    LT_TRY(read_time_claim(jwt->payload, "exp", &jwt->has_expiry, &jwt->expires_s, err));
-    LT_TRY(read_time_claim(jwt->payload, "nbf", &jwt->has_not_before, &jwt->not_before_s, err));
-    return read_audiences(arena, jwt->payload, jwt, err);
+    const struct lt_doc *payload = jwt->payload;
+    LT_TRY(read_string_claim(payload, "iss", &jwt->issuer, err));
+    LT_TRY(read_string_claim(payload, "sub", &jwt->subject, err));
+    LT_TRY(read_time_claim(payload, "iat", &jwt->has_issued_at, &jwt->issued_s, err));
+    LT_TRY(read_time_claim(payload, "nbf", &jwt->has_not_before, &jwt->not_before_s, err));
+    LT_TRY(read_time_claim(payload, "exp", &jwt->has_expiry, &jwt->expires_s, err));
+    LT_TRY(read_string_claim(payload, "jti", NULL, err));
+    return read_audiences(arena, payload, jwt, err);
 }
 
 lt_rc lt_jwt_parse(struct lt_arena *arena, lt_str token, struct lt_jwt *ret_jwt, struct lt_err *err)
@@ -136,20 +134,26 @@ lt_rc lt_jwt_parse(struct lt_arena *arena, lt_str token, struct lt_jwt *ret_jwt,
     if (token.len > LT_JWT_BYTES_MAX)
         return lt_err_set(err, LT_E_LIMIT, "Jwt is longer than %d bytes", LT_JWT_BYTES_MAX);
     ptrdiff_t first = lt_str_find_char(token, '.'), last = lt_str_rfind_char(token, '.');
-    if (first <= 0 || last <= first + 1 || (size_t)last + 1 >= token.len)
-        return lt_err_set(err, LT_E_BAD, "Jwt is not in the form of Header.Payload.Signature");
-    struct lt_jwt jwt = {.signed_text = lt_str_slice(token, 0, (size_t)last)};
+    bool has_three = first >= 0 && last > first &&
+                     lt_str_find_char(lt_str_slice(token, (size_t)first + 1, (size_t)last), '.') <
+                         0;
+    if (!has_three)
+        return lt_err_set(err, LT_E_BAD,
+                          "Jwt is not in the form of Header.Payload.Signature with two dots and 3 "
+                          "sections");
+    struct lt_jwt jwt = {
+        .signed_text = lt_str_slice(token, 0, (size_t)last),
+        .payload_text = lt_str_slice(token, (size_t)first + 1, (size_t)last),
+    };
     lt_str header_json;
     const struct lt_doc *header = NULL;
     LT_TRY(read_part(arena, lt_str_slice(token, 0, (size_t)first), "header", &header_json, &header,
                      err));
     LT_TRY(read_header(header, &jwt, err));
-    /* a further dot inside fails here: it is no letter of base64 */
-    LT_TRY(read_part(arena, lt_str_slice(token, (size_t)first + 1, (size_t)last), "payload",
-                     &jwt.payload_json, &jwt.payload, err));
+    LT_TRY(read_part(arena, jwt.payload_text, "payload", &jwt.payload_json, &jwt.payload, err));
     LT_TRY(read_claims(arena, &jwt, err));
     if (decode_url(arena, lt_str_from(token, (size_t)last + 1), &jwt.signature) != LT_OK)
-        return lt_err_set(err, LT_E_BAD, "Jwt signature is not base64url");
+        return lt_err_set(err, LT_E_BAD, "Jwt signature is an invalid Base64url encoded");
     *ret_jwt = jwt;
     return LT_OK;
 }
@@ -175,29 +179,60 @@ static lt_rc decode_member(struct lt_arena *arena, const struct lt_doc *object, 
     return decode_url(arena, lt_doc_string(lt_doc_findz(object, name)), ret);
 }
 
+/* A public key of a curve, a public key of numbers, or a secret; LT_E_UNSUPPORTED: something else. */
+static lt_rc read_numbers(struct lt_arena *arena, const struct lt_doc *object,
+                          struct lt_key **ret_key, struct lt_err *err)
+{
+    lt_str type = lt_doc_string(lt_doc_findz(object, "kty"));
+    lt_str curve = lt_doc_string(lt_doc_findz(object, "crv")), a, b;
+    if (lt_str_eqz(type, "RSA")) {
+        LT_TRY(decode_member(arena, object, "n", &a));
+        LT_TRY(decode_member(arena, object, "e", &b));
+        return lt_key_from_rsa(a, b, ret_key, err);
+    }
+    if (lt_str_eqz(type, "EC")) {
+        LT_TRY(decode_member(arena, object, "x", &a));
+        LT_TRY(decode_member(arena, object, "y", &b));
+        return lt_key_from_ec(curve, a, b, ret_key, err);
+    }
+    if (lt_str_eqz(type, "OKP") && lt_str_eqz(curve, "Ed25519")) {
+        LT_TRY(decode_member(arena, object, "x", &a));
+        return lt_key_from_ed25519(a, ret_key, err);
+    }
+    if (lt_str_eqz(type, "oct")) {
+        LT_TRY(decode_member(arena, object, "k", &a));
+        return lt_key_from_secret(a, ret_key, err);
+    }
+    return LT_E_UNSUPPORTED;
+}
+
 /* LT_E_UNSUPPORTED: a kind or use that is not for us. */
 static lt_rc read_jwk(struct lt_jwks *jwks, const struct lt_doc *object, struct jwk *jwk,
                       struct lt_err *err)
 {
-    lt_str type = lt_doc_string(lt_doc_findz(object, "kty"));
     const struct lt_doc *use = lt_doc_findz(object, "use"), *alg = lt_doc_findz(object, "alg");
     if (use != NULL && !lt_str_eqz(lt_doc_string(use), "sig"))
         return LT_E_UNSUPPORTED;
     jwk->has_alg = alg != NULL;
-    if (alg != NULL && !parse_alg(lt_doc_string(alg), &jwk->alg))
+    if (alg != NULL && !lt_sig_alg_find(lt_doc_string(alg), &jwk->alg))
         return LT_E_UNSUPPORTED;
     jwk->kid = lt_doc_string(lt_doc_findz(object, "kid"));
-    lt_str a, b;
-    if (lt_str_eqz(type, "RSA")) {
-        LT_TRY(decode_member(jwks->arena, object, "n", &a));
-        LT_TRY(decode_member(jwks->arena, object, "e", &b));
-        return lt_key_from_rsa(a, b, &jwk->key, err);
+    return read_numbers(jwks->arena, object, &jwk->key, err);
+}
+
+/* Google's other form: {"key id": "-----BEGIN CERTIFICATE-----..."}. */
+static lt_rc read_certificates(struct lt_jwks *jwks, const struct lt_doc *doc, struct lt_err *err)
+{
+    for (uint32_t i = 0; i < doc->count && jwks->count < LT_JWKS_KEYS_MAX; i++) {
+        const struct lt_doc_member *member = &doc->members[i];
+        struct jwk jwk = {.kid = member->key};
+        lt_str pem = lt_doc_string(&member->value);
+        if (!lt_str_starts(pem, LT_STR("-----BEGIN ")))
+            return lt_err_set(err, LT_E_BAD, "neither a key set nor a key");
+        if (lt_key_parse_public(pem, &jwk.key, err) == LT_OK)
+            jwks->keys[jwks->count++] = jwk;
     }
-    if (!lt_str_eqz(type, "EC") || !lt_str_eqz(lt_doc_string(lt_doc_findz(object, "crv")), "P-256"))
-        return LT_E_UNSUPPORTED;
-    LT_TRY(decode_member(jwks->arena, object, "x", &a));
-    LT_TRY(decode_member(jwks->arena, object, "y", &b));
-    return lt_key_from_p256(a, b, &jwk->key, err);
+    return LT_OK;
 }
 
 static lt_rc read_set(struct lt_jwks *jwks, lt_str text, struct lt_err *err)
@@ -207,7 +242,9 @@ static lt_rc read_set(struct lt_jwks *jwks, lt_str text, struct lt_err *err)
     LT_TRY(lt_json_parse(jwks->arena, text, &limits, &doc, err));
     const struct lt_doc *keys = lt_doc_findz(doc, "keys");
     bool is_set = lt_doc_is(keys, LT_DOC_ARRAY);
-    if (!is_set && lt_doc_findz(doc, "kty") == NULL)
+    if (!is_set && lt_doc_is(doc, LT_DOC_OBJECT) && lt_doc_findz(doc, "kty") == NULL)
+        return read_certificates(jwks, doc, err);
+    if (!is_set && !lt_doc_is(doc, LT_DOC_OBJECT))
         return lt_err_set(err, LT_E_BAD, "neither a key set nor a key");
     const struct lt_doc *items = is_set ? keys->items : doc;
     size_t count = is_set ? keys->count : 1;
@@ -239,7 +276,7 @@ lt_rc lt_jwks_parse(lt_str text, struct lt_jwks **ret_jwks, struct lt_err *err)
     bool is_pem = lt_str_starts(text, LT_STR("-----BEGIN "));
     lt_rc rc = is_pem ? read_pem(jwks, text, err) : read_set(jwks, text, err);
     if (rc == LT_OK && jwks->count == 0)
-        rc = lt_err_set(err, LT_E_BAD, "no RSA or P-256 key for signatures");
+        rc = lt_err_set(err, LT_E_BAD, "no key for signatures that we know");
     if (rc != LT_OK) {
         lt_jwks_free(&jwks);
         return lt_err_wrap(err, rc, "key set");
@@ -254,7 +291,7 @@ void lt_jwks_free(struct lt_jwks **jwks)
         return;
     for (size_t i = 0; i < (*jwks)->count; i++)
         lt_key_free(&(*jwks)->keys[i].key);
-    lt_arena_free(&(*jwks)->arena);
+    lt_arena_wipe_free(&(*jwks)->arena); /* a secret may be among them */
     free(*jwks);
     *jwks = NULL;
 }
@@ -266,13 +303,25 @@ size_t lt_jwks_count(const struct lt_jwks *jwks)
 
 /* --- the verdict --- */
 
-static bool is_signed_by(const struct lt_jwt *jwt, const struct jwk *jwk)
+/* What both name must be the same; a key that names no algorithm takes those of its kind. */
+static bool may_have_signed(const struct lt_jwt *jwt, const struct jwk *jwk)
 {
-    if (jwk->has_alg && jwk->alg != jwt->alg)
+    if (jwk->has_alg ? jwk->alg != jwt->alg : !lt_key_fits(jwk->key, jwt->alg))
         return false;
-    if (jwt->kid.len > 0 && jwk->kid.len > 0 && !lt_str_eq(jwt->kid, jwk->kid))
-        return false;
-    return lt_key_verify(jwk->key, jwt->alg, jwt->signed_text, jwt->signature);
+    return jwt->kid.len == 0 || jwk->kid.len == 0 || lt_str_eq(jwt->kid, jwk->kid);
+}
+
+lt_rc lt_jwks_verify(const struct lt_jwks *jwks, const struct lt_jwt *jwt)
+{
+    lt_rc rc = LT_E_NOT_FOUND;
+    for (size_t i = 0; i < jwks->count; i++) {
+        if (!may_have_signed(jwt, &jwks->keys[i]))
+            continue;
+        if (lt_key_verify(jwks->keys[i].key, jwt->alg, jwt->signed_text, jwt->signature))
+            return LT_OK;
+        rc = LT_E_DENIED;
+    }
+    return rc;
 }
 
 static bool has_common_audience(const struct lt_jwt *jwt, const struct lt_jwt_rule *rule)
@@ -298,19 +347,12 @@ lt_rc lt_jwt_verify(const struct lt_jwt *jwt, const struct lt_jwt_rule *rule, in
                           jwt->has_expiry ? "Jwt is expired" : "Jwt has no expiry");
     if (!has_common_audience(jwt, rule))
         return lt_err_set(err, LT_E_DENIED, "Audiences in Jwt are not allowed");
-    for (size_t i = 0; i < rule->jwks->count; i++) {
-        if (is_signed_by(jwt, &rule->jwks->keys[i]))
-            return LT_OK;
-    }
+    if (lt_jwks_verify(rule->jwks, jwt) == LT_OK)
+        return LT_OK;
     return lt_err_set(err, LT_E_DENIED, "Jwt verification fails");
 }
 
 /* --- making --- */
-
-static const char *alg_name(lt_sig_alg alg)
-{
-    return alg == LT_SIG_RS256 ? "RS256" : "ES256";
-}
 
 static lt_rc encode_doc(struct lt_arena *arena, const struct lt_doc *doc, lt_str *ret_text)
 {
@@ -331,7 +373,7 @@ lt_rc lt_jwt_sign(struct lt_arena *arena, const struct lt_key *key, lt_sig_alg a
 {
     LT_ASSERT(payload->kind == LT_DOC_OBJECT);
     struct lt_doc header = lt_doc_of_object();
-    lt_doc_set(arena, &header, LT_STR("alg"), lt_doc_of_str(lt_str_of(alg_name(alg))));
+    lt_doc_set(arena, &header, LT_STR("alg"), lt_doc_of_str(lt_str_of(lt_sig_alg_name(alg))));
     if (kid.len > 0)
         lt_doc_set(arena, &header, LT_STR("kid"), lt_doc_of_str(kid));
     lt_str head, body;
@@ -367,6 +409,7 @@ lt_str lt_jwks_text(struct lt_arena *arena, const struct lt_key *key, lt_sig_alg
         arena,
         "{\"keys\":[{\"use\":\"sig\",\"kty\":\"%s\",%s\"kid\":\"%.*s\",\"alg\":\"%s\","
         "\"%s\":\"%.*s\",\"%s\":\"%.*s\"}]}",
-        is_rsa ? "RSA" : "EC", is_rsa ? "" : "\"crv\":\"P-256\",", LT_STR_ARG(kid), alg_name(alg),
-        is_rsa ? "n" : "x", LT_STR_ARG(first), is_rsa ? "e" : "y", LT_STR_ARG(second));
+        is_rsa ? "RSA" : "EC", is_rsa ? "" : "\"crv\":\"P-256\",", LT_STR_ARG(kid),
+        lt_sig_alg_name(alg), is_rsa ? "n" : "x", LT_STR_ARG(first), is_rsa ? "e" : "y",
+        LT_STR_ARG(second));
 }

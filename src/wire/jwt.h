@@ -1,6 +1,6 @@
 /*
- * wire/jwt.h - JSON Web Tokens (RFC 7515, 7519) and key sets (RFC 7517): read, judged, made. RS256
- * and ES256. Signatures: net/x509.h. Which rule applies to whom: the programs.
+ * wire/jwt.h - JSON Web Tokens (RFC 7515, 7519) and key sets (RFC 7517): read, judged, made.
+ * Signatures and their algorithms: net/x509.h. Which rule applies to whom: the programs.
  * Trust: tokens are a stranger's, key sets a configuration's; both are bounded, and every doubt is
  * a refusal.
  * Start at: lt_jwt_parse(), lt_jwt_verify().
@@ -29,21 +29,27 @@ struct lt_jwt {
     bool has_expiry, has_not_before;
     int64_t expires_s, not_before_s;
     const struct lt_doc *payload; /* an object */
+    const struct lt_doc *header;  /* an object */
     lt_str payload_json;
-    lt_str signed_text; /* header.payload, a part of the token: borrowed from it */
+    lt_str payload_text; /* base64url, as it came; borrowed from the token, like */
+    lt_str signed_text;  /* header.payload */
     lt_str signature;
+    bool has_issued_at;
+    int64_t issued_s;
 };
 
 /*
- * LT_E_BAD, LT_E_LIMIT, LT_E_UNSUPPORTED (algorithm, "crit"). Lives in arena, but for signed_text.
+ * LT_E_BAD, LT_E_LIMIT, LT_E_UNSUPPORTED (algorithm, "crit"), in Envoy's words. Lives in arena, but
+ * for payload_text and signed_text.
  */
 LT_MUST lt_rc lt_jwt_parse(struct lt_arena *arena, lt_str token, struct lt_jwt *ret_jwt,
                            struct lt_err *err);
 
 struct lt_jwks;
 /*
- * text: a key set, one JWK, or one PEM public key. Keys of kinds that we don't know are left out,
- * as RFC 7517 5 asks; a set without any usable key is LT_E_BAD.
+ * text: a key set, one JWK, one PEM public key, or an object of PEM certificates by key id. Keys of
+ * kinds that we don't know are left out, as RFC 7517 5 asks; a set without any usable key is
+ * LT_E_BAD.
  */
 LT_MUST lt_rc lt_jwks_parse(lt_str text, struct lt_jwks **ret_jwks, struct lt_err *err);
 void lt_jwks_free(struct lt_jwks **jwks);
@@ -57,6 +63,12 @@ struct lt_jwt_rule {
     int64_t leeway_s; /* clock skew: Envoy allows 60 */
     bool requires_expiry;
 };
+
+/*
+ * Whether one of the keys has signed it. LT_E_NOT_FOUND: no key has its id, or fits its algorithm;
+ * LT_E_DENIED: none of those that might has.
+ */
+LT_MUST lt_rc lt_jwks_verify(const struct lt_jwks *jwks, const struct lt_jwt *jwt);
 
 /* LT_E_DENIED with Envoy's words ("Jwt is expired", "Jwt verification fails", ...). */
 LT_MUST lt_rc lt_jwt_verify(const struct lt_jwt *jwt, const struct lt_jwt_rule *rule, int64_t now_s,

@@ -58,10 +58,13 @@ static void test_bad_keys(void **state)
                      LT_E_BAD);
     char zeros[32] = {0}, n[256], e[] = {1};
     memset(n, 0xff, sizeof(n));
-    assert_int_equal(lt_key_from_p256(lt_str_make(zeros, 32), lt_str_make(zeros, 32), &key, &err),
-                     LT_E_BAD);
-    assert_int_equal(lt_key_from_p256(lt_str_make(zeros, 31), lt_str_make(zeros, 32), &key, &err),
-                     LT_E_BAD);
+    lt_str zero = lt_str_make(zeros, 32), curve = LT_STR("P-256");
+    assert_int_equal(lt_key_from_ec(curve, zero, zero, &key, &err), LT_E_BAD);
+    assert_int_equal(lt_key_from_ec(curve, lt_str_from(zero, 1), zero, &key, &err), LT_E_BAD);
+    assert_int_equal(lt_key_from_ec(LT_STR("P-384"), zero, zero, &key, &err), LT_E_BAD);
+    assert_int_equal(lt_key_from_ec(LT_STR("secp256k1"), zero, zero, &key, &err), LT_E_UNSUPPORTED);
+    assert_int_equal(lt_key_from_ed25519(lt_str_from(zero, 1), &key, &err), LT_E_BAD);
+    assert_int_equal(lt_key_from_secret(LT_STR(""), &key, &err), LT_E_BAD);
     assert_int_equal(lt_key_from_rsa(lt_str_make(n, 256), lt_str_make(e, 1), &key, &err), LT_E_BAD);
     assert_int_equal(lt_key_from_rsa(lt_str_make(n, 64), LT_STR("\x01\x00\x01"), &key, &err),
                      LT_E_UNSUPPORTED);

@@ -62,6 +62,11 @@ static void test_round_trips(void **state)
         const struct lt_key *key;
         lt_sig_alg alg;
     } cases[] = {{rsa, LT_SIG_RS256}, {ec, LT_SIG_ES256}};
+    struct lt_jwks *both = jwks_of(lt_key_public_pem(rsa, arena));
+    for (lt_sig_alg alg = LT_SIG_RS256; alg <= LT_SIG_PS512; alg++)
+        assert_int_equal(judge(token_of(rsa, alg, NOW_S + 100, "istio-ca"), both, NOW_S, &err),
+                         LT_OK);
+    lt_jwks_free(&both);
     for (size_t i = 0; i < 2; i++) {
         lt_str token = token_of(cases[i].key, cases[i].alg, NOW_S + 100, "istio-ca");
         struct lt_jwks *set = jwks_of(lt_jwks_text(arena, cases[i].key, cases[i].alg));
@@ -123,21 +128,29 @@ static void test_broken_tokens(void **state)
     struct lt_jwks *jwks = jwks_of(lt_jwks_text(arena, ec, LT_SIG_ES256));
     refused(LT_STR(""), jwks, NOW_S, "form of Header.Payload.Signature");
     refused(LT_STR("a.b"), jwks, NOW_S, "form of Header.Payload.Signature");
-    refused(LT_STR("a..b"), jwks, NOW_S, "form of Header.Payload.Signature");
+    refused(LT_STR("a..b"), jwks, NOW_S, "Jwt header is an invalid Base64url");
     refused(LT_STR("e30.e30.e30."), jwks, NOW_S, "form of Header.Payload.Signature");
-    refused(LT_STR("e30=.e30.e30"), jwks, NOW_S, "not base64url");
-    refused(raw_token("{\"alg\":\"none\"}", "{}"), jwks, NOW_S, "neither RS256 nor ES256");
-    refused(raw_token("{\"alg\":\"HS256\"}", "{}"), jwks, NOW_S, "neither RS256 nor ES256");
+    refused(LT_STR("e30=.e30.e30"), jwks, NOW_S, "Jwt header is an invalid Base64url encoded");
+    refused(raw_token("{}", "{}"), jwks, NOW_S, "[alg] field is required");
+    refused(raw_token("{\"alg\":\"none\"}", "{}"), jwks, NOW_S, "[alg] is not supported");
+    refused(raw_token("{\"alg\":\"hs256\"}", "{}"), jwks, NOW_S, "[alg] is not supported");
+    refused(raw_token("{\"alg\":\"ES256\",\"kid\":1}", "{}"), jwks, NOW_S,
+            "[kid] field is not a string");
     refused(raw_token("{\"alg\":\"ES256\",\"crit\":[\"x\"]}", "{}"), jwks, NOW_S, "extension");
-    refused(raw_token("{\"alg\":\"ES256\"}", "[]"), jwks, NOW_S, "no JSON object");
-    refused(raw_token("{\"alg\":\"ES256\"}", "{\"iss\":1}"), jwks, NOW_S, "claim iss");
-    refused(raw_token("{\"alg\":\"ES256\"}", "{\"exp\":\"soon\"}"), jwks, NOW_S, "claim exp");
-    refused(raw_token("{\"alg\":\"ES256\"}", "{\"exp\":1e300}"), jwks, NOW_S, "claim exp");
-    refused(raw_token("{\"alg\":\"ES256\"}", "{\"aud\":[1]}"), jwks, NOW_S, "claim aud");
+    refused(raw_token("{\"alg\":\"ES256\"}", "[]"), jwks, NOW_S, "Jwt payload is an invalid JSON");
+    refused(raw_token("{\"alg\":\"ES256\"}", "{\"iss\":1}"), jwks, NOW_S,
+            "[iss] field is not a string");
+    refused(raw_token("{\"alg\":\"ES256\"}", "{\"exp\":\"soon\"}"), jwks, NOW_S,
+            "[exp] field is not an integer");
+    refused(raw_token("{\"alg\":\"ES256\"}", "{\"exp\":1e300}"), jwks, NOW_S,
+            "[exp] field is not a positive");
+    refused(raw_token("{\"alg\":\"ES256\"}", "{\"aud\":[1]}"), jwks, NOW_S,
+            "[aud] field is not a string");
     refused(
         raw_token("{\"alg\":\"ES256\"}", "{\"iss\":\"https://lateen.local\",\"aud\":\"istio-ca\"}"),
         jwks, NOW_S, "Jwt has no expiry");
-    refused(raw_token("{\"alg\":\"ES256\",\"alg\":\"none\"}", "{}"), jwks, NOW_S, "Jwt header");
+    refused(raw_token("{\"alg\":\"ES256\",\"alg\":\"none\"}", "{}"), jwks, NOW_S,
+            "Jwt header is an invalid JSON");
     char *deep = lt_arena_strz(arena, lt_arena_printf(arena, "{\"a\":%0*d}", 200, 1));
     for (size_t i = 5; i < 100; i++)
         deep[i] = '[';
@@ -150,9 +163,17 @@ static void test_key_sets(void **state)
     (void)state;
     struct lt_jwks *jwks = NULL;
     struct lt_err err = {0};
-    assert_int_equal(
-        lt_jwks_parse(LT_STR("{\"keys\":[{\"kty\":\"oct\",\"k\":\"c2VjcmV0\"}]}"), &jwks, &err),
-        LT_E_BAD);
+    static const char *const bad[] = {
+        "{\"keys\":[{\"kty\":\"oct\"}]}",
+        "{\"keys\":[{\"kty\":\"oct\",\"k\":\"\"}]}",
+        "{\"keys\":[]}",
+        "[]",
+        "1",
+        "{\"a\":1}",
+        "{\"a\":\"-----BEGIN CERTIFICATE-----\"}",
+        "{\"keys\":[{\"kty\":\"RSA\",\"alg\":\"RSA1_5\",\"n\":\"AA\",\"e\":\"AQAB\"}]}"};
+    for (size_t i = 0; i < LT_ARRAY_LEN(bad); i++)
+        assert_int_equal(lt_jwks_parse(lt_str_of(bad[i]), &jwks, &err), LT_E_BAD);
     assert_int_equal(lt_jwks_parse(LT_STR("{}"), &jwks, &err), LT_E_BAD);
     assert_int_equal(lt_jwks_parse(LT_STR("nonsense"), &jwks, &err), LT_E_BAD);
     assert_null(jwks);
@@ -170,6 +191,72 @@ static void test_key_sets(void **state)
     assert_int_equal(judge(token_of(ec, LT_SIG_ES256, NOW_S + 1, "istio-ca"), jwks, NOW_S, &err),
                      LT_OK);
     lt_jwks_free(&jwks);
+}
+
+/* Made by Python's cryptography package. */
+static void test_other_algorithms(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *jwk, *token;
+    } rows[] = {
+        {"{\"kty\": \"EC\", \"crv\": \"P-384\", \"x\": \"M8kmDnplsZTYfsAAuxH3cKtzby4GOXx1Oy8LMQWKv3cO-_dVq6626kmBUbZNdMA3\", "
+         "\"y\": \"xVxzmvG_D4fnIu698Fp-qwVDY0MkDGIFmRsCm2L-FjOZpphdj7Hlz9VUiI0SV3YR\"}",
+         "eyJhbGciOiAiRVMzODQifQ.eyJpc3MiOiJodHRwczovL2xhdGVlbi5sb2NhbCIsImF1ZCI6ImlzdGlvLWNhIiwiZXhwIjoxNzAwMDAwMTAwfQ."
+         "rPyip9Jap4TB9JPgwT_G3UAdfqFU0n5N2jym7uJG92yoDGaCSLVJUo3GWNEPO61O-B3PLRAqHnv5kddAkC73o-KZL5epGHq-ak-3NbzDyBVR30U5Gerv"
+         "G-wxfmfkoz6X"},
+        {"{\"kty\": \"EC\", \"crv\": \"P-521\", \"x\": \"ANHuIaW3XBK9MyvmvbPeq238ZGTe1kMuMwoUWOEIxVjnBRjagKSfkA1jZMxre0qYPfUHmKh1yDZz63yr_2B5yeor\", "
+         "\"y\": \"AUEMMoonbP8F0Q5QxYEnY15Ogo1D6oZXh9hN1Tyj9Usecqf0Kq_MFTL2uzXzfqSumYQs87odIU7MIbVOmTJgTgbF\"}",
+         "eyJhbGciOiAiRVM1MTIifQ.eyJpc3MiOiJodHRwczovL2xhdGVlbi5sb2NhbCIsImF1ZCI6ImlzdGlvLWNhIiwiZXhwIjoxNzAwMDAwMTAwfQ."
+         "AayOsGIIIJDpmhqYEbuS-AY5Y_G-xbbbGFTK6Xga_oKTBPBotDZo-yJdOlnxgBvz8X6FORO9oE_4so-YtfPnrGriAJVaqAn0P3NHf9yT-jyPkW7MG5BDy"
+         "P3q5tpV1Xz50oKZMkyactH1X17gTaQgb7OvEgucKSeh-xXzDRb1MDMDU13O"},
+        {"{\"kty\": \"OKP\", \"crv\": \"Ed25519\", \"x\": \"elsBW9XA4zO_3K0y-5dC61ZMs1RHu3VZYmsSiD8sAKg\"}",
+         "eyJhbGciOiAiRWREU0EifQ.eyJpc3MiOiJodHRwczovL2xhdGVlbi5sb2NhbCIsImF1ZCI6ImlzdGlvLWNhIiwiZXhwIjoxNzAwMDAwMTAwfQ."
+         "Dfl4NotpRv-xFfuM3wLbwZXoGqkyHpHU7_LLxlaLXTQ3fDDOKdEB_feh4YvJwgJxzOSqgFzu_BBf6tPvALBECA"},
+    };
+    struct lt_err err = {0};
+    for (size_t i = 0; i < LT_ARRAY_LEN(rows); i++) {
+        struct lt_jwks *jwks = jwks_of(lt_str_of(rows[i].jwk));
+        lt_str good = lt_str_of(rows[i].token);
+        assert_int_equal(judge(good, jwks, NOW_S, &err), LT_OK);
+        refused(lt_str_slice(good, 0, good.len - 4), jwks, NOW_S, "");
+        char *forged = lt_arena_strz(arena, good);
+        forged[good.len - 20] = forged[good.len - 20] == 'A' ? 'B' : 'A';
+        refused(lt_str_of(forged), jwks, NOW_S, "Jwt verification fails");
+        lt_jwks_free(&jwks);
+    }
+}
+
+/* A secret signs, and a public key in its place does not: the kinds are not mixed up. */
+static void test_secrets(void **state)
+{
+    (void)state;
+    struct lt_key *secret = NULL;
+    struct lt_err err = {0};
+    lt_str pem = lt_key_public_pem(rsa, arena);
+    struct lt_jwks *jwks = jwks_of(LT_STR("{\"keys\":[{\"kty\":\"oct\",\"k\":\"c2VjcmV0\"}]}")),
+                   *public = jwks_of(pem);
+    assert_int_equal(lt_key_from_secret(LT_STR("secret"), &secret, &err), LT_OK);
+    struct lt_doc payload = lt_doc_of_object();
+    lt_doc_set(arena, &payload, LT_STR("iss"), lt_doc_of_str(LT_STR("https://lateen.local")));
+    lt_doc_set(arena, &payload, LT_STR("aud"), lt_doc_of_str(LT_STR("istio-ca")));
+    lt_doc_set(arena, &payload, LT_STR("exp"), lt_doc_of_int(NOW_S + 1));
+    for (lt_sig_alg alg = LT_SIG_HS256; alg <= LT_SIG_HS512; alg++) {
+        lt_str token;
+        assert_int_equal(lt_jwt_sign(arena, secret, alg, LT_STR_NULL, &payload, &token), LT_OK);
+        assert_int_equal(judge(token, jwks, NOW_S, &err), LT_OK);
+        refused(lt_str_slice(token, 0, token.len - 2), jwks, NOW_S, "");
+        refused(token, public, NOW_S, "Jwt verification fails");
+    }
+    lt_key_free(&secret);
+    assert_int_equal(lt_key_from_secret(pem, &secret, &err), LT_OK);
+    lt_str token;
+    assert_int_equal(lt_jwt_sign(arena, secret, LT_SIG_HS256, LT_STR_NULL, &payload, &token),
+                     LT_OK);
+    refused(token, public, NOW_S, "Jwt verification fails");
+    lt_key_free(&secret);
+    lt_jwks_free(&jwks);
+    lt_jwks_free(&public);
 }
 
 static int set_up(void **state)
@@ -195,10 +282,9 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trips),
-        cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_broken_tokens),
-        cmocka_unit_test(test_key_sets),
+        cmocka_unit_test(test_round_trips),      cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_broken_tokens),    cmocka_unit_test(test_key_sets),
+        cmocka_unit_test(test_other_algorithms), cmocka_unit_test(test_secrets),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
