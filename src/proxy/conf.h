@@ -143,6 +143,7 @@ typedef enum {
     PX_FILTER_FAULT,
     PX_FILTER_CORS,
     PX_FILTER_RBAC,
+    PX_FILTER_JWT_AUTHN,
     PX_FILTER_ROUTER,
     PX_FILTER_KINDS,
 } px_http_filter_kind;
@@ -169,6 +170,8 @@ struct px_filter_confs {
 };
 
 /* --- routes --- */
+
+struct px_meta_match;
 
 typedef enum {
     PX_PATH_PREFIX,
@@ -271,6 +274,8 @@ struct px_route {
     size_t header_count;
     const struct px_query_match *queries;
     size_t query_count;
+    const struct px_meta_match *wanted; /* dynamic metadata */
+    size_t wanted_count;
     uint32_t runtime_fraction_ppm; /* of a million; 1000000: always */
     /* action */
     px_action_kind action;
@@ -396,6 +401,7 @@ struct px_hcm_conf {
     const struct px_http_filter *filters; /* in order; the router is the last */
     size_t filter_count;
     bool has_response_steps, has_piece_steps, has_off_filters;
+    bool has_remote_keys; /* of JWT providers */
     bool has_peer_metadata, has_istio_stats, has_istio_alpn;
     bool disable_host_header_fallback; /* of istio.stats */
     bool is_inbound;                   /* traffic_direction of the listener */

@@ -119,6 +119,10 @@ static inline bool px_is_inline(const Xds__DataSource *source)
 }
 /* The file of a source, or "<inline>", as Envoy's /certs has it. */
 lt_str px_data_path(struct px_build *build, const Xds__DataSource *source);
+/* "https://host:1/path" by way of a cluster; a path that is not there is "/". */
+LT_MUST lt_rc px_make_http_uri(struct px_build *build, const char *field, const Xds__HttpUri *uri,
+                               lt_str *ret_cluster, lt_str *ret_scheme, lt_str *ret_authority,
+                               lt_str *ret_path, uint64_t *ret_timeout_ms);
 LT_MUST lt_rc px_make_address(struct px_build *build, const char *field,
                               const Xds__Address *address, struct lt_addr *ret_addr);
 /* One filter's metadata: only string values; others are left out. */

@@ -23,6 +23,13 @@ struct px_filter_type {
     lt_rc (*make_route)(struct px_build *build, const void *message, struct px_filter_conf *conf);
 };
 
+/* --- the compilers; of the filter, and of a route --- */
+
+LT_MUST lt_rc px_make_jwt_filter(struct px_build *build, const void *message,
+                                 struct px_hcm_conf *hcm, const void **ret_conf);
+LT_MUST lt_rc px_make_jwt_route(struct px_build *build, const void *message,
+                                struct px_filter_conf *conf);
+
 /* hcm->filters, of http_filters. The path is that of the connection manager. */
 LT_MUST lt_rc px_make_http_filters(struct px_build *build, Xds__HttpFilter *const *in, size_t count,
                                    struct px_hcm_conf *hcm);

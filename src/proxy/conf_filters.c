@@ -13,6 +13,7 @@
 #include "wire/proto/http_fault.pb-c.h"
 #include "wire/proto/http_grpc_stats.pb-c.h"
 #include "wire/proto/http_grpc_web.pb-c.h"
+#include "wire/proto/http_jwt_authn.pb-c.h"
 #include "wire/proto/http_lua.pb-c.h"
 #include "wire/proto/http_rbac.pb-c.h"
 #include "wire/proto/http_router.pb-c.h"
@@ -74,6 +75,8 @@ static const struct px_filter_type types[] = {
     {PX_FILTER_CORS, &xds__cors__descriptor, NULL, &xds__cors_policy__descriptor, list_route_conf},
     {PX_FILTER_RBAC, &xds__http_rbac__rbac__descriptor, px_make_rbac_filter,
      &xds__http_rbac__rbacper_route__descriptor, px_make_rbac_route},
+    {PX_FILTER_JWT_AUTHN, &xds__jwt_authentication__descriptor, px_make_jwt_filter,
+     &xds__per_route_config__descriptor, px_make_jwt_route},
     {PX_FILTER_ROUTER, &xds__router__descriptor, NULL, NULL, NULL},
 };
 

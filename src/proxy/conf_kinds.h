@@ -35,6 +35,9 @@ LT_MUST lt_rc px_make_secret(struct px_build *build, const Xds__Secret *secret,
 
 LT_MUST lt_rc px_make_retry(struct px_build *build, const Xds__RetryPolicy *policy,
                             const struct px_retry **ret_retry);
+/* What a route matches, and nothing else of it. */
+LT_MUST lt_rc px_make_route_match(struct px_build *build, const Xds__RouteMatch *match,
+                                  struct px_route *route);
 LT_MUST lt_rc px_make_route(struct px_build *build, const Xds__Route *in,
                             const struct px_retry *vhost_retry, struct px_route *route);
 

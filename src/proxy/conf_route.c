@@ -4,6 +4,7 @@
  */
 #include "proxy/conf_filter.h"
 #include "proxy/conf_kinds.h"
+#include "proxy/conf_meta.h"
 #include "wire/struct.h"
 
 enum {
@@ -57,8 +58,23 @@ static lt_rc make_queries(struct px_build *build, const Xds__RouteMatch *match,
     return LT_OK;
 }
 
-static lt_rc make_match(struct px_build *build, const Xds__RouteMatch *match,
+static lt_rc make_metas(struct px_build *build, const Xds__RouteMatch *match,
                         struct px_route *route)
+{
+    struct px_meta_match *metas = lt_arena_make_n(build->arena, struct px_meta_match,
+                                                  match->n_dynamic_metadata);
+    for (size_t i = 0; i < match->n_dynamic_metadata; i++) {
+        size_t mark = px_path_enter(build, "match.dynamic_metadata", (ptrdiff_t)i);
+        LT_TRY(px_make_meta_match(build, match->dynamic_metadata[i], &metas[i]));
+        px_path_leave(build, mark);
+    }
+    route->wanted = metas;
+    route->wanted_count = match->n_dynamic_metadata;
+    return LT_OK;
+}
+
+lt_rc px_make_route_match(struct px_build *build, const Xds__RouteMatch *match,
+                          struct px_route *route)
 {
     if (match == NULL)
         return px_bad(build, "match", "is missing");
@@ -73,8 +89,7 @@ static lt_rc make_match(struct px_build *build, const Xds__RouteMatch *match,
         route->runtime_fraction_ppm = px_fraction_ppm(match->runtime_fraction->default_value,
                                                       1000000);
     /* what narrows a match must not be left out: the route would take what it was not meant for */
-    if (match->n_dynamic_metadata > 0)
-        return px_unsupported(build, "match.dynamic_metadata", "is not supported");
+    LT_TRY(make_metas(build, match, route));
     if (match->n_filter_state > 0 || match->tls_context != NULL || match->n_cookies > 0)
         return px_unsupported(build, "match",
                               "filter_state, tls_context and cookies are not supported");
@@ -283,7 +298,7 @@ lt_rc px_make_route(struct px_build *build, const Xds__Route *in,
                     const struct px_retry *vhost_retry, struct px_route *route)
 {
     route->name = px_copy(build, in->name);
-    LT_TRY(make_match(build, in->match, route));
+    LT_TRY(px_make_route_match(build, in->match, route));
     LT_TRY(px_make_header_edits(build, in->request_headers_to_add, in->n_request_headers_to_add,
                                 in->request_headers_to_remove, in->n_request_headers_to_remove,
                                 "request_headers_to_add", &route->request));

@@ -171,6 +171,26 @@ lt_str px_data_path(struct px_build *build, const Xds__DataSource *source)
     return is_file ? px_copy(build, source->filename) : LT_STR("<inline>");
 }
 
+lt_rc px_make_http_uri(struct px_build *build, const char *field, const Xds__HttpUri *uri,
+                       lt_str *ret_cluster, lt_str *ret_scheme, lt_str *ret_authority,
+                       lt_str *ret_path, uint64_t *ret_timeout_ms)
+{
+    if (uri == NULL || uri->uri == NULL || uri->uri[0] == '\0')
+        return px_bad(build, field, "needs a URI");
+    lt_str text = px_copy(build, uri->uri), mark = LT_STR("://");
+    ptrdiff_t at = lt_str_find(text, mark);
+    *ret_scheme = at > 0 ? lt_str_slice(text, 0, (size_t)at) : LT_STR("http");
+    text = at > 0 ? lt_str_from(text, (size_t)at + mark.len) : text;
+    ptrdiff_t slash = lt_str_find_char(text, '/');
+    *ret_authority = slash < 0 ? text : lt_str_slice(text, 0, (size_t)slash);
+    *ret_path = slash < 0 ? LT_STR("/") : lt_str_from(text, (size_t)slash);
+    *ret_cluster = px_copy(build, uri->cluster);
+    *ret_timeout_ms = px_duration_ms(uri->timeout, 0);
+    if (ret_cluster->len == 0)
+        return px_bad(build, field, "needs a cluster");
+    return ret_authority->len > 0 ? LT_OK : px_bad(build, field, "the URI has no host");
+}
+
 lt_rc px_make_address(struct px_build *build, const char *field, const Xds__Address *address,
                       struct lt_addr *ret_addr)
 {

@@ -37,6 +37,7 @@ static const struct px_filter_ops *const ops_of[PX_FILTER_KINDS] = {
     [PX_FILTER_FAULT] = &fault,
     [PX_FILTER_CORS] = &cors,
     [PX_FILTER_RBAC] = &px_filter_rbac,
+    [PX_FILTER_JWT_AUTHN] = &px_filter_jwt_authn,
     [PX_FILTER_ROUTER] = &router,
 };
 

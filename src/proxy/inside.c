@@ -247,6 +247,11 @@ void px_fetch_start(struct px_worker *worker, const struct px_fetch_opts *opts,
 {
     struct px_fetch *fetch = lt_new(struct px_fetch);
     init_fetch(fetch, worker, opts->cluster, opts->timeout_ms);
+    if (opts->retry != NULL) {
+        struct px_retry *retry = lt_arena_make(fetch->arena, struct px_retry);
+        *retry = *opts->retry;
+        fetch->route.retry = retry;
+    }
     fetch->on_done = opts->on_done;
     fetch->ctx = opts->ctx;
     lt_buf_init(&fetch->body, LT_MIN(opts->body_bytes_max, (size_t)FETCH_BODY_MAX));

@@ -85,6 +85,8 @@ static lt_rc make_head(struct px_request *request, uint32_t code, lt_str body,
     bool is_grpc = request->is_grpc && request->location.len == 0;
     LT_TRY(is_grpc ? make_grpc_head(request, code, body)
                    : make_http_head(request, code, body, content_type));
+    if (request->reply_headers != NULL)
+        LT_TRY(lt_headers_add_all(&head->headers, request->reply_headers));
     if (request->is_overloaded)
         LT_TRY(lt_headers_add(&head->headers, LT_STR("x-envoy-overloaded"), LT_STR("true")));
     if (request->is_dropped)
@@ -94,6 +96,16 @@ static lt_rc make_head(struct px_request *request, uint32_t code, lt_str body,
     lt_rc rc = px_response_edit(request);
     request->cluster = cluster;
     return rc;
+}
+
+void px_reply_header(struct px_request *request, lt_str name, lt_str value)
+{
+    if (request->reply_headers == NULL) {
+        request->reply_headers = lt_arena_make(request->arena, struct lt_headers);
+        lt_headers_init(request->reply_headers, request->arena, 0, 0);
+    }
+    lt_rc rc = lt_headers_add(request->reply_headers, name, value);
+    (void)rc; /* what is too much is not said */
 }
 
 static lt_rc begin_reply(struct px_request *request, uint32_t code, lt_str body,

@@ -177,9 +177,10 @@ struct px_request {
     struct px_peer *peer;       /* counted */
     bool peer_asked;            /* the client sent its metadata: it gets ours */
     bool is_grpc;
-    bool is_overloaded; /* the reply says x-envoy-overloaded */
-    bool is_dropped;    /* the reply says x-envoy-drop-overload */
-    lt_str location;    /* of a redirect */
+    struct lt_headers *reply_headers; /* in the arena; px_reply_header */
+    bool is_overloaded;               /* the reply says x-envoy-overloaded */
+    bool is_dropped;                  /* the reply says x-envoy-drop-overload */
+    lt_str location;                  /* of a redirect */
 
     /* tries */
     uint32_t attempts, interim_count;
@@ -322,6 +323,8 @@ bool px_retry_covers_failure(const struct px_retry *retry, px_failure failure);
  */
 void px_request_reply(struct px_request *request, uint32_t code, uint32_t flags,
                       const char *details, lt_str body, const char *content_type);
+/* A field of the reply's head; before px_request_reply. name and value are borrowed. */
+void px_reply_header(struct px_request *request, lt_str name, lt_str value);
 /* The upstream broke off: a retry, or the reply that says so. */
 void px_request_broke(struct px_request *request);
 /* Metrics, log, counters. */

@@ -5,6 +5,7 @@
 #include "proxy/route_match.h"
 
 #include "http/url.h"
+#include "proxy/meta.h"
 
 enum { AUTHORITY_MAX = 256 };
 
@@ -248,7 +249,16 @@ static bool route_matches(const struct px_route *route, const struct px_request_
         if (!query_matches(&route->queries[i], parts.query))
             return false;
     }
+    for (size_t i = 0; i < route->wanted_count; i++) {
+        if (!px_meta_matches(&route->wanted[i], facts->meta))
+            return false;
+    }
     return true;
+}
+
+bool px_route_takes(const struct px_route *route, const struct px_request_facts *facts)
+{
+    return route_matches(route, facts, lt_url_split(facts->path));
 }
 
 const struct px_route *px_route_find(const struct px_vhost *vhost,

@@ -34,6 +34,9 @@ const struct px_route *px_route_find(const struct px_vhost *vhost,
  */
 lt_str px_route_unmatched(const struct px_route *route, lt_str path);
 
+/* Whether this one takes it. */
+bool px_route_takes(const struct px_route *route, const struct px_request_facts *facts);
+
 bool px_string_matches(const struct px_string_match *match, lt_str text);
 bool px_header_matches(const struct px_header_match *match, const struct px_request_facts *facts);
 

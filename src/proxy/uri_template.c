@@ -95,7 +95,7 @@ static ptrdiff_t find_variable(const struct px_uri_template *template, lt_str na
 
 static lt_rc parse_variable(struct parser *p)
 {
-    lt_str name;
+    lt_str name = LT_STR_NULL;
     skip(p, 1);
     LT_TRY(read_name(&p->rest, &name, p->err));
     if (find_variable(p->out, name) >= 0)
@@ -154,7 +154,7 @@ lt_rc px_uri_template_parse(struct lt_arena *arena, lt_str text,
 static lt_rc substitute_one(lt_str *rest, const struct px_uri_template *template,
                             struct lt_buf *out, struct lt_err *err)
 {
-    lt_str name;
+    lt_str name = LT_STR_NULL;
     if (rest->ptr[0] != '{') {
         if (!is_literal(rest->ptr[0]) && rest->ptr[0] != '/')
             return lt_err_set(err, LT_E_BAD, "path rewrite: unexpected '%c'", rest->ptr[0]);

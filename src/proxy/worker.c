@@ -15,6 +15,7 @@
 
 #include "proxy/access_log.h"
 #include "proxy/inside.h"
+#include "proxy/jwks.h"
 #include "proxy/run.h"
 #include "proxy/stat.h"
 #include "proxy/workers_priv.h"
@@ -285,6 +286,7 @@ static void open_snapshot(struct lt_letter *letter, void *receiver)
     px_clusters_update(worker, old);
     if (!worker->is_draining && px_listeners_update(worker, &err) != LT_OK)
         memcpy(report->error, err.text, sizeof(report->error) - 1);
+    px_jwks_prefetch(worker);
     move_pins(worker);
     px_pin_drop(&old);
     lt_mailbox_post(worker->owner->mailbox, &report->letter);
@@ -407,6 +409,7 @@ static struct px_worker *make_worker(struct px_workers *workers, unsigned index)
     px_interns_init(&worker->interns);
     lt_list_init(&worker->tcp_untold);
     lt_timer_init(&worker->tcp_tell, px_tcp_on_tell);
+    px_jwt_cache_init(&worker->jwt_cache);
     worker->own_principal = "";
     worker->holds_accept = workers->opts.holds_accept;
     lt_prng_seed(&worker->prng, worker->env);
@@ -423,6 +426,8 @@ static void free_worker(struct px_worker *worker)
     px_sockets_free(&worker->inherited);
     while (!lt_list_is_empty(&worker->conns))
         px_conn_close(lt_list_first(&worker->conns, struct px_conn, link));
+    px_jwks_free(worker);
+    px_jwt_cache_fini(&worker->jwt_cache);
     px_inside_free(worker);
     px_clusters_free(worker);
     lt_map_fini(&worker->listeners);
@@ -498,8 +503,10 @@ void px_workers_free(struct px_workers **pointer)
         lt_mailbox_post(thread->worker->mailbox, &thread->stop);
         pthread_join(thread->id, NULL);
     }
-    for (unsigned i = 0; i < workers->opts.count; i++)
+    for (unsigned i = 0; i < workers->opts.count; i++) {
         free_worker(workers->threads[i].worker);
+        workers->threads[i].worker = NULL; /* letters may still look for it */
+    }
     lt_mailbox_free(&workers->mailbox);
     free(workers->threads);
     free(workers);

@@ -120,9 +120,11 @@ static lt_rc read_audiences(struct lt_arena *arena, const struct lt_doc *payload
 static lt_rc read_claims(struct lt_arena *arena, struct lt_jwt *jwt, struct lt_err *err)
 {
     const struct lt_doc *payload = jwt->payload;
+    bool has_issued = false;
+    int64_t issued_s = 0; /* only looked at */
     LT_TRY(read_string_claim(payload, "iss", &jwt->issuer, err));
     LT_TRY(read_string_claim(payload, "sub", &jwt->subject, err));
-    LT_TRY(read_time_claim(payload, "iat", &jwt->has_issued_at, &jwt->issued_s, err));
+    LT_TRY(read_time_claim(payload, "iat", &has_issued, &issued_s, err));
     LT_TRY(read_time_claim(payload, "nbf", &jwt->has_not_before, &jwt->not_before_s, err));
     LT_TRY(read_time_claim(payload, "exp", &jwt->has_expiry, &jwt->expires_s, err));
     LT_TRY(read_string_claim(payload, "jti", NULL, err));

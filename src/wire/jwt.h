@@ -34,8 +34,6 @@ struct lt_jwt {
     lt_str payload_text; /* base64url, as it came; borrowed from the token, like */
     lt_str signed_text;  /* header.payload */
     lt_str signature;
-    bool has_issued_at;
-    int64_t issued_s;
 };
 
 /*

@@ -13,7 +13,6 @@ enum { FILE_BYTES_MAX = 16 << 20, PATH_BYTES = 1024 };
 
 /* What a mesh may send and this proxy refuses to this day, by what the error says. */
 static const char *const known_refusals[] = {
-    "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication",
     "envoy.extensions.filters.http.ext_authz.v3.ExtAuthz",
     "envoy.extensions.filters.network.ext_authz.v3.ExtAuthz",
     "envoy.extensions.filters.http.lua.v3.Lua",
@@ -23,7 +22,6 @@ static const char *const known_refusals[] = {
     "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport",
     "by config_discovery is not supported yet",
     "cluster_type: 'envoy.clusters.dynamic_forward_proxy'",
-    "match.dynamic_metadata: is not supported", /* routes by JWT claims */
     "crl: cannot read file '/etc/c/crl.pem'",   /* it was on the captured machine */
     "BAD_BASE64_DECODE", /* the captures have no certificates: "(left out)" */
 };
