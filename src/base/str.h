@@ -45,6 +45,11 @@ static inline bool lt_str_case_eq(lt_str a, lt_str b)
     return a.len == b.len && (a.len == 0 || strncasecmp(a.ptr, b.ptr, a.len) == 0);
 }
 
+static inline bool lt_str_case_eqz(lt_str a, const char *text)
+{
+    return lt_str_case_eq(a, lt_str_of(text));
+}
+
 static inline bool lt_str_starts(lt_str s, lt_str prefix)
 {
     return s.len >= prefix.len && (prefix.len == 0 || memcmp(s.ptr, prefix.ptr, prefix.len) == 0);

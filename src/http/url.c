@@ -280,6 +280,63 @@ bool lt_url_query_next(lt_str *rest, lt_str *ret_name, lt_str *ret_value)
     return false;
 }
 
+/* Envoy writes "name=" of a parameter without '=' too, once it has touched the query. */
+static void add_pair(lt_str *out, char *block, size_t path_len, lt_str name, lt_str value)
+{
+    size_t len = out->len;
+    block[len] = len == path_len ? '?' : '&';
+    len++;
+    memcpy(block + len, name.ptr, name.len);
+    len += name.len;
+    block[len++] = '=';
+    if (value.len > 0)
+        memcpy(block + len, value.ptr, value.len);
+    *out = lt_str_make(block, len + value.len);
+}
+
+/* Without `name` where there is no value for it. */
+static lt_str rewrite_query(lt_str target, lt_str name, const lt_str *value, struct lt_arena *arena)
+{
+    struct lt_url_parts parts = lt_url_split(target);
+    size_t room = 2 * target.len + name.len + (value != NULL ? value->len : 0) + 4;
+    char *block = lt_arena_bytes(arena, room);
+    memcpy(block, parts.path.ptr, parts.path.len);
+    lt_str out = lt_str_make(block, parts.path.len), found, had;
+    bool is_set = value == NULL;
+    while (lt_url_query_next(&parts.query, &found, &had)) {
+        bool is_it = lt_str_eq(found, name);
+        if (!is_it)
+            add_pair(&out, block, parts.path.len, found, had);
+        else if (!is_set)
+            add_pair(&out, block, parts.path.len, name, *value);
+        is_set |= is_it;
+    }
+    if (!is_set)
+        add_pair(&out, block, parts.path.len, name, *value);
+    return out;
+}
+
+lt_str lt_url_query_remove(lt_str target, lt_str name, struct lt_arena *arena)
+{
+    return rewrite_query(target, name, NULL, arena);
+}
+
+lt_str lt_url_query_set(lt_str target, lt_str name, lt_str value, struct lt_arena *arena)
+{
+    return rewrite_query(target, name, &value, arena);
+}
+
+lt_str lt_url_query_add(lt_str target, lt_str name, lt_str value, struct lt_arena *arena)
+{
+    struct lt_url_parts parts = lt_url_split(target);
+    size_t len = parts.path.len + (parts.has_query ? parts.query.len + 1 : 0);
+    char *block = lt_arena_bytes(arena, len + name.len + value.len + 2);
+    lt_str out = lt_str_make(block, len);
+    memcpy(block, target.ptr, len);
+    add_pair(&out, block, parts.path.len, name, value);
+    return out;
+}
+
 lt_str lt_url_query_get(lt_str query, const char *name, struct lt_arena *arena)
 {
     lt_str found = LT_STR_NULL, value = LT_STR_NULL, decoded = LT_STR_NULL;

@@ -62,6 +62,13 @@ LT_MUST lt_rc lt_url_decode(lt_str text, bool plus_is_blank, struct lt_arena *ar
  */
 bool lt_url_query_next(lt_str *rest, lt_str *ret_name, lt_str *ret_value);
 /*
+ * A path with its query, without a parameter, or with one value of it in place of all others.
+ * Nothing is decoded or encoded; a fragment goes. The arena must have room.
+ */
+lt_str lt_url_query_remove(lt_str target, lt_str name, struct lt_arena *arena);
+lt_str lt_url_query_set(lt_str target, lt_str name, lt_str value, struct lt_arena *arena);
+lt_str lt_url_query_add(lt_str target, lt_str name, lt_str value, struct lt_arena *arena);
+/*
  * The first value of a parameter, decoded into the arena; ptr NULL when it is absent or broken.
  * "?x" gives "".
  */

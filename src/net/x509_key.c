@@ -399,7 +399,7 @@ static bool verify_raw(const struct lt_key *key, lt_sig_alg alg, lt_str data,
     return is_good;
 }
 
-/* There is no verifying an HMAC but making it again; how much of it is right takes no time to tell. */
+/* An HMAC is verified by making it again; how much of it is right takes no time to tell. */
 static bool verify_hmac(const struct lt_key *key, lt_sig_alg alg, lt_str data, lt_str signature)
 {
     unsigned char own[LT_SIG_MAX];

@@ -144,6 +144,7 @@ typedef enum {
     PX_FILTER_CORS,
     PX_FILTER_RBAC,
     PX_FILTER_JWT_AUTHN,
+    PX_FILTER_EXT_AUTHZ,
     PX_FILTER_ROUTER,
     PX_FILTER_KINDS,
 } px_http_filter_kind;
@@ -443,7 +444,7 @@ struct px_source_match {
 };
 
 /* One network filter before the terminal one; what it does: net_filter.h. */
-typedef enum { PX_NET_RBAC, PX_NET_FILTER_KINDS } px_net_filter_kind;
+typedef enum { PX_NET_RBAC, PX_NET_EXT_AUTHZ, PX_NET_FILTER_KINDS } px_net_filter_kind;
 
 struct px_net_filter {
     px_net_filter_kind kind;

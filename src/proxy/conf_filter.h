@@ -13,7 +13,7 @@ struct px_filter_type {
     px_http_filter_kind kind;
     const ProtobufCMessageDescriptor *type; /* of HttpFilter.typed_config */
     /*
-     * message is of that type; what workers will read goes to *ret_conf. NULL: it has no fields that
+     * message is of that type; what workers will read goes to *ret_conf. NULL: no fields of it
      * matter.
      */
     lt_rc (*make)(struct px_build *build, const void *message, struct px_hcm_conf *hcm,
@@ -29,6 +29,11 @@ LT_MUST lt_rc px_make_jwt_filter(struct px_build *build, const void *message,
                                  struct px_hcm_conf *hcm, const void **ret_conf);
 LT_MUST lt_rc px_make_jwt_route(struct px_build *build, const void *message,
                                 struct px_filter_conf *conf);
+
+LT_MUST lt_rc px_make_ext_authz_filter(struct px_build *build, const void *message,
+                                       struct px_hcm_conf *hcm, const void **ret_conf);
+LT_MUST lt_rc px_make_ext_authz_route(struct px_build *build, const void *message,
+                                      struct px_filter_conf *conf);
 
 /* hcm->filters, of http_filters. The path is that of the connection manager. */
 LT_MUST lt_rc px_make_http_filters(struct px_build *build, Xds__HttpFilter *const *in, size_t count,

@@ -9,6 +9,7 @@
 #include "proxy/filter.h"
 #include "wire/proto/http_compressor.pb-c.h"
 #include "wire/proto/http_cors.pb-c.h"
+#include "wire/proto/http_ext_authz.pb-c.h"
 #include "wire/proto/http_ext_proc.pb-c.h"
 #include "wire/proto/http_fault.pb-c.h"
 #include "wire/proto/http_grpc_stats.pb-c.h"
@@ -77,6 +78,8 @@ static const struct px_filter_type types[] = {
      &xds__http_rbac__rbacper_route__descriptor, px_make_rbac_route},
     {PX_FILTER_JWT_AUTHN, &xds__jwt_authentication__descriptor, px_make_jwt_filter,
      &xds__per_route_config__descriptor, px_make_jwt_route},
+    {PX_FILTER_EXT_AUTHZ, &xds__http_ext_authz__ext_authz__descriptor, px_make_ext_authz_filter,
+     &xds__http_ext_authz__ext_authz_per_route__descriptor, px_make_ext_authz_route},
     {PX_FILTER_ROUTER, &xds__router__descriptor, NULL, NULL, NULL},
 };
 

@@ -64,16 +64,6 @@ static lt_rc make_remote(struct px_build *build, const Xds__RemoteJwks *in,
     return LT_OK;
 }
 
-static lt_str lower(struct px_build *build, const char *name)
-{
-    lt_str copy = px_copy(build, name);
-    for (size_t i = 0; i < copy.len; i++) {
-        char *c = (char *)&copy.ptr[i];
-        *c = *c >= 'A' && *c <= 'Z' ? (char)(*c + 32) : *c;
-    }
-    return copy;
-}
-
 /* Where nothing is said: the Authorization header, and a parameter. */
 static lt_rc make_locations(struct px_build *build, const Xds__JwtProvider *in,
                             struct px_jwt_provider *provider)
@@ -92,7 +82,7 @@ static lt_rc make_locations(struct px_build *build, const Xds__JwtProvider *in,
                                                         count);
     for (size_t i = 0; i < in->n_from_headers; i++)
         locations[at++] = (struct px_jwt_location){
-            PX_JWT_IN_HEADER, lower(build, in->from_headers[i]->name),
+            PX_JWT_IN_HEADER, px_copy_lower(build, in->from_headers[i]->name),
             px_copy(build, in->from_headers[i]->value_prefix)};
     for (size_t i = 0; i < in->n_from_params; i++)
         locations[at++] = (struct px_jwt_location){PX_JWT_IN_PARAM,
@@ -115,7 +105,7 @@ static lt_rc make_claim_headers(struct px_build *build, const Xds__JwtProvider *
     struct px_jwt_claim_header *list = lt_arena_make_n(build->arena, struct px_jwt_claim_header,
                                                        in->n_claim_to_headers);
     for (size_t i = 0; i < in->n_claim_to_headers; i++) {
-        list[i].header = lower(build, in->claim_to_headers[i]->header_name);
+        list[i].header = px_copy_lower(build, in->claim_to_headers[i]->header_name);
         list[i].claim = px_copy(build, in->claim_to_headers[i]->claim_name);
         if (!lt_http_is_token(list[i].header) || list[i].claim.len == 0)
             return px_bad(build, "claim_to_headers", "needs a header's and a claim's name");
@@ -128,7 +118,7 @@ static lt_rc make_claim_headers(struct px_build *build, const Xds__JwtProvider *
 static lt_rc make_outputs(struct px_build *build, const Xds__JwtProvider *in,
                           struct px_jwt_provider *provider)
 {
-    provider->payload_header = lower(build, in->forward_payload_header);
+    provider->payload_header = px_copy_lower(build, in->forward_payload_header);
     provider->pads_payload = in->has_pad_forward_payload_header && in->pad_forward_payload_header;
     provider->payload_key = px_copy(build, in->payload_in_metadata);
     provider->header_key = px_copy(build, in->header_in_metadata);

@@ -71,13 +71,3 @@ lt_rc px_make_json_metas(struct px_build *build, const char *field, const Pb__St
     *ret_metas = (struct px_metas){pairs, count};
     return LT_OK;
 }
-
-lt_str px_copy_lower(struct px_build *build, const char *text)
-{
-    lt_str copy = px_copy(build, text);
-    for (size_t i = 0; i < copy.len; i++) {
-        char *c = (char *)&copy.ptr[i];
-        *c = *c >= 'A' && *c <= 'Z' ? (char)(*c + 32) : *c;
-    }
-    return copy;
-}

@@ -84,6 +84,16 @@ lt_str px_copy(struct px_build *build, const char *text)
                                            : lt_arena_str(build->arena, lt_str_of(text));
 }
 
+lt_str px_copy_lower(struct px_build *build, const char *text)
+{
+    lt_str copy = px_copy(build, text);
+    for (size_t i = 0; i < copy.len; i++) {
+        char *c = (char *)&copy.ptr[i];
+        *c = *c >= 'A' && *c <= 'Z' ? (char)(*c + 32) : *c;
+    }
+    return copy;
+}
+
 uint64_t px_duration_ms(const Pb__Duration *duration, uint64_t absent_ms)
 {
     if (duration == NULL)

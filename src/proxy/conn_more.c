@@ -23,6 +23,13 @@ void px_conn_more_free(struct px_conn *conn)
     lt_arena_free(&arena);
 }
 
+lt_str px_conn_server_name(const struct px_conn *conn)
+{
+    if (conn->requested_server_name[0] != '\0' || conn->transport.tls == NULL)
+        return lt_str_of(conn->requested_server_name);
+    return lt_tls_sni(&conn->transport);
+}
+
 const struct lt_cert *px_conn_peer_cert(struct px_conn *conn)
 {
     if (!lt_tls_has_verified_peer(&conn->transport))

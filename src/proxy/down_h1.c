@@ -285,7 +285,7 @@ static lt_rc put_head(struct px_request *request)
     struct lt_http_head *head = &request->rhead;
     bool is_switch = head->body == LT_BODY_TUNNEL;
     /* Envoy: who answers before the request is complete doesn't wait for the rest */
-    bool is_early = !request->req.is_read && !is_switch;
+    bool is_early = !px_request_is_read(request) && !is_switch;
     bool closes = conn->is_closing || conn->is_draining || !request->head.keep_alive || is_early;
     if (conn->is_draining)
         px_conn_count_leaving(conn);

@@ -23,21 +23,18 @@ static void make_room(struct lt_headers *headers)
 
 /* --- header edits of the configuration --- */
 
-static lt_rc edit_value(struct px_request *request, const struct px_header_edit *edit,
-                        lt_str *ret_value)
+lt_rc px_request_format(struct px_request *request, const struct px_format *format,
+                        lt_str *ret_text)
 {
-    *ret_value = edit->value;
-    if (edit->format == NULL)
-        return LT_OK;
-    char text[5][LT_ADDR_TEXT_MAX];
+    char addresses[5][LT_ADDR_TEXT_MAX];
     struct px_log_facts facts;
     struct lt_buf out;
     struct px_format_opts opts = {.values_max = EDITS_BYTES, .refuses_cuts = true};
     lt_buf_init(&out, 2 * EDITS_BYTES);
-    px_request_log_facts(request, &facts, text);
-    lt_rc rc = px_format_write(edit->format, &facts, &opts, &out);
+    px_request_log_facts(request, &facts, addresses);
+    lt_rc rc = px_format_write(format, &facts, &opts, &out);
     if (rc == LT_OK)
-        *ret_value = lt_arena_str(request->arena, lt_buf_str(&out));
+        *ret_text = lt_arena_str(request->arena, lt_buf_str(&out));
     lt_buf_fini(&out);
     return rc;
 }
@@ -45,8 +42,9 @@ static lt_rc edit_value(struct px_request *request, const struct px_header_edit 
 static lt_rc apply_edit(struct px_request *request, struct lt_headers *headers,
                         const struct px_header_edit *edit)
 {
-    lt_str value;
-    LT_TRY(edit_value(request, edit, &value));
+    lt_str value = edit->value;
+    if (edit->format != NULL)
+        LT_TRY(px_request_format(request, edit->format, &value));
     if (value.len == 0)
         return LT_OK; /* Envoy leaves out what formats to nothing */
     bool is_there = lt_headers_find_name(headers, edit->name) != NULL;

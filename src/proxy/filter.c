@@ -38,6 +38,7 @@ static const struct px_filter_ops *const ops_of[PX_FILTER_KINDS] = {
     [PX_FILTER_CORS] = &cors,
     [PX_FILTER_RBAC] = &px_filter_rbac,
     [PX_FILTER_JWT_AUTHN] = &px_filter_jwt_authn,
+    [PX_FILTER_EXT_AUTHZ] = &px_filter_ext_authz,
     [PX_FILTER_ROUTER] = &router,
 };
 

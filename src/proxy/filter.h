@@ -35,7 +35,7 @@ struct px_filter_ops {
     void (*on_end)(struct px_request *request, const struct px_http_filter *filter);
 };
 
-extern const struct px_filter_ops px_filter_jwt_authn;
+extern const struct px_filter_ops px_filter_ext_authz, px_filter_jwt_authn;
 
 /* Never NULL. */
 const struct px_filter_ops *px_filter_ops_of(px_http_filter_kind kind);

@@ -212,24 +212,6 @@ static void add_failures(struct px_request *request, const struct px_jwt_judge *
 
 /* --- the token itself --- */
 
-static void remove_param(struct px_request *request, lt_str name)
-{
-    struct lt_url_parts parts = lt_url_split(request->path);
-    struct lt_buf out;
-    lt_str rest = parts.query, part;
-    lt_buf_init(&out, request->path.len + 1);
-    lt_buf_add(&out, parts.path);
-    size_t bare = lt_buf_len(&out);
-    while (lt_str_split(&rest, '&', &part)) {
-        lt_str value = part, key;
-        lt_str_split(&value, '=', &key);
-        if (!lt_str_eq(key, name))
-            lt_buf_addf(&out, "%c%.*s", lt_buf_len(&out) == bare ? '?' : '&', LT_STR_ARG(part));
-    }
-    request->path = lt_arena_str(request->arena, lt_buf_str(&out));
-    lt_buf_fini(&out);
-}
-
 /* A cookie stays, as in Envoy. */
 static void remove_token(struct px_request *request, const struct px_jwt_found *found)
 {
@@ -239,7 +221,7 @@ static void remove_token(struct px_request *request, const struct px_jwt_found *
     if (location->place == PX_JWT_IN_HEADER)
         lt_headers_remove_name(&request->head.headers, location->name);
     else if (location->place == PX_JWT_IN_PARAM)
-        remove_param(request, location->name);
+        request->path = lt_url_query_remove(request->path, location->name, request->arena);
 }
 
 static lt_rc apply(struct px_request *request, const struct px_jwt_judge *judge)

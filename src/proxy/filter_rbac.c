@@ -113,7 +113,7 @@ void px_rbac_conn_facts(struct px_conn *conn, struct px_rbac_facts *facts)
         .destination = &conn->local,
         .direct_remote = &conn->peer,
         .remote = &conn->peer,
-        .server_name = lt_str_of(conn->requested_server_name),
+        .server_name = px_conn_server_name(conn),
         .is_tls = conn->transport.tls != NULL,
     };
     if (facts->is_tls)

@@ -19,7 +19,7 @@ enum px_flag {
 #undef LT_FLAG
 };
 
-enum { PX_FLAGS_TEXT_MAX = 64 };
+enum { PX_FLAGS_TEXT_MAX = 96 };
 
 /* "-" for none, else "UF,URX" in the order of the table. The result points into out. */
 lt_str px_flags_format(uint32_t flags, char out[PX_FLAGS_TEXT_MAX]);

@@ -8,7 +8,7 @@
 #include "proxy/request.h"
 #include "proxy/run.h"
 
-enum { STEPS_PER_TURN = 64, INTERIM_MAX = 16 };
+enum { STEPS_PER_TURN = 64, INTERIM_MAX = 16, HELD_PIECE_MAX = 1024 * 1024 };
 
 /* --- up: request --- */
 
@@ -35,8 +35,9 @@ static void remember(struct px_request *request, lt_str data)
 static void request_is_read(struct px_request *request)
 {
     request->request_end_ns = px_now_ns(request->worker);
-    /* Envoy's route timeout runs from the end of the request */
-    px_request_arm_timeout(request);
+    /* Envoy's route timeout runs from the end of the request; for one held back, from its start */
+    if (request->state == PX_RQ_FLOW)
+        px_request_arm_timeout(request);
 }
 
 /* What an earlier try sent, or a step held back, goes before what the client sends now. */
@@ -103,28 +104,71 @@ static lt_rc pump_up(struct px_request *request)
     return LT_AGAIN;
 }
 
-lt_rc px_request_hold(struct px_request *request, size_t max)
+/* --- up, held back --- */
+
+static void client_lied(struct px_request *request)
+{
+    const char *details = "http2.violation.of.messaging.rule";
+    if (request->down->protocol == PX_PROTO_H1) {
+        request->conn->is_closing = true;
+        details = lt_h1_error_details(request->conn->parser.error);
+    }
+    px_request_reply(request, 400, PX_FLAG_DOWNSTREAM_PROTOCOL, details, LT_STR("Bad Request"),
+                     "text/plain");
+}
+
+/* Until it is read, or more than max is held: a piece that is there is taken whole. */
+static lt_rc hold_pieces(struct px_request *request, size_t max)
 {
     struct px_dir *req = &request->req;
-    if (request->resends)
-        return request->was_read ? LT_OK : LT_E_LIMIT; /* held before */
-    request->replay.bytes_max = LT_MAX(max, (size_t)PX_REPLAY_MAX);
-    while (!req->is_read) {
-        lt_rc rc = read_request_piece(request);
-        if (rc != LT_OK)
-            return rc;
-        bool fits = lt_buf_len(&request->replay) + req->piece.len <= max &&
-                    lt_buf_append_str(&request->replay, req->piece) == LT_OK;
-        if (!fits)
-            return LT_E_LIMIT;
+    while (!req->is_read && lt_buf_len(&request->replay) <= max) {
+        LT_TRY(read_request_piece(request));
+        lt_rc rc = lt_buf_append_str(&request->replay, req->piece);
+        LT_ASSERT(rc == LT_OK); /* bytes_max has room for one more */
         take_back_request_piece(request);
     }
+    return LT_OK;
+}
+
+/* A client that waits for leave to send its body (RFC 9110 section 10.1.1) gets it. */
+static lt_rc ask_for_body(struct px_request *request)
+{
+    if (!request->head.expects_continue || request->hcm->proxy_100_continue ||
+        request->has_said_continue)
+        return LT_OK;
+    struct lt_http_head go_on = {.status = 100};
+    request->has_said_continue = true;
+    LT_TRY(request->down->interim(request, &go_on));
+    lt_rc rc = request->down->send(request);
+    return rc == LT_AGAIN ? LT_OK : rc;
+}
+
+px_verdict px_request_hold(struct px_request *request, size_t max, bool *ret_is_over)
+{
+    struct px_dir *req = &request->req;
+    lt_rc rc = LT_OK;
+    if (request->resends) { /* a step before has held some of it */
+        req->is_read = request->was_read;
+        request->resends = false;
+    }
+    request->replay.bytes_max = LT_MAX(max + HELD_PIECE_MAX, (size_t)PX_REPLAY_MAX);
+    if (!req->is_read)
+        rc = ask_for_body(request);
+    if (rc == LT_OK)
+        rc = hold_pieces(request, max);
+    if (rc == LT_E_CLOSED)
+        request->down->abort(request);
+    else if (rc != LT_OK && rc != LT_AGAIN)
+        client_lied(request);
+    if (rc != LT_OK)
+        return rc == LT_AGAIN ? PX_STAY : PX_STOP;
+    *ret_is_over = lt_buf_len(&request->replay) > max;
     if (lt_buf_len(&request->replay) > 0) {
         request->resends = true;
-        request->was_read = true;
+        request->was_read = req->is_read;
         req->is_read = false;
     }
-    return LT_OK;
+    return PX_GO;
 }
 
 /* --- down: response --- */
@@ -328,24 +372,13 @@ static lt_rc pump_down(struct px_request *request)
 
 /* --- both --- */
 
-static void client_lied(struct px_request *request)
-{
-    const char *details = "http2.violation.of.messaging.rule";
-    if (request->down->protocol == PX_PROTO_H1) {
-        request->conn->is_closing = true;
-        details = lt_h1_error_details(request->conn->parser.error);
-    }
-    px_request_reply(request, 400, PX_FLAG_DOWNSTREAM_PROTOCOL, details, LT_STR("Bad Request"),
-                     "text/plain");
-}
-
 static void finish(struct px_request *request)
 {
     px_request_set_state(request, PX_RQ_DONE);
     lt_loop_timer_cancel(request->worker->loop, &request->timer);
     /* the connection is given back after the report, which reads the head in its block */
     request->up_is_reusable = request->has_rhead && request->up_keeps_alive && request->req.is_sent;
-    if (!request->req.is_read && request->down->protocol == PX_PROTO_H1)
+    if (!px_request_is_read(request) && request->down->protocol == PX_PROTO_H1)
         request->conn->is_closing = true;
 }
 

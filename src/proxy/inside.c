@@ -228,14 +228,14 @@ static void set_line(struct px_request *request, lt_str method, lt_str scheme, l
     head->path = request->path = lt_arena_str(request->arena, path);
 }
 
-static void set_body(struct px_request *request, lt_str body)
+static void set_body(struct px_request *request, lt_str body, bool says_length)
 {
     lt_rope_init(&request->req.rx, body.len + 1);
     request->req.rx_ended = true;
     request->req.is_read = body.len == 0;
     request->head.body = body.len == 0 ? LT_BODY_NONE : LT_BODY_LENGTH;
     request->head.content_length = body.len;
-    request->head.has_content_length = body.len > 0;
+    request->head.has_content_length = body.len > 0 || says_length;
     if (body.len > 0) {
         lt_rc rc = lt_rope_add(&request->req.rx, body);
         LT_ASSERT(rc == LT_OK);
@@ -257,7 +257,7 @@ void px_fetch_start(struct px_worker *worker, const struct px_fetch_opts *opts,
     lt_buf_init(&fetch->body, LT_MIN(opts->body_bytes_max, (size_t)FETCH_BODY_MAX));
     struct px_request *request = make_request(worker, fetch);
     set_line(request, opts->method, opts->scheme, opts->authority, opts->path);
-    set_body(request, opts->body);
+    set_body(request, opts->body, opts->says_length);
     for (size_t i = 0; i < opts->header_count; i++) {
         lt_rc rc = lt_headers_add(&request->head.headers, opts->headers[i].name,
                                   opts->headers[i].value);
@@ -356,8 +356,7 @@ void px_request_start_mirrors(struct px_request *request)
         if (lt_prng_below(&request->worker->prng, 1000000) < route->mirrors[i].fraction_ppm)
             request->mirrors[request->mirror_count++] = start_mirror(request, &route->mirrors[i]);
     }
-    bool is_read = request->resends ? request->was_read : request->req.is_read;
-    px_request_add_to_mirrors(request, lt_buf_str(&request->replay), is_read);
+    px_request_add_to_mirrors(request, lt_buf_str(&request->replay), px_request_is_read(request));
 }
 
 void px_request_abort_mirrors(struct px_request *request)

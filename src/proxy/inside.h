@@ -31,6 +31,7 @@ struct px_fetch_opts {
     const struct lt_header *headers; /* of them the names in lower case */
     size_t header_count;
     lt_str body;
+    bool says_length;             /* of an empty body, too */
     uint64_t timeout_ms;          /* 0: none */
     const struct px_retry *retry; /* copied, but for its lists; NULL: none */
     size_t body_bytes_max;        /* of the response; more fails it */

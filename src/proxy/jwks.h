@@ -20,7 +20,7 @@ struct px_jwks_wait {
 enum { PX_JWKS_SOURCES_MAX = 256 };
 
 /*
- * LT_OK: *ret_keys, and a number that no other keys of this worker have. LT_AGAIN: they are on their
+ * LT_OK: *ret_keys, and a number that no other keys of this worker have. LT_AGAIN: they are under
  * way; wait is told when there is news, unless it is NULL. LT_E_IO: they cannot be had.
  */
 LT_MUST lt_rc px_jwks_find(struct px_worker *worker, const struct px_jwt_conf *conf,

@@ -1,9 +1,9 @@
 /*
  * proxy/jwt_authn.h - envoy.filters.http.jwt_authn: its configuration, and the judgement of a
- * request's tokens as an engine. Keys that are not here yet make the judgement wait; it is then made
- * again from the start, so that it keeps no state of its own.
- * Not here: reading and verifying a token (wire/jwt.h), fetching keys (jwks.h), what verified tokens
- * are kept (jwt_cache.h), what the verdict leads to (filter_jwt.c).
+ * request's tokens as an engine. Keys that are not here yet make the judgement wait; it is then
+ * made again from the start, so that it keeps no state of its own.
+ * Not here: reading and verifying a token (wire/jwt.h), fetching keys (jwks.h), keeping verified
+ * tokens (jwt_cache.h), what the verdict leads to (filter_jwt.c).
  */
 #ifndef LT_PROXY_JWT_AUTHN_H
 #define LT_PROXY_JWT_AUTHN_H

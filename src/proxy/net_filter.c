@@ -5,6 +5,7 @@
 
 static const struct px_net_ops *const ops_of[PX_NET_FILTER_KINDS] = {
     [PX_NET_RBAC] = &px_net_rbac,
+    [PX_NET_EXT_AUTHZ] = &px_net_ext_authz,
 };
 
 /* From more->net_at on, until one stays or refuses. */

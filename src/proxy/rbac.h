@@ -3,9 +3,9 @@
  * verdict out; no memory, no I/O.
  *
  * Where a rule asks what this proxy cannot know (an expression, a matcher of an extension), the
- * answer is neither yes nor no, and is carried through NOT, AND and OR as such. What remains unknown
- * at the end counts against the request: a rule that allows does not match, one that denies does.
- * Not here: how rules are compiled (conf_rbac.c), what a verdict leads to (filter_rbac.c, net_rbac.c).
+ * answer is neither yes nor no, and is carried through NOT, AND and OR as such. What remains
+ * unknown at the end counts against the request: a rule that allows does not match, one that denies
+ * does. Not here: how rules are compiled (conf_rbac.c), what a verdict leads to (filter_rbac.c).
  */
 #ifndef LT_PROXY_RBAC_H
 #define LT_PROXY_RBAC_H

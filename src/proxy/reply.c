@@ -85,6 +85,8 @@ static lt_rc make_head(struct px_request *request, uint32_t code, lt_str body,
     bool is_grpc = request->is_grpc && request->location.len == 0;
     LT_TRY(is_grpc ? make_grpc_head(request, code, body)
                    : make_http_head(request, code, body, content_type));
+    if (request->reply_headers != NULL && is_grpc)
+        lt_headers_remove(request->reply_headers, LT_H_CONTENT_TYPE);
     if (request->reply_headers != NULL)
         LT_TRY(lt_headers_add_all(&head->headers, request->reply_headers));
     if (request->is_overloaded)
@@ -98,13 +100,18 @@ static lt_rc make_head(struct px_request *request, uint32_t code, lt_str body,
     return rc;
 }
 
-void px_reply_header(struct px_request *request, lt_str name, lt_str value)
+struct lt_headers *px_reply_headers(struct px_request *request)
 {
     if (request->reply_headers == NULL) {
         request->reply_headers = lt_arena_make(request->arena, struct lt_headers);
         lt_headers_init(request->reply_headers, request->arena, 0, 0);
     }
-    lt_rc rc = lt_headers_add(request->reply_headers, name, value);
+    return request->reply_headers;
+}
+
+void px_reply_header(struct px_request *request, lt_str name, lt_str value)
+{
+    lt_rc rc = lt_headers_add(px_reply_headers(request), name, value);
     (void)rc; /* what is too much is not said */
 }
 
@@ -140,7 +147,7 @@ void px_request_reply(struct px_request *request, uint32_t code, uint32_t flags,
     request->response_begun = true;
     request->response_begin_ns = px_now_ns(request->worker);
     px_request_set_state(request, PX_RQ_REPLY);
-    if (!request->req.is_read && request->down->protocol == PX_PROTO_H1)
+    if (!px_request_is_read(request) && request->down->protocol == PX_PROTO_H1)
         request->conn->is_closing = true;
     if (begin_reply(request, code, body, content_type) != LT_OK)
         request->down->abort(request);
@@ -234,7 +241,7 @@ void px_request_log_facts(struct px_request *request, struct px_log_facts *facts
                                                      : LT_STR_NULL,
         .downstream_local = lt_addr_format(&conn->local, text[1]),
         .downstream_remote = lt_addr_format(px_request_remote(request), text[2]),
-        .requested_server_name = lt_str_of(conn->requested_server_name),
+        .requested_server_name = px_conn_server_name(conn),
         .route_name = request->route != NULL ? request->route->name : LT_STR_NULL,
         .downstream_peer_uri = lt_str_of(conn->principal),
         .downstream_local_uri = conn->transport.tls != NULL

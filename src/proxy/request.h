@@ -143,6 +143,7 @@ struct px_request {
     bool was_read;          /* resends: req.is_read as it was */
     bool is_framing_chosen; /* req.is_raw is for all tries */
     bool up_end_said;       /* HTTP/2: the stream's end was queued */
+    bool has_said_continue; /* the client has its 100 */
     bool has_reached_up;  /* some byte was written in this try: the application may have seen it */
     bool is_tunnel;       /* bytes of something else both ways */
     bool client_has_gone; /* HTTP/2: its stream has closed before we were done */
@@ -283,6 +284,9 @@ LT_MUST lt_rc px_request_edit(struct px_request *request);
 /* Once for each try. */
 LT_MUST lt_rc px_request_edit_try(struct px_request *request);
 LT_MUST lt_rc px_response_edit(struct px_request *request);
+/* A text of the configuration with its %OPERATORS% filled in, in the request's arena. */
+LT_MUST lt_rc px_request_format(struct px_request *request, const struct px_format *format,
+                                lt_str *ret_text);
 void px_request_log_facts(struct px_request *request, struct px_log_facts *facts,
                           char text[5][LT_ADDR_TEXT_MAX]);
 
@@ -290,10 +294,16 @@ void px_request_log_facts(struct px_request *request, struct px_log_facts *facts
 /* In FLOW and REPLY; moves what can be moved. */
 void px_request_flow(struct px_request *request);
 /*
- * Reads the client's body into the replay, for a step that wants it before the request goes on:
- * LT_OK it is complete; LT_AGAIN; LT_E_LIMIT more than max bytes; LT_E_BAD, LT_E_CLOSED.
+ * Reads the client's body into the replay, for a step that wants it before the request goes on.
+ * PX_GO: it is complete, or *ret_is_over tells that there is more than max bytes: what was read so
+ * far is held. PX_STAY: it is asked again when more has come. PX_STOP: the client broke it.
  */
-LT_MUST lt_rc px_request_hold(struct px_request *request, size_t max);
+px_verdict px_request_hold(struct px_request *request, size_t max, bool *ret_is_over);
+/* Nothing of the body has still to come from the client. */
+static inline bool px_request_is_read(const struct px_request *request)
+{
+    return request->resends ? request->was_read : request->req.is_read;
+}
 
 /* --- inside.c: copies for mirrors --- */
 /* Starts those that the route wants; what was read of the body before goes to them at once. */
@@ -325,6 +335,8 @@ void px_request_reply(struct px_request *request, uint32_t code, uint32_t flags,
                       const char *details, lt_str body, const char *content_type);
 /* A field of the reply's head; before px_request_reply. name and value are borrowed. */
 void px_reply_header(struct px_request *request, lt_str name, lt_str value);
+/* All of them. */
+struct lt_headers *px_reply_headers(struct px_request *request);
 /* The upstream broke off: a retry, or the reply that says so. */
 void px_request_broke(struct px_request *request);
 /* Metrics, log, counters. */

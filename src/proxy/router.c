@@ -127,14 +127,15 @@ void px_router_start(struct px_request *request)
     }
     if (request->route->mirror_count > 0)
         px_request_start_mirrors(request);
-    if (request->head.expects_continue && !request->hcm->proxy_100_continue) {
+    if (request->head.expects_continue && !request->hcm->proxy_100_continue &&
+        !request->has_said_continue) {
         struct lt_http_head go_on = {.status = 100};
         if (request->down->interim(request, &go_on) != LT_OK) {
             request->down->abort(request);
             return;
         }
     }
-    if (request->req.is_read || (request->resends && request->was_read))
+    if (px_request_is_read(request))
         px_request_arm_timeout(request);
     px_request_try(request);
 }

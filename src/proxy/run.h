@@ -156,6 +156,8 @@ void px_conn_filtered(struct px_conn *conn, px_verdict verdict);
 /* Never NULL. */
 struct px_conn_more *px_conn_more(struct px_conn *conn);
 void px_conn_more_free(struct px_conn *conn);
+/* What the client asked for in its TLS hello, wherever that was read; empty: nothing. */
+lt_str px_conn_server_name(const struct px_conn *conn);
 /* The verified certificate of the peer; NULL when there is none. */
 const struct lt_cert *px_conn_peer_cert(struct px_conn *conn);
 

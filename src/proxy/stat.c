@@ -36,6 +36,18 @@ struct px_stat px_stat_http(struct lt_arena *arena, lt_str prefix, const char *r
     return stat;
 }
 
+struct px_stat px_stat_cluster(struct lt_arena *arena, lt_str cluster, const char *rest)
+{
+    return (struct px_stat){
+        .name = lt_arena_printf(arena, "cluster.%.*s.%s", LT_STR_ARG(cluster), rest),
+        .family = family_name(arena, "envoy_cluster_", lt_str_of(rest)),
+        .labels = {LT_STR("cluster_name")},
+        .values = {lt_arena_str(arena, cluster)},
+        .label_count = 1,
+        .pattern = lt_arena_printf(arena, "cluster.$0.%s", rest),
+    };
+}
+
 void px_stat_tag(struct lt_arena *arena, struct px_stat *stat, lt_str label, lt_str value)
 {
     ptrdiff_t at = lt_str_find(stat->pattern, value);

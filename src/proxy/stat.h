@@ -21,6 +21,8 @@ struct px_stat {
 
 /* "http.<prefix>.<rest>", with the prefix as a label. */
 struct px_stat px_stat_http(struct lt_arena *arena, lt_str prefix, const char *rest);
+/* "cluster.<cluster>.<rest>", likewise. */
+struct px_stat px_stat_cluster(struct lt_arena *arena, lt_str cluster, const char *rest);
 /* A part of the name, which must be in it, becomes a label. */
 void px_stat_tag(struct lt_arena *arena, struct px_stat *stat, lt_str label, lt_str value);
 /* "<name>", without labels. */

@@ -131,7 +131,7 @@ static void finish_report(struct px_tcp *tcp)
         .upstream_cluster = tcp->cluster != NULL ? lt_str_of(tcp->cluster->name) : LT_STR_NULL,
         .downstream_local = lt_addr_format(&conn->local, local),
         .downstream_remote = lt_addr_format(&conn->peer, remote),
-        .requested_server_name = lt_str_of(conn->requested_server_name),
+        .requested_server_name = px_conn_server_name(conn),
         .downstream_peer_uri = lt_str_of(conn->principal),
         .connection_id = conn->id,
     };

@@ -181,7 +181,7 @@ static lt_rc decode_member(struct lt_arena *arena, const struct lt_doc *object, 
     return decode_url(arena, lt_doc_string(lt_doc_findz(object, name)), ret);
 }
 
-/* A public key of a curve, a public key of numbers, or a secret; LT_E_UNSUPPORTED: something else. */
+/* A public key of a curve or of numbers, or a secret; LT_E_UNSUPPORTED: something else. */
 static lt_rc read_numbers(struct lt_arena *arena, const struct lt_doc *object,
                           struct lt_key **ret_key, struct lt_err *err)
 {

@@ -201,6 +201,21 @@ static void queries_decode(void **state)
     lt_arena_free(&arena);
 }
 
+static void queries_are_edited(void **state)
+{
+    (void)state;
+    struct lt_arena *arena = lt_arena_new(0, 0);
+    check(lt_url_query_remove(LT_STR("/p?a=1&b=2&a=3"), LT_STR("a"), arena), "/p?b=2");
+    check(lt_url_query_remove(LT_STR("/p?a=1"), LT_STR("a"), arena), "/p");
+    check(lt_url_query_remove(LT_STR("/p"), LT_STR("a"), arena), "/p");
+    check(lt_url_query_set(LT_STR("/p?a=1&b&a=3"), LT_STR("a"), LT_STR("9"), arena), "/p?a=9&b=");
+    check(lt_url_query_set(LT_STR("/p?b=2"), LT_STR("a"), LT_STR(""), arena), "/p?b=2&a=");
+    check(lt_url_query_set(LT_STR("/p"), LT_STR("a"), LT_STR("9"), arena), "/p?a=9");
+    check(lt_url_query_add(LT_STR("/p?a=1"), LT_STR("a"), LT_STR("2"), arena), "/p?a=1&a=2");
+    check(lt_url_query_add(LT_STR("/p"), LT_STR("a"), LT_STR("2"), arena), "/p?a=2");
+    lt_arena_free(&arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -212,6 +227,7 @@ int main(void)
         cmocka_unit_test(no_options_change_nothing),
         cmocka_unit_test(no_room_is_a_rejection),
         cmocka_unit_test(queries_decode),
+        cmocka_unit_test(queries_are_edited),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

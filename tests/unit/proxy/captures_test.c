@@ -13,8 +13,6 @@ enum { FILE_BYTES_MAX = 16 << 20, PATH_BYTES = 1024 };
 
 /* What a mesh may send and this proxy refuses to this day, by what the error says. */
 static const char *const known_refusals[] = {
-    "envoy.extensions.filters.http.ext_authz.v3.ExtAuthz",
-    "envoy.extensions.filters.network.ext_authz.v3.ExtAuthz",
     "envoy.extensions.filters.http.lua.v3.Lua",
     "envoy.extensions.filters.http.dynamic_forward_proxy.v3.FilterConfig",
     "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol",

@@ -56,4 +56,17 @@ static inline lt_str pack_yaml(struct lt_arena *arena, px_resource_kind kind, co
     return pack_doc(arena, kind, doc);
 }
 
+/* A listener, packed, whose connection manager has one filter before the router: "rbac.v3.RBAC" with these fields. */
+static inline lt_str pack_filter(struct lt_arena *arena, const char *type, const char *fields)
+{
+    lt_str yaml = lt_arena_printf(
+        arena,
+        "{name: l, address: {socket_address: {address: 127.0.0.1, port_value: 1}}, filter_chains: [{filters: [\n"
+        "{name: hcm, typed_config: {'@type': " HCM
+        ", stat_prefix: s, rds: {route_config_name: r}, http_filters: [\n"
+        "{name: f, typed_config: {'@type': " ENVOY "http.%s, %s}}, " ROUTER "]}}]}]}",
+        type, fields);
+    return pack_yaml(arena, PX_LISTENER, yaml.ptr);
+}
+
 #endif
