@@ -280,6 +280,24 @@ bool lt_url_query_next(lt_str *rest, lt_str *ret_name, lt_str *ret_value)
     return false;
 }
 
+lt_str lt_url_encode(lt_str text, struct lt_arena *arena)
+{
+    static const char hex[] = "0123456789ABCDEF";
+    char *out = lt_arena_bytes(arena, text.len * 3 + 1);
+    size_t len = 0;
+    for (size_t i = 0; i < text.len; i++) {
+        unsigned char c = (unsigned char)text.ptr[i];
+        if (is_unreserved(c)) {
+            out[len++] = (char)c;
+            continue;
+        }
+        out[len++] = '%';
+        out[len++] = hex[c >> 4];
+        out[len++] = hex[c & 15];
+    }
+    return lt_str_make(out, len);
+}
+
 /* Envoy writes "name=" of a parameter without '=' too, once it has touched the query. */
 static void add_pair(lt_str *out, char *block, size_t path_len, lt_str name, lt_str value)
 {

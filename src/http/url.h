@@ -61,6 +61,8 @@ LT_MUST lt_rc lt_url_decode(lt_str text, bool plus_is_blank, struct lt_arena *ar
  * query.
  */
 bool lt_url_query_next(lt_str *rest, lt_str *ret_name, lt_str *ret_value);
+/* %XX for all but letters, digits and "-_.~". The arena must have room. */
+lt_str lt_url_encode(lt_str text, struct lt_arena *arena);
 /*
  * A path with its query, without a parameter, or with one value of it in place of all others.
  * Nothing is decoded or encoded; a fragment goes. The arena must have room.

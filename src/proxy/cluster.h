@@ -229,6 +229,8 @@ static inline void px_cluster_count(struct px_cluster *cluster, px_cluster_stat 
         counter = px_cluster_stat_make(cluster, stat);
     lt_counter_add(counter, 1);
 }
+/* "cluster.<name>.<stat>", of a filter. */
+void px_cluster_count_named(struct px_cluster *cluster, lt_str stat, uint64_t by);
 /* A response with this status: upstream_rq_200, upstream_rq_2xx, upstream_rq_completed. */
 void px_cluster_count_code(struct px_cluster *cluster, uint32_t code);
 /* One that was not passed on: retry.upstream_rq_503 and so on. */

@@ -8,7 +8,7 @@
 #include "proxy/run.h"
 #include "proxy/stat_name.h"
 
-enum { NAME_MAX_BYTES = 96, CODES_MAX = 64 };
+enum { NAME_MAX_BYTES = 96, CODES_MAX = 64, NAMED_MAX = 4096, NAMED_BYTES_MAX = 100 };
 
 static const char *const stat_names[PX_CLUSTER_STAT_COUNT] = {
 #define PX_CLUSTER_STAT_NAME(id, name) [PX_STAT_##id] = name,
@@ -21,6 +21,7 @@ static const char *const stat_names[PX_CLUSTER_STAT_COUNT] = {
 struct px_stat_scope {
     char *name; /* owned; the key in worker->stat_scopes */
     uint32_t refs;
+    struct lt_map named; /* what filters count: owned name -> counter */
 };
 
 static lt_str scope_name(struct px_cluster *cluster)
@@ -32,6 +33,7 @@ static lt_str scope_name(struct px_cluster *cluster)
         if (scope == NULL) {
             scope = lt_new(struct px_stat_scope);
             scope->name = lt_str_dupz(name);
+            lt_map_init(&scope->named);
             lt_map_put(&worker->stat_scopes, lt_str_of(scope->name), scope);
         }
         scope->refs++;
@@ -49,6 +51,9 @@ static void drop_scope(struct px_cluster *cluster)
         return;
     lt_metric_remove(worker->metrics, px_cluster_label, lt_str_of(scope->name));
     lt_map_remove(&worker->stat_scopes, lt_str_of(scope->name));
+    for (size_t i = 0; i < scope->named.count; i++)
+        free((char *)scope->named.entries[i].key.ptr);
+    lt_map_fini(&scope->named);
     free(scope->name);
     free(scope);
 }
@@ -69,6 +74,22 @@ struct lt_counter *px_cluster_stat_make(struct px_cluster *cluster, px_cluster_s
 {
     cluster->stats[stat] = make_counter(cluster, stat_names[stat]);
     return cluster->stats[stat];
+}
+
+/* A part of the name may be a stranger's, such as a method of gRPC: there is a maximum. */
+void px_cluster_count_named(struct px_cluster *cluster, lt_str stat, uint64_t by)
+{
+    scope_name(cluster);
+    struct px_stat_scope *scope = cluster->scope;
+    struct lt_counter *counter = lt_map_find(&scope->named, stat);
+    if (counter == NULL) {
+        if (scope->named.count >= NAMED_MAX || stat.len > NAMED_BYTES_MAX)
+            return;
+        char *name = lt_str_dupz(stat);
+        counter = make_counter(cluster, name);
+        lt_map_put(&scope->named, lt_str_make(name, stat.len), counter);
+    }
+    lt_counter_add(counter, by);
 }
 
 /* --- status codes --- */

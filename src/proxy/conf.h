@@ -64,6 +64,7 @@ struct px_header_edit {
     lt_str value;
     const struct px_format *format; /* NULL: the value is the same for each request */
     px_append_action action;
+    bool keeps_empty; /* keep_empty_value */
 };
 
 struct px_header_edits {
@@ -145,6 +146,9 @@ typedef enum {
     PX_FILTER_RBAC,
     PX_FILTER_JWT_AUTHN,
     PX_FILTER_EXT_AUTHZ,
+    PX_FILTER_LOCAL_LIMIT,
+    PX_FILTER_BUFFER,
+    PX_FILTER_HEADER_MUTATION,
     PX_FILTER_ROUTER,
     PX_FILTER_KINDS,
 } px_http_filter_kind;
@@ -401,7 +405,7 @@ struct px_hcm_conf {
     struct px_h2_options h2;
     const struct px_http_filter *filters; /* in order; the router is the last */
     size_t filter_count;
-    bool has_response_steps, has_piece_steps, has_off_filters;
+    bool has_response_steps, has_off_filters;
     bool has_remote_keys; /* of JWT providers */
     bool has_peer_metadata, has_istio_stats, has_istio_alpn;
     bool disable_host_header_fallback; /* of istio.stats */
@@ -444,7 +448,12 @@ struct px_source_match {
 };
 
 /* One network filter before the terminal one; what it does: net_filter.h. */
-typedef enum { PX_NET_RBAC, PX_NET_EXT_AUTHZ, PX_NET_FILTER_KINDS } px_net_filter_kind;
+typedef enum {
+    PX_NET_RBAC,
+    PX_NET_EXT_AUTHZ,
+    PX_NET_LOCAL_LIMIT,
+    PX_NET_FILTER_KINDS
+} px_net_filter_kind;
 
 struct px_net_filter {
     px_net_filter_kind kind;

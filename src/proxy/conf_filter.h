@@ -35,6 +35,29 @@ LT_MUST lt_rc px_make_ext_authz_filter(struct px_build *build, const void *messa
 LT_MUST lt_rc px_make_ext_authz_route(struct px_build *build, const void *message,
                                       struct px_filter_conf *conf);
 
+LT_MUST lt_rc px_make_fault_filter(struct px_build *build, const void *message,
+                                   struct px_hcm_conf *hcm, const void **ret_conf);
+LT_MUST lt_rc px_make_fault_route(struct px_build *build, const void *message,
+                                  struct px_filter_conf *conf);
+LT_MUST lt_rc px_make_cors_filter(struct px_build *build, const void *message,
+                                  struct px_hcm_conf *hcm, const void **ret_conf);
+LT_MUST lt_rc px_make_cors_route(struct px_build *build, const void *message,
+                                 struct px_filter_conf *conf);
+LT_MUST lt_rc px_make_limit_filter(struct px_build *build, const void *message,
+                                   struct px_hcm_conf *hcm, const void **ret_conf);
+LT_MUST lt_rc px_make_limit_route(struct px_build *build, const void *message,
+                                  struct px_filter_conf *conf);
+LT_MUST lt_rc px_make_buffer_filter(struct px_build *build, const void *message,
+                                    struct px_hcm_conf *hcm, const void **ret_conf);
+LT_MUST lt_rc px_make_buffer_route(struct px_build *build, const void *message,
+                                   struct px_filter_conf *conf);
+LT_MUST lt_rc px_make_mutation_filter(struct px_build *build, const void *message,
+                                      struct px_hcm_conf *hcm, const void **ret_conf);
+LT_MUST lt_rc px_make_mutation_route(struct px_build *build, const void *message,
+                                     struct px_filter_conf *conf);
+LT_MUST lt_rc px_make_grpc_stats_filter(struct px_build *build, const void *message,
+                                        struct px_hcm_conf *hcm, const void **ret_conf);
+
 /* hcm->filters, of http_filters. The path is that of the connection manager. */
 LT_MUST lt_rc px_make_http_filters(struct px_build *build, Xds__HttpFilter *const *in, size_t count,
                                    struct px_hcm_conf *hcm);

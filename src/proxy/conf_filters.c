@@ -7,6 +7,7 @@
 #include "proxy/conf_filter.h"
 #include "proxy/conf_rbac.h"
 #include "proxy/filter.h"
+#include "wire/proto/http_buffer.pb-c.h"
 #include "wire/proto/http_compressor.pb-c.h"
 #include "wire/proto/http_cors.pb-c.h"
 #include "wire/proto/http_ext_authz.pb-c.h"
@@ -14,10 +15,13 @@
 #include "wire/proto/http_fault.pb-c.h"
 #include "wire/proto/http_grpc_stats.pb-c.h"
 #include "wire/proto/http_grpc_web.pb-c.h"
+#include "wire/proto/http_header_mutation.pb-c.h"
 #include "wire/proto/http_jwt_authn.pb-c.h"
+#include "wire/proto/http_local_ratelimit.pb-c.h"
 #include "wire/proto/http_lua.pb-c.h"
 #include "wire/proto/http_rbac.pb-c.h"
 #include "wire/proto/http_router.pb-c.h"
+#include "wire/proto/http_stateful_session.pb-c.h"
 #include "wire/proto/istio_alpn.pb-c.h"
 #include "wire/proto/istio_peer_metadata.pb-c.h"
 #include "wire/proto/istio_stats.pb-c.h"
@@ -50,30 +54,24 @@ static lt_rc make_istio_stats(struct px_build *build, const void *message, struc
     return LT_OK;
 }
 
-static lt_rc make_grpc_stats(struct px_build *build, const void *message LT_UNUSED,
-                             struct px_hcm_conf *hcm LT_UNUSED, const void **ret_conf LT_UNUSED)
-{
-    px_unhonoured(build, "envoy.filters.http.grpc_stats");
-    return LT_OK;
-}
-
-static lt_rc list_route_conf(struct px_build *build, const void *message LT_UNUSED,
-                             struct px_filter_conf *conf LT_UNUSED)
-{
-    px_unhonoured(build, "typed_per_filter_config");
-    return LT_OK;
-}
-
 static const struct px_filter_type types[] = {
     {PX_FILTER_PEER_METADATA, &istio__peer_metadata__config__descriptor, make_peer_metadata, NULL,
      NULL},
     {PX_FILTER_ISTIO_STATS, &istio__stats__plugin_config__descriptor, make_istio_stats, NULL, NULL},
     {PX_FILTER_ISTIO_ALPN, &istio__alpn__filter_config__descriptor, make_alpn, NULL, NULL},
-    {PX_FILTER_GRPC_STATS, &xds__http_grpc_stats__filter_config__descriptor, make_grpc_stats, NULL,
-     NULL},
-    {PX_FILTER_FAULT, &xds__httpfault__descriptor, NULL, &xds__httpfault__descriptor,
-     list_route_conf},
-    {PX_FILTER_CORS, &xds__cors__descriptor, NULL, &xds__cors_policy__descriptor, list_route_conf},
+    {PX_FILTER_GRPC_STATS, &xds__http_grpc_stats__filter_config__descriptor,
+     px_make_grpc_stats_filter, NULL, NULL},
+    {PX_FILTER_FAULT, &xds__httpfault__descriptor, px_make_fault_filter,
+     &xds__httpfault__descriptor, px_make_fault_route},
+    {PX_FILTER_CORS, &xds__cors__descriptor, px_make_cors_filter, &xds__cors_policy__descriptor,
+     px_make_cors_route},
+    {PX_FILTER_LOCAL_LIMIT, &xds__local_rate_limit__descriptor, px_make_limit_filter,
+     &xds__local_rate_limit__descriptor, px_make_limit_route},
+    {PX_FILTER_BUFFER, &xds__buffer__descriptor, px_make_buffer_filter,
+     &xds__buffer_per_route__descriptor, px_make_buffer_route},
+    {PX_FILTER_HEADER_MUTATION, &xds__http_header_mutation__header_mutation__descriptor,
+     px_make_mutation_filter, &xds__http_header_mutation__header_mutation_per_route__descriptor,
+     px_make_mutation_route},
     {PX_FILTER_RBAC, &xds__http_rbac__rbac__descriptor, px_make_rbac_filter,
      &xds__http_rbac__rbacper_route__descriptor, px_make_rbac_route},
     {PX_FILTER_JWT_AUTHN, &xds__jwt_authentication__descriptor, px_make_jwt_filter,
@@ -87,12 +85,15 @@ static const struct px_filter_type types[] = {
 static const ProtobufCMessageDescriptor *const harmless[] = {
     &xds__grpc_web__descriptor,
     &xds__compressor__descriptor,
+    &xds__stateful_session__descriptor,
 };
 
 /* Of filters that we don't have: without the filter they say nothing. */
 static const ProtobufCMessageDescriptor *const harmless_routes[] = {
     &xds__lua_per_route__descriptor,
     &xds__ext_proc_per_route__descriptor,
+    &xds__compressor_per_route__descriptor,
+    &xds__stateful_session_per_route__descriptor,
 };
 
 static bool is_one_of(lt_str type, const ProtobufCMessageDescriptor *const *list, size_t count)
@@ -116,7 +117,6 @@ static lt_rc add_filter(struct px_build *build, const Xds__HttpFilter *in,
     filter->is_off = in->has_disabled && in->disabled;
     hcm->has_off_filters |= filter->is_off;
     hcm->has_response_steps |= px_filter_ops_of(type->kind)->on_response != NULL;
-    hcm->has_piece_steps |= px_filter_ops_of(type->kind)->on_piece != NULL;
     void *message = NULL;
     LT_TRY(px_unpack_any(build, "typed_config", in->typed_config, type->type, &message));
     return type->make == NULL ? LT_OK : type->make(build, message, hcm, &filter->conf);

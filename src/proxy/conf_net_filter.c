@@ -6,6 +6,7 @@
 
 #include "proxy/conf_rbac.h"
 #include "wire/proto/net_ext_authz.pb-c.h"
+#include "wire/proto/net_local_ratelimit.pb-c.h"
 #include "wire/proto/net_rbac.pb-c.h"
 
 static lt_rc make_rbac(struct px_build *build, const Pb__Any *any, const void **ret_conf)
@@ -36,6 +37,8 @@ static const struct {
 } types[] = {
     {PX_NET_RBAC, &xds__net_rbac__rbac__descriptor, make_rbac},
     {PX_NET_EXT_AUTHZ, &xds__net_ext_authz__ext_authz__descriptor, px_make_net_ext_authz},
+    {PX_NET_LOCAL_LIMIT, &xds__net_local_ratelimit__local_rate_limit__descriptor,
+     px_make_net_limit},
 };
 
 lt_rc px_make_net_filter(struct px_build *build, const Xds__Filter *in, struct px_chain *chain)

@@ -10,6 +10,7 @@
 LT_MUST lt_rc px_make_net_filter(struct px_build *build, const Xds__Filter *in,
                                  struct px_chain *chain);
 
+LT_MUST lt_rc px_make_net_limit(struct px_build *build, const Pb__Any *any, const void **ret_conf);
 LT_MUST lt_rc px_make_net_ext_authz(struct px_build *build, const Pb__Any *any,
                                     const void **ret_conf);
 

@@ -423,6 +423,7 @@ static lt_rc make_header_edit(struct px_build *build, const char *field,
                       ? lt_arena_str(build->arena, lt_pb_bytes(header->raw_value))
                       : px_copy(build, header->value);
     edit->action = append_action(option);
+    edit->keeps_empty = option->has_keep_empty_value && option->keep_empty_value;
     return lt_str_find_char(edit->value, '%') < 0
                ? LT_OK
                : px_make_format(build, field, edit->value, &edit->format);

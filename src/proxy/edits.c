@@ -39,13 +39,13 @@ lt_rc px_request_format(struct px_request *request, const struct px_format *form
     return rc;
 }
 
-static lt_rc apply_edit(struct px_request *request, struct lt_headers *headers,
-                        const struct px_header_edit *edit)
+lt_rc px_request_edit_header(struct px_request *request, struct lt_headers *headers,
+                             const struct px_header_edit *edit)
 {
     lt_str value = edit->value;
     if (edit->format != NULL)
         LT_TRY(px_request_format(request, edit->format, &value));
-    if (value.len == 0)
+    if (value.len == 0 && !edit->keeps_empty)
         return LT_OK; /* Envoy leaves out what formats to nothing */
     bool is_there = lt_headers_find_name(headers, edit->name) != NULL;
     switch (edit->action) {
@@ -64,7 +64,7 @@ static lt_rc apply_edits(struct px_request *request, struct lt_headers *headers,
     for (size_t i = 0; i < edits->remove_count; i++)
         lt_headers_remove_name(headers, edits->remove[i]);
     for (size_t i = 0; i < edits->add_count; i++)
-        LT_TRY(apply_edit(request, headers, &edits->add[i]));
+        LT_TRY(px_request_edit_header(request, headers, &edits->add[i]));
     return LT_OK;
 }
 

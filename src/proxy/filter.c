@@ -23,9 +23,6 @@ static px_verdict route(struct px_request *request, const struct px_http_filter 
 static const struct px_filter_ops peer_metadata = {.name = "istio.metadata_exchange"};
 static const struct px_filter_ops istio_stats = {.name = "istio.stats"};
 static const struct px_filter_ops istio_alpn = {.name = "istio.alpn"};
-static const struct px_filter_ops grpc_stats = {.name = "envoy.filters.http.grpc_stats"};
-static const struct px_filter_ops fault = {.name = "envoy.filters.http.fault"};
-static const struct px_filter_ops cors = {.name = "envoy.filters.http.cors"};
 static const struct px_filter_ops router = {.name = "envoy.filters.http.router",
                                             .on_request = route};
 
@@ -33,12 +30,15 @@ static const struct px_filter_ops *const ops_of[PX_FILTER_KINDS] = {
     [PX_FILTER_PEER_METADATA] = &peer_metadata,
     [PX_FILTER_ISTIO_STATS] = &istio_stats,
     [PX_FILTER_ISTIO_ALPN] = &istio_alpn,
-    [PX_FILTER_GRPC_STATS] = &grpc_stats,
-    [PX_FILTER_FAULT] = &fault,
-    [PX_FILTER_CORS] = &cors,
+    [PX_FILTER_GRPC_STATS] = &px_filter_grpc_stats,
+    [PX_FILTER_FAULT] = &px_filter_fault,
+    [PX_FILTER_CORS] = &px_filter_cors,
     [PX_FILTER_RBAC] = &px_filter_rbac,
     [PX_FILTER_JWT_AUTHN] = &px_filter_jwt_authn,
     [PX_FILTER_EXT_AUTHZ] = &px_filter_ext_authz,
+    [PX_FILTER_LOCAL_LIMIT] = &px_filter_local_limit,
+    [PX_FILTER_BUFFER] = &px_filter_buffer,
+    [PX_FILTER_HEADER_MUTATION] = &px_filter_header_mutation,
     [PX_FILTER_ROUTER] = &router,
 };
 

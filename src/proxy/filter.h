@@ -28,14 +28,19 @@ struct px_filter_ops {
     px_verdict (*on_request)(struct px_request *request, const struct px_http_filter *filter);
     /* The head that goes down (request->rhead) may be changed. NULL: nothing to do. */
     void (*on_response)(struct px_request *request, const struct px_http_filter *filter);
-    /* Each piece of body as it passes; only looked at. NULL: no interest. */
+    /*
+     * Each piece of body as it passes; only looked at, and only if on_request has set
+     * request->wants_pieces. NULL: no interest.
+     */
     void (*on_piece)(struct px_request *request, const struct px_http_filter *filter,
                      const struct px_dir *dir, lt_str piece);
     /* The request ends, whatever way: what was started for it must stop. NULL: nothing to do. */
     void (*on_end)(struct px_request *request, const struct px_http_filter *filter);
 };
 
-extern const struct px_filter_ops px_filter_ext_authz, px_filter_jwt_authn;
+extern const struct px_filter_ops px_filter_buffer, px_filter_cors, px_filter_ext_authz,
+    px_filter_fault, px_filter_grpc_stats, px_filter_header_mutation, px_filter_jwt_authn,
+    px_filter_local_limit;
 
 /* Never NULL. */
 const struct px_filter_ops *px_filter_ops_of(px_http_filter_kind kind);

@@ -21,14 +21,6 @@ static const lt_str metadata_name = {"envoy.filters.http.ext_authz", 28};
 
 /* --- counters --- */
 
-static lt_str cluster_of(const struct px_request *request)
-{
-    if (request->weighted != NULL)
-        return request->weighted->cluster;
-    bool has_one = request->route != NULL && request->route->action == PX_ACTION_CLUSTER;
-    return has_one ? request->route->cluster : LT_STR_NULL;
-}
-
 /* Envoy counts for the filter, and for the cluster that the request would go to. */
 static void count(struct px_request *request, const struct px_authz_conf *conf, px_authz_stat stat)
 {
@@ -39,14 +31,13 @@ static void count(struct px_request *request, const struct px_authz_conf *conf, 
         [PX_AUTHZ_STAT_FAILURE_ALLOWED] = "failure_mode_allowed",
         [PX_AUTHZ_STAT_INVALID] = "invalid",
     };
-    lt_str cluster = cluster_of(request);
     px_stat_add(request->worker, &conf->stats[stat], 1);
-    if (cluster.len == 0 || names[stat] == NULL)
+    struct px_cluster *cluster = px_cluster_get(request->worker, px_request_cluster_name(request));
+    if (cluster == NULL || names[stat] == NULL)
         return;
     lt_str rest = lt_arena_printf(request->arena, "ext_authz.%.*s%s", LT_STR_ARG(conf->stat_prefix),
                                   names[stat]);
-    struct px_stat of_cluster = px_stat_cluster(request->arena, cluster, rest.ptr);
-    px_stat_add(request->worker, &of_cluster, 1);
+    px_cluster_count_named(cluster, rest, 1);
 }
 
 /* --- edits --- */

@@ -5,6 +5,7 @@
  * Start at: px_request_flow().
  */
 #include "proxy/hash_policy.h"
+#include "proxy/pace.h"
 #include "proxy/request.h"
 #include "proxy/run.h"
 
@@ -56,7 +57,7 @@ static lt_rc read_request_piece(struct px_request *request)
     struct px_dir *req = &request->req;
     LT_TRY(request->down->next(request));
     req->body_bytes += req->piece.len;
-    if (request->hcm->has_piece_steps)
+    if (request->wants_pieces)
         px_filters_on_piece(request, req, req->piece);
     if (request->mirror_count > 0)
         px_request_add_to_mirrors(request, req->piece, req->is_read);
@@ -259,7 +260,7 @@ static void choose_response_body(struct px_request *request)
                    request->down->protocol == PX_PROTO_H1;
     resp->is_read = head->body == LT_BODY_NONE;
     resp->is_raw = both_h1 && head->body == LT_BODY_CHUNKED && request->head.minor == 1 &&
-                   !request->hcm->enable_trailers && !request->hcm->has_piece_steps;
+                   !request->hcm->enable_trailers && !request->wants_pieces;
 }
 
 /* What outlier detection makes of it: a status of gRPC in the head counts more than 200. */
@@ -320,7 +321,7 @@ static lt_rc next_response_piece(struct px_request *request)
     struct px_dir *resp = &request->resp;
     LT_TRY(request->up_codec->next(request));
     resp->body_bytes += resp->piece.len;
-    if (request->hcm->has_piece_steps)
+    if (request->wants_pieces)
         px_filters_on_piece(request, resp, resp->piece);
     return LT_OK;
 }
@@ -347,9 +348,13 @@ static lt_rc pump_down(struct px_request *request)
     struct px_dir *resp = &request->resp;
     for (int step = 0; step < STEPS_PER_TURN; step++) {
         if (request->response_begun) {
+            if (request->pace != NULL && !px_pace_cut(request))
+                return LT_AGAIN;
             lt_rc rc = request->down->send(request);
             if (rc != LT_OK)
                 return rc;
+            if (request->pace != NULL && px_pace_next(request))
+                continue;
             take_back_response_piece(request);
             if (resp->is_read) {
                 resp->is_sent = true;

@@ -47,13 +47,14 @@ static lt_str grpc_message(struct lt_arena *arena, lt_str text)
 static lt_rc make_grpc_head(struct px_request *request, uint32_t code, lt_str text)
 {
     struct lt_headers *headers = &request->rhead.headers;
+    uint32_t status = request->reply_grpc_status != 0 ? request->reply_grpc_status
+                                                      : grpc_status_of(code);
     request->rhead.status = request->code = 200;
     request->rhead.body = LT_BODY_NONE;
     /* HTTP/1 has no other way to say that it ends here */
     request->rhead.has_content_length = request->down->protocol == PX_PROTO_H1;
     LT_TRY(lt_headers_add_id(headers, LT_H_CONTENT_TYPE, LT_STR("application/grpc")));
-    LT_TRY(lt_headers_add_id(headers, LT_H_GRPC_STATUS,
-                             lt_arena_u64(request->arena, grpc_status_of(code))));
+    LT_TRY(lt_headers_add_id(headers, LT_H_GRPC_STATUS, lt_arena_u64(request->arena, status)));
     if (text.len == 0)
         return LT_OK;
     return lt_headers_add_id(headers, LT_H_GRPC_MESSAGE, grpc_message(request->arena, text));

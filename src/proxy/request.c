@@ -9,6 +9,7 @@
 
 #include "http/url.h"
 #include "proxy/h2_link.h"
+#include "proxy/pace.h"
 
 enum {
     REQUESTS_KEPT = 1024,
@@ -110,6 +111,8 @@ static void take_out(struct px_request *request)
 {
     struct px_worker *worker = request->worker;
     px_filters_on_end(request);
+    if (request->pace != NULL)
+        px_pace_end(request);
     px_request_abort_mirrors(request);
     px_request_leave_upstream(request, false);
     end_retry(request);
@@ -157,8 +160,9 @@ static void tell_early_end(struct px_request *request)
     if (request->head.method.len == 0)
         return; /* not even its head came */
     if (request->state != PX_RQ_DONE) {
-        request->flags |= request->flags == 0 ? PX_FLAG_DOWNSTREAM_TERMINATION : 0;
-        if (request->details == NULL || !request->response_begun)
+        bool client_left = (request->flags & ~(uint32_t)PX_FLAG_DELAY_INJECTED) == 0;
+        request->flags |= client_left ? PX_FLAG_DOWNSTREAM_TERMINATION : 0;
+        if (client_left || request->details == NULL || !request->response_begun)
             request->details = "downstream_remote_disconnect";
         if (!request->response_begun)
             request->code = 0;

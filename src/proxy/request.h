@@ -165,6 +165,10 @@ struct px_request {
     const struct lt_addr *remote;      /* the original client's; NULL: the connection's peer */
     void **filter_states;              /* in the arena; NULL: none was asked for */
 
+    bool wants_pieces;                 /* some step looks at bodies */
+    struct px_pace *pace;              /* of the response; in the arena; NULL: as fast as it can */
+    const struct px_grpc_counts *grpc; /* in the arena; NULL: nobody counts messages */
+
     struct px_mirror **mirrors; /* in the arena; those whose body is not complete; NULL: ended */
     size_t mirror_count;
 
@@ -179,6 +183,7 @@ struct px_request {
     bool peer_asked;            /* the client sent its metadata: it gets ours */
     bool is_grpc;
     struct lt_headers *reply_headers; /* in the arena; px_reply_header */
+    uint32_t reply_grpc_status;       /* of a reply to gRPC; 0: by its code of HTTP */
     bool is_overloaded;               /* the reply says x-envoy-overloaded */
     bool is_dropped;                  /* the reply says x-envoy-drop-overload */
     lt_str location;                  /* of a redirect */
@@ -263,6 +268,8 @@ static inline px_priority px_request_priority(const struct px_request *request)
 }
 
 /* --- router.c: the last step: cluster, host, connection --- */
+/* Where the route would send it; empty: nowhere. */
+lt_str px_request_cluster_name(const struct px_request *request);
 void px_router_start(struct px_request *request);
 /* Picks a host and a connection; may end in a reply. */
 void px_request_try(struct px_request *request);
@@ -284,6 +291,9 @@ LT_MUST lt_rc px_request_edit(struct px_request *request);
 /* Once for each try. */
 LT_MUST lt_rc px_request_edit_try(struct px_request *request);
 LT_MUST lt_rc px_response_edit(struct px_request *request);
+/* One edit of a head that is on its way. */
+LT_MUST lt_rc px_request_edit_header(struct px_request *request, struct lt_headers *headers,
+                                     const struct px_header_edit *edit);
 /* A text of the configuration with its %OPERATORS% filled in, in the request's arena. */
 LT_MUST lt_rc px_request_format(struct px_request *request, const struct px_format *format,
                                 lt_str *ret_text);

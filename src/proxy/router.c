@@ -69,9 +69,11 @@ static bool answered_by_route(struct px_request *request)
     return false;
 }
 
-static lt_str cluster_name(struct px_request *request)
+lt_str px_request_cluster_name(const struct px_request *request)
 {
     const struct px_route *route = request->route;
+    if (route == NULL)
+        return LT_STR_NULL;
     if (route->action == PX_ACTION_WEIGHTED)
         return request->weighted->cluster;
     if (route->action == PX_ACTION_CLUSTER_HEADER)
@@ -113,7 +115,7 @@ void px_router_start(struct px_request *request)
     }
     if (answered_by_route(request))
         return;
-    struct px_cluster *cluster = px_cluster_get(request->worker, cluster_name(request));
+    struct px_cluster *cluster = px_cluster_get(request->worker, px_request_cluster_name(request));
     if (cluster == NULL) {
         cluster_not_found(request);
         return;

@@ -107,9 +107,10 @@ struct px_conn_more {
     bool knows_cert;            /* peer_cert was looked up */
     const struct px_meta *meta; /* dynamic metadata of the connection */
     const struct px_state *state;
-    uint32_t net_at;     /* the network filter that waits (net_filter.c) */
-    void *net_state;     /* what it waits with */
-    const char *details; /* why it was refused; NULL: it was not */
+    uint32_t net_at;                /* the network filter that waits (net_filter.c) */
+    void *net_state;                /* what it waits with */
+    struct px_conn_bucket *buckets; /* of rate limits (filter_local_limit.c) */
+    const char *details;            /* why it was refused; NULL: it was not */
     uint32_t flags;
 };
 

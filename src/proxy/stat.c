@@ -36,18 +36,6 @@ struct px_stat px_stat_http(struct lt_arena *arena, lt_str prefix, const char *r
     return stat;
 }
 
-struct px_stat px_stat_cluster(struct lt_arena *arena, lt_str cluster, const char *rest)
-{
-    return (struct px_stat){
-        .name = lt_arena_printf(arena, "cluster.%.*s.%s", LT_STR_ARG(cluster), rest),
-        .family = family_name(arena, "envoy_cluster_", lt_str_of(rest)),
-        .labels = {LT_STR("cluster_name")},
-        .values = {lt_arena_str(arena, cluster)},
-        .label_count = 1,
-        .pattern = lt_arena_printf(arena, "cluster.$0.%s", rest),
-    };
-}
-
 void px_stat_tag(struct lt_arena *arena, struct px_stat *stat, lt_str label, lt_str value)
 {
     ptrdiff_t at = lt_str_find(stat->pattern, value);
@@ -80,10 +68,8 @@ static struct lt_counter *make_counter(struct px_worker *worker, const struct px
     return lt_metric_counter(family, stat->values);
 }
 
-void px_stat_add(struct px_worker *worker, const struct px_stat *stat, uint64_t by)
+struct lt_counter *px_stat_counter(struct px_worker *worker, const struct px_stat *stat)
 {
-    if (stat->name.len == 0)
-        return;
     struct lt_counter *counter = lt_map_find(&worker->stats, stat->name);
     if (counter == NULL) {
         counter = make_counter(worker, stat);
@@ -91,7 +77,13 @@ void px_stat_add(struct px_worker *worker, const struct px_stat *stat, uint64_t 
         char *key = lt_str_dupz(stat->name);
         lt_map_put(&worker->stats, lt_str_make(key, stat->name.len), counter);
     }
-    lt_counter_add(counter, by);
+    return counter;
+}
+
+void px_stat_add(struct px_worker *worker, const struct px_stat *stat, uint64_t by)
+{
+    if (stat->name.len > 0)
+        lt_counter_add(px_stat_counter(worker, stat), by);
 }
 
 void px_stats_fini(struct px_worker *worker)

@@ -21,13 +21,14 @@ struct px_stat {
 
 /* "http.<prefix>.<rest>", with the prefix as a label. */
 struct px_stat px_stat_http(struct lt_arena *arena, lt_str prefix, const char *rest);
-/* "cluster.<cluster>.<rest>", likewise. */
-struct px_stat px_stat_cluster(struct lt_arena *arena, lt_str cluster, const char *rest);
 /* A part of the name, which must be in it, becomes a label. */
 void px_stat_tag(struct lt_arena *arena, struct px_stat *stat, lt_str label, lt_str value);
 /* "<name>", without labels. */
 struct px_stat px_stat_plain(struct lt_arena *arena, lt_str name);
 
+struct lt_counter;
+/* The counter itself, for who counts often; it lives as long as the worker. */
+struct lt_counter *px_stat_counter(struct px_worker *worker, const struct px_stat *stat);
 void px_stat_add(struct px_worker *worker, const struct px_stat *stat, uint64_t by);
 /* At the end of a worker: the names; counters are the metrics'. */
 void px_stats_fini(struct px_worker *worker);

@@ -26,7 +26,7 @@ static bool may_go_raw(const struct px_request *request)
 {
     return request->head.body == LT_BODY_CHUNKED && request->down->protocol == PX_PROTO_H1 &&
            request->cluster->conf->protocol != PX_UPSTREAM_AUTO && !request->hcm->enable_trailers &&
-           !request->hcm->has_piece_steps && request->mirror_count == 0 && !request->resends;
+           !request->wants_pieces && request->mirror_count == 0 && !request->resends;
 }
 
 static void choose_framing(struct px_request *request, struct lt_h1_framing *framing)
