@@ -109,6 +109,9 @@ struct px_tls_conf {
     lt_str sni;
     const lt_str *alpn;
     size_t alpn_count;
+    /* client: what TCP connections offer instead, where the exchange of metadata is spoken */
+    const lt_str *exchange_alpn;
+    size_t exchange_alpn_count;
     const struct lt_san_matcher *sans;
     size_t san_count;
     bool has_host_sni;     /* auto_host_sni: the endpoint's hostname, when it has one */

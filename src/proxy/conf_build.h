@@ -42,6 +42,7 @@ struct px_build {
     struct lt_vec owned;          /* of struct px_owned, in scratch */
     bool holds_key;               /* a private key was read inline */
     bool is_inbound, is_outbound; /* of the listener being made */
+    bool takes_exchange;          /* the filter chain being made speaks istio-peer-exchange */
 };
 
 /*

@@ -262,12 +262,27 @@ static lt_rc make_network_filter(struct px_build *build, const Xds__Filter *filt
     return LT_OK;
 }
 
+/* Before raw TCP: Istio's filter for HTTP has headers. */
+static bool has_exchange(struct px_build *build, const Xds__FilterChain *in)
+{
+    bool has_filter = false, is_tcp = false;
+    for (size_t i = 0; i < in->n_filters; i++) {
+        if (in->filters[i]->config_type_case != XDS__FILTER__CONFIG_TYPE_TYPED_CONFIG)
+            continue;
+        lt_str type = lt_any_inner_type(build->scratch, in->filters[i]->typed_config);
+        has_filter |= lt_str_eqz(type, istio__metadata_exchange__descriptor.name);
+        is_tcp |= lt_str_eqz(type, xds__tcp_proxy__descriptor.name);
+    }
+    return has_filter && is_tcp;
+}
+
 static lt_rc make_chain(struct px_build *build, const Xds__FilterChain *in, struct px_chain *chain)
 {
     bool has_istio_stats = false;
     chain->name = px_copy(build, in->name);
     chain->transport_timeout_ms = px_duration_ms(in->transport_socket_connect_timeout, 0);
     LT_TRY(make_chain_match(build, in->filter_chain_match, chain));
+    build->takes_exchange = has_exchange(build, in);
     LT_TRY(px_make_transport_socket(build, in->transport_socket, true, &chain->tls));
     if (in->use_proxy_proto != NULL && px_bool(in->use_proxy_proto, false))
         return px_unsupported(build, "use_proxy_proto", "is not supported yet");

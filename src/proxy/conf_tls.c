@@ -5,6 +5,7 @@
  * Start at: px_make_transport_socket().
  */
 #include "proxy/conf_trust.h"
+#include "proxy/exchange.h"
 #include "wire/proto/socket_raw_buffer.pb-c.h"
 
 enum { TLS_1_2 = 0x0303, TLS_1_3 = 0x0304, SESSIONS_DEFAULT = 1 };
@@ -75,20 +76,27 @@ static lt_rc make_params(struct px_build *build, const Xds__TlsParameters *param
 }
 
 /*
- * A protocol that this proxy does not speak yet is neither offered nor accepted: whoever negotiated
- * "istio-peer-exchange" would find its peer's preface missing, or take ours for payload.
+ * Whoever negotiates "istio-peer-exchange" sends a preface and waits for one (exchange.h): it is
+ * accepted where raw TCP follows, and offered for raw TCP alone.
  */
 static void make_alpn(struct px_build *build, const Xds__CommonTlsContext *common,
                       struct px_tls_conf *conf)
 {
     lt_str *names = lt_arena_make_n(build->arena, lt_str, common->n_alpn_protocols);
+    lt_str *all = lt_arena_make_n(build->arena, lt_str, common->n_alpn_protocols);
+    bool has_exchange = false;
     for (size_t i = 0; i < common->n_alpn_protocols; i++) {
-        lt_str name = lt_str_of(common->alpn_protocols[i]);
-        if (lt_str_eqz(name, "istio-peer-exchange"))
-            continue;
-        names[conf->alpn_count++] = lt_arena_str(build->arena, name);
+        all[i] = px_copy(build, common->alpn_protocols[i]);
+        bool is_exchange = lt_str_eqz(all[i], PX_EXCHANGE_ALPN);
+        has_exchange |= is_exchange;
+        if (!is_exchange || (conf->is_server && build->takes_exchange))
+            names[conf->alpn_count++] = all[i];
     }
     conf->alpn = names;
+    if (has_exchange && !conf->is_server) {
+        conf->exchange_alpn = all;
+        conf->exchange_alpn_count = common->n_alpn_protocols;
+    }
 }
 
 /* --- certificates, trust --- */

@@ -28,7 +28,8 @@ static bool is_same_tls(const struct px_tls_conf *a, const struct px_tls_conf *b
         return true;
     if (a == NULL || b == NULL || a->ctx_id != b->ctx_id || !lt_str_eq(a->sni, b->sni) ||
         a->alpn_count != b->alpn_count || a->san_count != b->san_count ||
-        a->has_host_sni != b->has_host_sni || a->has_sni_san != b->has_sni_san)
+        a->exchange_alpn_count != b->exchange_alpn_count || a->has_host_sni != b->has_host_sni ||
+        a->has_sni_san != b->has_sni_san)
         return false;
     for (size_t i = 0; i < a->alpn_count; i++) {
         if (!lt_str_eq(a->alpn[i], b->alpn[i]))

@@ -4,6 +4,8 @@
 #include "proxy/node.h"
 
 #include "base/version.h"
+#include "proxy/exchange.h"
+#include "wire/any.h"
 #include "wire/base64.h"
 #include "wire/pb.h"
 #include "wire/proto/core.pb-c.h"
@@ -106,8 +108,8 @@ static void put(struct lt_arena *arena, struct lt_doc *object, const char *key, 
 }
 
 /* The Struct of Istio's peer_metadata filter: empty values are left out, LABELS is always there. */
-static lt_str encode(struct lt_arena *arena, const struct px_node_facts *facts,
-                     const struct lt_doc *metadata)
+static struct lt_doc describe(struct lt_arena *arena, const struct px_node_facts *facts,
+                              const struct lt_doc *metadata)
 {
     struct lt_doc object = lt_doc_of_object(), labels = lt_doc_of_object();
     put(arena, &object, "NAME", text_of(arena, metadata, "NAME"));
@@ -120,7 +122,17 @@ static lt_str encode(struct lt_arena *arena, const struct px_node_facts *facts,
     put(arena, &labels, "app", facts->app);
     put(arena, &labels, "version", facts->version);
     lt_doc_set(arena, &object, LT_STR("LABELS"), labels);
-    return lt_base64_encode(arena, lt_pb_pack(arena, lt_struct_from_doc(arena, &object)));
+    return object;
+}
+
+/* For peers over raw TCP. */
+static lt_str make_preface(struct lt_arena *arena, lt_str id, struct lt_doc object)
+{
+    struct lt_doc both = lt_doc_of_object();
+    lt_doc_set(arena, &both, LT_STR("x-envoy-peer-metadata"), object);
+    lt_doc_set(arena, &both, LT_STR("x-envoy-peer-metadata-id"), lt_doc_of_str(id));
+    Pb__Any *any = lt_any_pack(arena, lt_struct_from_doc(arena, &both));
+    return px_preface_make(arena, lt_pb_pack(arena, any));
 }
 
 void px_node_facts_read(struct lt_arena *arena, lt_str node_id, const struct lt_doc *metadata,
@@ -143,5 +155,20 @@ void px_node_facts_read(struct lt_arena *arena, lt_str node_id, const struct lt_
         facts->canonical_service = facts->workload;
     if (facts->canonical_revision.len == 0)
         facts->canonical_revision = LT_STR("latest");
-    facts->peer_metadata = encode(arena, facts, metadata);
+    struct lt_doc object = describe(arena, facts, metadata);
+    facts->peer_metadata = lt_base64_encode(arena,
+                                            lt_pb_pack(arena, lt_struct_from_doc(arena, &object)));
+    facts->preface = make_preface(arena, facts->id, object);
+}
+
+void px_node_facts_of(struct lt_arena *arena, lt_str node, struct px_node_facts *ret_facts)
+{
+    Xds__Node *message = NULL;
+    struct lt_doc metadata = lt_doc_of_object();
+    *ret_facts = (struct px_node_facts){0};
+    if (lt_pb_unpack(arena, &xds__node__descriptor, node, NULL, &message, NULL) != LT_OK ||
+        lt_struct_to_doc(arena, message->metadata, NULL, &metadata, NULL) != LT_OK)
+        return;
+    lt_str id = lt_str_of(message->id != NULL ? message->id : "");
+    px_node_facts_read(arena, id, &metadata, lt_str_starts(id, LT_STR("router~")), ret_facts);
 }

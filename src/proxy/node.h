@@ -23,5 +23,7 @@ LT_MUST lt_rc px_node_complete(struct lt_arena *arena, lt_str node, lt_str *ret_
  */
 void px_node_facts_read(struct lt_arena *arena, lt_str node_id, const struct lt_doc *metadata,
                         bool is_gateway, struct px_node_facts *ret_facts);
+/* The same out of the bytes of a Node. */
+void px_node_facts_of(struct lt_arena *arena, lt_str node, struct px_node_facts *ret_facts);
 
 #endif

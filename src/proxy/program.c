@@ -406,7 +406,7 @@ lt_rc px_program_start(struct px_program *program, const struct px_feeds_opts *m
 {
     LT_TRY(start_feeds(program, mesh_feeds, err));
     if (program->node.id.len == 0)
-        program->node.id = program->bootstrap.node_id;
+        px_node_facts_of(program->bootstrap.arena, program->bootstrap.node, &program->node);
     struct px_workers_opts opts = {
         .env = &program->env,
         .loop = program->loop,

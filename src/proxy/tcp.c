@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "proxy/access_log.h"
+#include "proxy/exchange.h"
 #include "proxy/hash_policy.h"
 #include "proxy/route_match.h"
 #include "proxy/run.h"
@@ -25,7 +26,10 @@ struct px_tcp {
     uint32_t flags;
     uint32_t attempts;
     struct px_pipe there, back;
-    bool is_open; /* the upstream connection stands */
+    struct px_exchange with_client, with_server;
+    struct px_peer *peer; /* counted; NULL: unknown */
+    bool is_open;         /* the upstream connection stands */
+    bool is_told;         /* that it was opened, in the metrics */
     bool client_ended, client_end_sent;
     bool server_ended, server_end_sent;
     const char *peer_principal, *local_principal; /* counted texts */
@@ -57,6 +61,7 @@ static struct px_report make_report(const struct px_tcp *tcp)
         .is_inbound = is_inbound,
         .is_mutual_tls = is_inbound && conn->principal[0] != '\0',
         .flags = tcp->flags,
+        .peer = tcp->peer,
         .workload = tcp->host != NULL ? tcp->host->workload : "",
         .peer_principal = is_inbound ? conn->principal : tcp->peer_principal,
         .local_principal = tcp->local_principal,
@@ -67,6 +72,21 @@ static struct px_report make_report(const struct px_tcp *tcp)
         .service_namespace = cluster != NULL ? cluster->service_namespace : "",
         .route_name = "",
     };
+}
+
+/* Istio: nothing is told before it is known who the peer is, or that nobody says so. */
+static bool is_peer_due(const struct px_tcp *tcp)
+{
+    return tcp->conn->listener->is_inbound ? tcp->with_client.waits : tcp->with_server.waits;
+}
+
+static void tell_opened(struct px_tcp *tcp)
+{
+    struct px_report report = make_report(tcp);
+    if (tcp->is_told || !tcp->conf->has_istio_stats)
+        return;
+    tcp->is_told = true;
+    px_telemetry_tcp_opened(tcp->conn->worker->telemetry, &report);
 }
 
 static void tell_bytes(struct px_tcp *tcp)
@@ -89,7 +109,10 @@ void px_tcp_on_tell(struct lt_timer *timer, uint64_t now_ns)
             lt_loop_timer_set(worker->loop, timer, tcp->tell_at_ns - now_ns);
             return;
         }
-        tell_bytes(tcp);
+        if (is_peer_due(tcp))
+            lt_list_remove(&tcp->untold_link);
+        else
+            tell_bytes(tcp);
     }
 }
 
@@ -108,8 +131,7 @@ static void tell_end(struct px_tcp *tcp)
 {
     struct px_report report = make_report(tcp);
     tell_bytes(tcp);
-    if (!tcp->is_open) /* it never stood: opened and closed come together */
-        px_telemetry_tcp_opened(tcp->conn->worker->telemetry, &report);
+    tell_opened(tcp); /* if it never stood, they come together */
     px_telemetry_tcp_closed(tcp->conn->worker->telemetry, &report);
 }
 
@@ -156,6 +178,7 @@ void px_tcp_abort(struct px_conn *conn)
     px_pipe_close(conn->worker, &tcp->back);
     px_text_drop(&tcp->peer_principal);
     px_text_drop(&tcp->local_principal);
+    px_peer_drop(&tcp->peer);
     free(tcp->failure);
     px_upstream_release(&tcp->up, false);
     px_host_drop(&tcp->host);
@@ -203,6 +226,10 @@ static bool connect_upstream(struct px_tcp *tcp)
     px_host_drop(&tcp->host);
     tcp->host = px_host_take(host);
     struct px_connect how = {.protocol = PX_PROTO_RAW, .tcp = tcp};
+    if (tcp->cluster->conf->has_tcp_metadata_exchange && host->tls != NULL) {
+        how.alpn = host->tls->exchange_alpn;
+        how.alpn_count = host->tls->exchange_alpn_count;
+    }
     struct px_failed failed;
     tcp->up = px_upstream_connect(host, &how, &failed);
     if (tcp->up == NULL) {
@@ -253,6 +280,41 @@ void px_tcp_timeout(struct px_conn *conn)
 
 /* --- moving bytes --- */
 
+/* Of Istio's metrics, the peer is the client of an inbound listener, the server of another one. */
+static void keep_peer(struct px_tcp *tcp, struct px_peer *peer, bool is_client)
+{
+    if (peer == NULL)
+        return;
+    if (is_client == tcp->conn->listener->is_inbound && tcp->peer == NULL)
+        tcp->peer = peer;
+    else
+        px_peer_drop(&peer);
+}
+
+/* The prefaces before the first byte of each direction. LT_OK: payload may move. */
+static lt_rc exchange(struct px_tcp *tcp, const struct px_side *side, bool is_to_server)
+{
+    struct px_exchange *from = is_to_server ? &tcp->with_client : &tcp->with_server;
+    struct px_exchange *to = is_to_server ? &tcp->with_server : &tcp->with_client;
+    struct px_peer *peer = NULL;
+    LT_TRY(px_exchange_write(to, side->to, side->can_write));
+    lt_rc rc = px_exchange_read(from, tcp->conn->worker, side->in, side->from, side->can_read,
+                                is_to_server ? tcp->conn->principal : tcp->peer_principal, &peer);
+    keep_peer(tcp, peer, is_to_server);
+    if (rc == LT_EOF)
+        *side->ended = true;
+    return rc == LT_EOF ? LT_OK : rc;
+}
+
+static lt_rc move(struct px_tcp *tcp, const struct px_side *side, bool is_to_server)
+{
+    const struct px_exchange *from = is_to_server ? &tcp->with_client : &tcp->with_server;
+    const struct px_exchange *to = is_to_server ? &tcp->with_server : &tcp->with_client;
+    if (from->waits || to->out.len > 0)
+        LT_TRY(exchange(tcp, side, is_to_server));
+    return px_pump(tcp->conn->worker, side);
+}
+
 void px_tcp_run(struct px_conn *conn)
 {
     struct px_tcp *tcp = conn->tcp;
@@ -267,8 +329,10 @@ void px_tcp_run(struct px_conn *conn)
         &conn->can_write, &tcp->server_ended, &tcp->server_end_sent, &tcp->sent,
         &tcp->back};
     uint64_t moved = tcp->received + tcp->sent;
-    lt_rc there = px_pump(conn->worker, &to_server);
-    lt_rc back = px_pump(conn->worker, &to_client);
+    lt_rc there = move(tcp, &to_server, true);
+    lt_rc back = move(tcp, &to_client, false);
+    if (!tcp->is_told && !is_peer_due(tcp))
+        tell_opened(tcp);
     if (px_is_over(there, back)) {
         px_conn_close(conn);
         return;
@@ -294,9 +358,10 @@ void px_tcp_on_upstream(struct px_tcp *tcp)
             px_text_set(&tcp->local_principal, px_text_take(worker->own_principal));
         tcp->conn->can_read = true; /* what came before the connection stood was not looked at */
         tcp->up->can_read = true;
-        struct px_report report = make_report(tcp);
-        if (tcp->conf->has_istio_stats)
-            px_telemetry_tcp_opened(worker->telemetry, &report);
+        if (tcp->conn->chain->has_tcp_metadata_exchange)
+            px_exchange_begin(&tcp->with_client, worker, &tcp->conn->transport);
+        if (tcp->cluster->conf->has_tcp_metadata_exchange)
+            px_exchange_begin(&tcp->with_server, worker, &tcp->up->transport);
     }
     px_tcp_run(tcp->conn);
 }

@@ -13,6 +13,7 @@
 
 #include "proxy/flags.h"
 #include "proxy/intern.h"
+#include "wire/any.h"
 #include "wire/base64.h"
 #include "wire/pb.h"
 #include "wire/struct.h"
@@ -209,11 +210,12 @@ static lt_str label(const Pb__Struct *labels, const char *name, const char *fall
     return value.len > 0 || fallback == NULL ? value : lt_struct_find_str(labels, fallback);
 }
 
-static lt_rc decode(struct lt_arena *scratch, lt_str base64, struct px_peer *peer)
+static lt_rc decode(struct lt_arena *scratch, lt_str text, bool is_base64, struct px_peer *peer)
 {
-    lt_str bytes;
+    lt_str bytes = text;
     Pb__Struct *st = NULL, *labels = NULL;
-    LT_TRY(lt_base64_decode(scratch, base64, &bytes));
+    if (is_base64)
+        LT_TRY(lt_base64_decode(scratch, text, &bytes));
     LT_TRY(lt_pb_unpack(scratch, &pb__struct__descriptor, bytes, NULL, &st, NULL));
     if (lt_struct_find_struct(scratch, st, "LABELS", &labels, NULL) != LT_OK)
         labels = NULL;
@@ -230,17 +232,17 @@ static lt_rc decode(struct lt_arena *scratch, lt_str base64, struct px_peer *pee
     return LT_OK;
 }
 
-static struct px_peer *learn(struct px_telemetry *telemetry, lt_str id, lt_str base64,
+static struct px_peer *learn(struct px_telemetry *telemetry, lt_str id, lt_str text, bool is_base64,
                              const char *principal)
 {
-    if (base64.len > METADATA_MAX)
+    if (text.len > METADATA_MAX)
         return NULL;
     struct lt_arena *arena = lt_arena_new(512, 0), *scratch = lt_arena_new(4096, 0);
     struct px_peer *peer = lt_arena_make(arena, struct px_peer);
     peer->arena = arena;
     peer->refs = 1;
     peer->id = lt_arena_str(arena, id);
-    lt_rc rc = decode(scratch, base64, peer);
+    lt_rc rc = decode(scratch, text, is_base64, peer);
     lt_arena_free(&scratch);
     if (rc != LT_OK) {
         lt_arena_free(&arena);
@@ -273,10 +275,37 @@ struct px_peer *px_telemetry_read_peer(struct px_telemetry *telemetry, struct lt
         return NULL;
     struct px_peer *peer = find_peer(telemetry, id, principal);
     if (peer == NULL && id.len > 0 && base64.len > 0)
-        peer = learn(telemetry, id, base64, principal);
+        peer = learn(telemetry, id, base64, true, principal);
     lt_headers_remove(headers, LT_H_X_ENVOY_PEER_METADATA_ID);
     lt_headers_remove(headers, LT_H_X_ENVOY_PEER_METADATA);
     return peer != NULL ? peer_take(peer) : NULL;
+}
+
+struct px_peer *px_telemetry_read_preface(struct px_telemetry *telemetry, lt_str message,
+                                          const char *principal)
+{
+    struct lt_arena *scratch = lt_arena_new(0, 0);
+    Pb__Any *any = NULL;
+    Pb__Struct *st = NULL;
+    struct px_peer *peer = NULL;
+    lt_rc rc = lt_pb_unpack(scratch, &pb__any__descriptor, message, NULL, &any, NULL);
+    if (rc == LT_OK)
+        rc = lt_any_unpack_as(scratch, any, &pb__struct__descriptor, NULL, &st, NULL);
+    lt_str id = rc == LT_OK ? lt_struct_find_str(st, "x-envoy-peer-metadata-id") : LT_STR_NULL;
+    const Pb__Value *value = rc == LT_OK ? lt_struct_find(st, LT_STR("x-envoy-peer-metadata"))
+                                         : NULL;
+    if (id.len > 0 && value != NULL && value->kind_case == PB__VALUE__KIND_STRUCT_VALUE) {
+        peer = find_peer(telemetry, id, principal);
+        if (peer == NULL)
+            peer = learn(telemetry, id, lt_pb_bytes(value->struct_value), false, principal);
+    }
+    lt_arena_free(&scratch);
+    return peer != NULL ? peer_take(peer) : NULL;
+}
+
+lt_str px_telemetry_preface(const struct px_telemetry *telemetry)
+{
+    return telemetry->node->preface;
 }
 
 void px_telemetry_add_own(const struct px_telemetry *telemetry, struct lt_headers *headers)

@@ -13,6 +13,7 @@
 struct px_node_facts {
     lt_str id;            /* node id */
     lt_str peer_metadata; /* base64 of the Struct that peers get in x-envoy-peer-metadata */
+    lt_str preface;       /* the same for raw TCP: exchange.h */
     lt_str workload, namespace, cluster_id;
     lt_str app, version;
     lt_str canonical_service, canonical_revision;
@@ -33,6 +34,10 @@ void px_telemetry_free(struct px_telemetry **telemetry);
 struct px_peer *px_telemetry_read_peer(struct px_telemetry *telemetry, struct lt_headers *headers,
                                        const char *principal, bool *ret_had);
 void px_peer_drop(struct px_peer **peer);
+/* Out of what came before raw TCP: bytes of an Any. NULL: not readable. */
+struct px_peer *px_telemetry_read_preface(struct px_telemetry *telemetry, lt_str message,
+                                          const char *principal);
+lt_str px_telemetry_preface(const struct px_telemetry *telemetry);
 /* Adds our own two headers. */
 void px_telemetry_add_own(const struct px_telemetry *telemetry, struct lt_headers *headers);
 
