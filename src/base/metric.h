@@ -167,6 +167,22 @@ LT_MUST lt_rc lt_metric_render(const struct lt_metric_set *set, lt_metric_form f
                                size_t part_bytes, struct lt_buf *out);
 void lt_metric_cursor_fini(struct lt_metric_cursor *cursor);
 
+/* One series, for who writes a form of his own. Borrowed until the set changes. */
+struct lt_metric_view {
+    lt_metric_kind kind;
+    lt_str stat; /* the dotted name, in the buffer that was given */
+    lt_str family;
+    const void *value; /* struct lt_counter, lt_gauge or lt_histogram */
+};
+/* The next one, families by name; false: that was all. name is overwritten. */
+bool lt_metric_next(const struct lt_metric_set *set, struct lt_metric_cursor *cursor,
+                    struct lt_buf *name, struct lt_metric_view *ret_view);
+/*
+ * What so much of the observations (0 to 1) lies below, interpolated in its bucket; NaN: there are
+ * none.
+ */
+double lt_histogram_quantile(const struct lt_histogram *histogram, double quantile);
+
 /*
  * A number as Envoy writes it for Prometheus: digits enough to read back the same, no exponent
  * below 1e15; "+Inf", "-Inf", "NaN".

@@ -244,6 +244,48 @@ lt_rc lt_metric_render(const struct lt_metric_set *set, lt_metric_form form,
     return LT_EOF;
 }
 
+bool lt_metric_next(const struct lt_metric_set *set, struct lt_metric_cursor *cursor,
+                    struct lt_buf *name, struct lt_metric_view *ret_view)
+{
+    if (cursor->order == NULL)
+        start(set, cursor);
+    while (cursor->family < cursor->count) {
+        const struct lt_metric_family *family = cursor->order[cursor->family];
+        const struct lt_metric_series *series = nth_series(family, cursor->series++);
+        if (series == NULL) {
+            cursor->family++;
+            cursor->series = 0;
+            continue;
+        }
+        lt_buf_clear(name, SIZE_MAX);
+        if (put_stat_name(family, series, name) != LT_OK)
+            continue; /* no name is as long as the buffer may be */
+        *ret_view = (struct lt_metric_view){.kind = family->desc.kind,
+                                            .stat = lt_buf_str(name),
+                                            .family = family->desc.name,
+                                            .value = series->value};
+        return true;
+    }
+    return false;
+}
+
+double lt_histogram_quantile(const struct lt_histogram *histogram, double quantile)
+{
+    const struct lt_buckets *buckets = histogram->buckets;
+    double wanted = quantile * (double)histogram->count, below = 0;
+    if (histogram->count == 0)
+        return NAN;
+    for (uint32_t i = 0; i < buckets->count; i++) {
+        double here = (double)histogram->counts[i];
+        double from = i == 0 ? 0 : buckets->bounds[i - 1];
+        if (here > 0 && below + here >= wanted)
+            return from +
+                   (buckets->bounds[i] - from) * (wanted > below ? wanted - below : 0) / here;
+        below += here;
+    }
+    return buckets->count > 0 ? buckets->bounds[buckets->count - 1] : 0;
+}
+
 void lt_metric_cursor_fini(struct lt_metric_cursor *cursor)
 {
     free(cursor->order);

@@ -138,6 +138,20 @@ static int open_path(const char *path)
     return open(path, O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK | O_CLOEXEC, 0644);
 }
 
+void px_access_logger_reopen(struct px_access_logger *logger)
+{
+    (void)flush_files(logger);
+    for (size_t i = 0; i < logger->files.count; i++) {
+        struct log_file *file = logger->files.entries[i].value;
+        bool is_stream = strcmp(file->path, "/dev/stdout") == 0 ||
+                         strcmp(file->path, "/dev/stderr") == 0;
+        if (is_stream || file->fd < 0)
+            continue;
+        close(file->fd);
+        file->fd = open_path(file->path);
+    }
+}
+
 static struct log_file *get_file(struct px_access_logger *logger, lt_str path)
 {
     struct log_file *file = lt_map_find(&logger->files, path);

@@ -18,6 +18,9 @@ struct px_access_logger *px_access_logger_new(struct lt_loop *loop, struct lt_me
 /* Writes what is left. */
 void px_access_logger_free(struct px_access_logger **logger);
 
+/* Files are opened anew, as after a rotation; what is buffered goes into the old ones. */
+void px_access_logger_reopen(struct px_access_logger *logger);
+
 void px_access_log_write(struct px_access_logger *logger, const struct px_access_log *log,
                          const struct px_log_facts *facts);
 

@@ -7,14 +7,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "base/metric_carry.h"
-#include "base/regex.h"
-#include "base/version.h"
 #include "http/url.h"
 #include "proxy/admin_certs.h"
 #include "wire/json.h"
-
-enum { PART_BYTES = 64 * 1024 };
 
 static void reply_text(struct lt_exchange *exchange, unsigned status, lt_str text)
 {
@@ -42,42 +37,12 @@ static void json_member(struct lt_json_writer *w, const char *key, lt_str value)
     lt_json_str(w, value);
 }
 
-/* --- /ready, /server_info --- */
+/* --- /ready --- */
 
 static void page_ready(struct px_admin *admin, struct lt_exchange *exchange)
 {
     const char *state = admin->opts.state(admin->opts.ctx);
     lt_exchange_replyf(exchange, strcmp(state, "LIVE") == 0 ? 200 : 503, "%s\n", state);
-}
-
-static void page_server_info(struct px_admin *admin, struct lt_exchange *exchange)
-{
-    struct lt_buf out;
-    struct lt_json_writer w;
-    lt_buf_init(&out, PX_PAGE_BYTES_MAX);
-    lt_json_writer_init(&w, &out, 1);
-    uint64_t up_s = (lt_loop_now_ns(admin->opts.loop) - admin->started_ns) / LT_NS_PER_S;
-    lt_json_object_open(&w);
-    json_member(&w, "version", LT_STR("lateen/" LT_VERSION "/Clean/RELEASE/OpenSSL"));
-    json_member(&w, "state", lt_str_of(admin->opts.state(admin->opts.ctx)));
-    lt_json_key(&w, LT_STR("uptime_current_epoch"));
-    lt_json_strf(&w, "%llus", (unsigned long long)up_s);
-    lt_json_key(&w, LT_STR("uptime_all_epochs"));
-    lt_json_strf(&w, "%llus", (unsigned long long)up_s);
-    json_member(&w, "hot_restart_version", LT_STR("disabled"));
-    lt_json_key(&w, LT_STR("command_line_options"));
-    lt_json_object_open(&w);
-    lt_json_key(&w, LT_STR("concurrency"));
-    lt_json_uint(&w, admin->opts.options->concurrency);
-    json_member(&w, "config_path", lt_str_of(admin->opts.options->config_path));
-    lt_json_object_close(&w);
-    lt_json_key(&w, LT_STR("node"));
-    lt_json_object_open(&w);
-    json_member(&w, "id", admin->opts.node_id);
-    json_member(&w, "cluster", admin->opts.node_cluster);
-    lt_json_object_close(&w);
-    lt_json_object_close(&w);
-    reply_json(exchange, &w, &out);
 }
 
 /* --- /listeners --- */
@@ -149,108 +114,7 @@ static void page_certs(struct px_admin *admin, struct lt_exchange *exchange)
     reply_json(exchange, &w, &out);
 }
 
-/* --- /stats --- */
-
-struct stats_page {
-    struct lt_stream_source source;
-    struct lt_exchange *exchange;
-    struct px_admin *admin;
-    const struct lt_metric_set *more; /* borrowed; added to the others; NULL */
-    struct lt_metric_set *sum;        /* owned */
-    struct lt_regex *filter;          /* owned; NULL: all */
-    lt_metric_form form;
-    struct lt_metric_cursor cursor;
-};
-
-static bool keep_stat(lt_str name, void *ctx)
-{
-    const struct stats_page *page = ctx;
-    return page->filter == NULL || lt_regex_finds(page->filter, name);
-}
-
-static lt_rc produce_stats(struct lt_stream_source *source, struct lt_buf *out)
-{
-    struct stats_page *page = LT_CONTAINER_OF(source, struct stats_page, source);
-    return lt_metric_render(page->sum, page->form, keep_stat, page, &page->cursor, PART_BYTES, out);
-}
-
-static void stats_done(struct lt_stream_source *source)
-{
-    struct stats_page *page = LT_CONTAINER_OF(source, struct stats_page, source);
-    lt_metric_cursor_fini(&page->cursor);
-    lt_metric_set_free(&page->sum);
-    lt_regex_free(&page->filter);
-    free(page);
-}
-
-static void on_metrics(void *ctx, struct lt_metric_set *sum, const struct lt_map *clusters)
-{
-    struct stats_page *page = ctx;
-    page->sum = sum;
-    px_members_add_stats(page->admin->opts.members, sum);
-    px_admin_add_membership(page->admin, clusters, sum);
-    if (page->admin->opts.main_metrics != NULL)
-        lt_metric_set_merge(sum, page->admin->opts.main_metrics);
-    if (page->more != NULL)
-        lt_metric_set_merge(sum, page->more);
-    if (page->admin->opts.carried != NULL)
-        (void)!lt_metric_add_saved(sum, lt_buf_str(page->admin->opts.carried));
-    page->source.produce = produce_stats;
-    page->source.done = stats_done;
-    lt_exchange_reply_stream(page->exchange, 200, "text/plain; version=0.0.4; charset=utf-8",
-                             &page->source);
-}
-
-static void start_stats(struct px_admin *admin, struct lt_exchange *exchange, lt_metric_form form,
-                        const struct lt_metric_set *more)
-{
-    struct lt_regex *filter = NULL;
-    lt_str pattern = lt_url_query_get(exchange->query, "filter", exchange->arena);
-    struct lt_err err = {0};
-    if (pattern.len > 0 && lt_regex_new(pattern, &filter, &err) != LT_OK) {
-        lt_exchange_replyf(exchange, 400, "Invalid re2 regex: %s\n", err.text);
-        return;
-    }
-    struct stats_page *page = lt_new(struct stats_page);
-    page->admin = admin;
-    page->exchange = exchange;
-    page->filter = filter;
-    page->form = form;
-    page->more = more;
-    px_workers_collect_metrics(admin->opts.workers, on_metrics, page);
-}
-
-void px_admin_prometheus(struct px_admin *admin, struct lt_exchange *exchange,
-                         const struct lt_metric_set *more)
-{
-    start_stats(admin, exchange, LT_METRIC_PROMETHEUS, more);
-}
-
-static void page_prometheus(struct px_admin *admin, struct lt_exchange *exchange)
-{
-    px_admin_prometheus(admin, exchange, NULL);
-}
-
-static void page_stats(struct px_admin *admin, struct lt_exchange *exchange)
-{
-    bool is_prometheus = lt_str_eqz(lt_url_query_get(exchange->query, "format", exchange->arena),
-                                    "prometheus");
-    start_stats(admin, exchange, is_prometheus ? LT_METRIC_PROMETHEUS : LT_METRIC_STATS, NULL);
-}
-
 /* --- what turns something --- */
-
-static void page_logging(struct px_admin *admin, struct lt_exchange *exchange)
-{
-    lt_str level_name = lt_url_query_get(exchange->query, "level", exchange->arena);
-    lt_log_level level = admin->opts.env->log.level;
-    if (level_name.len > 0 && lt_log_level_parse(level_name, &level) != LT_OK) {
-        lt_exchange_replyf(exchange, 400, "unknown logger level: %.*s\n", LT_STR_ARG(level_name));
-        return;
-    }
-    admin->opts.env->log.level = level;
-    lt_exchange_replyf(exchange, 200, "active loggers:\n  main: %s\n\n", lt_log_level_name(level));
-}
 
 static void page_quit(struct px_admin *admin, struct lt_exchange *exchange)
 {
@@ -291,6 +155,7 @@ static void page_drain(struct px_admin *admin, struct lt_exchange *exchange)
 /* --- the table of paths --- */
 
 static void page_help(struct px_admin *admin, struct lt_exchange *exchange);
+static void page_home(struct px_admin *admin, struct lt_exchange *exchange);
 
 static const struct {
     const char *path;
@@ -298,31 +163,84 @@ static const struct {
     void (*run)(struct px_admin *admin, struct lt_exchange *exchange);
     const char *help;
 } pages[] = {
-    {"/certs", false, page_certs, "certificates in use"},
-    {"/clusters", false, px_admin_clusters, "upstream clusters and their hosts (format=json)"},
+    {"/", false, page_home, "Admin home page"},
+    {"/certs", false, page_certs, "print certs on machine"},
+    {"/clusters", false, px_admin_clusters, "upstream cluster status (filter=REGEX, format=json)"},
+    {"/config_dump", false, px_admin_dump,
+     "dump current configs (resource=, mask=, name_regex=, include_eds)"},
+    {"/contention", false, px_admin_contention, "mutex contention: never traced"},
     {"/drain_listeners", true, page_drain,
-     "ask clients to leave (graceful, inboundonly, skip_exit)"},
-    {"/healthcheck/fail", true, page_fail, "be not ready from now on"},
-    {"/healthcheck/ok", true, page_ok, "be ready again"},
-    {"/help", false, page_help, "this"},
-    {"/listeners", false, page_listeners, "listeners (format=json)"},
-    {"/logging", true, page_logging, "log level (level=debug)"},
-    {"/quitquitquit", true, page_quit, "end the process"},
-    {"/ready", false, page_ready, "200 when LIVE"},
-    {"/server_info", false, page_server_info, "state, version, uptime"},
-    {"/stats", false, page_stats, "counters (filter=REGEX, format=prometheus)"},
-    {"/stats/prometheus", false, page_prometheus, "counters for Prometheus (filter=REGEX)"},
+     "drain listeners (graceful, inboundonly, skip_exit)"},
+    {"/healthcheck/fail", true, page_fail, "cause the server to fail health checks"},
+    {"/healthcheck/ok", true, page_ok, "cause the server to pass health checks"},
+    {"/help", false, page_help, "print out list of admin commands"},
+    {"/hot_restart_version", false, px_admin_hot_restart, "version of the hot restart protocol"},
+    {"/init_dump", false, px_admin_init, "what the start still waits for"},
+    {"/listeners", false, page_listeners, "print listener info (format=json)"},
+    {"/logging", true, px_admin_logging, "query/change logging levels (level=, paths=, NAME=)"},
+    {"/memory", false, px_admin_memory, "print current allocation/heap usage"},
+    {"/quitquitquit", true, page_quit, "exit the server"},
+    {"/ready", false, page_ready, "print server state, return 200 if LIVE, otherwise 503"},
+    {"/reopen_logs", true, px_admin_reopen_logs, "reopen access logs"},
+    {"/reset_counters", true, px_admin_reset_counters, "reset all counters to zero"},
+    {"/runtime", false, px_admin_runtime, "print runtime values"},
+    {"/runtime_modify", true, px_admin_runtime_modify, "there is no layer to modify"},
+    {"/server_info", false, px_admin_server_info, "print server version/status information"},
+    {"/stats", false, px_admin_stats,
+     "print server stats (usedonly, filter=REGEX, format=, type=, histogram_buckets=)"},
+    {"/stats/prometheus", false, px_admin_stats_prometheus,
+     "print server stats in prometheus format (usedonly, filter=REGEX)"},
+    {"/stats/recentlookups", false, px_admin_lookups, "lookups of stat names: never tracked"},
+    {"/stats/recentlookups/clear", true, px_admin_lookups_turn, "(the same)"},
+    {"/stats/recentlookups/disable", true, px_admin_lookups_turn, "(the same)"},
+    {"/stats/recentlookups/enable", true, px_admin_lookups_turn, "(the same)"},
 };
+
+static void write_help(struct lt_buf *out)
+{
+    lt_buf_addf(out, "admin commands are:\n");
+    for (size_t i = 0; i < LT_ARRAY_LEN(pages); i++)
+        lt_buf_addf(out, "  %s%s: %s\n", pages[i].path, pages[i].needs_post ? " (POST)" : "",
+                    pages[i].help);
+}
 
 static void page_help(struct px_admin *admin LT_UNUSED, struct lt_exchange *exchange)
 {
     struct lt_buf out;
     lt_buf_init(&out, 64 * 1024);
-    lt_buf_addf(&out, "admin commands are:\n");
-    for (size_t i = 0; i < LT_ARRAY_LEN(pages); i++)
-        lt_buf_addf(&out, "  %s%s: %s\n", pages[i].path, pages[i].needs_post ? " (POST)" : "",
-                    pages[i].help);
+    write_help(&out);
     reply_text(exchange, 200, lt_buf_str(&out));
+    lt_buf_fini(&out);
+}
+
+/* A table of links; what needs POST is a form with a button. */
+static void page_home(struct px_admin *admin LT_UNUSED, struct lt_exchange *exchange)
+{
+    struct lt_buf out;
+    lt_buf_init(&out, 64 * 1024);
+    lt_buf_addf(&out, "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\">"
+                      "<title>lateen-proxy</title></head>\n<body>\n<table>\n");
+    for (size_t i = 0; i < LT_ARRAY_LEN(pages); i++) {
+        const char *path = pages[i].path + 1, *help = pages[i].help;
+        lt_buf_addf(&out,
+                    pages[i].needs_post
+                        ? "<tr><td><form action=\"%s\" method=\"post\"><button>%s</button>"
+                          "</form></td><td>%s</td></tr>\n"
+                        : "<tr><td><a href=\"%s\">%s</a></td><td>%s</td></tr>\n",
+                    path, path[0] != '\0' ? path : "home", help);
+    }
+    lt_buf_addf(&out, "</table>\n</body>\n</html>\n");
+    lt_exchange_reply(exchange, 200, "text/html; charset=UTF-8", lt_buf_str(&out));
+    lt_buf_fini(&out);
+}
+
+static void not_found(struct lt_exchange *exchange)
+{
+    struct lt_buf out;
+    lt_buf_init(&out, 64 * 1024);
+    lt_buf_addf(&out, "invalid path. ");
+    write_help(&out);
+    reply_text(exchange, 404, lt_buf_str(&out));
     lt_buf_fini(&out);
 }
 
@@ -339,11 +257,7 @@ void px_admin_handle(struct px_admin *admin, struct lt_exchange *exchange)
         pages[i].run(admin, exchange);
         return;
     }
-    if (lt_str_eqz(exchange->path, "/")) {
-        page_help(admin, exchange);
-        return;
-    }
-    reply_text(exchange, 404, LT_STR("invalid path. admin commands are listed at /help\n"));
+    not_found(exchange);
 }
 
 static void handle(struct lt_exchange *exchange, void *ctx)

@@ -81,6 +81,16 @@ static void name_listeners(struct lt_arena *arena, Xds__Listener **listeners, si
     }
 }
 
+/* For dumps; static resources are in the table already. */
+static lt_str keep_message(struct lt_arena *arena, Xds__Bootstrap *in)
+{
+    Xds__Bootstrap__StaticResources *resources = in->static_resources;
+    in->static_resources = NULL;
+    lt_str bytes = lt_pb_pack(arena, in);
+    in->static_resources = resources;
+    return bytes;
+}
+
 /* Secrets before clusters before listeners: nothing waits longer than it must. */
 static lt_rc put_static(struct lt_arena *arena, struct px_table *table,
                         const Xds__Bootstrap__StaticResources *resources, struct lt_err *err)
@@ -192,7 +202,7 @@ static lt_rc read_roots(struct lt_arena *scratch, const Xds__Bootstrap__DynamicR
     return LT_OK;
 }
 
-static lt_rc fill(const Xds__Bootstrap *in, struct px_table *table, struct px_bootstrap *bootstrap,
+static lt_rc fill(Xds__Bootstrap *in, struct px_table *table, struct px_bootstrap *bootstrap,
                   struct lt_err *err)
 {
     if (in->node != NULL) {
@@ -200,6 +210,7 @@ static lt_rc fill(const Xds__Bootstrap *in, struct px_table *table, struct px_bo
         bootstrap->node_cluster = lt_arena_str(bootstrap->arena, lt_str_of(in->node->cluster));
         bootstrap->node = lt_pb_pack(bootstrap->arena, in->node);
     }
+    bootstrap->message = keep_message(bootstrap->arena, in);
     read_home(in, bootstrap);
     LT_TRY(read_admin(in->admin, bootstrap, err));
     list_unhonoured(in, bootstrap);

@@ -12,6 +12,7 @@
 struct px_bootstrap {
     struct lt_arena *arena; /* owned; holds all below */
     lt_str node_id, node_cluster;
+    lt_str message;             /* the whole, for dumps; without static resources */
     lt_str node;                /* bytes of envoy.config.core.v3.Node; empty when there is none */
     struct lt_addr admin;       /* len 0: no admin server */
     struct px_feed_roots roots; /* dynamic_resources; sources of the table */

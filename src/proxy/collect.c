@@ -4,6 +4,7 @@
  */
 #include <stdlib.h>
 
+#include "proxy/access_log.h"
 #include "proxy/run.h"
 #include "proxy/workers_priv.h"
 
@@ -22,6 +23,8 @@ struct question {
     uint16_t except[EXCEPT_MAX]; /* ports whose listeners don't count */
     size_t except_count;
     uint64_t count;
+    void (*on_obeyed)(void *ctx); /* it is an order */
+    px_order order;
     void *ctx;
 };
 
@@ -56,6 +59,8 @@ static void open_answer(struct lt_letter *letter, void *receiver LT_UNUSED)
         question->on_hosts(question->ctx, &question->clusters);
     if (question->on_count != NULL)
         question->on_count(question->ctx, question->count);
+    if (question->on_obeyed != NULL)
+        question->on_obeyed(question->ctx);
     free_question(question);
 }
 
@@ -128,10 +133,23 @@ static void count_connections(struct question *question, const struct px_worker 
     }
 }
 
+static void obey(struct px_worker *worker, px_order order)
+{
+    switch (order) {
+    case PX_ORDER_RESET_COUNTERS: lt_metric_set_reset(worker->metrics); break;
+    case PX_ORDER_REOPEN_LOGS: px_access_logger_reopen(worker->access_log); break;
+    }
+}
+
 static void open_question(struct lt_letter *letter, void *receiver)
 {
     struct question *question = LT_CONTAINER_OF(letter, struct question, letter);
     struct px_worker *worker = receiver;
+    if (question->on_obeyed != NULL) {
+        obey(worker, question->order);
+        pass_on(question);
+        return;
+    }
     if (question->sum != NULL) {
         px_clusters_refresh_stats(worker);
         lt_metric_set_merge(question->sum, worker->metrics);
@@ -186,5 +204,14 @@ void px_workers_count_connections(struct px_workers *workers, const uint16_t *ex
     memcpy(question->except, except, count * sizeof(*except));
     question->except_count = count;
     question->on_count = done;
+    pass_on(question);
+}
+
+void px_workers_order(struct px_workers *workers, px_order order, void (*done)(void *ctx),
+                      void *ctx)
+{
+    struct question *question = new_question(workers, ctx);
+    question->order = order;
+    question->on_obeyed = done;
     pass_on(question);
 }

@@ -349,6 +349,7 @@ static lt_rc start_admin(struct px_program *program, struct lt_err *err)
         .options = &program->options,
         .node_id = program->bootstrap.node_id,
         .node_cluster = program->bootstrap.node_cluster,
+        .bootstrap = program->bootstrap.message,
         .main_metrics = program->metrics,
         .carried = &program->takeover.carried,
         .inherited = program->takeover.is_new ? &program->takeover.inherited : NULL,

@@ -140,6 +140,11 @@ struct px_cluster_counts {
 typedef void px_hosts_fn(void *ctx, const struct lt_map *clusters);
 void px_workers_collect_hosts(struct px_workers *workers, px_hosts_fn *done, void *ctx);
 
+/* What every worker is to do; done is called on the main loop when all have. */
+typedef enum { PX_ORDER_RESET_COUNTERS, PX_ORDER_REOPEN_LOGS } px_order;
+void px_workers_order(struct px_workers *workers, px_order order, void (*done)(void *ctx),
+                      void *ctx);
+
 /* Downstream connections now open, as of the last report of each worker. */
 uint64_t px_workers_connections(const struct px_workers *workers);
 

@@ -6,18 +6,10 @@ import pytest
 from lib import client
 from lib import proxy as proxy_lib
 from lib.client import wait_until
-from lib.proxy import bootstrap, cluster, hcm, listener, route, typed
+from lib.logs import log_to, text
+from lib.proxy import bootstrap, cluster, hcm, listener, route
 
 pytestmark = pytest.mark.quick
-
-
-def log_to(path, **log_format):
-    return {"name": "envoy.access_loggers.file",
-            "typed_config": typed("envoy.extensions.access_loggers.file.v3.FileAccessLog", path=str(path), log_format=log_format)}
-
-
-def text(line):
-    return {"text_format_source": {"inline_string": line}}
 
 
 def serve(run_proxy, backends, *logs, **fields):

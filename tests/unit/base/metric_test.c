@@ -283,6 +283,45 @@ static void numbers_read_back(void **state)
         assert_true(lt_str_eqz(lt_metric_number(cases[i].value, out), cases[i].text));
 }
 
+static void series_one_by_one(void **state)
+{
+    (void)state;
+    struct lt_metric_set *set = lt_metric_set_new(100);
+    lt_counter_add(count(set, "source", "200"), 3);
+    lt_gauge_set(gauge(set, "a.b"), 2);
+    struct lt_metric_cursor cursor = {0};
+    struct lt_metric_view view;
+    struct lt_buf name;
+    lt_buf_init(&name, 1000);
+    assert_true(lt_metric_next(set, &cursor, &name, &view));
+    assert_true(lt_str_eqz(view.stat, "cluster.a.b.upstream_cx_active"));
+    assert_int_equal(view.kind, LT_METRIC_GAUGE);
+    assert_true(lt_metric_next(set, &cursor, &name, &view));
+    assert_true(lt_str_eqz(view.stat, "istio_requests_total.reporter.source.code.200"));
+    assert_int_equal(((const struct lt_counter *)view.value)->value, 3);
+    assert_false(lt_metric_next(set, &cursor, &name, &view));
+    lt_metric_cursor_fini(&cursor);
+    lt_buf_fini(&name);
+    lt_metric_set_free(&set);
+}
+
+static void quantiles_lie_in_their_bucket(void **state)
+{
+    (void)state;
+    struct lt_metric_set *set = lt_metric_set_new(100);
+    struct lt_histogram *histogram = lt_metric_histogram(lt_metric_family(set, &duration), NULL);
+    assert_true(isnan(lt_histogram_quantile(histogram, 0.5)));
+    for (int i = 0; i < 100; i++)
+        lt_histogram_observe(histogram, i < 50 ? 0.1 : 5);
+    assert_true(lt_histogram_quantile(histogram, 0) == 0);
+    assert_true(lt_histogram_quantile(histogram, 0.25) == 0.25);
+    assert_true(lt_histogram_quantile(histogram, 0.75) == 0.5 + 9.5 / 2);
+    assert_true(lt_histogram_quantile(histogram, 1) == 10);
+    lt_histogram_observe(histogram, 1e12); /* above the last bound */
+    assert_true(lt_histogram_quantile(histogram, 1) == 3600000);
+    lt_metric_set_free(&set);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -295,6 +334,8 @@ int main(void)
         cmocka_unit_test(series_of_a_label_go),
         cmocka_unit_test(long_values_are_cut_and_stay_apart),
         cmocka_unit_test(numbers_read_back),
+        cmocka_unit_test(series_one_by_one),
+        cmocka_unit_test(quantiles_lie_in_their_bucket),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
