@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "base/map.h"
-#include "proxy/flags.h"
+#include "proxy/log_filter.h"
 #include "wire/json.h"
 
 enum {
@@ -35,6 +35,7 @@ struct px_access_logger {
     struct lt_loop *loop; /* borrowed */
     struct lt_map files;  /* path -> struct log_file, owned */
     struct lt_buf value;  /* of a JSON member, while it is made */
+    bool omits_empty;     /* of the line in hand */
     size_t line_from;     /* bytes of the file's buffer before the line in hand */
     struct lt_counter *dropped;
     struct lt_task flush;
@@ -178,7 +179,8 @@ static lt_rc write_json_string(struct px_access_logger *logger, const struct px_
 {
     bool is_one = px_format_is_one(format);
     size_t left = VALUES_MAX - LT_MIN(line_bytes, (size_t)VALUES_MAX);
-    struct px_format_opts opts = {.values_max = left / JSON_GROWTH_MAX, .has_dash = !is_one};
+    struct px_format_opts opts = {.values_max = left / JSON_GROWTH_MAX,
+                                  .has_dash = !is_one && !logger->omits_empty};
     lt_buf_clear(&logger->value, FLUSH_AT);
     LT_TRY(px_format_write(format, facts, &opts, &logger->value));
     lt_str value = lt_buf_str(&logger->value);
@@ -192,10 +194,24 @@ static lt_rc write_json_string(struct px_access_logger *logger, const struct px_
     return LT_OK;
 }
 
+/* omit_empty_values: one operator, and it says nothing. */
+static bool is_empty(struct px_access_logger *logger, const struct px_log_node *node,
+                     const struct px_log_facts *facts)
+{
+    struct px_format_opts opts = {.values_max = 1};
+    if (node->format == NULL || !px_format_is_one(node->format))
+        return false;
+    lt_buf_clear(&logger->value, FLUSH_AT);
+    return px_format_write(node->format, facts, &opts, &logger->value) == LT_OK &&
+           lt_buf_len(&logger->value) == 0;
+}
+
 static lt_rc write_json_members(struct px_access_logger *logger, const struct px_log_node *node,
                                 const struct px_log_facts *facts, struct lt_json_writer *w)
 {
     for (size_t i = 0; i < node->count; i++) {
+        if (node->is_object && logger->omits_empty && is_empty(logger, &node->nodes[i], facts))
+            continue;
         if (node->is_object)
             lt_json_key(w, node->nodes[i].key);
         LT_TRY(write_json_value(logger, &node->nodes[i], facts, w));
@@ -230,6 +246,7 @@ static lt_rc write_json(struct px_access_logger *logger, const struct px_access_
 {
     struct lt_json_writer w;
     lt_json_writer_init(&w, out, 0);
+    logger->omits_empty = log->omits_empty;
     LT_TRY(write_json_value(logger, log->json, facts, &w));
     LT_TRY(lt_json_writer_finish(&w));
     return lt_buf_append_str(out, LT_STR("\n"));
@@ -239,14 +256,15 @@ static lt_rc write_json(struct px_access_logger *logger, const struct px_access_
 static lt_rc write_text(const struct px_access_log *log, const struct px_log_facts *facts,
                         size_t from, struct lt_buf *out)
 {
-    struct px_format_opts opts = {.from = from, .values_max = VALUES_MAX, .has_dash = true};
+    struct px_format_opts opts = {
+        .from = from, .values_max = VALUES_MAX, .has_dash = !log->omits_empty};
     return px_format_write(log->format, facts, &opts, out);
 }
 
 void px_access_log_write(struct px_access_logger *logger, const struct px_access_log *log,
                          const struct px_log_facts *facts)
 {
-    if (log->only_no_route && (facts->flags & PX_FLAG_NO_ROUTE) == 0)
+    if (log->filter != NULL && !px_log_filter_takes(log->filter, facts))
         return;
     struct log_file *file = get_file(logger, log->path);
     struct lt_buf *out = &file->out;

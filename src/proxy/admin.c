@@ -171,6 +171,8 @@ static const struct {
     {"/contention", false, px_admin_contention, "mutex contention: never traced"},
     {"/drain_listeners", true, page_drain,
      "drain listeners (graceful, inboundonly, skip_exit)"},
+    {"/decisions", false, px_admin_decisions,
+     "latest failed requests and a sample (format=json, failed, request_id=, limit=)"},
     {"/healthcheck/fail", true, page_fail, "cause the server to fail health checks"},
     {"/healthcheck/ok", true, page_ok, "cause the server to pass health checks"},
     {"/help", false, page_help, "print out list of admin commands"},

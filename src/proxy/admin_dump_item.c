@@ -264,20 +264,25 @@ static void write_secret(const struct px_dump_item *item, struct lt_arena *scrat
     Xds__Secret secret;
     Xds__TlsCertificate cert;
     Xds__CertificateValidationContext context;
+    Xds__TlsSessionTicketKeys ticket_keys;
+    xds__tls_session_ticket_keys__init(&ticket_keys);
     xds__secret__init(&secret);
     xds__tls_certificate__init(&cert);
     xds__certificate_validation_context__init(&context);
     secret.name = lt_arena_strz(scratch, conf->res.name);
-    if (conf->ca_pem.len > 0) {
+    if (conf->is == PX_SECRET_TRUST) {
         secret.type_case = XDS__SECRET__TYPE_VALIDATION_CONTEXT;
         secret.validation_context = &context;
-        context.trusted_ca = source_of(scratch, conf->ca_pem);
-        if (conf->crl_pem.len > 0)
-            context.crl = source_of(scratch, conf->crl_pem);
+        context.trusted_ca = source_of(scratch, conf->trust.ca_pem);
+        if (conf->trust.crl_pem.len > 0)
+            context.crl = source_of(scratch, conf->trust.crl_pem);
+    } else if (conf->is == PX_SECRET_TICKET_KEYS) {
+        secret.type_case = XDS__SECRET__TYPE_SESSION_TICKET_KEYS; /* of which nothing is public */
+        secret.session_ticket_keys = &ticket_keys;
     } else {
         secret.type_case = XDS__SECRET__TYPE_TLS_CERTIFICATE;
         secret.tls_certificate = &cert;
-        cert.certificate_chain = source_of(scratch, conf->cert_chain_pem);
+        cert.certificate_chain = source_of(scratch, conf->cert.chain_pem);
         cert.private_key = source_of(scratch, LT_STR("[redacted]")); /* as Envoy shows it */
     }
     lt_json_kv_str(w, "name", conf->res.name);

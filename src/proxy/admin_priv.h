@@ -25,6 +25,7 @@ void px_admin_add_membership(const struct px_admin *admin, const struct lt_map *
 typedef void px_page_fn(struct px_admin *admin, struct lt_exchange *exchange);
 
 px_page_fn px_admin_dump;                             /* admin_dump.c */
+px_page_fn px_admin_decisions;                        /* admin_decisions.c */
 px_page_fn px_admin_stats, px_admin_stats_prometheus; /* admin_stats.c */
 px_page_fn px_admin_logging;                          /* admin_logging.c */
 px_page_fn px_admin_server_info, px_admin_hot_restart, px_admin_contention, px_admin_memory,

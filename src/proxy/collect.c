@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "proxy/access_log.h"
+#include "proxy/decisions.h"
 #include "proxy/run.h"
 #include "proxy/workers_priv.h"
 
@@ -23,6 +24,8 @@ struct question {
     uint16_t except[EXCEPT_MAX]; /* ports whose listeners don't count */
     size_t except_count;
     uint64_t count;
+    px_decisions_fn *on_decisions;
+    struct lt_vec decisions;      /* for it */
     void (*on_obeyed)(void *ctx); /* it is an order */
     px_order order;
     void *ctx;
@@ -61,6 +64,8 @@ static void open_answer(struct lt_letter *letter, void *receiver LT_UNUSED)
         question->on_count(question->ctx, question->count);
     if (question->on_obeyed != NULL)
         question->on_obeyed(question->ctx);
+    if (question->on_decisions != NULL)
+        question->on_decisions(question->ctx, &question->decisions);
     free_question(question);
 }
 
@@ -150,6 +155,11 @@ static void open_question(struct lt_letter *letter, void *receiver)
         pass_on(question);
         return;
     }
+    if (question->on_decisions != NULL) {
+        px_decisions_copy(worker->decisions, &question->decisions);
+        pass_on(question);
+        return;
+    }
     if (question->sum != NULL) {
         px_clusters_refresh_stats(worker);
         lt_metric_set_merge(question->sum, worker->metrics);
@@ -213,5 +223,12 @@ void px_workers_order(struct px_workers *workers, px_order order, void (*done)(v
     struct question *question = new_question(workers, ctx);
     question->order = order;
     question->on_obeyed = done;
+    pass_on(question);
+}
+
+void px_workers_collect_decisions(struct px_workers *workers, px_decisions_fn *done, void *ctx)
+{
+    struct question *question = new_question(workers, ctx);
+    question->on_decisions = done;
     pass_on(question);
 }

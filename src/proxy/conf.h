@@ -361,12 +361,15 @@ struct px_log_node {
     bool is_object;
 };
 
+struct px_log_filter;
+
 struct px_access_log {
     lt_str path; /* "/dev/stdout" or a file */
     px_log_form form;
-    const struct px_format *format; /* text form (format.h) */
-    const struct px_log_node *json; /* JSON form: an object */
-    bool only_no_route;             /* filter response_flag NR, used on listeners */
+    const struct px_format *format;     /* text form (format.h) */
+    const struct px_log_node *json;     /* JSON form: an object */
+    bool omits_empty;                   /* no "-" and no null members */
+    const struct px_log_filter *filter; /* log_filter.h; NULL: all requests */
 };
 
 typedef enum {
@@ -400,6 +403,9 @@ struct px_hcm_conf {
     lt_url_slashes escaped_slashes;
     bool proxy_100_continue;
     bool generate_request_id;
+    bool keeps_external_id;                /* preserve_external_request_id */
+    bool answers_request_id;               /* always_set_request_id_in_response */
+    const struct px_tracing_conf *tracing; /* trace.h; NULL: none */
     const lt_str *upgrades; /* upgrade_configs that are on, in lower case: "websocket", "connect" */
     size_t upgrade_count;
     px_codec_type codec;

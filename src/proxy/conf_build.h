@@ -15,6 +15,7 @@
 #include "wire/proto/core.pb-c.h"
 #include "wire/proto/core_config.pb-c.h"
 #include "wire/proto/google.pb-c.h"
+#include "wire/proto/hcm.pb-c.h"
 #include "wire/proto/listener.pb-c.h"
 #include "wire/proto/route.pb-c.h"
 #include "wire/proto/tls.pb-c.h"
@@ -145,10 +146,15 @@ LT_MUST lt_rc px_make_transport_socket(struct px_build *build, const Xds__Transp
                                        bool is_server, const struct px_tls_conf **ret_tls);
 LT_MUST lt_rc px_make_access_logs(struct px_build *build, Xds__AccessLog *const *logs, size_t count,
                                   const struct px_access_log **ret_logs, size_t *ret_count);
+/* in NULL: no filter. */
+LT_MUST lt_rc px_make_log_filter(struct px_build *build, const Xds__AccessLogFilter *in,
+                                 const struct px_log_filter **ret_filter);
 LT_MUST lt_rc px_make_endpoints(struct px_build *build, const void *load_assignment,
                                 bool allows_names, struct px_endpoints_conf *ret_endpoints);
 LT_MUST lt_rc px_make_routes(struct px_build *build, const Xds__RouteConfiguration *config,
                              struct px_routes_conf *ret_routes);
+LT_MUST lt_rc px_make_tracing(struct px_build *build, const Xds__HttpConnectionManager *in,
+                              struct px_hcm_conf *hcm);
 LT_MUST lt_rc px_make_hcm(struct px_build *build, const Pb__Any *any,
                           const struct px_hcm_conf **ret_hcm);
 

@@ -322,6 +322,7 @@ static void make_istio_metadata(struct px_build *build, const Xds__Cluster *clus
     const Pb__Struct *istio = px_find_metadata(cluster->metadata, "istio");
     conf->subset = copy_key(build, istio, "subset");
     conf->has_alpn_override_off = lt_str_eqz(lt_struct_find_str(istio, "alpn_override"), "false");
+    conf->config_path = copy_key(build, istio, "config");
     const Pb__Value *services = lt_struct_find(istio, LT_STR("services"));
     struct lt_doc list;
     if (services == NULL ||

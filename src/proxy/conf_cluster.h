@@ -354,6 +354,7 @@ struct px_cluster_conf {
     bool has_pool_per_client : 1; /* connection_pool_per_downstream_connection */
     bool has_auto_sni : 1, has_auto_san : 1;
     /* Istio's metadata for labels: services[0] and the destination-rule path */
+    lt_str config_path; /* metadata.istio.config: the DestinationRule */
     lt_str service_host, service_name, service_namespace;
     lt_str subset;
 };

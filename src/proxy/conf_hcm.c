@@ -97,8 +97,6 @@ static lt_rc make_route_specifier(struct px_build *build, const Xds__HttpConnect
 
 static void list_unhonoured(struct px_build *build, const Xds__HttpConnectionManager *in)
 {
-    if (in->tracing != NULL && in->tracing->provider != NULL)
-        px_unhonoured(build, "tracing");
     if (in->local_reply_config != NULL)
         px_unhonoured(build, "local_reply_config");
     if (in->n_early_header_mutation_extensions > 0)
@@ -155,6 +153,7 @@ static lt_rc make_hcm(struct px_build *build, const Xds__HttpConnectionManager *
                             in->http_protocol_options->enable_trailers;
     conf->is_inbound = build->is_inbound;
     conf->takes_operation = in->tracing != NULL && !build->is_outbound;
+    LT_TRY(px_make_tracing(build, in, conf));
     make_upgrades(build, in, conf);
     make_xfcc(in, conf);
     LT_TRY(make_limits(build, in, conf));

@@ -1,6 +1,6 @@
 /*
  * proxy/conf_log.c - AccessLog entries: files in text or JSON form. Logs over gRPC and OTLP come
- * later and are listed.
+ * later and are listed. Which requests are told: conf_log_filter.c.
  */
 #include "proxy/conf_build.h"
 
@@ -53,6 +53,8 @@ static lt_rc make_node(struct px_build *build, const struct lt_doc *doc, struct 
 static lt_rc make_format(struct px_build *build, const Xds__SubstitutionFormatString *format,
                          struct px_access_log *log)
 {
+    if (format != NULL)
+        log->omits_empty = format->has_omit_empty_values && format->omit_empty_values;
     if (format == NULL) {
         log->form = PX_LOG_TEXT;
         return px_make_format(build, "log_format", lt_str_of(default_format), &log->format);
@@ -74,23 +76,6 @@ static lt_rc make_format(struct px_build *build, const Xds__SubstitutionFormatSt
         return make_node(build, &doc, root);
     }
     return px_bad(build, "log_format", "a text or JSON format is needed");
-}
-
-static lt_rc make_filter(struct px_build *build, const Xds__AccessLogFilter *filter,
-                         struct px_access_log *log)
-{
-    if (filter == NULL)
-        return LT_OK;
-    const Xds__ResponseFlagFilter *flags =
-        filter->filter_specifier_case ==
-                XDS__ACCESS_LOG_FILTER__FILTER_SPECIFIER_RESPONSE_FLAG_FILTER
-            ? filter->response_flag_filter
-            : NULL;
-    if (flags != NULL && flags->n_flags == 1 && strcmp(flags->flags[0], "NR") == 0)
-        log->only_no_route = true;
-    else
-        px_unhonoured(build, "filter");
-    return LT_OK;
 }
 
 /*
@@ -143,7 +128,7 @@ static lt_rc make_one(struct px_build *build, const Xds__AccessLog *in, struct p
         *ret_is_kept = false;
         return LT_OK;
     }
-    return make_filter(build, in->filter, log);
+    return px_make_log_filter(build, in->filter, &log->filter);
 }
 
 lt_rc px_make_access_logs(struct px_build *build, Xds__AccessLog *const *in, size_t count,

@@ -9,6 +9,7 @@
 #include "http/url.h"
 #include "proxy/request.h"
 #include "proxy/route_match.h"
+#include "proxy/trace.h"
 
 enum { EDITS_BYTES = 32 * 1024, EDITS_COUNT = 64 };
 
@@ -324,9 +325,10 @@ lt_rc px_request_sanitize(struct px_request *request)
     if (hcm->use_remote_address || !lt_headers_may_have(headers, LT_H_X_FORWARDED_PROTO))
         LT_TRY(lt_headers_set_id(headers, LT_H_X_FORWARDED_PROTO, request->scheme));
     bool has_id = lt_headers_find(headers, LT_H_X_REQUEST_ID) != NULL;
-    if (hcm->generate_request_id && (!has_id || hcm->use_remote_address))
-        return lt_headers_set_id(headers, LT_H_X_REQUEST_ID, make_request_id(request));
-    return LT_OK;
+    if (hcm->generate_request_id &&
+        (!has_id || (hcm->use_remote_address && !hcm->keeps_external_id)))
+        LT_TRY(lt_headers_set_id(headers, LT_H_X_REQUEST_ID, make_request_id(request)));
+    return hcm->tracing != NULL ? px_trace_start(request) : LT_OK;
 }
 
 lt_rc px_request_edit(struct px_request *request)
@@ -338,6 +340,8 @@ lt_rc px_request_edit(struct px_request *request)
         px_telemetry_add_own(request->worker->telemetry, headers);
     LT_TRY(edit_by_config(request, headers));
     LT_TRY(rewrite_host(request, headers));
+    if (request->trace != NULL)
+        LT_TRY(px_trace_inject(request, headers));
     return rewrite_path(request, headers);
 }
 
@@ -410,6 +414,9 @@ lt_rc px_response_edit(struct px_request *request)
         LT_TRY(apply_edits(request, headers, &request->vhost->response));
         LT_TRY(apply_edits(request, headers, &request->routes->response));
     }
+    if (request->hcm->answers_request_id)
+        LT_TRY(lt_headers_set_id(headers, LT_H_X_REQUEST_ID,
+                                 lt_headers_value(&request->head.headers, LT_H_X_REQUEST_ID)));
     px_filters_on_response(request);
     LT_TRY(add_date(request, headers));
     return lt_headers_set_id(headers, LT_H_SERVER, request->hcm->server_name);

@@ -12,6 +12,7 @@
 
 #include "base/env.h"
 #include "proxy/flags.h"
+#include "proxy/format_priv.h"
 #include "proxy/meta.h"
 #include "wire/json.h"
 
@@ -21,19 +22,11 @@ enum {
     CUT_VALUE_LEAST = 64, /* of each value there is always so much */
 };
 
-/* Where a value goes: no further than room; what does not fit is counted. */
-struct sink {
-    struct lt_buf *buf;
-    size_t room;
-    size_t missing;
-};
-
 /* --- operators --- */
 
-/* Appends what the operator stands for; nothing at all means "-". */
-typedef void op_fn(const struct px_log_facts *facts, lt_str argument, struct sink *out);
+typedef px_op_fn op_fn;
 
-static void put(struct sink *out, lt_str text)
+void px_sink_put(struct px_sink *out, lt_str text)
 {
     size_t len = LT_MIN(text.len, out->room);
     lt_rc rc = len == 0 ? LT_OK : lt_buf_append(out->buf, text.ptr, len);
@@ -43,7 +36,12 @@ static void put(struct sink *out, lt_str text)
     out->missing += text.len - len;
 }
 
-static void put_number(struct sink *out, uint64_t number)
+static void put(struct px_sink *out, lt_str text)
+{
+    px_sink_put(out, text);
+}
+
+static void put_number(struct px_sink *out, uint64_t number)
 {
     char text[24];
     int len = snprintf(text, sizeof(text), "%llu", (unsigned long long)number);
@@ -85,7 +83,7 @@ static void expand_times(struct lt_buf *to, lt_str format, int64_t wall_ns)
     lt_buf_add(to, LT_STR("\0"));
 }
 
-static void put_time(struct sink *out, lt_str format, int64_t wall_ns)
+static void put_time(struct px_sink *out, lt_str format, int64_t wall_ns)
 {
     enum { GROWTH_MAX = 32, LEAST = 256 }; /* of one specification, "%c" and the like */
     time_t seconds = (time_t)(wall_ns / (int64_t)LT_NS_PER_S);
@@ -102,7 +100,7 @@ static void put_time(struct sink *out, lt_str format, int64_t wall_ns)
 }
 
 /* START_TIME or START_TIME(strftime) in UTC. */
-static void op_start_time(const struct px_log_facts *facts, lt_str argument, struct sink *out)
+static void op_start_time(const struct px_log_facts *facts, lt_str argument, struct px_sink *out)
 {
     char text[32];
     if (argument.len > 0) {
@@ -135,7 +133,7 @@ static lt_str find_header(const struct px_log_facts *facts, const struct lt_head
 }
 
 /* "X-A?X-B": the alternative when the first is not there. */
-static void op_req(const struct px_log_facts *facts, lt_str argument, struct sink *out)
+static void op_req(const struct px_log_facts *facts, lt_str argument, struct px_sink *out)
 {
     lt_str name, value = LT_STR_NULL;
     while (value.len == 0 && lt_str_split(&argument, '?', &name))
@@ -143,7 +141,7 @@ static void op_req(const struct px_log_facts *facts, lt_str argument, struct sin
     put(out, value);
 }
 
-static void op_resp(const struct px_log_facts *facts, lt_str argument, struct sink *out)
+static void op_resp(const struct px_log_facts *facts, lt_str argument, struct px_sink *out)
 {
     lt_str name, value = LT_STR_NULL;
     while (value.len == 0 && lt_str_split(&argument, '?', &name))
@@ -151,14 +149,15 @@ static void op_resp(const struct px_log_facts *facts, lt_str argument, struct si
     put(out, value);
 }
 
-static void op_trailer(const struct px_log_facts *facts, lt_str argument, struct sink *out)
+static void op_trailer(const struct px_log_facts *facts, lt_str argument, struct px_sink *out)
 {
     put(out,
         facts->trailers == NULL ? LT_STR_NULL : lt_headers_value_of(facts->trailers, argument));
 }
 
 /* "filter:key:key": a string as it is, anything else as JSON. */
-static void op_dynamic_metadata(const struct px_log_facts *facts, lt_str argument, struct sink *out)
+static void op_dynamic_metadata(const struct px_log_facts *facts, lt_str argument,
+                                struct px_sink *out)
 {
     enum { JSON_MAX = 1024 * 1024 };
     lt_str part;
@@ -182,26 +181,28 @@ static void op_dynamic_metadata(const struct px_log_facts *facts, lt_str argumen
     lt_buf_fini(&json);
 }
 
-static void op_flags(const struct px_log_facts *facts, lt_str argument LT_UNUSED, struct sink *out)
+static void op_flags(const struct px_log_facts *facts, lt_str argument LT_UNUSED,
+                     struct px_sink *out)
 {
     char text[PX_FLAGS_TEXT_MAX];
     put(out, px_flags_format(facts->flags, text));
 }
 
-static void op_code(const struct px_log_facts *facts, lt_str argument LT_UNUSED, struct sink *out)
+static void op_code(const struct px_log_facts *facts, lt_str argument LT_UNUSED,
+                    struct px_sink *out)
 {
     put_number(out, facts->code);
 }
 
 #define TEXT_OP(name, expression) \
     static void op_##name(const struct px_log_facts *facts, lt_str argument LT_UNUSED, \
-                          struct sink *out) \
+                          struct px_sink *out) \
     { \
         put(out, expression); \
     }
 #define NUMBER_OP(name, expression) \
     static void op_##name(const struct px_log_facts *facts, lt_str argument LT_UNUSED, \
-                          struct sink *out) \
+                          struct px_sink *out) \
     { \
         put_number(out, expression); \
     }
@@ -307,7 +308,7 @@ struct px_format {
 };
 
 static void op_nothing(const struct px_log_facts *facts LT_UNUSED, lt_str argument LT_UNUSED,
-                       struct sink *out LT_UNUSED)
+                       struct px_sink *out LT_UNUSED)
 {
 }
 
@@ -330,7 +331,7 @@ static bool find_op(lt_str name, struct part *part)
         part->is_number = ops[i].is_number;
         return true;
     }
-    return false;
+    return px_format_more(name, &part->op, &part->is_number);
 }
 
 /* What is between two '%': NAME, NAME(argument), each with :length. */
@@ -448,7 +449,7 @@ static lt_rc write_value(const struct part *part, const struct px_log_facts *fac
     size_t before = lt_buf_len(out);
     size_t used = before - LT_MIN(before, opts->from);
     size_t room = used < opts->values_max ? opts->values_max - used : 0;
-    struct sink sink = {.buf = out, .room = LT_MAX(room, (size_t)CUT_VALUE_LEAST)};
+    struct px_sink sink = {.buf = out, .room = LT_MAX(room, (size_t)CUT_VALUE_LEAST)};
     part->op(facts, part->argument, &sink);
     size_t made = lt_buf_len(out) - before;
     if (made + sink.missing == 0 && opts->has_dash)

@@ -2,8 +2,10 @@
  * proxy/reply.c - replies that the proxy makes by itself, and what is told about every request at
  * its end.
  */
+#include "proxy/decisions.h"
 #include "proxy/request.h"
 #include "proxy/run.h"
+#include "proxy/trace.h"
 
 /* --- local replies --- */
 
@@ -143,6 +145,8 @@ void px_request_reply(struct px_request *request, uint32_t code, uint32_t flags,
         request->down->abort(request);
         return;
     }
+    if (request->routes != NULL) /* the steps have begun */
+        request->answered_at = request->filter_at + 1;
     px_request_leave_upstream(request, false);
     request->code = code;
     request->response_begun = true;
@@ -210,7 +214,7 @@ static lt_str protocol_name(const struct px_request *request)
 }
 
 void px_request_log_facts(struct px_request *request, struct px_log_facts *facts,
-                          char text[5][LT_ADDR_TEXT_MAX])
+                          char text[PX_FACTS_TEXTS][LT_ADDR_TEXT_MAX])
 {
     const struct px_conn *conn = request->conn;
     uint64_t now_ns = px_now_ns(request->worker);
@@ -249,8 +253,13 @@ void px_request_log_facts(struct px_request *request, struct px_log_facts *facts
                                     ? lt_str_of(request->worker->own_principal)
                                     : LT_STR_NULL,
         .attempts = request->attempts,
+        .trailers = request->resp.trailers,
         .connection_id = conn->id,
         .meta = request->meta,
+        .random = request->random,
+        .is_traced = request->is_traced,
+        .trace_id = request->trace != NULL ? lt_str_of(request->trace->trace_id) : LT_STR_NULL,
+        .rq = request,
     };
     facts->downstream_direct_remote = request->remote == NULL
                                           ? facts->downstream_remote
@@ -345,11 +354,12 @@ void px_request_report(struct px_request *request)
     struct px_worker *worker = request->worker;
     const struct px_hcm_conf *hcm = request->hcm;
     count(request);
+    px_decisions_note(worker->decisions, request);
     if (hcm->has_istio_stats)
         tell_metrics(request);
     if (hcm->access_log_count == 0)
         return;
-    char text[5][LT_ADDR_TEXT_MAX];
+    char text[PX_FACTS_TEXTS][LT_ADDR_TEXT_MAX];
     struct px_log_facts facts;
     px_request_log_facts(request, &facts, text);
     for (size_t i = 0; i < hcm->access_log_count; i++)

@@ -184,11 +184,16 @@ struct px_request {
     bool is_grpc;
     struct lt_headers *reply_headers; /* in the arena; px_reply_header */
     uint32_t reply_grpc_status;       /* of a reply to gRPC; 0: by its code of HTTP */
-    bool is_overloaded;               /* the reply says x-envoy-overloaded */
-    bool is_dropped;                  /* the reply says x-envoy-drop-overload */
-    lt_str location;                  /* of a redirect */
+    bool is_traced;
+    struct px_trace *trace; /* in the arena; what the host is told; NULL: nothing */
+    bool is_overloaded;     /* the reply says x-envoy-overloaded */
+    bool is_dropped;        /* the reply says x-envoy-drop-overload */
+    lt_str location;        /* of a redirect */
+
+    uint32_t answered_at; /* index of the filter that answered, and 1; 0: none did */
 
     /* tries */
+    struct px_try_note *tries; /* decisions.h; those that others followed, the latest first */
     uint32_t attempts, interim_count;
     struct px_host *tried[PX_RQ_HOSTS_MAX]; /* counted */
     uint32_t tried_count;
@@ -297,8 +302,9 @@ LT_MUST lt_rc px_request_edit_header(struct px_request *request, struct lt_heade
 /* A text of the configuration with its %OPERATORS% filled in, in the request's arena. */
 LT_MUST lt_rc px_request_format(struct px_request *request, const struct px_format *format,
                                 lt_str *ret_text);
+enum { PX_FACTS_TEXTS = 5 };
 void px_request_log_facts(struct px_request *request, struct px_log_facts *facts,
-                          char text[5][LT_ADDR_TEXT_MAX]);
+                          char text[PX_FACTS_TEXTS][LT_ADDR_TEXT_MAX]);
 
 /* --- flow.c: both directions --- */
 /* In FLOW and REPLY; moves what can be moved. */

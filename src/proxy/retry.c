@@ -2,6 +2,7 @@
  * proxy/retry.c - whether a failed try is repeated. The policy of the route decides, and it alone:
  * what the application may have seen is not sent again unless the policy says so.
  */
+#include "proxy/decisions.h"
 #include "proxy/request.h"
 
 /* --- the policy's verdict --- */
@@ -119,7 +120,7 @@ static bool is_whole(const struct px_request *request)
     return request->has_rhead && !has_body && request->up_keeps_alive && request->req.is_sent;
 }
 
-static bool try_again(struct px_request *request, const struct px_retry *retry)
+static bool try_again(struct px_request *request, const struct px_retry *retry, const char *why)
 {
     if (!may_retry(request, retry))
         return false;
@@ -130,6 +131,7 @@ static bool try_again(struct px_request *request, const struct px_retry *retry)
     }
     px_cluster_count(request->cluster, PX_STAT_RQ_RETRY);
     request->host->rq_error++;
+    px_decisions_note_try(request, why, request->has_rhead ? request->rhead.status : 0);
     px_request_leave_upstream(request, is_whole(request));
     rewind_request(request);
     px_request_set_state(request, PX_RQ_WAIT);
@@ -139,8 +141,16 @@ static bool try_again(struct px_request *request, const struct px_retry *retry)
 
 bool px_request_retry_failure(struct px_request *request, px_failure failure)
 {
+    static const char *const words[] = {
+        [PX_FAIL_CONNECT] = "connection failure",
+        [PX_FAIL_RESET_BEFORE] = "reset before the request was sent",
+        [PX_FAIL_RESET] = "reset",
+        [PX_FAIL_REFUSED] = "refused stream",
+        [PX_FAIL_TIMEOUT] = "per try timeout",
+    };
     const struct px_retry *retry = request->route->retry;
-    return retry != NULL && px_retry_covers_failure(retry, failure) && try_again(request, retry);
+    return retry != NULL && px_retry_covers_failure(retry, failure) &&
+           try_again(request, retry, words[failure]);
 }
 
 bool px_request_retry_status(struct px_request *request)
@@ -149,7 +159,7 @@ bool px_request_retry_status(struct px_request *request)
     lt_str grpc_status = lt_headers_value(&request->rhead.headers, LT_H_GRPC_STATUS);
     uint32_t status = request->rhead.status;
     if (retry == NULL || !px_retry_covers_status(retry, status, grpc_status) ||
-        !try_again(request, retry))
+        !try_again(request, retry, "status"))
         return false;
     px_cluster_count_retried(request->cluster, status);
     return true;

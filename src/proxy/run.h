@@ -318,6 +318,7 @@ struct px_worker {
     struct lt_metric_set *metrics;
     struct px_telemetry *telemetry;
     struct px_access_logger *access_log;
+    struct px_decisions *decisions;
     struct lt_list inside;       /* of struct px_fetch.link (inside.c) */
     struct px_conn *inside_conn; /* owned; NULL until the first of them */
     struct lt_list ready;        /* of px_request.ready_link */

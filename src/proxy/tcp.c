@@ -156,6 +156,7 @@ static void finish_report(struct px_tcp *tcp)
         .requested_server_name = px_conn_server_name(conn),
         .downstream_peer_uri = lt_str_of(conn->principal),
         .connection_id = conn->id,
+        .random = conn->id * 0x9E3779B97F4A7C15ull >> 20,
     };
     facts.downstream_direct_remote = facts.downstream_remote;
     if (conn->more != NULL) {

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "proxy/access_log.h"
+#include "proxy/decisions.h"
 #include "proxy/inside.h"
 #include "proxy/jwks.h"
 #include "proxy/run.h"
@@ -416,6 +417,7 @@ static struct px_worker *make_worker(struct px_workers *workers, unsigned index)
     worker->metrics = lt_metric_set_new(SERIES_MAX);
     worker->telemetry = px_telemetry_new(worker->metrics, &workers->opts.node);
     worker->access_log = px_access_logger_new(worker->loop, worker->metrics);
+    worker->decisions = px_decisions_new(worker->metrics);
     return worker;
 }
 
@@ -434,6 +436,7 @@ static void free_worker(struct px_worker *worker)
     px_http_free_requests(worker);
     px_pin_drop(&worker->pin);
     px_access_logger_free(&worker->access_log);
+    px_decisions_free(&worker->decisions);
     px_telemetry_free(&worker->telemetry);
     lt_metric_set_free(&worker->metrics);
     lt_task_cancel(&worker->wake);

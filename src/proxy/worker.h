@@ -140,6 +140,10 @@ struct px_cluster_counts {
 typedef void px_hosts_fn(void *ctx, const struct lt_map *clusters);
 void px_workers_collect_hosts(struct px_workers *workers, px_hosts_fn *done, void *ctx);
 
+/* What workers remember of requests (decisions.h): struct px_decision, for the callee to free. */
+typedef void px_decisions_fn(void *ctx, struct lt_vec *all);
+void px_workers_collect_decisions(struct px_workers *workers, px_decisions_fn *done, void *ctx);
+
 /* What every worker is to do; done is called on the main loop when all have. */
 typedef enum { PX_ORDER_RESET_COUNTERS, PX_ORDER_REOPEN_LOGS } px_order;
 void px_workers_order(struct px_workers *workers, px_order order, void (*done)(void *ctx),

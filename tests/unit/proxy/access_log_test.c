@@ -16,6 +16,7 @@
 
 #include "proxy/access_log.h"
 #include "proxy/flags.h"
+#include "proxy/log_filter.h"
 #include "wire/json.h"
 
 static struct lt_env env;
@@ -339,8 +340,9 @@ static void test_json(void **state)
 static void test_no_route_only(void **state)
 {
     (void)state;
+    const struct px_log_filter filter = {.kind = PX_LOG_IF_FLAG, .set = PX_FLAG_NO_ROUTE};
     const struct px_access_log log = {
-        .form = PX_LOG_TEXT, .format = make("%RESPONSE_CODE%\n"), .only_no_route = true};
+        .form = PX_LOG_TEXT, .format = make("%RESPONSE_CODE%\n"), .filter = &filter};
     assert_string_equal(logged(log), "");
     facts.flags = PX_FLAG_NO_ROUTE;
     assert_string_equal(logged(log), "200\n");
