@@ -5,6 +5,7 @@
 #define LT_PROXY_ADMIN_H
 
 #include "http/server.h"
+#include "proxy/agent_scrape.h"
 #include "proxy/members.h"
 #include "proxy/options.h"
 #include "proxy/table.h"
@@ -42,6 +43,6 @@ void px_admin_handle(struct px_admin *admin, struct lt_exchange *exchange);
 /* /stats/prometheus alone. */
 /* more: of somebody else on the main thread, added; NULL. Borrowed until the answer is made. */
 void px_admin_prometheus(struct px_admin *admin, struct lt_exchange *exchange,
-                         const struct lt_metric_set *more);
+                         const struct lt_metric_set *more, struct px_app_metrics *app);
 
 #endif

@@ -25,6 +25,7 @@ struct page {
     struct lt_exchange *exchange;
     struct px_admin *admin;
     const struct lt_metric_set *more; /* borrowed; added to the others; NULL */
+    struct px_app_metrics *app;       /* owned; behind all others; NULL */
     struct lt_metric_set *sum;        /* owned */
     struct lt_regex *filter;          /* owned; NULL: all */
     page_form form;
@@ -32,6 +33,7 @@ struct page {
     unsigned shown; /* SHOWS_* */
     struct lt_metric_cursor cursor;
     struct lt_buf name;
+    bool at_app;
     bool at_histograms; /* they come behind all others */
     bool has_begun, has_items, has_histograms;
 };
@@ -190,13 +192,28 @@ static void end(struct page *page, struct lt_buf *out)
     lt_buf_addf(out, "]}");
 }
 
+static lt_rc produce_prometheus(struct page *page, struct lt_buf *out)
+{
+    if (!page->at_app) {
+        lt_rc rc = lt_metric_render(page->sum, LT_METRIC_PROMETHEUS, keep_stat, page, &page->cursor,
+                                    PART_BYTES, out);
+        page->at_app = rc == LT_EOF && page->app != NULL;
+        if (!page->at_app)
+            return rc;
+    }
+    struct lt_buf *text = &page->app->text;
+    lt_str part = lt_str_slice(lt_buf_str(text), 0, PART_BYTES);
+    LT_TRY(lt_buf_append_str(out, part));
+    lt_buf_consume(text, part.len);
+    return lt_buf_len(text) == 0 ? LT_EOF : LT_OK;
+}
+
 static lt_rc produce(struct lt_stream_source *source, struct lt_buf *out)
 {
     struct page *page = LT_CONTAINER_OF(source, struct page, source);
     struct lt_metric_view view;
     if (page->form == FORM_PROMETHEUS)
-        return lt_metric_render(page->sum, LT_METRIC_PROMETHEUS, keep_stat, page, &page->cursor,
-                                PART_BYTES, out);
+        return produce_prometheus(page, out);
     if (!page->has_begun && page->form == FORM_JSON)
         lt_buf_addf(out, "{\"stats\":[");
     page->has_begun = true;
@@ -229,12 +246,15 @@ static void done(struct lt_stream_source *source)
     lt_metric_cursor_fini(&page->cursor);
     lt_metric_set_free(&page->sum);
     lt_regex_free(&page->filter);
+    px_app_metrics_free(&page->app);
     lt_buf_fini(&page->name);
     free(page);
 }
 
 static const char *content_type(const struct page *page)
 {
+    if (page->app != NULL)
+        return page->app->content_type;
     return page->form == FORM_JSON         ? "application/json"
            : page->form == FORM_PROMETHEUS ? "text/plain; version=0.0.4; charset=utf-8"
                                            : "text/plain; charset=UTF-8";
@@ -328,12 +348,13 @@ static bool read_filter(struct lt_exchange *exchange, struct page *page)
 }
 
 static void start(struct px_admin *admin, struct lt_exchange *exchange, bool is_prometheus,
-                  const struct lt_metric_set *more)
+                  const struct lt_metric_set *more, struct px_app_metrics *app)
 {
     struct page *page = lt_new(struct page);
     page->admin = admin;
     page->exchange = exchange;
     page->more = more;
+    page->app = app;
     page->form = FORM_PROMETHEUS;
     lt_buf_init(&page->name, NAME_BYTES_MAX);
     if ((!is_prometheus && !read_words(exchange, page)) || !read_filter(exchange, page)) {
@@ -344,17 +365,17 @@ static void start(struct px_admin *admin, struct lt_exchange *exchange, bool is_
 }
 
 void px_admin_prometheus(struct px_admin *admin, struct lt_exchange *exchange,
-                         const struct lt_metric_set *more)
+                         const struct lt_metric_set *more, struct px_app_metrics *app)
 {
-    start(admin, exchange, true, more);
+    start(admin, exchange, true, more, app);
 }
 
 void px_admin_stats_prometheus(struct px_admin *admin, struct lt_exchange *exchange)
 {
-    start(admin, exchange, true, NULL);
+    start(admin, exchange, true, NULL, NULL);
 }
 
 void px_admin_stats(struct px_admin *admin, struct lt_exchange *exchange)
 {
-    start(admin, exchange, false, NULL);
+    start(admin, exchange, false, NULL, NULL);
 }

@@ -47,6 +47,7 @@ struct px_agent {
     struct px_xds_relay *relay;
     struct px_envoy *envoy;
     struct px_probes *probes;
+    struct px_scraper *scraper; /* NULL: the application has no metrics of its own */
     struct px_status *status;
     struct lt_metric_set *metrics;
     struct lt_list scrapes; /* of Envoy's metrics, that run */
@@ -131,6 +132,9 @@ lt_rc px_agent_new(const struct px_agent_opts *opts, struct px_agent **ret_agent
     if (rc == LT_OK)
         rc = px_probes_new(agent->loop, agent->settings.app_probers, agent->settings.instance_ip,
                            agent->settings.status_port, &agent->probes, err);
+    if (rc == LT_OK)
+        rc = px_scraper_new(agent->loop, agent->settings.app_metrics, agent->settings.status_port,
+                            &agent->scraper, err);
     agent->environment = NULL;
     if (rc != LT_OK) {
         px_agent_free(&agent);
@@ -269,7 +273,8 @@ struct scrape {
     struct lt_list link;
     struct px_agent *agent;
     struct lt_exchange *exchange;
-    struct lt_call *call; /* owned */
+    struct lt_call *call;       /* owned */
+    struct px_app_metrics *app; /* owned; NULL */
 };
 
 static void render_own(struct px_agent *agent, struct lt_buf *out)
@@ -287,24 +292,30 @@ static void on_scraped(struct lt_call *call LT_UNUSED, const struct lt_call_resu
     struct scrape *scrape = ctx;
     struct px_agent *agent = scrape->agent;
     struct lt_buf out;
-    lt_buf_init(&out, STATS_BYTES_MAX + (1 << 20));
+    lt_buf_init(&out, 2 * STATS_BYTES_MAX);
     bool is_good = result != NULL && result->rc == LT_OK && result->status == 200;
     agent->scrape_failures += is_good ? 0 : 1;
     render_own(agent, &out);
     if (is_good && lt_buf_append_str(&out, result->body) != LT_OK)
         agent->scrape_failures++;
-    lt_exchange_reply(scrape->exchange, 200, "text/plain; version=0.0.4; charset=utf-8",
+    if (scrape->app != NULL) /* last: its format may say where it ends */
+        lt_buf_add(&out, lt_buf_str(&scrape->app->text));
+    lt_exchange_reply(scrape->exchange, 200,
+                      scrape->app != NULL ? scrape->app->content_type
+                                          : "text/plain; version=0.0.4; charset=utf-8",
                       lt_buf_str(&out));
     lt_buf_fini(&out);
+    px_app_metrics_free(&scrape->app);
     lt_list_remove(&scrape->link);
     free(scrape);
 }
 
-static void scrape_envoy(struct px_agent *agent, struct lt_exchange *exchange)
+static void scrape_envoy(struct px_agent *agent, struct lt_exchange *exchange,
+                         struct px_app_metrics *app)
 {
     struct scrape *scrape = lt_new(struct scrape);
     struct lt_call_opts opts = {.timeout_ms = STATS_TIMEOUT_MS, .body_bytes_max = STATS_BYTES_MAX};
-    *scrape = (struct scrape){.agent = agent, .exchange = exchange};
+    *scrape = (struct scrape){.agent = agent, .exchange = exchange, .app = app};
     lt_list_push_back(&agent->scrapes, &scrape->link);
     opts.target = lt_arena_printf(exchange->arena, "/stats/prometheus%s%.*s",
                                   exchange->query.len > 0 ? "?" : "", LT_STR_ARG(exchange->query));
@@ -313,14 +324,23 @@ static void scrape_envoy(struct px_agent *agent, struct lt_exchange *exchange)
     scrape->call = lt_call_start(agent->loop, &opts, on_scraped, scrape);
 }
 
+static void on_app_scraped(void *ctx, struct lt_exchange *exchange, struct px_app_metrics *app)
+{
+    struct px_agent *agent = ctx;
+    if (agent->runs_envoy)
+        scrape_envoy(agent, exchange, app);
+    else
+        agent->opts.hooks->on_stats(agent->opts.ctx, exchange, app);
+}
+
 static void on_stats_asked(void *ctx, struct lt_exchange *exchange)
 {
     struct px_agent *agent = ctx;
     agent->scrapes_total++;
-    if (agent->runs_envoy)
-        scrape_envoy(agent, exchange);
+    if (agent->scraper != NULL)
+        px_scraper_start(agent->scraper, exchange, on_app_scraped, agent);
     else
-        agent->opts.hooks->on_stats(agent->opts.ctx, exchange);
+        on_app_scraped(agent, exchange, NULL);
 }
 
 static void on_quit(void *ctx)
@@ -455,6 +475,7 @@ void px_agent_free(struct px_agent **agent)
     *agent = NULL;
     if (dying == NULL)
         return;
+    px_scraper_free(&dying->scraper);
     end_scrapes(dying);
     px_envoy_free(&dying->envoy);
     px_probes_free(&dying->probes);
@@ -529,6 +550,9 @@ const struct lt_metric_set *px_agent_metrics(const struct px_agent *const_agent)
     set_counter(agent, "istio_agent_scrapes_total", NULL, NULL, agent->scrapes_total);
     set_counter(agent, "istio_agent_scrape_failures_total", "type", "envoy",
                 agent->scrape_failures);
+    if (agent->scraper != NULL)
+        set_counter(agent, "istio_agent_scrape_failures_total", "type", "application",
+                    px_scraper_failures(agent->scraper));
     if (agent->identity != NULL) {
         const struct px_identity_stats *stats = px_identity_stats(agent->identity);
         int64_t now_s = lt_env_wall_ns(agent->env) / (int64_t)LT_NS_PER_S;

@@ -15,6 +15,7 @@
 #include "base/metric.h"
 #include "http/grpc_client.h"
 #include "http/server.h"
+#include "proxy/agent_scrape.h"
 
 struct px_agent;
 
@@ -38,8 +39,11 @@ struct px_agent_hooks {
     void (*on_upstream)(void *ctx, struct lt_grpc_channel *channel);
     /* For /healthz/ready: clusters and listeners were received and listeners are open. */
     bool (*is_ready)(void *ctx);
-    /* GET /stats/prometheus on the status port: answer it; px_agent_metrics() belongs into it. */
-    void (*on_stats)(void *ctx, struct lt_exchange *exchange);
+    /*
+     * GET /stats/prometheus on the status port: answer it; px_agent_metrics() belongs into it, and
+     * behind all the application's own (owned by the callee; NULL: none).
+     */
+    void (*on_stats)(void *ctx, struct lt_exchange *exchange, struct px_app_metrics *app);
     /*
      * POST /drain: inbound listeners drain now (istio: drain_listeners?graceful), the process
      * stays.

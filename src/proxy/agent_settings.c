@@ -283,6 +283,7 @@ static lt_rc read_proxy(const struct px_agent_sources *sources, struct px_agent_
     settings->minimum_drain_ms = (uint32_t)LT_MIN(minimum_ns / (int64_t)LT_NS_PER_MS,
                                                   (int64_t)UINT32_MAX);
     settings->app_probers = env_of(sources, "ISTIO_KUBE_APP_PROBERS");
+    settings->app_metrics = env_of(sources, "ISTIO_PROMETHEUS_ANNOTATIONS");
     settings->log_level = lt_str_of(sources->log_level != NULL ? sources->log_level : "warning");
     if (sources->component_log_level != NULL)
         settings->component_log_level = lt_str_of(sources->component_log_level);

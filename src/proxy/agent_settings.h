@@ -65,6 +65,7 @@ struct px_agent_settings {
     lt_str log_level;
     lt_str component_log_level; /* of a real Envoy; empty: none */
     lt_str app_probers;         /* ISTIO_KUBE_APP_PROBERS, JSON or empty */
+    lt_str app_metrics;         /* ISTIO_PROMETHEUS_ANNOTATIONS, likewise */
 };
 
 /* Where the values come from; tests give their own. */

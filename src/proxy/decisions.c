@@ -25,8 +25,9 @@ struct px_decisions {
     struct lt_buf text; /* of the one that is written */
     int64_t second;
     uint32_t in_second;
-    uint64_t good; /* requests that went well */
-    struct lt_counter *missed;
+    uint64_t good;                 /* requests that went well */
+    struct lt_metric_set *metrics; /* borrowed */
+    struct lt_counter *missed;     /* made with the first */
 };
 
 /* One of several tries; the latest first. In the request's arena. */
@@ -40,15 +41,11 @@ struct px_try_note {
 
 struct px_decisions *px_decisions_new(struct lt_metric_set *metrics)
 {
-    static const struct lt_metric_desc missed = {
-        .name = {"lateen_decisions_not_recorded_total", 35},
-        .kind = LT_METRIC_COUNTER,
-        .stat = {"lateen.decisions.not_recorded", 29}};
     struct px_decisions *decisions = lt_new(struct px_decisions);
     decisions->failed.size = PX_DECISIONS_FAILED;
     decisions->sampled.size = PX_DECISIONS_SAMPLED;
     lt_buf_init(&decisions->text, PX_DECISION_BYTES_MAX);
-    decisions->missed = lt_metric_counter(lt_metric_family(metrics, &missed), NULL);
+    decisions->metrics = metrics;
     return decisions;
 }
 
@@ -300,6 +297,17 @@ static void keep(struct ring *ring, const struct px_log_facts *facts, bool has_f
     ring->at = (ring->at + 1) % ring->size;
 }
 
+static void count_missed(struct px_decisions *decisions)
+{
+    static const struct lt_metric_desc missed = {
+        .name = {"lateen_decisions_not_recorded_total", 35},
+        .kind = LT_METRIC_COUNTER,
+        .stat = {"lateen.decisions.not_recorded", 29}};
+    if (decisions->missed == NULL)
+        decisions->missed = lt_metric_counter(lt_metric_family(decisions->metrics, &missed), NULL);
+    lt_counter_add(decisions->missed, 1);
+}
+
 /* A flood of failures costs no more than this. */
 static bool has_turn(struct px_decisions *decisions, struct px_request *request)
 {
@@ -310,7 +318,7 @@ static bool has_turn(struct px_decisions *decisions, struct px_request *request)
     }
     if (decisions->in_second++ < PX_DECISIONS_PER_S)
         return true;
-    lt_counter_add(decisions->missed, 1);
+    count_missed(decisions);
     return false;
 }
 
@@ -334,7 +342,7 @@ void px_decisions_note(struct px_decisions *decisions, struct px_request *reques
         keep(has_failed ? &decisions->failed : &decisions->sampled, &facts, has_failed,
              lt_buf_str(&decisions->text));
     else
-        lt_counter_add(decisions->missed, 1); /* its names are too long */
+        count_missed(decisions); /* its names are too long */
 }
 
 static void copy_ring(const struct ring *ring, struct lt_vec *to)

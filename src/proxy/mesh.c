@@ -78,10 +78,10 @@ static bool is_ready(void *ctx)
     return strcmp(px_program_state(mesh->program), "LIVE") == 0;
 }
 
-static void on_stats(void *ctx, struct lt_exchange *exchange)
+static void on_stats(void *ctx, struct lt_exchange *exchange, struct px_app_metrics *app)
 {
     struct px_mesh *mesh = ctx;
-    px_admin_prometheus(mesh->program->admin, exchange, px_agent_metrics(mesh->agent));
+    px_admin_prometheus(mesh->program->admin, exchange, px_agent_metrics(mesh->agent), app);
 }
 
 /* A sidecar's application calls others until its own end. */
