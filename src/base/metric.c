@@ -268,6 +268,43 @@ uint32_t lt_metric_remove(struct lt_metric_set *set, lt_str label, lt_str value)
     return removed;
 }
 
+static uint64_t count_of(const struct lt_metric_family *family,
+                         const struct lt_metric_series *series)
+{
+    return family->desc.kind == LT_METRIC_HISTOGRAM
+               ? ((const struct lt_histogram *)series->value)->count
+               : ((const struct lt_counter *)series->value)->value;
+}
+
+static uint32_t sweep_family(struct lt_metric_family *family)
+{
+    uint32_t removed = 0;
+    for (size_t j = family->series.count; j > 0; j--) {
+        struct lt_metric_series *series = family->series.entries[j - 1].value;
+        uint64_t now = count_of(family, series) + 1;
+        if (series->swept != now) {
+            series->swept = now;
+            continue;
+        }
+        lt_map_remove(&family->series, series->key);
+        free(series);
+        removed++;
+    }
+    return removed;
+}
+
+uint32_t lt_metric_sweep(struct lt_metric_set *set, lt_str prefix)
+{
+    uint32_t removed = 0;
+    for (size_t i = 0; i < set->families.count; i++) {
+        struct lt_metric_family *family = set->families.entries[i].value;
+        if (family->desc.kind != LT_METRIC_GAUGE && lt_str_starts(family->desc.name, prefix))
+            removed += sweep_family(family);
+    }
+    set->series_count -= removed;
+    return removed;
+}
+
 static void add_histogram(struct lt_histogram *dst, const struct lt_histogram *src)
 {
     dst->sum += src->sum;

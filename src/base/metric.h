@@ -127,6 +127,11 @@ uint32_t lt_metric_remove(struct lt_metric_set *set, lt_str label, lt_str value)
  * Adds what src has to dst: counters, gauges and histograms alike. Series that dst lacks are made.
  */
 void lt_metric_set_merge(struct lt_metric_set *dst, const struct lt_metric_set *src);
+/*
+ * Removes the counters and histograms, of families whose names begin so, that nothing was added to
+ * since the sweep before the last; pointers to them are dead then. Returns how many.
+ */
+uint32_t lt_metric_sweep(struct lt_metric_set *set, lt_str prefix);
 /* All values back to zero (Envoy's /reset_counters: gauges stay). */
 void lt_metric_set_reset(struct lt_metric_set *set);
 

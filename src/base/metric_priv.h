@@ -8,6 +8,7 @@
 #include "base/metric.h"
 
 struct lt_metric_series {
+    uint64_t swept;  /* its count at the last sweep, and 1; 0: there was none */
     void *value;     /* counter, gauge or histogram, in the same block */
     lt_str key;      /* label values, each with a NUL behind; in the same block */
     lt_str labels[]; /* slices of key */

@@ -382,6 +382,8 @@ typedef enum {
 
 typedef enum { PX_CODEC_AUTO, PX_CODEC_H1, PX_CODEC_H2 } px_codec_type;
 
+struct px_stats_conf;
+
 struct px_hcm_conf {
     lt_str stat_prefix;
     lt_str route_config_name;            /* RDS; empty: inline */
@@ -418,6 +420,7 @@ struct px_hcm_conf {
     bool has_remote_keys; /* of JWT providers */
     bool has_peer_metadata, has_istio_stats, has_istio_alpn;
     bool disable_host_header_fallback; /* of istio.stats */
+    const struct px_stats_conf *stats; /* telemetry.h; of istio.stats; NULL: no overrides */
     bool is_inbound;                   /* traffic_direction of the listener */
     bool
         takes_operation; /* it traces and is no client: x-envoy-decorator-operation is for itself */
@@ -436,6 +439,8 @@ struct px_tcp_conf {
     uint64_t idle_timeout_ms; /* 1 h */
     uint64_t max_downstream_duration_ms;
     bool has_istio_stats;
+    const struct px_stats_conf *stats; /* NULL: no overrides */
+    uint64_t tcp_report_ms;
     const struct px_access_log *access_logs;
     size_t access_log_count;
 };

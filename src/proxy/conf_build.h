@@ -16,6 +16,7 @@
 #include "wire/proto/core_config.pb-c.h"
 #include "wire/proto/google.pb-c.h"
 #include "wire/proto/hcm.pb-c.h"
+#include "wire/proto/istio_stats.pb-c.h"
 #include "wire/proto/listener.pb-c.h"
 #include "wire/proto/route.pb-c.h"
 #include "wire/proto/tls.pb-c.h"
@@ -23,6 +24,15 @@
 #include "wire/proto/type_matcher.pb-c.h"
 
 enum { PX_BUILD_PATH_MAX = 512, PX_UNHONOURED_MAX = 64 };
+
+enum { PX_TCP_REPORT_MS = 5000 };
+
+/* What a filter istio.stats says. */
+struct px_stats_facts {
+    const struct px_stats_conf *stats; /* NULL: no overrides */
+    bool ignores_host;
+    uint64_t tcp_report_ms;
+};
 
 struct px_build {
     struct lt_arena *arena;   /* of the resource being made */
@@ -44,6 +54,7 @@ struct px_build {
     bool holds_key;               /* a private key was read inline */
     bool is_inbound, is_outbound; /* of the listener being made */
     bool takes_exchange;          /* the filter chain being made speaks istio-peer-exchange */
+    struct px_stats_facts net_stats; /* of the chain being made */
 };
 
 /*
@@ -155,6 +166,8 @@ LT_MUST lt_rc px_make_routes(struct px_build *build, const Xds__RouteConfigurati
                              struct px_routes_conf *ret_routes);
 LT_MUST lt_rc px_make_tracing(struct px_build *build, const Xds__HttpConnectionManager *in,
                               struct px_hcm_conf *hcm);
+LT_MUST lt_rc px_make_stats(struct px_build *build, const Istio__Stats__PluginConfig *in,
+                            struct px_stats_facts *ret_facts);
 LT_MUST lt_rc px_make_hcm(struct px_build *build, const Pb__Any *any,
                           const struct px_hcm_conf **ret_hcm);
 

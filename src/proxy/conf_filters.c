@@ -45,12 +45,11 @@ static lt_rc make_alpn(struct px_build *build LT_UNUSED, const void *message LT_
 static lt_rc make_istio_stats(struct px_build *build, const void *message, struct px_hcm_conf *hcm,
                               const void **ret_conf LT_UNUSED)
 {
-    const Istio__Stats__PluginConfig *stats = message;
+    struct px_stats_facts facts;
+    LT_TRY(px_make_stats(build, message, &facts));
     hcm->has_istio_stats = true;
-    hcm->disable_host_header_fallback = stats->has_disable_host_header_fallback &&
-                                        stats->disable_host_header_fallback;
-    if (stats->n_metrics > 0 || stats->n_definitions > 0)
-        px_unhonoured(build, "istio.stats.metrics");
+    hcm->stats = facts.stats;
+    hcm->disable_host_header_fallback = facts.ignores_host;
     return LT_OK;
 }
 

@@ -234,6 +234,8 @@ static lt_rc make_tcp(struct px_build *build, const Pb__Any *any, bool has_istio
     conf->idle_timeout_ms = px_duration_ms(in->idle_timeout, TCP_IDLE_DEFAULT_MS);
     conf->max_downstream_duration_ms = px_duration_ms(in->max_downstream_connection_duration, 0);
     conf->has_istio_stats = has_istio_stats;
+    conf->stats = has_istio_stats ? build->net_stats.stats : NULL;
+    conf->tcp_report_ms = has_istio_stats ? build->net_stats.tcp_report_ms : 0;
     LT_TRY(px_make_access_logs(build, in->access_log, in->n_access_log, &conf->access_logs,
                                &conf->access_log_count));
     *ret_tcp = conf;
@@ -253,12 +255,17 @@ static lt_rc make_network_filter(struct px_build *build, const Xds__Filter *filt
         return px_make_hcm(build, any, &chain->hcm);
     if (lt_str_eqz(type, xds__tcp_proxy__descriptor.name))
         return make_tcp(build, any, *has_istio_stats, &chain->tcp);
-    if (lt_str_eqz(type, istio__metadata_exchange__descriptor.name))
+    if (lt_str_eqz(type, istio__metadata_exchange__descriptor.name)) {
         chain->has_tcp_metadata_exchange = true;
-    else if (lt_str_eqz(type, istio__stats__plugin_config__descriptor.name))
+    } else if (lt_str_eqz(type, istio__stats__plugin_config__descriptor.name)) {
+        Istio__Stats__PluginConfig *in = NULL;
+        LT_TRY(px_unpack_any(build, "typed_config", any, &istio__stats__plugin_config__descriptor,
+                             &in));
         *has_istio_stats = true;
-    else
+        LT_TRY(px_make_stats(build, in, &build->net_stats));
+    } else {
         return px_make_net_filter(build, filter, chain);
+    }
     return LT_OK;
 }
 

@@ -2,7 +2,9 @@
  * proxy/reply.c - replies that the proxy makes by itself, and what is told about every request at
  * its end.
  */
+#include "proxy/attributes.h"
 #include "proxy/decisions.h"
+#include "proxy/log_filter.h"
 #include "proxy/request.h"
 #include "proxy/run.h"
 #include "proxy/trace.h"
@@ -312,6 +314,7 @@ static struct px_report make_report(const struct px_request *request, const char
         .service_name = cluster != NULL ? cluster->service_name : "",
         .service_namespace = cluster != NULL ? cluster->service_namespace : "",
         .route_name = known_route_name(request->route),
+        .stats = request->hcm->stats,
     };
 }
 
@@ -334,6 +337,23 @@ static bool falls_back_to_host(const struct px_request *request)
            (request->cluster == NULL || request->cluster->service_host[0] == '\0');
 }
 
+/* What only overrides and gRPC ask for. */
+static void complete_report(struct px_request *request, struct px_report *report,
+                            struct px_attributes *attributes)
+{
+    struct px_log_facts facts = {.code = request->code,
+                                 .response = request->rhead.status != 0 ? &request->rhead.headers
+                                                                        : NULL,
+                                 .trailers = request->resp.trailers};
+    bool is_known = false;
+    uint32_t status = request->is_grpc ? px_log_grpc_status(&facts, &is_known) : 0;
+    report->grpc_status = is_known ? status + 1 : 0;
+    *attributes = (struct px_attributes){
+        .conn = request->conn, .request = request, .peer = request->peer};
+    report->find = px_attributes_find;
+    report->find_ctx = attributes;
+}
+
 static void tell_metrics(struct px_request *request)
 {
     struct px_worker *worker = request->worker;
@@ -345,6 +365,9 @@ static void tell_metrics(struct px_request *request)
         .request_bytes = request->req.wire_bytes,
         .response_bytes = request->resp.wire_bytes,
     };
+    struct px_attributes attributes;
+    if (report.stats != NULL || request->is_grpc)
+        complete_report(request, &report, &attributes);
     px_telemetry_http(worker->telemetry, &report, &result);
     px_text_drop(&host);
 }

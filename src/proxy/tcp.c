@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "proxy/access_log.h"
+#include "proxy/attributes.h"
 #include "proxy/exchange.h"
 #include "proxy/hash_policy.h"
 #include "proxy/route_match.h"
@@ -36,8 +37,7 @@ struct px_tcp {
     char *failure;                                /* owned; NULL */
 };
 
-enum { CONNECT_ATTEMPTS_MAX = 1 };      /* TcpProxy.max_connect_attempts */
-#define TELL_EVERY_NS (5 * LT_NS_PER_S) /* Istio: tcp_reporting_duration */
+enum { CONNECT_ATTEMPTS_MAX = 1 }; /* TcpProxy.max_connect_attempts */
 
 /* *ret_metas: metadata_match that goes with it. */
 static lt_str pick_cluster(struct px_worker *worker, const struct px_tcp_conf *conf,
@@ -52,11 +52,13 @@ static lt_str pick_cluster(struct px_worker *worker, const struct px_tcp_conf *c
     return weighted->cluster;
 }
 
-static struct px_report make_report(const struct px_tcp *tcp)
+/* attributes: what expressions look into. */
+static struct px_report make_report(const struct px_tcp *tcp, struct px_attributes *attributes)
 {
     const struct px_cluster *cluster = tcp->cluster;
     const struct px_conn *conn = tcp->conn;
     bool is_inbound = conn->listener->is_inbound;
+    *attributes = (struct px_attributes){.conn = conn};
     return (struct px_report){
         .is_inbound = is_inbound,
         .is_mutual_tls = is_inbound && conn->principal[0] != '\0',
@@ -71,6 +73,9 @@ static struct px_report make_report(const struct px_tcp *tcp)
         .service_name = cluster != NULL ? cluster->service_name : "",
         .service_namespace = cluster != NULL ? cluster->service_namespace : "",
         .route_name = "",
+        .stats = tcp->conf->stats,
+        .find = px_attributes_find,
+        .find_ctx = attributes,
     };
 }
 
@@ -82,7 +87,8 @@ static bool is_peer_due(const struct px_tcp *tcp)
 
 static void tell_opened(struct px_tcp *tcp)
 {
-    struct px_report report = make_report(tcp);
+    struct px_attributes attributes;
+    struct px_report report = make_report(tcp, &attributes);
     if (tcp->is_told || !tcp->conf->has_istio_stats)
         return;
     tcp->is_told = true;
@@ -91,7 +97,8 @@ static void tell_opened(struct px_tcp *tcp)
 
 static void tell_bytes(struct px_tcp *tcp)
 {
-    struct px_report report = make_report(tcp);
+    struct px_attributes attributes;
+    struct px_report report = make_report(tcp, &attributes);
     px_telemetry_tcp_bytes(tcp->conn->worker->telemetry, &report, tcp->sent - tcp->sent_told,
                            tcp->received - tcp->received_told);
     tcp->sent_told = tcp->sent;
@@ -99,7 +106,7 @@ static void tell_bytes(struct px_tcp *tcp)
     lt_list_remove(&tcp->untold_link);
 }
 
-/* All wait equally long, so that the list is in the order of their turns, and one timer serves. */
+/* The list is in the order of their turns, so that one timer serves. */
 void px_tcp_on_tell(struct lt_timer *timer, uint64_t now_ns)
 {
     struct px_worker *worker = LT_CONTAINER_OF(timer, struct px_worker, tcp_tell);
@@ -121,15 +128,22 @@ static void tell_later(struct px_tcp *tcp)
     struct px_worker *worker = tcp->conn->worker;
     if (!tcp->conf->has_istio_stats || lt_list_is_linked(&tcp->untold_link))
         return;
-    tcp->tell_at_ns = px_now_ns(worker) + TELL_EVERY_NS;
-    lt_list_push_back(&worker->tcp_untold, &tcp->untold_link);
-    if (!lt_timer_is_set(&worker->tcp_tell))
-        lt_loop_timer_set(worker->loop, &worker->tcp_tell, TELL_EVERY_NS);
+    uint64_t wait_ns = tcp->conf->tcp_report_ms * LT_NS_PER_MS;
+    tcp->tell_at_ns = px_now_ns(worker) + wait_ns;
+    struct lt_list *after = worker->tcp_untold.prev; /* most listeners have the same interval */
+    while (after != &worker->tcp_untold &&
+           LT_CONTAINER_OF(after, struct px_tcp, untold_link)->tell_at_ns > tcp->tell_at_ns)
+        after = after->prev;
+    lt_list_push_front(after, &tcp->untold_link);
+    bool is_first = worker->tcp_untold.next == &tcp->untold_link;
+    if (is_first || !lt_timer_is_set(&worker->tcp_tell))
+        lt_loop_timer_set(worker->loop, &worker->tcp_tell, wait_ns);
 }
 
 static void tell_end(struct px_tcp *tcp)
 {
-    struct px_report report = make_report(tcp);
+    struct px_attributes attributes;
+    struct px_report report = make_report(tcp, &attributes);
     tell_bytes(tcp);
     tell_opened(tcp); /* if it never stood, they come together */
     px_telemetry_tcp_closed(tcp->conn->worker->telemetry, &report);

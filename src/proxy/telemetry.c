@@ -23,6 +23,8 @@ enum {
     METADATA_MAX = 64 * 1024,
     CACHE_SLOTS = 1024, /* a power of two */
     LABELS_MAX = 25,
+    CUSTOMS_MAX = 16,
+    VALUES_MAX = LT_METRIC_LABELS_MAX,
 };
 
 struct px_peer {
@@ -41,15 +43,21 @@ struct slot {
     struct lt_histogram *duration, *request_bytes, *response_bytes;
 };
 
+/* Families of one override. */
+struct custom {
+    uint64_t id; /* of px_stats_conf; 0: free */
+    struct lt_metric_family *families[PX_METRICS];
+};
+
 struct px_telemetry {
     const struct px_node_facts *node; /* borrowed */
     struct lt_metric_set *set;        /* borrowed */
     struct lt_map peers;              /* id -> struct px_peer, counted */
     struct slot *slots;               /* owned; made on first use */
     uint32_t stranger_series;         /* of PX_STRANGER_SERIES_MAX */
-    struct lt_metric_family *requests, *duration, *request_bytes, *response_bytes;
-    struct lt_metric_family *opened, *closed, *sent, *received;
-    struct lt_counter *collapsed; /* requests whose labels say "unknown" for want of room */
+    struct lt_metric_family *families[PX_METRICS];
+    struct custom customs[CUSTOMS_MAX]; /* the latest first; family NULL until it is used */
+    struct lt_counter *collapsed;       /* requests whose labels say "unknown" for want of room */
 };
 
 /* --- families --- */
@@ -86,15 +94,61 @@ static const lt_str label_names[LABELS_MAX] = {
 static const unsigned tcp_labels[] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11,
                                       12, 13, 14, 15, 16, 17, 18, 19, 20, 23, 24};
 
-static struct lt_metric_family *make_family(struct lt_metric_set *set, const char *name,
-                                            lt_metric_kind kind, bool is_tcp)
+/* Messages have only who speaks with whom. */
+static const unsigned message_labels[] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,
+                                          10, 11, 12, 13, 14, 15, 16, 17, 18, 19};
+
+static const struct {
+    const char *name;
+    lt_metric_kind kind;
+    const unsigned *labels; /* NULL: all */
+    uint32_t count;
+} metrics[PX_METRICS] = {
+    [PX_METRIC_REQUESTS] = {"istio_requests_total", LT_METRIC_COUNTER, NULL, LABELS_MAX},
+    [PX_METRIC_DURATION] = {"istio_request_duration_milliseconds", LT_METRIC_HISTOGRAM, NULL,
+                            LABELS_MAX},
+    [PX_METRIC_REQUEST_BYTES] = {"istio_request_bytes", LT_METRIC_HISTOGRAM, NULL, LABELS_MAX},
+    [PX_METRIC_RESPONSE_BYTES] = {"istio_response_bytes", LT_METRIC_HISTOGRAM, NULL, LABELS_MAX},
+    [PX_METRIC_REQUEST_MESSAGES] = {"istio_request_messages_total", LT_METRIC_COUNTER,
+                                    message_labels, LT_ARRAY_LEN(message_labels)},
+    [PX_METRIC_RESPONSE_MESSAGES] = {"istio_response_messages_total", LT_METRIC_COUNTER,
+                                     message_labels, LT_ARRAY_LEN(message_labels)},
+    [PX_METRIC_TCP_OPENED] = {"istio_tcp_connections_opened_total", LT_METRIC_COUNTER, tcp_labels,
+                              LT_ARRAY_LEN(tcp_labels)},
+    [PX_METRIC_TCP_CLOSED] = {"istio_tcp_connections_closed_total", LT_METRIC_COUNTER, tcp_labels,
+                              LT_ARRAY_LEN(tcp_labels)},
+    [PX_METRIC_TCP_SENT] = {"istio_tcp_sent_bytes_total", LT_METRIC_COUNTER, tcp_labels,
+                            LT_ARRAY_LEN(tcp_labels)},
+    [PX_METRIC_TCP_RECEIVED] = {"istio_tcp_received_bytes_total", LT_METRIC_COUNTER, tcp_labels,
+                                LT_ARRAY_LEN(tcp_labels)},
+};
+
+/* Which of all labels is the i-th of this metric. */
+static unsigned label_at(px_metric metric, uint32_t i)
+{
+    return metrics[metric].labels != NULL ? metrics[metric].labels[i] : i;
+}
+
+px_metric px_metric_find(lt_str name)
+{
+    static const lt_str prefix = {"istio_", 6};
+    for (unsigned i = 0; i < PX_METRICS; i++) {
+        lt_str own = lt_str_of(metrics[i].name);
+        if (lt_str_eq(name, own) || lt_str_eq(name, lt_str_from(own, prefix.len)))
+            return (px_metric)i;
+    }
+    return PX_METRICS;
+}
+
+static struct lt_metric_family *make_family(struct lt_metric_set *set, px_metric metric)
 {
     lt_str labels[LABELS_MAX];
-    uint32_t count = is_tcp ? LT_ARRAY_LEN(tcp_labels) : LABELS_MAX;
-    for (uint32_t i = 0; i < count; i++)
-        labels[i] = label_names[is_tcp ? tcp_labels[i] : i];
-    const struct lt_metric_desc desc = {
-        .name = lt_str_of(name), .kind = kind, .labels = labels, .label_count = count};
+    for (uint32_t i = 0; i < metrics[metric].count; i++)
+        labels[i] = label_names[label_at(metric, i)];
+    const struct lt_metric_desc desc = {.name = lt_str_of(metrics[metric].name),
+                                        .kind = metrics[metric].kind,
+                                        .labels = labels,
+                                        .label_count = metrics[metric].count};
     return lt_metric_family(set, &desc);
 }
 
@@ -107,20 +161,14 @@ struct px_telemetry *px_telemetry_new(struct lt_metric_set *set, const struct px
                                              .kind = LT_METRIC_COUNTER,
                                              .stat = LT_STR("lateen.telemetry.collapsed")};
     telemetry->collapsed = lt_metric_counter(lt_metric_family(set, &collapsed), NULL);
-    telemetry->requests = make_family(set, "istio_requests_total", LT_METRIC_COUNTER, false);
-    telemetry->duration = make_family(set, "istio_request_duration_milliseconds",
-                                      LT_METRIC_HISTOGRAM, false);
-    telemetry->request_bytes = make_family(set, "istio_request_bytes", LT_METRIC_HISTOGRAM, false);
-    telemetry->response_bytes = make_family(set, "istio_response_bytes", LT_METRIC_HISTOGRAM,
-                                            false);
-    telemetry->opened = make_family(set, "istio_tcp_connections_opened_total", LT_METRIC_COUNTER,
-                                    true);
-    telemetry->closed = make_family(set, "istio_tcp_connections_closed_total", LT_METRIC_COUNTER,
-                                    true);
-    telemetry->sent = make_family(set, "istio_tcp_sent_bytes_total", LT_METRIC_COUNTER, true);
-    telemetry->received = make_family(set, "istio_tcp_received_bytes_total", LT_METRIC_COUNTER,
-                                      true);
+    for (unsigned i = 0; i < PX_METRICS; i++)
+        telemetry->families[i] = make_family(set, (px_metric)i);
     return telemetry;
+}
+
+const struct px_node_facts *px_telemetry_node(const struct px_telemetry *telemetry)
+{
+    return telemetry->node;
 }
 
 static struct px_peer *peer_take(struct px_peer *peer)
@@ -319,6 +367,30 @@ void px_telemetry_add_own(const struct px_telemetry *telemetry, struct lt_header
     (void)rc;
 }
 
+lt_str px_peer_field(const struct px_peer *peer, lt_str name)
+{
+    const struct {
+        const char *name;
+        lt_str value;
+    } fields[] = {
+        {"workload", peer->workload},
+        {"name", peer->workload},
+        {"namespace", peer->namespace},
+        {"cluster", peer->cluster},
+        {"app", peer->app},
+        {"version", peer->version},
+        {"service", peer->canonical_service},
+        {"revision", peer->canonical_revision},
+        {"identity", peer->identity},
+        {"id", peer->id},
+    };
+    for (size_t i = 0; i < LT_ARRAY_LEN(fields); i++) {
+        if (lt_str_eqz(name, fields[i].name))
+            return fields[i].value;
+    }
+    return LT_STR_NULL;
+}
+
 /* --- labels --- */
 
 /* One end of a connection, as labels name it. */
@@ -448,7 +520,7 @@ static struct service service_of(const struct px_telemetry *telemetry,
 }
 
 struct label_text {
-    char code[16];
+    char code[16], grpc_status[16];
     char flags[PX_FLAGS_TEXT_MAX];
 };
 
@@ -460,6 +532,9 @@ static void fill_labels(const struct px_telemetry *telemetry, const struct px_re
     const struct end *source = report->is_inbound ? &peer : &own;
     const struct end *target = report->is_inbound ? &own : &peer;
     snprintf(text->code, sizeof(text->code), "%u", report->code);
+    text->grpc_status[0] = '\0';
+    if (report->grpc_status != 0)
+        snprintf(text->grpc_status, sizeof(text->grpc_status), "%u", report->grpc_status - 1);
     const lt_str all[LABELS_MAX] = {
         report->is_inbound ? LT_STR("destination") : LT_STR("source"),
         source->workload,
@@ -483,7 +558,7 @@ static void fill_labels(const struct px_telemetry *telemetry, const struct px_re
         target->cluster,
         lt_str_of(protocol),
         lt_str_of(text->code),
-        LT_STR_NULL,
+        lt_str_of(text->grpc_status),
         px_flags_format(report->flags, text->flags),
         !report->is_inbound     ? LT_STR("unknown")
         : report->is_mutual_tls ? LT_STR("mutual_tls")
@@ -502,7 +577,8 @@ static bool same_report(const struct px_report *a, const struct px_report *b)
            a->peer_principal == b->peer_principal && a->local_principal == b->local_principal &&
            a->host_header == b->host_header && a->cluster == b->cluster &&
            a->service_host == b->service_host && a->service_name == b->service_name &&
-           a->service_namespace == b->service_namespace && a->route_name == b->route_name;
+           a->service_namespace == b->service_namespace && a->route_name == b->route_name &&
+           a->grpc_status == b->grpc_status;
 }
 
 /* Without the service: it follows from the cluster, but for the moment when that changes. */
@@ -518,7 +594,7 @@ static uint64_t report_hash(const struct px_report *report)
         (uintptr_t)report->local_principal,
         (uintptr_t)report->host_header,
         (uintptr_t)report->cluster,
-        (uintptr_t)report->route_name,
+        (uintptr_t)report->route_name ^ (uint64_t)report->grpc_status << 48,
     };
     uint64_t hash = 0;
     for (size_t i = 0; i < LT_ARRAY_LEN(parts); i++)
@@ -529,10 +605,11 @@ static uint64_t report_hash(const struct px_report *report)
 static void find_series(struct px_telemetry *telemetry, struct slot *slot,
                         const lt_str values[LABELS_MAX])
 {
-    slot->requests = lt_metric_counter(telemetry->requests, values);
-    slot->duration = lt_metric_histogram(telemetry->duration, values);
-    slot->request_bytes = lt_metric_histogram(telemetry->request_bytes, values);
-    slot->response_bytes = lt_metric_histogram(telemetry->response_bytes, values);
+    slot->requests = lt_metric_counter(telemetry->families[PX_METRIC_REQUESTS], values);
+    slot->duration = lt_metric_histogram(telemetry->families[PX_METRIC_DURATION], values);
+    slot->request_bytes = lt_metric_histogram(telemetry->families[PX_METRIC_REQUEST_BYTES], values);
+    slot->response_bytes = lt_metric_histogram(telemetry->families[PX_METRIC_RESPONSE_BYTES],
+                                               values);
 }
 
 static bool has_peer_without_proof(const struct px_report *report)
@@ -567,7 +644,7 @@ static struct slot *find_slot(struct px_telemetry *telemetry, const struct px_re
     fill_labels(telemetry, report, report->is_grpc ? "grpc" : "http", &text, values);
     bool is_by_stranger_now = is_by_stranger(report);
     if (is_by_stranger_now && telemetry->stranger_series >= PX_STRANGER_SERIES_MAX &&
-        !lt_metric_has(telemetry->requests, values)) {
+        !lt_metric_has(telemetry->families[PX_METRIC_REQUESTS], values)) {
         struct px_report plain = collapse(report);
         lt_counter_add(telemetry->collapsed, 1);
         return find_slot(telemetry, &plain);
@@ -581,9 +658,144 @@ static struct slot *find_slot(struct px_telemetry *telemetry, const struct px_re
     return slot;
 }
 
+/* --- overrides --- */
+
+static const struct px_tag_conf *find_tag(const struct px_metric_conf *conf, lt_str name)
+{
+    for (size_t i = 0; i < conf->tag_count; i++) {
+        if (lt_str_eq(conf->tags[i].name, name))
+            return &conf->tags[i];
+    }
+    return NULL;
+}
+
+/* Labels of one metric of one report, with their names. */
+struct labels {
+    lt_str names[VALUES_MAX], values[VALUES_MAX];
+    uint32_t count;
+    bool has_made; /* some value is an expression's */
+};
+
+static lt_str evaluate(const struct px_report *report, const struct px_cel *cel,
+                       struct lt_arena *arena)
+{
+    struct px_cel_value value = px_cel_eval(cel, arena, report->find, report->find_ctx);
+    return px_cel_text(&value, arena);
+}
+
+static void add_label(struct labels *labels, lt_str name, lt_str value)
+{
+    if (labels->count == VALUES_MAX)
+        return;
+    labels->names[labels->count] = name;
+    labels->values[labels->count++] = value;
+}
+
+/* Those of Istio as overridden, then those that are new. */
+static void make_labels(const struct px_report *report, px_metric metric,
+                        const lt_str all[LABELS_MAX], bool is_collapsed, struct lt_arena *arena,
+                        struct labels *labels)
+{
+    const struct px_metric_conf *conf = &report->stats->metrics[metric];
+    labels->count = 0;
+    labels->has_made = false;
+    for (uint32_t i = 0; i < metrics[metric].count; i++) {
+        unsigned at = label_at(metric, i);
+        const struct px_tag_conf *tag = find_tag(conf, label_names[at]);
+        if (tag == NULL)
+            add_label(labels, label_names[at], all[at]);
+    }
+    for (size_t i = 0; i < conf->tag_count; i++) {
+        if (conf->tags[i].cel == NULL)
+            continue;
+        labels->has_made = true;
+        add_label(labels, conf->tags[i].name,
+                  is_collapsed ? LT_STR("unknown") : evaluate(report, conf->tags[i].cel, arena));
+    }
+}
+
+static struct custom *find_custom(struct px_telemetry *telemetry, uint64_t id)
+{
+    struct custom *customs = telemetry->customs;
+    size_t at = 0;
+    while (at < CUSTOMS_MAX - 1 && customs[at].id != id && customs[at].id != 0)
+        at++;
+    struct custom found = customs[at];
+    if (found.id != id)
+        found = (struct custom){.id = id};
+    memmove(&customs[1], &customs[0], at * sizeof(*customs));
+    customs[0] = found;
+    return &customs[0];
+}
+
+static struct lt_metric_family *custom_family(struct px_telemetry *telemetry,
+                                              const struct px_report *report, px_metric metric,
+                                              const struct labels *labels)
+{
+    struct custom *custom = find_custom(telemetry, report->stats->id);
+    struct lt_metric_family **family = &custom->families[metric];
+    if (*family == NULL) {
+        const struct lt_metric_desc desc = {.name = lt_str_of(metrics[metric].name),
+                                            .kind = metrics[metric].kind,
+                                            .labels = labels->names,
+                                            .label_count = labels->count};
+        *family = lt_metric_family(telemetry->set, &desc);
+    }
+    return *family;
+}
+
+/* The series, or NULL: the metric is turned off. */
+static void *custom_series(struct px_telemetry *telemetry, const struct px_report *report,
+                           px_metric metric, const lt_str all[LABELS_MAX], struct lt_arena *arena)
+{
+    struct labels labels;
+    if (report->stats->metrics[metric].is_dropped)
+        return NULL;
+    make_labels(report, metric, all, false, arena, &labels);
+    struct lt_metric_family *family = custom_family(telemetry, report, metric, &labels);
+    bool is_new = labels.has_made && !lt_metric_has(family, labels.values);
+    if (is_new && telemetry->stranger_series >= PX_STRANGER_SERIES_MAX) {
+        lt_counter_add(telemetry->collapsed, 1);
+        make_labels(report, metric, all, true, arena, &labels);
+    } else if (is_new) {
+        telemetry->stranger_series++;
+    }
+    return metrics[metric].kind == LT_METRIC_HISTOGRAM
+               ? (void *)lt_metric_histogram(family, labels.values)
+               : (void *)lt_metric_counter(family, labels.values);
+}
+
+static void observe(struct px_telemetry *telemetry, const struct px_report *report,
+                    px_metric metric, const lt_str all[LABELS_MAX], double value)
+{
+    struct lt_arena *arena = lt_arena_new(4096, 0);
+    void *series = custom_series(telemetry, report, metric, all, arena);
+    if (series != NULL && metrics[metric].kind == LT_METRIC_HISTOGRAM)
+        lt_histogram_observe(series, value);
+    else if (series != NULL)
+        lt_counter_add(series, (uint64_t)value);
+    lt_arena_free(&arena);
+}
+
+static void http_overridden(struct px_telemetry *telemetry, const struct px_report *report,
+                            const struct px_http_result *result)
+{
+    struct label_text text;
+    lt_str all[LABELS_MAX];
+    fill_labels(telemetry, report, report->is_grpc ? "grpc" : "http", &text, all);
+    observe(telemetry, report, PX_METRIC_REQUESTS, all, 1);
+    observe(telemetry, report, PX_METRIC_DURATION, all, result->duration_ms);
+    observe(telemetry, report, PX_METRIC_REQUEST_BYTES, all, (double)result->request_bytes);
+    observe(telemetry, report, PX_METRIC_RESPONSE_BYTES, all, (double)result->response_bytes);
+}
+
 void px_telemetry_http(struct px_telemetry *telemetry, const struct px_report *report,
                        const struct px_http_result *result)
 {
+    if (report->stats != NULL) {
+        http_overridden(telemetry, report, result);
+        return;
+    }
     struct slot *slot = find_slot(telemetry, report);
     lt_counter_add(slot->requests, 1);
     lt_histogram_observe(slot->duration, result->duration_ms);
@@ -591,39 +803,62 @@ void px_telemetry_http(struct px_telemetry *telemetry, const struct px_report *r
     lt_histogram_observe(slot->response_bytes, (double)result->response_bytes);
 }
 
-/* --- TCP --- */
+/* --- what is counted by itself --- */
 
-static void tcp_values(const struct px_telemetry *telemetry, const struct px_report *report,
-                       struct label_text *text, lt_str values[LABELS_MAX])
+static void count_one(struct px_telemetry *telemetry, const struct px_report *report,
+                      const char *protocol, px_metric metric, uint64_t by)
 {
-    lt_str all[LABELS_MAX];
-    fill_labels(telemetry, report, "tcp", text, all);
-    for (size_t i = 0; i < LT_ARRAY_LEN(tcp_labels); i++)
-        values[i] = all[tcp_labels[i]];
+    struct label_text text;
+    lt_str all[LABELS_MAX], values[LABELS_MAX];
+    fill_labels(telemetry, report, protocol, &text, all);
+    if (report->stats != NULL) {
+        observe(telemetry, report, metric, all, (double)by);
+        return;
+    }
+    for (uint32_t i = 0; i < metrics[metric].count; i++)
+        values[i] = all[label_at(metric, i)];
+    lt_counter_add(lt_metric_counter(telemetry->families[metric], values), by);
+}
+
+void px_telemetry_messages(struct px_telemetry *telemetry, const struct px_report *report,
+                           const struct px_message_result *result)
+{
+    bool is_full = telemetry->stranger_series >= PX_STRANGER_SERIES_MAX;
+    uint32_t before = lt_metric_set_series(telemetry->set);
+    struct px_report plain = is_full && is_by_stranger(report) ? collapse(report) : *report;
+    if (result->request_messages > 0)
+        count_one(telemetry, &plain, "grpc", PX_METRIC_REQUEST_MESSAGES, result->request_messages);
+    if (result->response_messages > 0)
+        count_one(telemetry, &plain, "grpc", PX_METRIC_RESPONSE_MESSAGES,
+                  result->response_messages);
+    if (is_by_stranger(report))
+        telemetry->stranger_series += lt_metric_set_series(telemetry->set) - before;
 }
 
 void px_telemetry_tcp_opened(struct px_telemetry *telemetry, const struct px_report *report)
 {
-    struct label_text text;
-    lt_str values[LABELS_MAX];
-    tcp_values(telemetry, report, &text, values);
-    lt_counter_add(lt_metric_counter(telemetry->opened, values), 1);
+    count_one(telemetry, report, "tcp", PX_METRIC_TCP_OPENED, 1);
 }
 
 void px_telemetry_tcp_closed(struct px_telemetry *telemetry, const struct px_report *report)
 {
-    struct label_text text;
-    lt_str values[LABELS_MAX];
-    tcp_values(telemetry, report, &text, values);
-    lt_counter_add(lt_metric_counter(telemetry->closed, values), 1);
+    count_one(telemetry, report, "tcp", PX_METRIC_TCP_CLOSED, 1);
 }
 
 void px_telemetry_tcp_bytes(struct px_telemetry *telemetry, const struct px_report *report,
                             uint64_t sent_bytes, uint64_t received_bytes)
 {
-    struct label_text text;
-    lt_str values[LABELS_MAX];
-    tcp_values(telemetry, report, &text, values);
-    lt_counter_add(lt_metric_counter(telemetry->sent, values), sent_bytes);
-    lt_counter_add(lt_metric_counter(telemetry->received, values), received_bytes);
+    count_one(telemetry, report, "tcp", PX_METRIC_TCP_SENT, sent_bytes);
+    count_one(telemetry, report, "tcp", PX_METRIC_TCP_RECEIVED, received_bytes);
+}
+
+/* --- idle series --- */
+
+void px_telemetry_sweep(struct px_telemetry *telemetry)
+{
+    static const lt_str prefix = {"istio_", 6};
+    for (size_t i = 0; telemetry->slots != NULL && i < CACHE_SLOTS; i++)
+        clear_slot(&telemetry->slots[i]); /* what they point to may go */
+    uint32_t removed = lt_metric_sweep(telemetry->set, prefix);
+    telemetry->stranger_series -= LT_MIN(removed, telemetry->stranger_series);
 }

@@ -7,6 +7,7 @@
 
 #include "base/metric.h"
 #include "http/headers.h"
+#include "proxy/cel.h"
 #include "proxy/conf.h"
 
 /* Who this proxy's workload is; from the node's metadata. Borrowed for the life of the workers. */
@@ -25,6 +26,8 @@ struct px_peer; /* decoded metadata of a peer, counted */
 
 struct px_telemetry *px_telemetry_new(struct lt_metric_set *set, const struct px_node_facts *node);
 void px_telemetry_free(struct px_telemetry **telemetry);
+/* Of our own workload. */
+const struct px_node_facts *px_telemetry_node(const struct px_telemetry *telemetry);
 
 /*
  * Takes the peer's two headers out of a message and returns whom they describe, for px_peer_drop
@@ -59,11 +62,53 @@ struct px_report {
     const char *cluster;         /* the run-time cluster's name, or "" */
     const char *service_host, *service_name, *service_namespace; /* of the cluster, or "" */
     const char *route_name; /* "block_all", "allow_any" or "": static, not counted */
+    uint32_t grpc_status;   /* and 1; 0: none */
+    /* what an override says, and how its expressions find attributes; stats NULL: no overrides */
+    const struct px_stats_conf *stats;
+    px_cel_find_fn *find;
+    void *find_ctx;
 };
+
+typedef enum {
+    PX_METRIC_REQUESTS,
+    PX_METRIC_DURATION,
+    PX_METRIC_REQUEST_BYTES,
+    PX_METRIC_RESPONSE_BYTES,
+    PX_METRIC_REQUEST_MESSAGES,
+    PX_METRIC_RESPONSE_MESSAGES,
+    PX_METRIC_TCP_OPENED,
+    PX_METRIC_TCP_CLOSED,
+    PX_METRIC_TCP_SENT,
+    PX_METRIC_TCP_RECEIVED,
+    PX_METRICS,
+} px_metric;
+
+struct px_tag_conf {
+    lt_str name;
+    const struct px_cel *cel; /* NULL: the label is left out */
+};
+
+struct px_metric_conf {
+    bool is_dropped;
+    const struct px_tag_conf *tags;
+    size_t tag_count;
+};
+
+/* The configuration of istio.stats, where it says more than nothing (conf_telemetry.c). */
+struct px_stats_conf {
+    uint64_t id; /* of the content */
+    struct px_metric_conf metrics[PX_METRICS];
+};
+/* "requests_total" and so on; PX_METRICS: none of ours. */
+px_metric px_metric_find(lt_str name);
 
 struct px_http_result {
     double duration_ms;
     uint64_t request_bytes, response_bytes;
+};
+
+struct px_message_result {
+    uint64_t request_messages, response_messages;
 };
 
 /*
@@ -75,6 +120,15 @@ enum { PX_STRANGER_SERIES_MAX = 4000 };
 
 void px_telemetry_http(struct px_telemetry *telemetry, const struct px_report *report,
                        const struct px_http_result *result);
+
+/* gRPC: messages since the last report. */
+void px_telemetry_messages(struct px_telemetry *telemetry, const struct px_report *report,
+                           const struct px_message_result *result);
+/* Series that nothing was added to since the sweep before last are removed. */
+void px_telemetry_sweep(struct px_telemetry *telemetry);
+
+/* What an expression may ask of a peer: "workload", "namespace", "app" ...; empty: not known. */
+lt_str px_peer_field(const struct px_peer *peer, lt_str name);
 
 /* TCP: opened once, then deltas, then closed. */
 void px_telemetry_tcp_opened(struct px_telemetry *telemetry, const struct px_report *report);

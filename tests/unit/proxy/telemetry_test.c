@@ -459,6 +459,20 @@ static void test_many_peers(void **state)
     expect("connection_security_policy=\"none\"} 2\n");
 }
 
+static void test_idle_series_go(void **state)
+{
+    (void)state;
+    tell_host("one.example");
+    tell_host("two.example");
+    px_telemetry_sweep(telemetry);
+    tell_host("two.example");
+    px_telemetry_sweep(telemetry);
+    expect("two.example");
+    assert_null(strstr(render(), "one.example"));
+    tell_host("one.example"); /* it begins anew */
+    expect("one.example");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -468,6 +482,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_passthrough, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_tcp, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_peer_headers, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_idle_series_go, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_many_peers, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_nobody_speaks_for_another, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_service_changes, set_up, tear_down),
