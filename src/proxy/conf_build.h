@@ -50,10 +50,10 @@ struct px_build {
     lt_str unhonoured[PX_UNHONOURED_MAX];
     size_t unhonoured_count;
     uint64_t unhonoured_total;
-    struct lt_vec owned;          /* of struct px_owned, in scratch */
-    bool holds_key;               /* a private key was read inline */
-    bool is_inbound, is_outbound; /* of the listener being made */
-    bool takes_exchange;          /* the filter chain being made speaks istio-peer-exchange */
+    struct lt_vec owned;             /* of struct px_owned, in scratch */
+    bool holds_key;                  /* a private key was read inline */
+    bool is_inbound, is_outbound;    /* of the listener being made */
+    bool takes_exchange;             /* the filter chain being made speaks istio-peer-exchange */
     struct px_stats_facts net_stats; /* of the chain being made */
 };
 

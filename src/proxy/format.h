@@ -38,7 +38,7 @@ struct px_log_facts {
     uint32_t attempts;
     uint64_t connection_id;
     const struct px_meta *meta; /* dynamic metadata; NULL: none */
-    uint64_t random; /* the same for all that is said of one request */
+    uint64_t random;            /* the same for all that is said of one request */
     bool is_traced;
     lt_str trace_id;
     const struct px_request *rq; /* for what few formats ask for; NULL on TCP */

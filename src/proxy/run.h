@@ -311,9 +311,9 @@ struct px_worker {
     struct lt_timer tcp_tell;  /* set while there are such */
     struct px_pipe pipes[16];  /* spare and empty */
     uint32_t pipe_count, pipes_open; /* in that list; and with those that are in use */
-    struct lt_map stats;       /* name, owned -> struct lt_counter, of metrics (stat.c) */
-    struct lt_map jwks;        /* id -> struct px_jwks_source, owned (jwks.c) */
-    uint64_t jwks_count;       /* that it ever had */
+    struct lt_map stats;             /* name, owned -> struct lt_counter, of metrics (stat.c) */
+    struct lt_map jwks;              /* id -> struct px_jwks_source, owned (jwks.c) */
+    uint64_t jwks_count;             /* that it ever had */
     struct px_jwt_cache jwt_cache;
     struct lt_prng prng;
     struct lt_metric_set *metrics;

@@ -369,7 +369,8 @@ static void test_refused(void **state)
          TLS_CLUSTER("tls_params: {tls_maximum_protocol_version: TLSv1_1}"),
          "transport_socket.tls_params.tls_maximum_protocol_version: "},
         {PX_CLUSTER, LT_E_BAD,
-         TLS_CLUSTER("tls_certificate_sds_secret_configs: [{name: a, sds_config: {ads: {}}}, {name: b, sds_config: {ads: {}}}]"),
+         TLS_CLUSTER(
+             "tls_certificate_sds_secret_configs: [{name: a, sds_config: {ads: {}}}, {name: b, sds_config: {ads: {}}}]"),
          "transport_socket.tls_certificates: multiple"},
         {PX_CLUSTER, LT_E_UNSUPPORTED,
          TLS_CLUSTER("tls_certificates: [{private_key_provider: {provider_name: cryptomb}}]"),

@@ -63,7 +63,7 @@ static inline lt_str pack_filter(struct lt_arena *arena, const char *type, const
         arena,
         "{name: l, address: {socket_address: {address: 127.0.0.1, port_value: 1}}, filter_chains: [{filters: [\n"
         "{name: hcm, typed_config: {'@type': " HCM
-        ", stat_prefix: s, rds: {route_config_name: r}, http_filters: [\n"
+        ", stat_prefix: s, rds: {route_config_name: r, config_source: {ads: {}}}, http_filters: [\n"
         "{name: f, typed_config: {'@type': " ENVOY "http.%s, %s}}, " ROUTER "]}}]}]}",
         type, fields);
     return pack_yaml(arena, PX_LISTENER, yaml.ptr);

@@ -52,7 +52,7 @@ static lt_rc compile(const char *fields)
         arena,
         "{name: l, address: {socket_address: {address: 127.0.0.1, port_value: 1}}, filter_chains: [{filters: [\n"
         "{name: hcm, typed_config: {'@type': " HCM
-        ", stat_prefix: s, rds: {route_config_name: r}, http_filters: [\n"
+        ", stat_prefix: s, rds: {route_config_name: r, config_source: {ads: {}}}, http_filters: [\n"
         "{name: jwt, typed_config: {'@type': " ENVOY
         "http.jwt_authn.v3.JwtAuthentication, %s}}, " ROUTER "]}}]}]}",
         fields);

@@ -38,7 +38,7 @@ static lt_rc compile(const char *fields)
         arena,
         "{name: l, address: {socket_address: {address: 127.0.0.1, port_value: 1}}, filter_chains: [{filters: [\n"
         "{name: hcm, typed_config: {'@type': " HCM
-        ", stat_prefix: s, rds: {route_config_name: r}, http_filters: [\n"
+        ", stat_prefix: s, rds: {route_config_name: r, config_source: {ads: {}}}, http_filters: [\n"
         "{name: rbac, typed_config: {'@type': " ENVOY "http.rbac.v3.RBAC, %s}}, " ROUTER "]}}]}]}",
         fields);
     return px_conf_compile(PX_LISTENER, LT_STR_NULL, LT_STR_NULL,
