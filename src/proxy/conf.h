@@ -13,6 +13,7 @@
 #include "http/url.h"
 #include "net/tls.h"
 #include "proxy/conf_cluster.h"
+#include "proxy/conf_forward.h"
 #include "proxy/shelf.h"
 
 /* --- values shared by several resources --- */
@@ -322,6 +323,8 @@ struct px_vhost {
     struct px_header_edits request, response;
     bool require_tls_all;
     bool include_attempt_count; /* x-envoy-attempt-count */
+    bool tells_attempt_count;   /* the client, too: include_attempt_count_in_response */
+    bool tells_timeout_retry;   /* include_is_timeout_retry_header */
     const struct px_retry *retry;
     struct px_filter_confs filters;
 };
@@ -337,6 +340,8 @@ struct px_routes_conf {
     size_t prefix_count;
     const struct px_vhost *catch_all; /* "*" */
     struct px_header_edits request, response;
+    const lt_str *internal_headers; /* internal_only_headers: taken from what comes from outside */
+    size_t internal_header_count;
     bool ignore_port_in_host;
     bool has_unknown_clusters; /* validate_clusters: false */
     struct px_filter_confs filters;
@@ -390,6 +395,7 @@ struct px_hcm_conf {
     uint32_t routes_slot;                /* RDS: in snapshots */
     const struct px_routes_conf *routes; /* inline; same arena; NULL with RDS */
     lt_str server_name;                  /* "envoy" by default */
+    struct px_forward_conf forward;
     bool use_remote_address;
     uint32_t xff_num_trusted_hops;
     px_xfcc_mode xfcc;

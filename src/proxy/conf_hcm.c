@@ -2,6 +2,7 @@
  * proxy/conf_hcm.c - HttpConnectionManager to px_hcm_conf. Its filters: conf_filters.c.
  */
 #include "proxy/conf_filter.h"
+#include "proxy/conf_kinds.h"
 
 enum {
     STREAM_IDLE_DEFAULT_MS = 300 * 1000,
@@ -141,6 +142,7 @@ static lt_rc make_hcm(struct px_build *build, const Xds__HttpConnectionManager *
     conf->server_name = in->server_name != NULL && in->server_name[0] != '\0'
                             ? px_copy(build, in->server_name)
                             : LT_STR("envoy");
+    LT_TRY(px_make_forward(build, in, &conf->forward));
     conf->use_remote_address = px_bool(in->use_remote_address, false);
     conf->xff_num_trusted_hops = in->has_xff_num_trusted_hops ? in->xff_num_trusted_hops : 0;
     conf->proxy_100_continue = in->has_proxy_100_continue && in->proxy_100_continue;

@@ -7,11 +7,15 @@
 
 #include "proxy/conf_build.h"
 #include "wire/proto/cluster.pb-c.h"
+#include "wire/proto/hcm.pb-c.h"
 
 LT_MUST lt_rc px_make_cluster(struct px_build *build, const Xds__Cluster *cluster,
                               struct px_cluster_conf *conf);
 LT_MUST lt_rc px_make_lb(struct px_build *build, const Xds__Cluster *cluster,
                          struct px_cluster_conf *conf);
+/* conf_forward.c */
+LT_MUST lt_rc px_make_forward(struct px_build *build, const Xds__HttpConnectionManager *in,
+                              struct px_forward_conf *conf);
 LT_MUST lt_rc px_make_circuits(struct px_build *build, const Xds__Cluster *cluster,
                                struct px_cluster_conf *conf);
 LT_MUST lt_rc px_make_outlier(struct px_build *build, const Xds__OutlierDetection *in,

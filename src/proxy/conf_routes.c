@@ -24,6 +24,10 @@ static lt_rc make_vhost(struct px_build *build, const Xds__VirtualHost *in, stru
         return px_unsupported(build, "require_tls", "EXTERNAL_ONLY is not supported");
     vhost->include_attempt_count = in->has_include_request_attempt_count &&
                                    in->include_request_attempt_count;
+    vhost->tells_attempt_count = in->has_include_attempt_count_in_response &&
+                                 in->include_attempt_count_in_response;
+    vhost->tells_timeout_retry = in->has_include_is_timeout_retry_header &&
+                                 in->include_is_timeout_retry_header;
     LT_TRY(px_make_header_edits(build, in->request_headers_to_add, in->n_request_headers_to_add,
                                 in->request_headers_to_remove, in->n_request_headers_to_remove,
                                 "request_headers_to_add", &vhost->request));
@@ -137,6 +141,9 @@ lt_rc px_make_routes(struct px_build *build, const Xds__RouteConfiguration *conf
                      struct px_routes_conf *ret)
 {
     ret->res.name = px_copy(build, config->name);
+    LT_TRY(px_make_strings(build, config->internal_only_headers, config->n_internal_only_headers,
+                           &ret->internal_headers));
+    ret->internal_header_count = config->n_internal_only_headers;
     ret->ignore_port_in_host = config->has_ignore_port_in_host_matching &&
                                config->ignore_port_in_host_matching;
     ret->has_unknown_clusters = config->validate_clusters != NULL &&

@@ -160,6 +160,8 @@ static lt_rc forward_address(struct px_request *request, struct lt_headers *head
 {
     char text[LT_ADDR_TEXT_MAX];
     lt_str ip = lt_addr_format_ip(&request->conn->peer, text);
+    if (request->hcm->forward.maps_ipv4 && request->conn->peer.sa.sa_family == AF_INET)
+        ip = lt_arena_printf(request->arena, "::ffff:%.*s", LT_STR_ARG(ip));
     lt_str before = lt_headers_joined(headers, LT_STR("x-forwarded-for"));
     lt_str value = before.len > 0 ? lt_arena_printf(request->arena, "%.*s,%.*s", LT_STR_ARG(before),
                                                     LT_STR_ARG(ip))
@@ -168,7 +170,9 @@ static lt_rc forward_address(struct px_request *request, struct lt_headers *head
         lt_headers_remove(headers, edge_only[i]);
     LT_TRY(lt_headers_set_id(headers, LT_H_X_ENVOY_EXTERNAL_ADDRESS,
                              external_address(request, before, ip)));
-    return lt_headers_set_id(headers, LT_H_X_FORWARDED_FOR, value);
+    return request->hcm->forward.keeps_xff
+               ? LT_OK
+               : lt_headers_set_id(headers, LT_H_X_FORWARDED_FOR, value);
 }
 
 /*
@@ -322,12 +326,14 @@ lt_rc px_request_sanitize(struct px_request *request)
     if (hcm->use_remote_address)
         LT_TRY(forward_address(request, headers));
     find_remote(request, headers);
-    if (hcm->use_remote_address || !lt_headers_may_have(headers, LT_H_X_FORWARDED_PROTO))
+    bool is_first = hcm->use_remote_address && hcm->xff_num_trusted_hops == 0;
+    if (is_first || !lt_headers_may_have(headers, LT_H_X_FORWARDED_PROTO))
         LT_TRY(lt_headers_set_id(headers, LT_H_X_FORWARDED_PROTO, request->scheme));
     bool has_id = lt_headers_find(headers, LT_H_X_REQUEST_ID) != NULL;
     if (hcm->generate_request_id &&
         (!has_id || (hcm->use_remote_address && !hcm->keeps_external_id)))
         LT_TRY(lt_headers_set_id(headers, LT_H_X_REQUEST_ID, make_request_id(request)));
+    LT_TRY(px_forward_request(request));
     return hcm->tracing != NULL ? px_trace_start(request) : LT_OK;
 }
 
@@ -351,6 +357,10 @@ lt_rc px_request_edit_try(struct px_request *request)
     if (request->route->auto_host_rewrite && request->host->facts != NULL &&
         request->host->facts->hostname.len > 0)
         request->authority = lt_arena_str(request->arena, request->host->facts->hostname);
+    if (request->vhost->tells_timeout_retry && request->attempts > 1)
+        LT_TRY(lt_headers_set(&request->head.headers, LT_STR("x-envoy-is-timeout-retry"),
+                              request->is_timeout_retry ? LT_STR("true") : LT_STR("false")));
+    request->is_timeout_retry = false;
     if (!request->vhost->include_attempt_count)
         return LT_OK;
     return lt_headers_set_id(&request->head.headers, LT_H_X_ENVOY_ATTEMPT_COUNT,
@@ -407,6 +417,9 @@ lt_rc px_response_edit(struct px_request *request)
         px_telemetry_add_own(request->worker->telemetry, headers);
     if (request->vhost != NULL && request->cluster != NULL)
         LT_TRY(add_service_time(request, headers));
+    if (request->vhost != NULL && request->vhost->tells_attempt_count && request->attempts > 0)
+        LT_TRY(lt_headers_set_id(headers, LT_H_X_ENVOY_ATTEMPT_COUNT,
+                                 lt_arena_u64(request->arena, request->attempts)));
     if (request->weighted != NULL)
         LT_TRY(apply_edits(request, headers, &request->weighted->response));
     if (request->route != NULL) {
@@ -419,5 +432,5 @@ lt_rc px_response_edit(struct px_request *request)
                                  lt_headers_value(&request->head.headers, LT_H_X_REQUEST_ID)));
     px_filters_on_response(request);
     LT_TRY(add_date(request, headers));
-    return lt_headers_set_id(headers, LT_H_SERVER, request->hcm->server_name);
+    return px_forward_response(request);
 }

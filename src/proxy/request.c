@@ -287,6 +287,7 @@ static void per_try_timeout(struct px_request *request)
         request->host->rq_timeout++;
     if (request->host != NULL)
         px_host_note_timeout(request->host);
+    request->is_timeout_retry = true;
     if (!px_request_retry_failure(request, PX_FAIL_TIMEOUT))
         px_request_reply(request, 504, PX_FLAG_UPSTREAM_TIMEOUT, "upstream_per_try_timeout",
                          LT_STR("upstream request timeout"), "text/plain");
@@ -387,6 +388,8 @@ void px_request_find_route(struct px_request *request)
     request->vhost = NULL;
     request->route = NULL;
     request->weighted = NULL;
+    for (size_t i = 0; request->routes != NULL && i < request->routes->internal_header_count; i++)
+        lt_headers_remove_name(&request->head.headers, request->routes->internal_headers[i]);
     if (request->routes != NULL)
         request->vhost = px_route_find_vhost(request->routes, request->authority);
     if (request->vhost != NULL)
@@ -412,7 +415,8 @@ static void read_facts(struct px_request *request)
     request->method = head->method;
     request->authority = head->authority;
     lt_str proto = lt_headers_value(&head->headers, LT_H_X_FORWARDED_PROTO);
-    bool is_trusted = !request->hcm->use_remote_address && proto.len > 0;
+    const struct px_hcm_conf *hcm = request->hcm;
+    bool is_trusted = proto.len > 0 && (!hcm->use_remote_address || hcm->xff_num_trusted_hops > 0);
     request->scheme = is_trusted                    ? proto
                       : conn->transport.tls != NULL ? LT_STR("https")
                                                     : LT_STR("http");
@@ -435,6 +439,7 @@ void px_request_start(struct px_request *request)
     px_request_touch(request);
     if (!check_head(request) || !normalise_path(request))
         return;
+    px_forward_host(request);
     if (px_request_sanitize(request) != LT_OK) {
         px_request_reply(request, 431, 0, "http1.headers_too_large", LT_STR_NULL, NULL);
         return;

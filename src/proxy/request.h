@@ -198,7 +198,8 @@ struct px_request {
     struct px_host *tried[PX_RQ_HOSTS_MAX]; /* counted */
     uint32_t tried_count;
     uint32_t tried_levels,
-        spared_levels; /* a bit for each priority; those that retries leave out */
+        spared_levels;     /* a bit for each priority; those that retries leave out */
+    bool is_timeout_retry; /* the try before this one lasted too long */
     bool counts_retry, counts_pending, counts_active;
     bool counts_at_host; /* counts_pending, and a connection of the host is on its way */
     bool is_shared_retry, is_shared_pending, is_shared_active; /* px_limit_take */
@@ -305,6 +306,14 @@ LT_MUST lt_rc px_request_format(struct px_request *request, const struct px_form
 enum { PX_FACTS_TEXTS = 5 };
 void px_request_log_facts(struct px_request *request, struct px_log_facts *facts,
                           char text[PX_FACTS_TEXTS][LT_ADDR_TEXT_MAX]);
+
+/* --- forward.c: names and addresses, as the connection manager wants them told --- */
+/* Before the route is looked for. */
+void px_forward_host(struct px_request *request);
+LT_MUST lt_rc px_forward_request(struct px_request *request);
+LT_MUST lt_rc px_forward_response(struct px_request *request);
+/* As an HTTP/2 host or one that gets full URLs sees it; request->up stands. */
+lt_str px_forward_scheme(const struct px_request *request);
 
 /* --- flow.c: both directions --- */
 /* In FLOW and REPLY; moves what can be moved. */

@@ -182,7 +182,7 @@ static lt_rc start(struct px_request *request)
 {
     struct lt_http_head head = request->head;
     head.method = request->method;
-    head.scheme = request->scheme;
+    head.scheme = px_forward_scheme(request);
     head.authority = request->authority;
     head.path = request->path;
     if (head.wants_upgrade && head.protocol.len == 0) { /* RFC 8441 section 5 */
