@@ -324,11 +324,12 @@ static bool has_turn(struct px_decisions *decisions, struct px_request *request)
 
 void px_decisions_note(struct px_decisions *decisions, struct px_request *request)
 {
-    bool has_failed = is_failed(request);
-    if (request->conn->state == PX_CONN_INSIDE)
-        return; /* our own */
+    bool may_fail = request->flags != 0 || request->code - 1 >= 399 || request->tries != NULL;
+    bool has_failed = may_fail && is_failed(request);
     if (!has_failed && decisions->good++ % PX_DECISION_SAMPLE != 0)
         return;
+    if (request->conn->state == PX_CONN_INSIDE)
+        return; /* our own */
     if (!has_turn(decisions, request))
         return;
     char text[PX_FACTS_TEXTS][LT_ADDR_TEXT_MAX];

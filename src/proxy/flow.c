@@ -5,6 +5,7 @@
  * Start at: px_request_flow().
  */
 #include "proxy/hash_policy.h"
+#include "proxy/messages.h"
 #include "proxy/pace.h"
 #include "proxy/request.h"
 #include "proxy/run.h"
@@ -57,6 +58,8 @@ static lt_rc read_request_piece(struct px_request *request)
     struct px_dir *req = &request->req;
     LT_TRY(request->down->next(request));
     req->body_bytes += req->piece.len;
+    if (request->messages != NULL)
+        px_messages_count(request->messages, &request->messages->request, req->piece);
     if (request->wants_pieces)
         px_filters_on_piece(request, req, req->piece);
     if (request->mirror_count > 0)
@@ -260,7 +263,8 @@ static void choose_response_body(struct px_request *request)
                    request->down->protocol == PX_PROTO_H1;
     resp->is_read = head->body == LT_BODY_NONE;
     resp->is_raw = both_h1 && head->body == LT_BODY_CHUNKED && request->head.minor == 1 &&
-                   !request->hcm->enable_trailers && !request->wants_pieces;
+                   !request->hcm->enable_trailers && !request->wants_pieces &&
+                   request->messages == NULL;
 }
 
 /* What outlier detection makes of it: a status of gRPC in the head counts more than 200. */
@@ -321,6 +325,8 @@ static lt_rc next_response_piece(struct px_request *request)
     struct px_dir *resp = &request->resp;
     LT_TRY(request->up_codec->next(request));
     resp->body_bytes += resp->piece.len;
+    if (request->messages != NULL)
+        px_messages_count(request->messages, &request->messages->response, resp->piece);
     if (request->wants_pieces)
         px_filters_on_piece(request, resp, resp->piece);
     return LT_OK;

@@ -372,6 +372,18 @@ static void tell_metrics(struct px_request *request)
     px_text_drop(&host);
 }
 
+void px_request_tell_messages(struct px_request *request, const struct px_message_result *result)
+{
+    struct px_worker *worker = request->worker;
+    const char *host = falls_back_to_host(request) ? px_intern(worker, request->head.authority)
+                                                   : "";
+    struct px_report report = make_report(request, host);
+    struct px_attributes attributes;
+    complete_report(request, &report, &attributes);
+    px_telemetry_messages(worker->telemetry, &report, result);
+    px_text_drop(&host);
+}
+
 void px_request_report(struct px_request *request)
 {
     struct px_worker *worker = request->worker;

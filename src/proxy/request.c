@@ -9,6 +9,7 @@
 
 #include "http/url.h"
 #include "proxy/h2_link.h"
+#include "proxy/messages.h"
 #include "proxy/pace.h"
 
 enum {
@@ -113,6 +114,8 @@ static void take_out(struct px_request *request)
     px_filters_on_end(request);
     if (request->pace != NULL)
         px_pace_end(request);
+    if (request->messages != NULL)
+        px_messages_tell(request->messages);
     px_request_abort_mirrors(request);
     px_request_leave_upstream(request, false);
     end_retry(request);
@@ -421,6 +424,8 @@ static void read_facts(struct px_request *request)
                       : conn->transport.tls != NULL ? LT_STR("https")
                                                     : LT_STR("http");
     request->is_grpc = is_grpc_request(&head->headers);
+    if (request->is_grpc && request->hcm->has_istio_stats)
+        px_messages_start(request);
     /* what follows an extended CONNECT belongs to the tunnel, once there is one */
     bool is_bare = head->body == LT_BODY_NONE || head->method_id == LT_METHOD_CONNECT;
     request->req.is_read = is_bare;

@@ -185,10 +185,11 @@ struct px_request {
     struct lt_headers *reply_headers; /* in the arena; px_reply_header */
     uint32_t reply_grpc_status;       /* of a reply to gRPC; 0: by its code of HTTP */
     bool is_traced;
-    struct px_trace *trace; /* in the arena; what the host is told; NULL: nothing */
-    bool is_overloaded;     /* the reply says x-envoy-overloaded */
-    bool is_dropped;        /* the reply says x-envoy-drop-overload */
-    lt_str location;        /* of a redirect */
+    struct px_messages *messages; /* messages.h; NULL: no gRPC, or nobody wants to know */
+    struct px_trace *trace;       /* in the arena; what the host is told; NULL: nothing */
+    bool is_overloaded;           /* the reply says x-envoy-overloaded */
+    bool is_dropped;              /* the reply says x-envoy-drop-overload */
+    lt_str location;              /* of a redirect */
 
     uint32_t answered_at; /* index of the filter that answered, and 1; 0: none did */
 
@@ -364,6 +365,7 @@ void px_reply_header(struct px_request *request, lt_str name, lt_str value);
 struct lt_headers *px_reply_headers(struct px_request *request);
 /* The upstream broke off: a retry, or the reply that says so. */
 void px_request_broke(struct px_request *request);
+void px_request_tell_messages(struct px_request *request, const struct px_message_result *result);
 /* Metrics, log, counters. */
 void px_request_report(struct px_request *request);
 

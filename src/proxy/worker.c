@@ -17,6 +17,7 @@
 #include "proxy/decisions.h"
 #include "proxy/inside.h"
 #include "proxy/jwks.h"
+#include "proxy/messages.h"
 #include "proxy/run.h"
 #include "proxy/stat.h"
 #include "proxy/workers_priv.h"
@@ -423,6 +424,8 @@ static struct px_worker *make_worker(struct px_workers *workers, unsigned index)
     lt_list_init(&worker->tcp_untold);
     lt_timer_init(&worker->tcp_tell, px_tcp_on_tell);
     px_jwt_cache_init(&worker->jwt_cache);
+    lt_list_init(&worker->messages_untold);
+    lt_timer_init(&worker->messages_tell, px_messages_on_tell);
     worker->own_principal = "";
     worker->holds_accept = workers->opts.holds_accept;
     lt_prng_seed(&worker->prng, worker->env);
@@ -456,6 +459,7 @@ static void free_worker(struct px_worker *worker)
     lt_loop_timer_cancel(worker->loop, &worker->trim);
     lt_loop_timer_cancel(worker->loop, &worker->sweep);
     lt_loop_timer_cancel(worker->loop, &worker->tcp_tell);
+    lt_loop_timer_cancel(worker->loop, &worker->messages_tell);
     lt_task_cancel(&worker->bury);
     run_bury(&worker->bury);
     lt_vec_fini(&worker->graveyard);

@@ -1,17 +1,12 @@
 """Istio's metrics as Telemetry changes them: metrics turned off, labels removed and made."""
-import re
-
 import pytest
 
 from lib import client
 from lib.client import wait_until
-from lib.proxy import bootstrap, cluster, hcm, listener, route, tcp_proxy, typed
+from lib.istio import istio_stats, series
+from lib.proxy import bootstrap, cluster, hcm, listener, route, tcp_proxy
 
 pytestmark = [pytest.mark.quick, pytest.mark.lateen_only]  # this Envoy has none of Istio's filters
-
-
-def istio_stats(*metrics, **fields):
-    return {"name": "istio.stats", "typed_config": typed("stats.PluginConfig", metrics=list(metrics), **fields)}
 
 
 def serve(run_proxy, backends, *metrics, **fields):
@@ -19,16 +14,6 @@ def serve(run_proxy, backends, *metrics, **fields):
     made = hcm([route("/", "a", name="to-a")])
     made["typed_config"]["http_filters"].insert(0, istio_stats(*metrics, **fields))
     return run_proxy(bootstrap(listener(made, traffic_direction="OUTBOUND"), [cluster("a", server.port)]))
-
-
-def series(proxy, name):
-    """{frozenset of labels: value} of a metric."""
-    found = []
-    for line in proxy.admin_get("/stats/prometheus").body.decode().splitlines():
-        match = re.fullmatch(re.escape(name) + r"(?:\{(.*)\})? (\S+)", line)
-        if match:
-            found.append((dict(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', match[1] or "")), float(match[2])))
-    return found
 
 
 def test_a_metric_is_turned_off(run_proxy, backends):
