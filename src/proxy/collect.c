@@ -146,6 +146,19 @@ static void obey(struct px_worker *worker, px_order order)
     }
 }
 
+/* Series of clients and services that have gone: after half a day to a day without a word. */
+static void sweep(struct px_worker *worker)
+{
+    static const uint64_t every_ns = UINT64_C(12) * 3600 * LT_NS_PER_S;
+    uint64_t now_ns = px_now_ns(worker);
+    if (worker->swept_ns == 0)
+        worker->swept_ns = now_ns;
+    if (now_ns - worker->swept_ns < every_ns)
+        return;
+    worker->swept_ns = now_ns;
+    px_telemetry_sweep(worker->telemetry);
+}
+
 static void open_question(struct lt_letter *letter, void *receiver)
 {
     struct question *question = LT_CONTAINER_OF(letter, struct question, letter);
@@ -161,6 +174,7 @@ static void open_question(struct lt_letter *letter, void *receiver)
         return;
     }
     if (question->sum != NULL) {
+        sweep(worker);
         px_clusters_refresh_stats(worker);
         lt_metric_set_merge(question->sum, worker->metrics);
     }

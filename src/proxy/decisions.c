@@ -14,22 +14,6 @@
 
 enum { TEXT_MAX = 512 };
 
-/* The latest of a kind. */
-struct ring {
-    struct px_decision **items; /* owned; made with the first */
-    size_t size, at;
-};
-
-struct px_decisions {
-    struct ring failed, sampled;
-    struct lt_buf text; /* of the one that is written */
-    int64_t second;
-    uint32_t in_second;
-    uint64_t good;                 /* requests that went well */
-    struct lt_metric_set *metrics; /* borrowed */
-    struct lt_counter *missed;     /* made with the first */
-};
-
 /* One of several tries; the latest first. In the request's arena. */
 struct px_try_note {
     struct px_try_note *before;
@@ -49,7 +33,7 @@ struct px_decisions *px_decisions_new(struct lt_metric_set *metrics)
     return decisions;
 }
 
-static void free_ring(struct ring *ring)
+static void free_ring(struct px_decision_ring *ring)
 {
     for (size_t i = 0; ring->items != NULL && i < ring->size; i++)
         free(ring->items[i]);
@@ -285,7 +269,8 @@ static bool is_failed(const struct px_request *request)
            (request->code >= 400 && is_own) || request->tries != NULL;
 }
 
-static void keep(struct ring *ring, const struct px_log_facts *facts, bool has_failed, lt_str json)
+static void keep(struct px_decision_ring *ring, const struct px_log_facts *facts, bool has_failed,
+                 lt_str json)
 {
     if (ring->items == NULL)
         ring->items = lt_calloc(ring->size, sizeof(*ring->items));
@@ -324,10 +309,9 @@ static bool has_turn(struct px_decisions *decisions, struct px_request *request)
 
 void px_decisions_note(struct px_decisions *decisions, struct px_request *request)
 {
-    bool may_fail = request->flags != 0 || request->code - 1 >= 399 || request->tries != NULL;
-    bool has_failed = may_fail && is_failed(request);
-    if (!has_failed && decisions->good++ % PX_DECISION_SAMPLE != 0)
-        return;
+    bool has_failed = is_failed(request);
+    if (!has_failed && request->code >= 400 && decisions->good++ % PX_DECISION_SAMPLE != 0)
+        return; /* the application's own business */
     if (request->conn->state == PX_CONN_INSIDE)
         return; /* our own */
     if (!has_turn(decisions, request))
@@ -346,7 +330,7 @@ void px_decisions_note(struct px_decisions *decisions, struct px_request *reques
         count_missed(decisions); /* its names are too long */
 }
 
-static void copy_ring(const struct ring *ring, struct lt_vec *to)
+static void copy_ring(const struct px_decision_ring *ring, struct lt_vec *to)
 {
     for (size_t i = 0; ring->items != NULL && i < ring->size; i++) {
         const struct px_decision *from = ring->items[i];

@@ -354,6 +354,15 @@ static void complete_report(struct px_request *request, struct px_report *report
     report->find_ctx = attributes;
 }
 
+static __attribute__((noinline)) void tell_whole(struct px_request *request,
+                                                 struct px_report *report,
+                                                 const struct px_http_result *result)
+{
+    struct px_attributes attributes;
+    complete_report(request, report, &attributes);
+    px_telemetry_http(request->worker->telemetry, report, result);
+}
+
 static void tell_metrics(struct px_request *request)
 {
     struct px_worker *worker = request->worker;
@@ -365,10 +374,10 @@ static void tell_metrics(struct px_request *request)
         .request_bytes = request->req.wire_bytes,
         .response_bytes = request->resp.wire_bytes,
     };
-    struct px_attributes attributes;
     if (report.stats != NULL || request->is_grpc)
-        complete_report(request, &report, &attributes);
-    px_telemetry_http(worker->telemetry, &report, &result);
+        tell_whole(request, &report, &result);
+    else
+        px_telemetry_http(worker->telemetry, &report, &result);
     px_text_drop(&host);
 }
 
@@ -389,7 +398,8 @@ void px_request_report(struct px_request *request)
     struct px_worker *worker = request->worker;
     const struct px_hcm_conf *hcm = request->hcm;
     count(request);
-    px_decisions_note(worker->decisions, request);
+    if (px_decisions_wants(worker->decisions, request))
+        px_decisions_note(worker->decisions, request);
     if (hcm->has_istio_stats)
         tell_metrics(request);
     if (hcm->access_log_count == 0)

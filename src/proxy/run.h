@@ -304,7 +304,7 @@ struct px_worker {
     uint32_t request_count;  /* in that list */
     uint32_t requests_spare; /* fewest of them, and of blocks, since the last trim: */
     uint32_t blocks_spare;   /* nobody missed these */
-    struct lt_timer sweep;   /* px_telemetry_sweep */
+    uint64_t swept_ns;       /* px_telemetry_sweep */
     struct lt_timer trim;    /* set while more is kept than an idle worker needs */
     struct px_interns interns;
     struct lt_list tcp_untold; /* of px_tcp: bytes that the metrics don't know yet, oldest first */

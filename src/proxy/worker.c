@@ -100,16 +100,6 @@ const char *px_intern(struct px_worker *worker, lt_str text)
 
 /* --- what is kept for the next request, and given back when nobody misses it --- */
 
-/* Series of clients and services that have gone: after twelve hours to a day without a word. */
-#define SWEEP_EVERY_NS (UINT64_C(12) * 3600 * LT_NS_PER_S)
-
-static void on_sweep(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
-{
-    struct px_worker *worker = LT_CONTAINER_OF(timer, struct px_worker, sweep);
-    px_telemetry_sweep(worker->telemetry);
-    lt_loop_timer_set(worker->loop, timer, SWEEP_EVERY_NS);
-}
-
 static void on_trim(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
 {
     struct px_worker *worker = LT_CONTAINER_OF(timer, struct px_worker, trim);
@@ -416,8 +406,6 @@ static struct px_worker *make_worker(struct px_workers *workers, unsigned index)
     lt_task_init(&worker->wake, px_clusters_wake);
     lt_task_init(&worker->bury, run_bury);
     lt_timer_init(&worker->trim, on_trim);
-    lt_timer_init(&worker->sweep, on_sweep);
-    lt_loop_timer_set(worker->loop, &worker->sweep, SWEEP_EVERY_NS);
     lt_slab_init(&worker->conn_slab, sizeof(struct px_conn));
     lt_slab_init(&worker->up_slab, sizeof(struct px_upstream));
     px_interns_init(&worker->interns);
@@ -457,7 +445,6 @@ static void free_worker(struct px_worker *worker)
     lt_task_cancel(&worker->wake);
     lt_task_cancel(&worker->turn);
     lt_loop_timer_cancel(worker->loop, &worker->trim);
-    lt_loop_timer_cancel(worker->loop, &worker->sweep);
     lt_loop_timer_cancel(worker->loop, &worker->tcp_tell);
     lt_loop_timer_cancel(worker->loop, &worker->messages_tell);
     lt_task_cancel(&worker->bury);
