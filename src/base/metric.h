@@ -139,6 +139,13 @@ uint32_t lt_metric_set_series(const struct lt_metric_set *set);
 /* Series that were asked for beyond the limit. */
 uint64_t lt_metric_set_overflows(const struct lt_metric_set *set);
 
+/*
+ * Removes every series that keep says no to; stat: its dotted name. Pointers to them are dead then.
+ * Returns how many.
+ */
+typedef bool lt_metric_series_fn(lt_str stat, lt_str family, void *ctx);
+uint32_t lt_metric_filter(struct lt_metric_set *set, lt_metric_series_fn *keep, void *ctx);
+
 /* --- text --- */
 
 typedef enum {

@@ -269,6 +269,36 @@ bool lt_metric_next(const struct lt_metric_set *set, struct lt_metric_cursor *cu
     return false;
 }
 
+static uint32_t filter_family(struct lt_metric_family *family, lt_metric_series_fn *keep, void *ctx,
+                              struct lt_buf *name)
+{
+    uint32_t removed = 0;
+    for (size_t i = family->series.count; i > 0; i--) {
+        struct lt_metric_series *series = family->series.entries[i - 1].value;
+        lt_buf_clear(name, SIZE_MAX);
+        if (put_stat_name(family, series, name) != LT_OK ||
+            keep(lt_buf_str(name), family->desc.name, ctx))
+            continue;
+        lt_map_remove(&family->series, series->key);
+        free(series);
+        removed++;
+    }
+    return removed;
+}
+
+uint32_t lt_metric_filter(struct lt_metric_set *set, lt_metric_series_fn *keep, void *ctx)
+{
+    enum { NAME_BYTES_MAX = 256 * 1024 };
+    struct lt_buf name;
+    uint32_t removed = 0;
+    lt_buf_init(&name, NAME_BYTES_MAX);
+    for (size_t i = 0; i < set->families.count; i++)
+        removed += filter_family(set->families.entries[i].value, keep, ctx, &name);
+    set->series_count -= removed;
+    lt_buf_fini(&name);
+    return removed;
+}
+
 double lt_histogram_quantile(const struct lt_histogram *histogram, double quantile)
 {
     const struct lt_buckets *buckets = histogram->buckets;

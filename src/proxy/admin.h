@@ -20,6 +20,7 @@ struct px_admin_opts {
     struct px_workers *workers;
     const struct px_options *options;
     lt_str node_id, node_cluster;
+    const struct px_stats_config *stats; /* NULL: all are shown */
     lt_str bootstrap; /* bytes of envoy.config.bootstrap.v3.Bootstrap, for /config_dump */
     const struct lt_metric_set *main_metrics; /* counters of the main thread */
     const struct lt_buf *carried; /* of a process before this one; lt_metric_add_saved */

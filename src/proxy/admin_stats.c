@@ -11,6 +11,7 @@
 #include "base/regex.h"
 #include "http/url.h"
 #include "proxy/admin_priv.h"
+#include "proxy/stats_config.h"
 #include "wire/json.h"
 
 enum { PART_BYTES = 64 * 1024, NAME_BYTES_MAX = 256 * 1024 };
@@ -272,6 +273,7 @@ static void on_metrics(void *ctx, struct lt_metric_set *sum, const struct lt_map
         lt_metric_set_merge(sum, page->more);
     if (page->admin->opts.carried != NULL)
         (void)!lt_metric_add_saved(sum, lt_buf_str(page->admin->opts.carried));
+    px_stats_hide(page->admin->opts.stats, sum);
     page->source.produce = produce;
     page->source.done = done;
     lt_exchange_reply_stream(page->exchange, 200, content_type(page), &page->source);

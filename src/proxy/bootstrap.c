@@ -202,6 +202,19 @@ static lt_rc read_roots(struct lt_arena *scratch, const Xds__Bootstrap__DynamicR
     return LT_OK;
 }
 
+static lt_rc read_stats(const Xds__StatsConfig *in, struct px_table *table,
+                        struct px_bootstrap *bootstrap, struct lt_err *err)
+{
+    struct lt_arena *scratch = lt_arena_new(0, 0);
+    struct px_build *build = lt_arena_make(scratch, struct px_build);
+    *build = (struct px_build){
+        .arena = bootstrap->arena, .scratch = scratch, .err = err, .slots = px_table_slots(table)};
+    lt_rc rc = px_make_stats_config(build, in, &bootstrap->stats);
+    bootstrap->regexes = build->regexes;
+    lt_arena_free(&scratch);
+    return rc;
+}
+
 static lt_rc fill(Xds__Bootstrap *in, struct px_table *table, struct px_bootstrap *bootstrap,
                   struct lt_err *err)
 {
@@ -213,6 +226,7 @@ static lt_rc fill(Xds__Bootstrap *in, struct px_table *table, struct px_bootstra
     bootstrap->message = keep_message(bootstrap->arena, in);
     read_home(in, bootstrap);
     LT_TRY(read_admin(in->admin, bootstrap, err));
+    LT_TRY(read_stats(in->stats_config, table, bootstrap, err));
     list_unhonoured(in, bootstrap);
     struct lt_arena *scratch = lt_arena_new(0, 0);
     lt_rc rc = read_roots(scratch, in->dynamic_resources, table, &bootstrap->roots, err);
@@ -245,5 +259,8 @@ lt_rc px_bootstrap_load(lt_str text, struct px_table *table, struct px_bootstrap
 
 void px_bootstrap_fini(struct px_bootstrap *bootstrap)
 {
+    for (size_t i = 0; i < bootstrap->regexes.count; i++)
+        lt_regex_free((struct lt_regex **)&bootstrap->regexes.items[i]);
+    lt_vec_fini(&bootstrap->regexes);
     lt_arena_free(&bootstrap->arena);
 }

@@ -6,6 +6,7 @@
 #define LT_PROXY_BOOTSTRAP_H
 
 #include "proxy/feeds.h"
+#include "proxy/stats_config.h"
 #include "proxy/table.h"
 #include "proxy/worker.h"
 
@@ -16,7 +17,9 @@ struct px_bootstrap {
     lt_str node;                /* bytes of envoy.config.core.v3.Node; empty when there is none */
     struct lt_addr admin;       /* len 0: no admin server */
     struct px_feed_roots roots; /* dynamic_resources; sources of the table */
-    struct px_home home;        /* node.locality, cluster_manager.local_cluster_name */
+    struct px_stats_config stats;
+    struct lt_vec regexes;    /* of struct lt_regex, owned: of stats */
+    struct px_home home;      /* node.locality, cluster_manager.local_cluster_name */
     const lt_str *unhonoured; /* fields of the bootstrap itself that are accepted and do nothing */
     size_t unhonoured_count;
 };

@@ -18,6 +18,7 @@
 #include "wire/proto/hcm.pb-c.h"
 #include "wire/proto/istio_stats.pb-c.h"
 #include "wire/proto/listener.pb-c.h"
+#include "wire/proto/metrics.pb-c.h"
 #include "wire/proto/route.pb-c.h"
 #include "wire/proto/tls.pb-c.h"
 #include "wire/proto/type.pb-c.h"
@@ -164,6 +165,9 @@ LT_MUST lt_rc px_make_endpoints(struct px_build *build, const void *load_assignm
                                 bool allows_names, struct px_endpoints_conf *ret_endpoints);
 LT_MUST lt_rc px_make_routes(struct px_build *build, const Xds__RouteConfiguration *config,
                              struct px_routes_conf *ret_routes);
+struct px_stats_config;
+LT_MUST lt_rc px_make_stats_config(struct px_build *build, const Xds__StatsConfig *in,
+                                   struct px_stats_config *config);
 LT_MUST lt_rc px_make_tracing(struct px_build *build, const Xds__HttpConnectionManager *in,
                               struct px_hcm_conf *hcm);
 LT_MUST lt_rc px_make_stats(struct px_build *build, const Istio__Stats__PluginConfig *in,

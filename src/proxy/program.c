@@ -350,6 +350,7 @@ static lt_rc start_admin(struct px_program *program, struct lt_err *err)
         .node_id = program->bootstrap.node_id,
         .node_cluster = program->bootstrap.node_cluster,
         .bootstrap = program->bootstrap.message,
+        .stats = &program->bootstrap.stats,
         .main_metrics = program->metrics,
         .carried = &program->takeover.carried,
         .inherited = program->takeover.is_new ? &program->takeover.inherited : NULL,
@@ -414,6 +415,7 @@ lt_rc px_program_start(struct px_program *program, const struct px_feeds_opts *m
         .count = worker_count(program),
         .node = program->node,
         .home = program->bootstrap.home,
+        .stats = &program->bootstrap.stats,
         .drain_ms = program->options.drain_time_s * 1000,
         .drains_gradually = program->options.drain_strategy == NULL ||
                             strcmp(program->options.drain_strategy, "gradual") == 0,

@@ -308,10 +308,10 @@ struct px_worker {
     struct lt_timer trim;    /* set while more is kept than an idle worker needs */
     struct px_interns interns;
     struct lt_list tcp_untold; /* of px_tcp: bytes that the metrics don't know yet, oldest first */
-    struct lt_list messages_untold; /* of px_messages, oldest first */
-    struct lt_timer messages_tell;  /* set while there are such */
-    struct lt_timer tcp_tell;  /* set while there are such */
-    struct px_pipe pipes[16];  /* spare and empty */
+    struct lt_list messages_untold;  /* of px_messages, oldest first */
+    struct lt_timer messages_tell;   /* set while there are such */
+    struct lt_timer tcp_tell;        /* set while there are such */
+    struct px_pipe pipes[16];        /* spare and empty */
     uint32_t pipe_count, pipes_open; /* in that list; and with those that are in use */
     struct lt_map stats;             /* name, owned -> struct lt_counter, of metrics (stat.c) */
     struct lt_map jwks;              /* id -> struct px_jwks_source, owned (jwks.c) */

@@ -50,11 +50,12 @@ struct custom {
 };
 
 struct px_telemetry {
-    const struct px_node_facts *node; /* borrowed */
-    struct lt_metric_set *set;        /* borrowed */
-    struct lt_map peers;              /* id -> struct px_peer, counted */
-    struct slot *slots;               /* owned; made on first use */
-    uint32_t stranger_series;         /* of PX_STRANGER_SERIES_MAX */
+    const struct px_node_facts *node;    /* borrowed */
+    struct lt_metric_set *set;           /* borrowed */
+    const struct px_stats_config *stats; /* borrowed; NULL */
+    struct lt_map peers;                 /* id -> struct px_peer, counted */
+    struct slot *slots;                  /* owned; made on first use */
+    uint32_t stranger_series;            /* of PX_STRANGER_SERIES_MAX */
     struct lt_metric_family *families[PX_METRICS];
     struct custom customs[CUSTOMS_MAX]; /* the latest first; family NULL until it is used */
     struct lt_counter *collapsed;       /* requests whose labels say "unknown" for want of room */
@@ -140,29 +141,33 @@ px_metric px_metric_find(lt_str name)
     return PX_METRICS;
 }
 
-static struct lt_metric_family *make_family(struct lt_metric_set *set, px_metric metric)
+static struct lt_metric_family *make_family(struct px_telemetry *telemetry, px_metric metric)
 {
     lt_str labels[LABELS_MAX];
     for (uint32_t i = 0; i < metrics[metric].count; i++)
         labels[i] = label_names[label_at(metric, i)];
-    const struct lt_metric_desc desc = {.name = lt_str_of(metrics[metric].name),
-                                        .kind = metrics[metric].kind,
-                                        .labels = labels,
-                                        .label_count = metrics[metric].count};
-    return lt_metric_family(set, &desc);
+    const struct lt_metric_desc desc = {
+        .name = lt_str_of(metrics[metric].name),
+        .kind = metrics[metric].kind,
+        .labels = labels,
+        .label_count = metrics[metric].count,
+        .buckets = px_stats_bounds(telemetry->stats, metrics[metric].name)};
+    return lt_metric_family(telemetry->set, &desc);
 }
 
-struct px_telemetry *px_telemetry_new(struct lt_metric_set *set, const struct px_node_facts *node)
+struct px_telemetry *px_telemetry_new(struct lt_metric_set *set, const struct px_node_facts *node,
+                                      const struct px_stats_config *stats)
 {
     struct px_telemetry *telemetry = lt_new(struct px_telemetry);
     telemetry->node = node;
     telemetry->set = set;
+    telemetry->stats = stats;
     const struct lt_metric_desc collapsed = {.name = LT_STR("lateen_telemetry_collapsed_total"),
                                              .kind = LT_METRIC_COUNTER,
                                              .stat = LT_STR("lateen.telemetry.collapsed")};
     telemetry->collapsed = lt_metric_counter(lt_metric_family(set, &collapsed), NULL);
     for (unsigned i = 0; i < PX_METRICS; i++)
-        telemetry->families[i] = make_family(set, (px_metric)i);
+        telemetry->families[i] = make_family(telemetry, (px_metric)i);
     return telemetry;
 }
 
@@ -735,10 +740,12 @@ static struct lt_metric_family *custom_family(struct px_telemetry *telemetry,
     struct custom *custom = find_custom(telemetry, report->stats->id);
     struct lt_metric_family **family = &custom->families[metric];
     if (*family == NULL) {
-        const struct lt_metric_desc desc = {.name = lt_str_of(metrics[metric].name),
-                                            .kind = metrics[metric].kind,
-                                            .labels = labels->names,
-                                            .label_count = labels->count};
+        const struct lt_metric_desc desc = {
+            .name = lt_str_of(metrics[metric].name),
+            .kind = metrics[metric].kind,
+            .labels = labels->names,
+            .label_count = labels->count,
+            .buckets = px_stats_bounds(telemetry->stats, metrics[metric].name)};
         *family = lt_metric_family(telemetry->set, &desc);
     }
     return *family;

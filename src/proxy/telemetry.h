@@ -9,6 +9,7 @@
 #include "http/headers.h"
 #include "proxy/cel.h"
 #include "proxy/conf.h"
+#include "proxy/stats_config.h"
 
 /* Who this proxy's workload is; from the node's metadata. Borrowed for the life of the workers. */
 struct px_node_facts {
@@ -24,7 +25,9 @@ struct px_node_facts {
 struct px_telemetry;
 struct px_peer; /* decoded metadata of a peer, counted */
 
-struct px_telemetry *px_telemetry_new(struct lt_metric_set *set, const struct px_node_facts *node);
+/* stats: for bounds of histograms; borrowed as the others; NULL. */
+struct px_telemetry *px_telemetry_new(struct lt_metric_set *set, const struct px_node_facts *node,
+                                      const struct px_stats_config *stats);
 void px_telemetry_free(struct px_telemetry **telemetry);
 /* Of our own workload. */
 const struct px_node_facts *px_telemetry_node(const struct px_telemetry *telemetry);

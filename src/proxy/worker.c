@@ -418,7 +418,7 @@ static struct px_worker *make_worker(struct px_workers *workers, unsigned index)
     worker->holds_accept = workers->opts.holds_accept;
     lt_prng_seed(&worker->prng, worker->env);
     worker->metrics = lt_metric_set_new(SERIES_MAX);
-    worker->telemetry = px_telemetry_new(worker->metrics, &workers->opts.node);
+    worker->telemetry = px_telemetry_new(worker->metrics, &workers->opts.node, workers->opts.stats);
     worker->access_log = px_access_logger_new(worker->loop, worker->metrics);
     worker->decisions = px_decisions_new(worker->metrics);
     return worker;

@@ -57,15 +57,16 @@ LT_MUST lt_rc px_sockets_listen(struct lt_vec *inherited, struct lt_server *serv
 int px_sockets_take(struct lt_vec *sockets, px_socket_kind kind, const struct lt_addr *addr);
 
 struct px_workers_opts {
-    const struct lt_env *env;  /* borrowed */
-    struct lt_loop *loop;      /* of the main thread; borrowed */
-    unsigned count;            /* of threads, 1 to 64 */
-    struct px_node_facts node; /* borrowed slices */
-    struct px_home home;       /* likewise */
-    uint32_t drain_ms;         /* how long connections of a listener that went may go on */
-    bool drains_gradually;     /* within drain_ms, instead of all at once (--drain-strategy) */
-    struct lt_vec *inherited;  /* of struct px_socket: listeners are taken out of it; NULL */
-    bool holds_accept;         /* listeners open, and accept when px_workers_accept() says so */
+    const struct lt_env *env;            /* borrowed */
+    struct lt_loop *loop;                /* of the main thread; borrowed */
+    unsigned count;                      /* of threads, 1 to 64 */
+    struct px_node_facts node;           /* borrowed slices */
+    struct px_home home;                 /* likewise */
+    const struct px_stats_config *stats; /* borrowed; NULL: all are shown */
+    uint32_t drain_ms;        /* how long connections of a listener that went may go on */
+    bool drains_gradually;    /* within drain_ms, instead of all at once (--drain-strategy) */
+    struct lt_vec *inherited; /* of struct px_socket: listeners are taken out of it; NULL */
+    bool holds_accept;        /* listeners open, and accept when px_workers_accept() says so */
     void (*on_listener_error)(void *ctx, const char *text); /* a listener could not bind */
     /* What a worker has seen of a host: px_members_report(). NULL: nobody wants to know. */
     void (*on_report)(void *ctx, struct px_host_state *host, unsigned kind);

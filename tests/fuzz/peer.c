@@ -44,7 +44,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct lt_arena *arena = lt_arena_new(0, 0);
     struct lt_metric_set *set = lt_metric_set_new(100);
-    struct px_telemetry *telemetry = px_telemetry_new(set, &node);
+    struct px_telemetry *telemetry = px_telemetry_new(set, &node, NULL);
     struct lt_headers headers;
     lt_str bytes = lt_str_make(data, size);
     bool is_text = size > 0 && data[0] == '=', had = false;

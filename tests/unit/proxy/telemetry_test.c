@@ -52,7 +52,7 @@ static int set_up(void **state)
     set = lt_metric_set_new(50000);
     px_interns_init(&interns);
     held_count = 0;
-    telemetry = px_telemetry_new(set, &node);
+    telemetry = px_telemetry_new(set, &node, NULL);
     return 0;
 }
 
