@@ -5,7 +5,7 @@
 
 #include "proxy/request.h"
 
-enum { PREFIX_BYTES = 5, TELL_EVERY_S = 5 };
+enum { TELL_EVERY_S = 5 };
 
 void px_messages_start(struct px_request *request)
 {
@@ -13,26 +13,6 @@ void px_messages_start(struct px_request *request)
     messages->rq = request;
     lt_list_init(&messages->link);
     request->messages = messages;
-}
-
-static void count(struct px_message_counter *counter, lt_str piece)
-{
-    while (piece.len > 0) {
-        if (counter->body_left > 0) {
-            size_t part = (size_t)LT_MIN(counter->body_left, (uint64_t)piece.len);
-            counter->body_left -= part;
-            piece = lt_str_from(piece, part);
-            continue;
-        }
-        if (counter->prefix_bytes > 0) /* the first byte only says whether it is compressed */
-            counter->length = counter->length << 8 | (unsigned char)piece.ptr[0];
-        piece = lt_str_from(piece, 1);
-        if (++counter->prefix_bytes < PREFIX_BYTES)
-            continue;
-        counter->messages++;
-        counter->body_left = counter->length;
-        counter->prefix_bytes = counter->length = 0;
-    }
 }
 
 /* All wait equally long: the list is in the order of their turns. */
@@ -48,22 +28,22 @@ static void tell_later(struct px_messages *messages)
 void px_messages_count(struct px_messages *messages, struct px_message_counter *counter,
                        lt_str piece)
 {
-    count(counter, piece);
-    if (counter->messages != counter->told && !lt_list_is_linked(&messages->link))
+    px_grpc_count(&counter->counter, piece);
+    if (counter->counter.messages != counter->told && !lt_list_is_linked(&messages->link))
         tell_later(messages);
 }
 
 void px_messages_tell(struct px_messages *messages)
 {
     struct px_message_counter *request = &messages->request, *response = &messages->response;
-    struct px_message_result result = {request->messages - request->told,
-                                       response->messages - response->told};
+    struct px_message_result result = {request->counter.messages - request->told,
+                                       response->counter.messages - response->told};
     lt_list_remove(&messages->link);
     if (result.request_messages + result.response_messages == 0)
         return;
     px_request_tell_messages(messages->rq, &result);
-    request->told = request->messages;
-    response->told = response->messages;
+    request->told = request->counter.messages;
+    response->told = response->counter.messages;
 }
 
 void px_messages_on_tell(struct lt_timer *timer, uint64_t now_ns)

@@ -5,18 +5,16 @@
 #define LT_PROXY_MESSAGES_H
 
 #include "base/list.h"
-#include "base/str.h"
+#include "proxy/grpc_stats.h"
 
 struct px_request;
 struct px_worker;
 struct lt_timer;
 
-/* Of one direction; frames come in whatever pieces. */
+/* Of one direction. */
 struct px_message_counter {
-    uint64_t messages, told;
-    uint64_t body_left;    /* of the message that passes */
-    uint32_t prefix_bytes; /* of the next prefix that came so far */
-    uint32_t length;       /* read of it so far */
+    struct px_grpc_counter counter;
+    uint64_t told;
 };
 
 /* In the request's arena; px_request.messages, NULL: no gRPC, or nobody wants to know. */

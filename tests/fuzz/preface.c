@@ -12,7 +12,7 @@ static const struct px_node_facts node = {.workload = {"w", 1}, .namespace = {"n
 static void read_message(lt_str message)
 {
     struct lt_metric_set *set = lt_metric_set_new(100);
-    struct px_telemetry *telemetry = px_telemetry_new(set, &node);
+    struct px_telemetry *telemetry = px_telemetry_new(set, &node, NULL);
     struct px_peer *peer = px_telemetry_read_preface(telemetry, message, "");
     px_peer_drop(&peer);
     px_telemetry_free(&telemetry);
