@@ -11,10 +11,11 @@ enum { NAME_BYTES_MAX = 256 };
 
 static bool is_always_shown(lt_str family)
 {
-    static const char *const retries[] = {"envoy_cluster_upstream_rq_retry",
-                                          "envoy_cluster_upstream_rq_retry_success"};
-    for (size_t i = 0; i < LT_ARRAY_LEN(retries); i++) {
-        if (lt_str_eqz(family, retries[i]))
+    static const char *const watched[] = {"envoy_cluster_upstream_rq_retry",
+                                          "envoy_cluster_upstream_rq_retry_success",
+                                          "envoy_listener_no_filter_chain_match"};
+    for (size_t i = 0; i < LT_ARRAY_LEN(watched); i++) {
+        if (lt_str_eqz(family, watched[i]))
             return true;
     }
     return lt_str_starts(family, LT_STR("istio_")) || lt_str_starts(family, LT_STR("lateen_"));

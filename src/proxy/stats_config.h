@@ -25,8 +25,8 @@ struct px_stats_config {
 };
 
 /*
- * Takes out of set what the matcher hides. Never hidden: Istio's metrics, our own, and the two of
- * retries that operators watch.
+ * Takes out of set what the matcher hides. Never hidden: Istio's metrics, our own, the two of
+ * retries that operators watch, and who was turned away for want of TLS.
  */
 void px_stats_hide(const struct px_stats_config *config, struct lt_metric_set *set);
 /* Of one of Istio's histograms; config may be NULL. */
