@@ -1,5 +1,5 @@
 /*
- * ctl/dns_msg.h - one DNS query in, one answer out (RFC 1035, EDNS of RFC 6891 as far as sizes go).
+ * ctl/dns_msg.h - one DNS query in, one answer out (messages: net/dns_msg.h).
  * No I/O, no heap. Names come from a lookup function; queries for what it does not know get
  * NXDOMAIN: a mesh has no resolver above it.
  * Trust: queries were written by a stranger.   Start at: ctl_dns_answer().
@@ -7,12 +7,12 @@
 #ifndef LT_CTL_DNS_MSG_H
 #define LT_CTL_DNS_MSG_H
 
-#include "base/str.h"
+#include "net/dns_msg.h"
 
 enum {
-    CTL_DNS_NAME_MAX = 254, /* dotted text with a NUL: RFC 1035 section 2.3.4 */
-    CTL_DNS_UDP_MAX = 1232, /* what we send by UDP at most, whatever the client would take */
-    CTL_DNS_TCP_MAX = 65535,
+    CTL_DNS_NAME_MAX = LT_DNS_TEXT_MAX,
+    CTL_DNS_UDP_MAX = LT_DNS_UDP_MAX,
+    CTL_DNS_TCP_MAX = LT_DNS_MSG_MAX,
     CTL_DNS_ADDRS_MAX = 256,
     CTL_DNS_TTL_S = 5, /* CoreDNS's for cluster names */
 };

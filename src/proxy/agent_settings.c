@@ -292,6 +292,24 @@ static lt_rc read_proxy(const struct px_agent_sources *sources, struct px_agent_
     return read_concurrency(sources, settings, err);
 }
 
+static lt_rc read_dns(struct lt_arena *arena, const struct px_agent_sources *sources,
+                      struct px_agent_settings *settings, struct lt_err *err)
+{
+    bool captures = false, serves = false;
+    LT_TRY(env_bool(sources, "ISTIO_META_DNS_CAPTURE", &captures, err));
+    LT_TRY(env_bool(sources, "ISTIO_META_ENABLE_DNS_SERVER", &serves, err));
+    LT_TRY(env_bool(sources, "DNS_FORWARD_PARALLEL", &settings->dns_asks_all, err));
+    settings->serves_dns = serves || (captures && !sources->is_router);
+    settings->dns_address = env_or(sources, "DNS_PROXY_ADDR", LT_STR("localhost:15053"));
+    settings->resolv_path = env_or(sources, "LATEEN_RESOLV_CONF", LT_STR("/etc/resolv.conf"));
+    settings->dns_domain = sources->domain != NULL
+                               ? lt_str_of(sources->domain)
+                               : lt_arena_printf(arena, "%.*s.svc.cluster.local",
+                                                 LT_STR_ARG(settings->pod_namespace));
+    settings->dns_timeout_ns = 5 * (int64_t)LT_NS_PER_S;
+    return env_duration_ns(sources, "DNS_FORWARD_TIMEOUT", &settings->dns_timeout_ns, err);
+}
+
 /* --- the control plane --- */
 
 static lt_rc split_host_port(lt_str text, const char *what, lt_str *ret_host, uint16_t *ret_port,
@@ -448,6 +466,7 @@ lt_rc px_agent_settings_read(struct lt_arena *arena, const struct px_agent_sourc
     settings.annotations = px_agent_read_downward(arena, sources, "./etc/istio/pod/annotations");
     LT_TRY(read_proxy_config(arena, sources, &settings, err));
     LT_TRY(read_proxy(sources, &settings, err));
+    LT_TRY(read_dns(arena, sources, &settings, err));
     LT_TRY(read_control_plane(arena, sources, &settings, err));
     LT_TRY(read_certificates(sources, &settings, err));
     settings.xds_socket = lt_arena_printf(arena, "%.*s/XDS", LT_STR_ARG(settings.config_path));

@@ -256,6 +256,8 @@ static void take_update(struct px_feed *feed, px_resource_kind kind,
 void px_feed_on_update(void *ctx, const struct lt_ads_update *update)
 {
     struct px_feed *feed = ctx;
+    if (px_feeds_take_extra(feed, update))
+        return;
     for (int kind = 0; kind < PX_RESOURCE_KINDS; kind++) {
         if (feed->watches[kind] == update->watch) {
             take_update(feed, (px_resource_kind)kind, update);
@@ -338,8 +340,10 @@ static void advance(struct px_feeds *feeds)
     feeds->phase++;
     if (feeds->phase == PX_PHASE_CLUSTERS)
         px_feeds_start_set(feeds, PX_CLUSTER);
-    else if (feeds->phase == PX_PHASE_LISTENERS)
+    if (feeds->phase == PX_PHASE_LISTENERS) {
         px_feeds_start_set(feeds, PX_LISTENER);
+        px_feeds_start_extras(feeds);
+    }
     px_feeds_follow_wishes(feeds);
 }
 
@@ -471,6 +475,7 @@ struct px_feeds *px_feeds_new(const struct px_feeds_opts *opts)
     lt_list_init(&feeds->list);
     lt_list_init(&feeds->graves);
     lt_list_init(&feeds->waits);
+    px_feeds_make_extras(feeds);
     lt_task_init(&feeds->bury, run_bury);
     make_metrics(feeds);
     return feeds;
@@ -499,6 +504,7 @@ void px_feeds_free(struct px_feeds **pointer)
         return;
     feeds->is_started = false;
     px_store_close(&feeds->store);
+    px_feeds_end_extras(feeds);
     px_feeds_end_all(feeds);
     lt_task_cancel(&feeds->bury);
     run_bury(&feeds->bury);

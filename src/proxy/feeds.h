@@ -25,6 +25,17 @@ struct px_feed_roots {
     uint32_t cds_timeout_ms, lds_timeout_ms; /* initial_fetch_timeout; 0: none */
 };
 
+/*
+ * What is asked for on the ADS stream beside the table's kinds, once listeners are: all there is of
+ * a type. take gets each message, also that of the last run; what it refuses is answered with its
+ * error.
+ */
+enum { PX_FEED_EXTRAS_MAX = 4 };
+struct px_feed_extra {
+    const char *type_url;
+    lt_rc (*take)(void *ctx, lt_str message, struct lt_err *err);
+};
+
 struct px_feeds_opts {
     struct lt_loop *loop; /* borrowed, as all below */
     const struct lt_env *env;
@@ -44,6 +55,7 @@ struct px_feeds_opts {
      * returns. LT_E_NOT_FOUND: it is to be asked for there. NULL: always so.
      */
     lt_rc (*want_secret)(void *ctx, const struct px_source *source, lt_str name);
+    struct px_feed_extra extras[PX_FEED_EXTRAS_MAX]; /* until one without a type */
     /* The table has changed, or the phase: publish a snapshot soon. */
     void (*on_change)(void *ctx);
     void *ctx;

@@ -4,6 +4,7 @@
  *   feeds_ask.c     what is wanted: where it is asked for
  *   feeds_file.c    sources that are files
  *   feeds_store.c   the last good resources on disk
+ *   feeds_extra.c   types that are not of the table
  */
 #ifndef LT_PROXY_FEEDS_PRIV_H
 #define LT_PROXY_FEEDS_PRIV_H
@@ -45,6 +46,13 @@ struct px_fetch_wait {
 
 struct px_answer; /* feeds.c */
 
+/* A type that is not of the table. */
+struct px_extra {
+    const struct px_feed_extra *how; /* in opts */
+    struct lt_ads_watch *watch;      /* NULL: not begun */
+    struct lt_bytes *last;           /* counted; the last good message; NULL: none came */
+};
+
 struct px_feeds {
     struct px_feeds_opts opts;
     struct px_ways *ways;      /* owned */
@@ -58,6 +66,8 @@ struct px_feeds {
     struct lt_list waits;      /* of px_fetch_wait, owned */
     struct lt_vec later;       /* of px_row, counted: wanted, but not before listeners are */
     struct px_answer *answers; /* oldest first */
+    struct px_extra extras[PX_FEED_EXTRAS_MAX];
+    size_t extra_count;
     px_phase phase;
     bool is_started;
     bool is_settling;
@@ -98,6 +108,15 @@ void px_feeds_store_gone(struct px_feeds *feeds, const struct px_row *row);
 void px_feeds_store_state(struct px_feeds *feeds, px_resource_kind kind);
 /* The new watch is told what its source's rows hold. */
 void px_feed_preload(struct px_feed *feed, struct lt_ads_watch *watch, px_resource_kind kind);
+
+/* --- feeds_extra.c --- */
+void px_feeds_make_extras(struct px_feeds *feeds);
+void px_feeds_start_extras(struct px_feeds *feeds);
+/* True: the update was of an extra type, and is answered. */
+bool px_feeds_take_extra(struct px_feed *feed, const struct lt_ads_update *update);
+/* What the last run had of it. */
+void px_feeds_restore_extra(struct px_feeds *feeds, lt_str type_url, lt_str message);
+void px_feeds_end_extras(struct px_feeds *feeds);
 
 /* --- streams: called by xds.c (feeds.c) --- */
 void px_feed_on_open(void *ctx);

@@ -3,6 +3,7 @@
  * begins with it. Files are there by themselves, secrets and keys never leave memory.
  * Start at: px_feeds_open_store().
  */
+#include "base/rope.h"
 #include "proxy/feeds_priv.h"
 
 /* --- out --- */
@@ -95,6 +96,15 @@ static void write_all(void *ctx, struct lt_buf *out)
         if (px_xds_kinds[kind].is_set && feeds->has_update[kind])
             px_store_write(out, &state);
     }
+    for (size_t i = 0; i < feeds->extra_count; i++) {
+        const struct px_extra *extra = &feeds->extras[i];
+        if (extra->last == NULL)
+            continue;
+        const struct px_store_record record = {.op = PX_STORE_EXTRA,
+                                               .name = lt_str_of(extra->how->type_url),
+                                               .bytes = lt_bytes_str(extra->last)};
+        px_store_write(out, &record);
+    }
 }
 
 /* --- in --- */
@@ -120,6 +130,10 @@ static void on_record(void *ctx, const struct px_store_record *record)
     struct px_rows *rows = px_table_rows(feeds->opts.table);
     if (record->op == PX_STORE_STATE) {
         feeds->has_update[record->kind] = true;
+        return;
+    }
+    if (record->op == PX_STORE_EXTRA) {
+        px_feeds_restore_extra(feeds, record->name, record->bytes);
         return;
     }
     const struct px_source *source = px_source_find(rows->sources, record->source);

@@ -8,8 +8,10 @@
 
 #include "proxy/agent.h"
 #include "proxy/agent_settings.h"
+#include "proxy/dns_proxy.h"
 #include "proxy/node.h"
 #include "proxy/program.h"
+#include "wire/ads.h"
 
 enum { COUNT_EVERY_MS = 1000 };
 
@@ -18,6 +20,7 @@ struct px_mesh {
     struct px_agent *agent;
     struct lt_grpc_channel *upstream; /* the agent's; NULL until it is there */
     struct lt_arena *arena;           /* node bytes and facts */
+    struct px_dns_proxy *dns;         /* owned; NULL: nobody asked for it */
     bool is_stopping;
     struct lt_timer drain_timer; /* the end, or the next look whether anybody is left */
 };
@@ -57,6 +60,11 @@ static size_t ads_metadata(void *ctx, struct lt_arena *arena, struct lt_grpc_met
     return px_agent_metadata(mesh_of(ctx)->agent, arena, out);
 }
 
+static lt_rc take_names(void *ctx, lt_str message, struct lt_err *err)
+{
+    return px_dns_proxy_set_table(mesh_of(ctx)->dns, message, err);
+}
+
 /* --- from the agent --- */
 
 static void on_secret(void *ctx, lt_str name, lt_str version, lt_str secret)
@@ -75,12 +83,31 @@ static void on_upstream(void *ctx, struct lt_grpc_channel *channel)
 static bool is_ready(void *ctx)
 {
     struct px_mesh *mesh = ctx;
-    return strcmp(px_program_state(mesh->program), "LIVE") == 0;
+    bool has_names = mesh->dns == NULL || px_dns_proxy_has_table(mesh->dns);
+    return has_names && strcmp(px_program_state(mesh->program), "LIVE") == 0;
+}
+
+static void set_counter(struct px_mesh *mesh, const char *name, uint64_t count)
+{
+    struct lt_metric_desc desc = {.name = lt_str_of(name), .kind = LT_METRIC_COUNTER};
+    lt_metric_counter(lt_metric_family(mesh->program->metrics, &desc), NULL)->value = count;
+}
+
+static void count_dns(struct px_mesh *mesh)
+{
+    if (mesh->dns == NULL)
+        return;
+    struct px_dns_stats stats = px_dns_proxy_stats(mesh->dns);
+    set_counter(mesh, "istio_agent_dns_requests_total", stats.requests);
+    set_counter(mesh, "istio_agent_dns_upstream_requests_total", stats.upstream_requests);
+    set_counter(mesh, "istio_agent_dns_upstream_failures_total", stats.upstream_failures);
+    set_counter(mesh, "lateen_dns_refused_total", stats.refused);
 }
 
 static void on_stats(void *ctx, struct lt_exchange *exchange, struct px_app_metrics *app)
 {
     struct px_mesh *mesh = ctx;
+    count_dns(mesh);
     px_admin_prometheus(mesh->program->admin, exchange, px_agent_metrics(mesh->agent), app);
 }
 
@@ -175,12 +202,26 @@ void px_mesh_free(struct px_mesh **pointer)
     if (mesh == NULL)
         return;
     lt_loop_timer_cancel(mesh->program->loop, &mesh->drain_timer);
+    px_dns_proxy_free(&mesh->dns);
     px_agent_free(&mesh->agent);
     lt_arena_free(&mesh->arena);
     free(mesh);
 }
 
 /* --- the start --- */
+
+static lt_rc start_dns(struct px_mesh *mesh, struct lt_err *err)
+{
+    const struct px_agent_settings *settings = px_agent_settings(mesh->agent);
+    const struct px_dns_proxy_opts opts = {.loop = mesh->program->loop,
+                                           .address = settings->dns_address,
+                                           .namespace = settings->pod_namespace,
+                                           .domain = settings->dns_domain,
+                                           .resolv_path = settings->resolv_path.ptr,
+                                           .asks_all = settings->dns_asks_all,
+                                           .timeout_ns = (uint64_t)settings->dns_timeout_ns};
+    return px_dns_proxy_new(&opts, &mesh->dns, err);
+}
 
 static lt_rc start_data_path(struct px_mesh *mesh, struct lt_err *err)
 {
@@ -195,8 +236,12 @@ static lt_rc start_data_path(struct px_mesh *mesh, struct lt_err *err)
     program->options.concurrency = settings->concurrency;
     program->options.drain_time_s = settings->drain_ms / 1000;
     program->options.drain_strategy = "immediate";
-    const struct px_feeds_opts feeds = {
+    struct px_feeds_opts feeds = {
         .ads_channel = ads_channel, .ads_metadata = ads_metadata, .want_secret = want_secret};
+    if (settings->serves_dns) {
+        LT_TRY(start_dns(mesh, err));
+        feeds.extras[0] = (struct px_feed_extra){LT_ADS_NAME_TABLE, take_names};
+    }
     return px_program_start(program, &feeds, err);
 }
 

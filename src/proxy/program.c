@@ -398,6 +398,7 @@ static lt_rc start_feeds(struct px_program *program, const struct px_feeds_opts 
         opts.ads_channel = mesh_feeds->ads_channel;
         opts.ads_metadata = mesh_feeds->ads_metadata;
         opts.want_secret = mesh_feeds->want_secret;
+        memcpy(opts.extras, mesh_feeds->extras, sizeof(opts.extras));
     }
     program->feeds = px_feeds_new(&opts);
     return LT_OK;

@@ -17,6 +17,7 @@ typedef enum {
     PX_STORE_PUT,    /* a resource was taken */
     PX_STORE_REMOVE, /* it has gone */
     PX_STORE_STATE,  /* the set of this kind has come whole, at least once */
+    PX_STORE_EXTRA,  /* a message that is not of the table; name: its type */
     PX_STORE_OPS,
 } px_store_op;
 
