@@ -12,12 +12,14 @@ import importlib
 import pathlib
 import pkgutil
 import queue
+import subprocess
+import tempfile
 import threading
 import time
 from concurrent import futures
 
 import grpc
-from google.protobuf import any_pb2, json_format, symbol_database
+from google.protobuf import any_pb2, descriptor_pb2, duration_pb2, json_format, message_factory, struct_pb2, symbol_database, wrappers_pb2  # noqa: F401
 
 from envoy.service.discovery.v3 import discovery_pb2
 from envoy.service.load_stats.v3 import lrs_pb2
@@ -64,6 +66,21 @@ def _import_types(value):
     elif isinstance(value, list):
         for item in value:
             _import_types(item)
+
+
+def learn(path):
+    """Types of one of our own .proto files: those that no installed package has."""
+    with tempfile.NamedTemporaryFile() as out:
+        subprocess.run(["protoc", f"-I{path.parents[2]}", "-I/usr/include", f"--descriptor_set_out={out.name}", str(path)], check=True)
+        described = descriptor_pb2.FileDescriptorSet.FromString(out.read())
+    for file in described.file:  # without what is for the C generator; Google's types are installed
+        del file.dependency[:]
+        file.dependency.extend(f"google/protobuf/{name}.proto" for name in ("any", "duration", "struct", "wrappers"))
+        file.ClearField("options")
+        symbol_database.Default().pool.Add(file)
+        for message in file.message_type:
+            found = symbol_database.Default().pool.FindMessageTypeByName(f"{file.package}.{message.name}")
+            symbol_database.Default().RegisterMessage(message_factory.GetMessageClass(found))
 
 
 def message_class(type_url):
