@@ -41,7 +41,7 @@ static lt_str make_yaml(struct lt_arena *arena, const char *shape, int count)
         &out,
         "{name: l, address: {socket_address: {address: 127.0.0.1, port_value: 1}}, filter_chains: [{filters: ["
         "{name: hcm, typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.network."
-        "http_connection_manager.v3.HttpConnectionManager, stat_prefix: s, rds: {route_config_name: r}, http_filters: ["
+        "http_connection_manager.v3.HttpConnectionManager, stat_prefix: s, rds: {route_config_name: r, config_source: {ads: {}}}, http_filters: ["
         "{name: rbac, typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC, "
         "rules: {policies: {");
     for (int i = 0; i < count; i++) {

@@ -153,6 +153,7 @@ typedef enum {
     PX_FILTER_LOCAL_LIMIT,
     PX_FILTER_BUFFER,
     PX_FILTER_HEADER_MUTATION,
+    PX_FILTER_MISSING, /* its configuration has not come by ECDS */
     PX_FILTER_ROUTER,
     PX_FILTER_KINDS,
 } px_http_filter_kind;
@@ -566,6 +567,15 @@ struct px_routes_entry {
 
 struct px_listener_entry {
     const struct px_listener_conf *conf;
+};
+
+/*
+ * What a connection manager takes in place of a filter's config_discovery. Listeners are made anew
+ * with it: at run time it is a filter as any other.
+ */
+struct px_extension_conf {
+    struct px_resource res;
+    lt_str type_url, value; /* of typed_config */
 };
 
 /* Contexts by px_tls_conf.ctx_slot, NULL where one is missing; counted by the main thread. */

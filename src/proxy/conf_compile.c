@@ -22,6 +22,8 @@ static const struct {
     [PX_LISTENER] = {"listener", &xds__listener__descriptor, sizeof(struct px_listener_conf)},
     [PX_ROUTES] = {"routes", &xds__route_configuration__descriptor, sizeof(struct px_routes_conf)},
     [PX_SECRET] = {"secret", &xds__secret__descriptor, sizeof(struct px_secret_conf)},
+    [PX_EXTENSION] = {"extension", &xds__typed_extension_config__descriptor,
+                      sizeof(struct px_extension_conf)},
 };
 
 const char *px_resource_kind_name(px_resource_kind kind)
@@ -38,6 +40,7 @@ static lt_rc make(struct px_build *build, px_resource_kind kind, void *message,
     case PX_LISTENER: return px_make_listener(build, message, (struct px_listener_conf *)res);
     case PX_ROUTES: return px_make_routes(build, message, (struct px_routes_conf *)res);
     case PX_SECRET: return px_make_secret(build, message, (struct px_secret_conf *)res);
+    case PX_EXTENSION: return px_make_extension(build, message, (struct px_extension_conf *)res);
     case PX_ENDPOINTS: {
         const Xds__ClusterLoadAssignment *assignment = message;
         res->name = px_copy(build, assignment->cluster_name);

@@ -5,6 +5,7 @@
  * Start at: px_make_http_filters(), px_add_filter_conf().
  */
 #include "proxy/conf_filter.h"
+#include "proxy/conf_kinds.h"
 #include "proxy/conf_rbac.h"
 #include "proxy/filter.h"
 #include "wire/proto/http_buffer.pb-c.h"
@@ -22,6 +23,7 @@
 #include "wire/proto/http_rbac.pb-c.h"
 #include "wire/proto/http_router.pb-c.h"
 #include "wire/proto/http_stateful_session.pb-c.h"
+#include "wire/proto/http_wasm.pb-c.h"
 #include "wire/proto/istio_alpn.pb-c.h"
 #include "wire/proto/istio_peer_metadata.pb-c.h"
 #include "wire/proto/istio_stats.pb-c.h"
@@ -121,15 +123,23 @@ static lt_rc add_filter(struct px_build *build, const Xds__HttpFilter *in,
     return type->make == NULL ? LT_OK : type->make(build, message, hcm, &filter->conf);
 }
 
-static lt_rc make_filter(struct px_build *build, const Xds__HttpFilter *in, struct px_hcm_conf *hcm)
+/* Istio: a plugin that may be left out when it cannot be loaded; no other is let through. */
+static bool is_open_wasm(struct px_build *build, const Pb__Any *any)
+{
+    Xds__HttpWasm__Wasm *wasm = NULL;
+    struct lt_err err = {0};
+    lt_str type = lt_any_inner_type(build->scratch, any);
+    if (!lt_str_eqz(type, xds__http_wasm__wasm__descriptor.name) ||
+        lt_pb_unpack(build->scratch, &xds__http_wasm__wasm__descriptor, lt_pb_bytes(any->value),
+                     NULL, &wasm, &err) != LT_OK)
+        return false;
+    return wasm->config != NULL && wasm->config->has_failure_policy &&
+           wasm->config->failure_policy == XDS__FAILURE_POLICY__FAIL_OPEN;
+}
+
+static lt_rc make_typed(struct px_build *build, const Xds__HttpFilter *in, struct px_hcm_conf *hcm)
 {
     bool is_optional = in->has_is_optional && in->is_optional;
-    if (in->config_type_case != XDS__HTTP_FILTER__CONFIG_TYPE_TYPED_CONFIG) {
-        if (is_optional)
-            return LT_OK;
-        return px_unsupported(build, NULL, "filter '%s' by config_discovery is not supported yet",
-                              in->name);
-    }
     lt_str type = lt_any_inner_type(build->scratch, in->typed_config);
     for (size_t i = 0; i < LT_ARRAY_LEN(types); i++) {
         if (lt_str_eqz(type, types[i].type->name))
@@ -141,8 +151,72 @@ static lt_rc make_filter(struct px_build *build, const Xds__HttpFilter *in, stru
     }
     if (is_optional)
         return LT_OK;
+    if (is_open_wasm(build, in->typed_config)) {
+        px_unhonoured(build, in->name);
+        return LT_OK;
+    }
     return px_unsupported(build, NULL, "filter '%s' of type %.*s is not supported", in->name,
                           LT_STR_ARG(type));
+}
+
+/* By ECDS: of what has come, or else of the default; without either nothing passes. */
+static lt_rc make_discovered(struct px_build *build, const Xds__HttpFilter *in,
+                             struct px_hcm_conf *hcm)
+{
+    const Xds__ExtensionConfigSource *from = in->config_discovery;
+    struct px_row *row = NULL;
+    LT_TRY(px_refer(build, "config_discovery.config_source", PX_EXTENSION, from->config_source,
+                    lt_str_of(in->name), true, &row));
+    const struct px_extension_conf *conf = (const struct px_extension_conf *)row->serving;
+    Xds__HttpFilter typed = *in;
+    Pb__Any any = PB__ANY__INIT;
+    typed.config_type_case = XDS__HTTP_FILTER__CONFIG_TYPE_TYPED_CONFIG;
+    typed.typed_config = from->default_config;
+    if (conf != NULL) {
+        any.type_url = lt_arena_strz(build->scratch, conf->type_url);
+        any.value = (ProtobufCBinaryData){conf->value.len, (uint8_t *)conf->value.ptr};
+        typed.typed_config = &any;
+    }
+    if (typed.typed_config != NULL)
+        return make_typed(build, &typed, hcm);
+    struct px_http_filter *filter = (struct px_http_filter *)&hcm->filters[hcm->filter_count];
+    filter->kind = PX_FILTER_MISSING;
+    filter->at = (uint32_t)hcm->filter_count++;
+    filter->name = px_copy(build, in->name);
+    filter->is_off = in->has_disabled && in->disabled;
+    hcm->has_off_filters |= filter->is_off;
+    return LT_OK;
+}
+
+static lt_rc make_filter(struct px_build *build, const Xds__HttpFilter *in, struct px_hcm_conf *hcm)
+{
+    switch (in->config_type_case) {
+    case XDS__HTTP_FILTER__CONFIG_TYPE_TYPED_CONFIG: return make_typed(build, in, hcm);
+    case XDS__HTTP_FILTER__CONFIG_TYPE_CONFIG_DISCOVERY: return make_discovered(build, in, hcm);
+    default: break;
+    }
+    bool is_optional = in->has_is_optional && in->is_optional;
+    return is_optional ? LT_OK
+                       : px_unsupported(build, NULL, "filter '%s' without typed_config", in->name);
+}
+
+/* It is tried as the only filter of a connection manager; that one is thrown away. */
+lt_rc px_make_extension(struct px_build *build, const Xds__TypedExtensionConfig *in,
+                        struct px_extension_conf *conf)
+{
+    Xds__HttpFilter filter = XDS__HTTP_FILTER__INIT;
+    struct px_hcm_conf *hcm = lt_arena_make(build->scratch, struct px_hcm_conf);
+    conf->res.name = px_copy(build, in->name);
+    if (in->typed_config == NULL)
+        return px_bad(build, "typed_config", "is missing");
+    filter.name = in->name;
+    filter.config_type_case = XDS__HTTP_FILTER__CONFIG_TYPE_TYPED_CONFIG;
+    filter.typed_config = in->typed_config;
+    hcm->filters = lt_arena_make_n(build->scratch, struct px_http_filter, 1);
+    LT_TRY(make_typed(build, &filter, hcm));
+    conf->type_url = px_copy(build, in->typed_config->type_url);
+    conf->value = lt_arena_str(build->arena, lt_pb_bytes(in->typed_config->value));
+    return LT_OK;
 }
 
 lt_rc px_make_http_filters(struct px_build *build, Xds__HttpFilter *const *in, size_t count,

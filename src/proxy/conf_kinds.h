@@ -36,6 +36,8 @@ LT_MUST lt_rc px_make_listener(struct px_build *build, const Xds__Listener *list
                                struct px_listener_conf *conf);
 LT_MUST lt_rc px_make_secret(struct px_build *build, const Xds__Secret *secret,
                              struct px_secret_conf *conf);
+LT_MUST lt_rc px_make_extension(struct px_build *build, const Xds__TypedExtensionConfig *in,
+                                struct px_extension_conf *conf);
 
 LT_MUST lt_rc px_make_retry(struct px_build *build, const Xds__RetryPolicy *policy,
                             const struct px_retry **ret_retry);

@@ -16,6 +16,7 @@ typedef enum {
     PX_LISTENER,
     PX_ROUTES,
     PX_SECRET,
+    PX_EXTENSION, /* an HTTP filter's configuration, by ECDS */
     PX_RESOURCE_KINDS
 } px_resource_kind;
 

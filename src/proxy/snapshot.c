@@ -117,6 +117,7 @@ void px_table_note_serving(struct px_table *table, struct px_row *row,
         return;
     case PX_ENDPOINTS: note_endpoints(table, row); return;
     case PX_SECRET: px_tls_slots_mark(table->slots); return;
+    case PX_EXTENSION: return; /* what was made of it is in listeners */
     case PX_LISTENER: shelf = &table->listeners; break;
     case PX_ROUTES: shelf = &table->routes; break;
     case PX_RESOURCE_KINDS: LT_UNREACHABLE();

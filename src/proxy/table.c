@@ -180,9 +180,14 @@ static void settle_needers(struct px_table *table, const struct px_row *arrived)
     }
 }
 
+static void remake_listeners(struct px_table *table, const struct px_row *extension);
+
 static void settle(struct px_table *table, struct px_row *row)
 {
+    bool may_be_another = row->kind == PX_EXTENSION && row->warming != NULL;
     try_promote(table, row);
+    if (may_be_another)
+        remake_listeners(table, row);
     if (row->serving != NULL || row->gave_up)
         settle_needers(table, row);
 }
@@ -299,6 +304,42 @@ lt_rc px_table_take(struct px_table *table, const struct px_compile *what, struc
     lt_rc rc = take(table, what, resource, err);
     px_resource_unref(&resource);
     return rc;
+}
+
+/* --- extensions --- */
+
+/* The same message, compiled with what the rows that it names have now. */
+static void remake(struct px_table *table, struct px_row *row, struct px_resource *newest)
+{
+    struct px_resource *made = NULL;
+    struct lt_err err = {0}; /* each part was good by itself */
+    const struct px_compile what = {.kind = (px_resource_kind)row->kind,
+                                    .name = px_row_name(row),
+                                    .version = px_resource_version(newest),
+                                    .bytes = lt_str_make(newest->wire, newest->wire_len),
+                                    .source = px_source_at(table->rows->sources, row->source),
+                                    .now_ns = newest->updated_ns};
+    if (newest->wire == NULL || px_compile(&what, table->slots, &made, &err) != LT_OK)
+        return;
+    keep_wire(made, what.bytes);
+    set_warming(table, row, made);
+    settle(table, row);
+}
+
+static void remake_listeners(struct px_table *table, const struct px_row *extension)
+{
+    const struct px_row_set *set = px_row_set(table->rows, PX_LISTENER);
+    for (uint32_t i = 0; i < set->slot_count; i++) {
+        struct px_row *row = set->by_slot[i];
+        struct px_resource *newest = row == NULL            ? NULL
+                                     : row->warming != NULL ? row->warming
+                                                            : row->serving;
+        if (newest == NULL || !needs(newest, extension))
+            continue;
+        newest = px_resource_ref(newest); /* the message is read while it is replaced */
+        remake(table, row, newest);
+        px_resource_unref(&newest);
+    }
 }
 
 lt_rc px_table_put(struct px_table *table, px_resource_kind kind, lt_str name, lt_str version,

@@ -23,4 +23,7 @@ const struct px_xds_kind px_xds_kinds[PX_RESOURCE_KINDS] = {
                    SERVICE("route", "RouteDiscoveryService", "Routes")},
     [PX_SECRET] = {LT_ADS_SECRET, false, false, "sds", "Error updating secret",
                    SERVICE("secret", "SecretDiscoveryService", "Secrets")},
+    [PX_EXTENSION] = {LT_ADS_EXTENSION, false, true, "extension_config_discovery",
+                      "Error updating extension",
+                      SERVICE("extension", "ExtensionConfigDiscoveryService", "ExtensionConfigs")},
 };

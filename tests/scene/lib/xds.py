@@ -474,6 +474,13 @@ def eds_cluster(name, source=None, service_name=None, **fields):
     return {"@type": CDS, "name": name, "type": "EDS", "connect_timeout": "2s", "eds_cluster_config": config, **fields}
 
 
+def cluster_of_static(name, *ports):
+    """A cluster by CDS that has its endpoints with it."""
+    load = assignment(name, *ports)
+    load.pop("@type")
+    return {"@type": CDS, "name": name, "type": "STATIC", "connect_timeout": "2s", "load_assignment": load}
+
+
 def assignment(name, *ports, host="127.0.0.1"):
     endpoints = [{"endpoint": {"address": {"socket_address": {"address": host, "port_value": port}}}} for port in ports]
     return {"@type": EDS, "cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}] if endpoints else []}

@@ -18,7 +18,6 @@ static const char *const known_refusals[] = {
     "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol",
     "envoy.extensions.filters.listener.original_src.v3.OriginalSrc",
     "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport",
-    "by config_discovery is not supported yet",
     "cluster_type: 'envoy.clusters.dynamic_forward_proxy'",
     "crl: cannot read file '/etc/c/crl.pem'", /* it was on the captured machine */
     "BAD_BASE64_DECODE",                      /* the captures have no certificates: "(left out)" */

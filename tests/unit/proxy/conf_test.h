@@ -32,6 +32,7 @@ static const ProtobufCMessageDescriptor *const resource_types[PX_RESOURCE_KINDS]
     [PX_LISTENER] = &xds__listener__descriptor,
     [PX_ROUTES] = &xds__route_configuration__descriptor,
     [PX_SECRET] = &xds__secret__descriptor,
+    [PX_EXTENSION] = &xds__typed_extension_config__descriptor,
 };
 
 /* The message's bytes, in arena. */
