@@ -1,7 +1,8 @@
 """Configuration over xDS: one stream or one for each type, state of the world or delta, and what is answered."""
+import grpc
 import pytest
 
-from lib import client
+from lib import certs, client
 from lib.backend import free_port
 from lib.client import wait_until
 from lib.proxy import hcm, listener, route
@@ -147,6 +148,28 @@ def test_node_and_metadata(run_proxy, control, node_once):
     wait_until(lambda: stream.acks(LDS), 10, "an ACK")
     assert stream.metadata["x-tenant"] == "blue"
     assert [bool(r.node.id) for r in stream.requests] == [i == 0 or not node_once for i in range(len(stream.requests))]
+
+
+def test_over_tls(run_proxy, control):
+    """The control plane shows who it is, and asks the same of the proxy."""
+    root, strangers = certs.Root(), certs.Root()
+    chain, key = root.leaf("spiffe://cluster.local/ns/istio-system/sa/istiod")
+    credentials = grpc.ssl_server_credentials([(key.encode(), chain.encode())], root.pem.encode(), require_client_auth=True)
+    server, port = control(credentials=credentials), free_port()
+    server.set(static_listener(port, 201))
+
+    def start(own_root, name, ready):
+        leaf = root.leaf("spiffe://cluster.local/ns/a/sa/b")
+        socket = certs.upstream(leaf, own_root, sans=[{"exact": name}], sni="istiod.istio-system.svc")
+        socket["typed_config"]["common_tls_context"]["alpn_protocols"] = ["h2"]
+        return run_proxy(dynamic_bootstrap(server, cluster_fields={"transport_socket": socket}), ready=ready)
+
+    start(strangers, "spiffe://cluster.local/ns/istio-system/sa/istiod", False)
+    start(root, "spiffe://cluster.local/ns/istio-system/sa/somebody", False)
+    pause()
+    assert not server.streams  # to neither stranger is anything said
+    start(root, "spiffe://cluster.local/ns/istio-system/sa/istiod", True)
+    until_answers(port, 201)
 
 
 def test_what_never_comes_is_waited_for_so_long(run_proxy, control):
