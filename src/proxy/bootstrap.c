@@ -8,9 +8,12 @@
 
 #include "proxy/bootstrap_check.h"
 #include "proxy/conf_build.h"
+#include "proxy/conf_overload.h"
 #include "wire/pbjson.h"
 #include "wire/proto/bootstrap.pb-c.h"
 #include "wire/yaml.h"
+
+enum { UNHONOURED_MAX = 8 };
 
 static lt_rc read_text(struct lt_arena *arena, lt_str text, Xds__Bootstrap **ret_message,
                        struct lt_err *err)
@@ -131,17 +134,28 @@ static lt_rc read_admin(const Xds__Admin *admin, struct px_bootstrap *bootstrap,
 
 static void list_unhonoured(const Xds__Bootstrap *in, struct px_bootstrap *bootstrap)
 {
-    static const char *const names[] = {"stats_sinks", "hds_config", "overload_manager",
-                                        "bootstrap_extensions", "watchdogs"};
+    static const char *const names[] = {"stats_sinks", "hds_config", "bootstrap_extensions",
+                                        "watchdogs"};
     const bool is_there[] = {in->n_stats_sinks > 0, in->hds_config != NULL,
-                             in->overload_manager != NULL, in->n_bootstrap_extensions > 0,
-                             in->watchdogs != NULL};
-    lt_str *list = lt_arena_make_n(bootstrap->arena, lt_str, LT_ARRAY_LEN(names));
+                             in->n_bootstrap_extensions > 0, in->watchdogs != NULL};
+    lt_str *list = (lt_str *)bootstrap->unhonoured;
     for (size_t i = 0; i < LT_ARRAY_LEN(names); i++) {
         if (is_there[i])
             list[bootstrap->unhonoured_count++] = lt_str_of(names[i]);
     }
+}
+
+static lt_rc read_overload(const Xds__Bootstrap *in, struct px_bootstrap *bootstrap,
+                           struct lt_err *err)
+{
+    lt_str *list = lt_arena_make_n(bootstrap->arena, lt_str,
+                                   UNHONOURED_MAX + PX_OVERLOAD_UNHONOURED_MAX);
     bootstrap->unhonoured = list;
+    px_pressure_conf_init(&bootstrap->pressure);
+    if (in->overload_manager == NULL)
+        return LT_OK;
+    return px_make_overload(bootstrap->arena, in->overload_manager, &bootstrap->pressure, list,
+                            &bootstrap->unhonoured_count, err);
 }
 
 static void read_home(const Xds__Bootstrap *in, struct px_bootstrap *bootstrap)
@@ -227,6 +241,7 @@ static lt_rc fill(Xds__Bootstrap *in, struct px_table *table, struct px_bootstra
     read_home(in, bootstrap);
     LT_TRY(read_admin(in->admin, bootstrap, err));
     LT_TRY(read_stats(in->stats_config, table, bootstrap, err));
+    LT_TRY(read_overload(in, bootstrap, err));
     list_unhonoured(in, bootstrap);
     struct lt_arena *scratch = lt_arena_new(0, 0);
     lt_rc rc = read_roots(scratch, in->dynamic_resources, table, &bootstrap->roots, err);

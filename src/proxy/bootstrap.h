@@ -20,6 +20,7 @@ struct px_bootstrap {
     struct px_stats_config stats;
     struct lt_vec regexes;    /* of struct lt_regex, owned: of stats */
     struct px_home home;      /* node.locality, cluster_manager.local_cluster_name */
+    struct px_pressure_conf pressure; /* overload_manager */
     const lt_str *unhonoured; /* fields of the bootstrap itself that are accepted and do nothing */
     size_t unhonoured_count;
 };

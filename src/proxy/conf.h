@@ -515,6 +515,8 @@ struct px_listener_conf {
     bool is_inbound;       /* traffic_direction INBOUND */
     bool is_outbound;
     bool drains_on_change_only; /* drain_type MODIFY_ONLY */
+    bool bypasses_overload;     /* bypass_overload_manager */
+    bool ignores_connection_limit;
     bool has_original_dst_filter;
     bool has_tls_inspector, has_http_inspector;
     const struct px_port_range *tls_inspector_off; /* filter_disabled, by destination port */

@@ -352,6 +352,9 @@ lt_rc px_make_listener(struct px_build *build, const Xds__Listener *in,
     conf->is_outbound = direction == XDS__TRAFFIC_DIRECTION__OUTBOUND;
     build->is_inbound = conf->is_inbound;
     build->is_outbound = conf->is_outbound;
+    conf->bypasses_overload = in->has_bypass_overload_manager && in->bypass_overload_manager;
+    conf->ignores_connection_limit = in->has_ignore_global_conn_limit &&
+                                     in->ignore_global_conn_limit;
     conf->drains_on_change_only = in->has_drain_type &&
                                   in->drain_type == XDS__LISTENER__DRAIN_TYPE__MODIFY_ONLY;
     conf->filters_timeout_ms = px_duration_ms(in->listener_filters_timeout,

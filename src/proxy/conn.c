@@ -16,6 +16,7 @@
 #include "net/client_hello.h"
 #include "proxy/chain_match.h"
 #include "proxy/net_filter.h"
+#include "proxy/relieve.h"
 #include "proxy/run.h"
 #include "proxy/workers_priv.h"
 
@@ -23,7 +24,8 @@ enum {
     PEEK_MAX = 16 * 1024, /* of a ClientHello */
     LINGER_MS = 1000,     /* Envoy's delayed_close_timeout */
     APPLICATION_PROTOCOLS_MAX = 16,
-    TLS_HANDSHAKE = 22, /* the first byte of a ClientHello's record */
+    TLS_BYTES = 24 * 1024, /* what one takes */
+    TLS_HANDSHAKE = 22,    /* the first byte of a ClientHello's record */
 };
 
 /* What the first bytes say. */
@@ -389,6 +391,7 @@ static void start_tls(struct px_conn *conn)
         px_conn_close(conn);
         return;
     }
+    px_relieve_note(conn->worker, TLS_BYTES);
     conn->state = PX_CONN_HANDSHAKE;
     px_conn_set_deadline(
         conn, conn->chain->transport_timeout_ms != 0 ? conn->chain->transport_timeout_ms : 15000);
@@ -507,6 +510,11 @@ void px_conn_accept(struct px_listener *listener, int fd, const struct lt_addr *
 {
     struct px_worker *worker = listener->worker;
     struct lt_addr destination = {0};
+    if (px_relieve_refuses_connection(worker, listener->conf)) {
+        close(fd);
+        return;
+    }
+    px_relieve_note(worker, sizeof(struct px_conn));
     bool is_original = local != NULL;
     if (local != NULL) {
         destination = *local;
@@ -549,6 +557,10 @@ void px_conn_accept(struct px_listener *listener, int fd, const struct lt_addr *
 
 void px_conn_run(struct px_conn *conn)
 {
+    if (conn->worker->is_choked && conn->state != PX_CONN_CLOSED) {
+        px_conn_yield(conn); /* behind whatever gives memory back */
+        return;
+    }
     switch (conn->state) {
     case PX_CONN_INSPECT: run_inspect(conn); break;
     case PX_CONN_HANDSHAKE: handshake(conn); break;

@@ -4,6 +4,7 @@
  * Start at: px_h1_run().
  */
 #include "http/url.h"
+#include "proxy/relieve.h"
 #include "proxy/request.h"
 #include "proxy/run.h"
 
@@ -286,7 +287,8 @@ static lt_rc put_head(struct px_request *request)
     bool is_switch = head->body == LT_BODY_TUNNEL;
     /* Envoy: who answers before the request is complete doesn't wait for the rest */
     bool is_early = !px_request_is_read(request) && !is_switch;
-    bool closes = conn->is_closing || conn->is_draining || !request->head.keep_alive || is_early;
+    bool closes = conn->is_closing || conn->is_draining || !request->head.keep_alive || is_early ||
+                  (!px_relieve_is_calm(conn->worker) && px_relieve_ends_keep_alive(conn));
     if (conn->is_draining)
         px_conn_count_leaving(conn);
     if (closes && !is_switch)
@@ -340,7 +342,10 @@ static void abort_down(struct px_request *request)
 
 static void run(struct px_request *request)
 {
-    px_h1_run(request->conn);
+    if (request->worker->is_choked)
+        px_conn_yield(request->conn);
+    else
+        px_h1_run(request->conn);
 }
 
 const struct px_down px_down_h1 = {

@@ -6,6 +6,7 @@
  */
 #include "http/h2_head.h"
 #include "proxy/h2_link.h"
+#include "proxy/relieve.h"
 #include "proxy/request.h"
 
 enum {
@@ -140,6 +141,7 @@ static void on_headers(struct lt_h2_stream *stream, const struct lt_h2_fields *f
     lt_http_head_init(&request->head, request->arena, 0, hcm->max_request_headers_kb * 1024);
     lt_rc rc = lt_h2_read_request(fields, is_end, &request->head);
     request->req.wire_bytes = request->head.bytes;
+    px_relieve_note(conn->worker, sizeof(*request) + 4 * request->head.bytes);
     request->req.rx_ended = is_end;
     if (rc != LT_OK)
         refuse_head(request, rc);

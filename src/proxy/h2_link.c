@@ -50,7 +50,7 @@ void px_h2_link_read(struct px_h2_link *link)
     struct px_worker *worker = link->worker;
     px_h2_link_touch(link);
     for (int reads = 0; *link->can_read && !link->is_over; reads++) {
-        if (reads == READS_PER_TURN) {
+        if (reads == READS_PER_TURN || worker->is_choked) {
             link->wants_read = true;
             break;
         }

@@ -47,6 +47,7 @@ static void on_accept(struct lt_io *io, uint32_t events LT_UNUSED)
         wait_for_more(handed);
         return;
     }
+    px_count_accept_pause(handed->worker);
     lt_loop_io_del(handed->worker->loop, io);
     lt_loop_timer_set(handed->worker->loop, &handed->pause, PX_ACCEPT_PAUSE_MS * LT_NS_PER_MS);
 }

@@ -24,7 +24,8 @@ static void watch(struct px_listener *listener)
 {
     struct lt_loop *loop = listener->worker->loop;
     struct lt_list *it, *next;
-    if (listener->worker->holds_accept)
+    if (listener->worker->holds_accept ||
+        (listener->worker->is_paused && !listener->conf->bypasses_overload))
         return;
     lt_loop_io_set(loop, &listener->io, EPOLLIN);
     lt_list_each (&listener->more, it, next)
@@ -58,6 +59,7 @@ static void accept_some(struct px_listener *listener, int listen_fd)
         if (rc == LT_AGAIN)
             return;
         if (rc != LT_OK) {
+            px_count_accept_pause(listener->worker);
             unwatch(listener);
             lt_loop_timer_set(listener->worker->loop, &listener->pause,
                               PX_ACCEPT_PAUSE_MS * LT_NS_PER_MS);
@@ -167,6 +169,18 @@ static lt_rc open_listener(struct px_worker *worker, const struct px_listener_co
     }
     lt_map_put(&worker->listeners, conf->res.name, listener);
     return LT_OK;
+}
+
+void px_listeners_pause(struct px_worker *worker, bool pauses)
+{
+    worker->is_paused = pauses;
+    for (size_t i = 0; i < worker->listeners.count && pauses; i++) {
+        struct px_listener *listener = worker->listeners.entries[i].value;
+        if (listener->io.fd >= 0 && !listener->conf->bypasses_overload)
+            unwatch(listener);
+    }
+    if (!pauses)
+        px_listeners_resume(worker);
 }
 
 void px_listeners_resume(struct px_worker *worker)

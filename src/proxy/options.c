@@ -3,6 +3,8 @@
  */
 #include "proxy/options.h"
 
+#include "proxy/pressure.h"
+
 #include <stdlib.h>
 
 typedef enum {
@@ -53,6 +55,7 @@ static const struct flag flags[] = {
     TEXT("--domain", NULL, domain),
     TEXT("--proxyComponentLogLevel", NULL, component_log_level),
     TEXT("--proxyLogLevel", NULL, proxy_log_level),
+    TEXT("--memory-limit", NULL, memory_limit),
     TEXT("--socket-path", NULL, socket_path),
     TEXT("--base-id-path", NULL, base_id_path),
     NUMBER("--base-id", base_id),
@@ -166,6 +169,11 @@ static lt_rc check(const struct px_options *options, const char *mode, struct lt
     if (strategy != NULL && !is_any(strategy, "gradual", "immediate"))
         return lt_err_set(err, LT_E_BAD,
                           "--drain-strategy: expected gradual or immediate, got '%s'", strategy);
+    uint64_t limit = 0;
+    if (options->memory_limit != NULL &&
+        px_pressure_parse(lt_str_of(options->memory_limit), &limit) != LT_OK)
+        return lt_err_set(err, LT_E_BAD, "--memory-limit: expected a quantity as 64Mi, got '%s'",
+                          options->memory_limit);
     if (options->mode <= PX_MODE_BOOTSTRAP && options->config_path == NULL &&
         options->config_yaml == NULL)
         return lt_err_set(
@@ -231,6 +239,7 @@ const char px_options_help[] =
     "      --restart-epoch N      take the place of the one that runs with epoch N - 1 and the same --base-id\n"
     "      --base-id N, --base-id-path FILE, --use-dynamic-base-id, --socket-path PATH, --disable-hot-restart\n"
     "      --parent-shutdown-time-s N   when the one before ends whoever is left (default 900)\n"
+    "      --memory-limit 64Mi    the ceiling of its memory (default: nine tenths of the control group's limit; 0: none)\n"
     "SIGUSR2 does the same by itself in both forms: the program at the same path takes over.\n"
     "Flags of the second form, as pilot-agent's: --domain, --proxyLogLevel,\n"
     "--proxyComponentLogLevel (of a real Envoy), --concurrency.\n"

@@ -34,6 +34,7 @@ struct px_options {
     const char *socket_path;         /* where processes of one base id meet */
     const char *base_id_path;        /* where to write the base id */
     bool has_no_hot_restart, skips_missing_parent, picks_base_id;
+    const char *memory_limit;        /* "64Mi"; NULL: the control group's */
     const char *domain;              /* --domain, of the agent */
     const char *proxy_log_level;     /* --proxyLogLevel */
     const char *component_log_level; /* --proxyComponentLogLevel */

@@ -5,9 +5,11 @@
 #include "proxy/program.h"
 #include "proxy/node.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -15,7 +17,7 @@
 
 #define PX_STATE_DIR_DEFAULT "./var/lib/istio/data"
 
-enum { LAST_TURNS = 8 };
+enum { LAST_TURNS = 8, MEMORY_LOOK_MS = 100 };
 
 /* --- configuration into the workers --- */
 
@@ -404,12 +406,74 @@ static lt_rc start_feeds(struct px_program *program, const struct px_feeds_opts 
     return LT_OK;
 }
 
+/* --- memory --- */
+
+/* The kernel's own share (sockets, page tables) counts in a control group, and is not ours. */
+static uint64_t memory_limit(const struct px_program *program)
+{
+    uint64_t limit = 0;
+    if (program->options.memory_limit == NULL)
+        return px_pressure_cgroup_limit("") / 10 * 9;
+    return px_pressure_parse(lt_str_of(program->options.memory_limit), &limit) == LT_OK ? limit : 0;
+}
+
+static void set_gauge(struct px_program *program, const char *name, const char *stat,
+                      const char *value, double number)
+{
+    lt_str label = LT_STR("action"), values = lt_str_of(value);
+    struct lt_metric_desc desc = {.name = lt_str_of(name),
+                                  .kind = LT_METRIC_GAUGE,
+                                  .stat = lt_str_of(stat),
+                                  .labels = &label,
+                                  .label_count = value != NULL ? 1 : 0};
+    lt_gauge_set(lt_metric_gauge(lt_metric_family(program->metrics, &desc), &values), number);
+}
+
+static void on_memory(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
+{
+    struct px_program *program = LT_CONTAINER_OF(timer, struct px_program, memory);
+    uint64_t used = 0;
+    uint32_t acts = px_workers_look_at_memory(program->workers, &used);
+    for (int act = 0; act < PX_ACTS; act++) {
+        if (program->bootstrap.pressure.at_bytes[act] != UINT64_MAX)
+            set_gauge(program, "envoy_overload_active", "overload.$0.active",
+                      px_act_name((px_act)act), acts >> act & 1);
+    }
+    set_gauge(program, "lateen_memory_used_bytes", "lateen.memory.used_bytes", NULL, (double)used);
+    lt_loop_timer_set(program->loop, timer, MEMORY_LOOK_MS * LT_NS_PER_MS);
+}
+
+static void watch_memory(struct px_program *program)
+{
+    const struct px_pressure_conf *conf = &program->bootstrap.pressure;
+    lt_timer_init(&program->memory, on_memory);
+    if (!px_pressure_conf_is_on(conf))
+        return;
+    set_gauge(program, "lateen_memory_limit_bytes", "lateen.memory.limit_bytes", NULL,
+              (double)conf->limit_bytes);
+    on_memory(&program->memory, 0);
+}
+
+/* As many connections as we may have; a shell's soft limit is about select(2). */
+static void raise_descriptors(struct px_program *program)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+        lt_log_warn(&program->env.log, "the limit of open files stays as it is: %s",
+                    strerror(errno));
+}
+
 lt_rc px_program_start(struct px_program *program, const struct px_feeds_opts *mesh_feeds,
                        struct lt_err *err)
 {
     LT_TRY(start_feeds(program, mesh_feeds, err));
     if (program->node.id.len == 0)
         px_node_facts_of(program->bootstrap.arena, program->bootstrap.node, &program->node);
+    px_pressure_conf_limit(&program->bootstrap.pressure, memory_limit(program));
+    raise_descriptors(program);
     struct px_workers_opts opts = {
         .env = &program->env,
         .loop = program->loop,
@@ -422,6 +486,7 @@ lt_rc px_program_start(struct px_program *program, const struct px_feeds_opts *m
                             strcmp(program->options.drain_strategy, "gradual") == 0,
         .inherited = &program->takeover.inherited,
         .holds_accept = program->takeover.is_new,
+        .pressure = &program->bootstrap.pressure,
         .on_listener_error = on_listener_error,
         .on_report = on_report,
         .ctx = program,
@@ -430,6 +495,7 @@ lt_rc px_program_start(struct px_program *program, const struct px_feeds_opts *m
     program->workers = px_workers_new(&opts);
     LT_TRY(start_admin(program, err));
     take_handovers(program);
+    watch_memory(program);
     px_feeds_start(program->feeds);
     px_program_publish(program);
     return LT_OK;
@@ -445,6 +511,7 @@ void px_program_init(struct px_program *program)
     program->handovers.fd = -1;
     lt_task_init(&program->publish, run_publish);
     lt_timer_init(&program->stop_listeners, on_stop_listeners);
+    lt_timer_init(&program->memory, on_memory);
     px_takeover_init(program);
 }
 
@@ -452,6 +519,7 @@ void px_program_fini(struct px_program *program)
 {
     lt_task_cancel(&program->publish);
     lt_loop_timer_cancel(program->loop, &program->stop_listeners);
+    lt_loop_timer_cancel(program->loop, &program->memory);
     px_takeover_fini(program);
     px_admin_free(&program->admin);
     px_mesh_free(&program->mesh);

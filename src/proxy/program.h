@@ -39,7 +39,8 @@ struct px_program {
     struct lt_io handovers;         /* from whoever started us; fd -1: nobody hands sockets over */
     struct lt_timer stop_listeners; /* set while a graceful drain runs */
     px_scope drain_scope;
-    bool is_draining; /* by an operator's /healthcheck/fail */
+    struct lt_timer memory; /* the next look at it; not set without a ceiling */
+    bool is_draining;       /* by an operator's /healthcheck/fail */
     bool is_stopping;
     int status;
 };

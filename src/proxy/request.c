@@ -11,6 +11,7 @@
 #include "proxy/h2_link.h"
 #include "proxy/messages.h"
 #include "proxy/pace.h"
+#include "proxy/relieve.h"
 
 enum {
     REQUESTS_KEPT = 1024,
@@ -247,7 +248,10 @@ void px_http_turn(struct lt_task *task)
     while (!lt_list_is_empty(&now)) {
         struct px_request *request = lt_list_first(&now, struct px_request, ready_link);
         lt_list_remove(&request->ready_link);
-        px_request_run(request);
+        if (worker->is_choked) /* behind whatever gives memory back */
+            px_request_ready(request);
+        else
+            px_request_run(request);
     }
     move_all(&worker->dirty, &now);
     while (!lt_list_is_empty(&now)) {
@@ -442,6 +446,8 @@ void px_request_start(struct px_request *request)
     px_request_set_state(request, PX_RQ_FILTER);
     read_facts(request);
     px_request_touch(request);
+    if (!px_relieve_is_calm(request->worker) && px_relieve_refuses_request(request))
+        return;
     if (!check_head(request) || !normalise_path(request))
         return;
     px_forward_host(request);

@@ -61,6 +61,8 @@ struct px_listener {
 
 enum { PX_ACCEPT_PAUSE_MS = 100 };
 
+/* No descriptor is left. */
+void px_count_accept_pause(struct px_worker *worker);
 LT_MUST lt_rc px_listeners_update(struct px_worker *worker, struct lt_err *err);
 /*
  * The listener whose address is the destination, else the one of any address at that port, else
@@ -68,6 +70,8 @@ LT_MUST lt_rc px_listeners_update(struct px_worker *worker, struct lt_err *err);
  */
 struct px_listener *px_listener_for(struct px_worker *worker, const struct lt_addr *destination);
 void px_listeners_close(struct px_worker *worker);
+/* Who comes waits in the sockets, but for listeners that bypass the overload manager. */
+void px_listeners_pause(struct px_worker *worker, bool pauses);
 /* Those that waited for px_workers_accept() begin. */
 void px_listeners_resume(struct px_worker *worker);
 /* Adds all sockets to the vector, with descriptors of their own (struct px_socket). */
@@ -322,13 +326,20 @@ struct px_worker {
     struct px_telemetry *telemetry;
     struct px_access_logger *access_log;
     struct px_decisions *decisions;
-    struct lt_list inside;       /* of struct px_fetch.link (inside.c) */
-    struct px_conn *inside_conn; /* owned; NULL until the first of them */
-    struct lt_list ready;        /* of px_request.ready_link */
-    struct lt_list dirty;        /* of px_h2_link.dirty */
-    struct lt_list buried;       /* of px_request.wait_link: GONE, freed at the end of the turn */
-    struct lt_task turn;         /* px_http_turn */
-    struct lt_list to_wake;      /* of px_cluster.wake_link */
+    struct lt_list inside;        /* of struct px_fetch.link (inside.c) */
+    struct px_conn *inside_conn;  /* owned; NULL until the first of them */
+    struct lt_list ready;         /* of px_request.ready_link */
+    struct lt_list dirty;         /* of px_h2_link.dirty */
+    struct lt_list buried;        /* of px_request.wait_link: GONE, freed at the end of the turn */
+    struct lt_task turn;          /* px_http_turn */
+    struct lt_task relieve;       /* relieve.c */
+    size_t unlooked, look_every;  /* bytes since memory was looked at; when to look again */
+    const _Atomic uint32_t *acts; /* of the process: a bit for each px_act */
+    uint64_t trimmed_ns;
+    bool is_choked;         /* memory is short: no more is read in this turn where it adds up */
+    bool has_shed;          /* in the turn before */
+    bool is_paused;         /* listeners: who comes waits */
+    struct lt_list to_wake; /* of px_cluster.wake_link */
     struct lt_task wake;
     struct lt_slab conn_slab, up_slab; /* of px_conn and px_upstream */
     struct lt_vec graveyard; /* freed at the end of the turn: nobody's callback may find it gone */

@@ -335,6 +335,8 @@ static void on_open_ready(struct px_upstream *up, uint32_t events)
 {
     if (up->h2 != NULL)
         px_h2_link_read(up->h2);
+    else if (up->request != NULL && up->worker->is_choked)
+        px_request_ready(up->request);
     else if (up->request != NULL)
         px_request_run(up->request);
     else if (up->tcp != NULL)

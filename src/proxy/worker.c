@@ -18,6 +18,7 @@
 #include "proxy/inside.h"
 #include "proxy/jwks.h"
 #include "proxy/messages.h"
+#include "proxy/relieve.h"
 #include "proxy/run.h"
 #include "proxy/stat.h"
 #include "proxy/workers_priv.h"
@@ -161,6 +162,7 @@ lt_rc px_input_read(struct px_worker *worker, struct px_input *in, struct lt_tra
     lt_rc rc = lt_transport_read(transport, in->data + in->end, room, &got);
     if (rc == LT_OK) {
         in->end += (uint32_t)got;
+        px_relieve_note(worker, got);
         /* a short read of a plain socket has emptied it; the next edge will come */
         if (transport->tls == NULL && got < room && !in->end_is_near)
             *can_read = false;
@@ -402,6 +404,7 @@ static struct px_worker *make_worker(struct px_workers *workers, unsigned index)
     lt_list_init(&worker->dirty);
     lt_list_init(&worker->buried);
     lt_task_init(&worker->turn, px_http_turn);
+    px_relieve_init(worker);
     lt_list_init(&worker->to_wake);
     lt_task_init(&worker->wake, px_clusters_wake);
     lt_task_init(&worker->bury, run_bury);
@@ -444,6 +447,7 @@ static void free_worker(struct px_worker *worker)
     lt_metric_set_free(&worker->metrics);
     lt_task_cancel(&worker->wake);
     lt_task_cancel(&worker->turn);
+    lt_task_cancel(&worker->relieve);
     lt_loop_timer_cancel(worker->loop, &worker->trim);
     lt_loop_timer_cancel(worker->loop, &worker->tcp_tell);
     lt_loop_timer_cancel(worker->loop, &worker->messages_tell);
@@ -474,6 +478,9 @@ struct px_workers *px_workers_new(const struct px_workers_opts *opts)
     struct px_workers *workers = lt_new(struct px_workers);
     workers->opts = *opts;
     workers->mailbox = lt_mailbox_new(opts->loop, workers);
+    struct px_pressure_conf none;
+    px_pressure_conf_init(&none);
+    px_pressure_init(&workers->pressure, opts->pressure != NULL ? opts->pressure : &none);
     workers->threads = lt_calloc(opts->count, sizeof(*workers->threads));
     sigset_t all, before;
     sigfillset(&all);
@@ -515,6 +522,7 @@ void px_workers_free(struct px_workers **pointer)
         workers->threads[i].worker = NULL; /* letters may still look for it */
     }
     lt_mailbox_free(&workers->mailbox);
+    px_pressure_fini(&workers->pressure);
     free(workers->threads);
     free(workers);
 }

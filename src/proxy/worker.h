@@ -9,6 +9,7 @@
 #include "base/vec.h"
 #include "net/handover.h"
 #include "net/loop.h"
+#include "proxy/pressure.h"
 #include "proxy/table.h"
 #include "proxy/telemetry.h"
 
@@ -65,6 +66,7 @@ struct px_workers_opts {
     const struct px_stats_config *stats; /* borrowed; NULL: all are shown */
     uint32_t drain_ms;        /* how long connections of a listener that went may go on */
     bool drains_gradually;    /* within drain_ms, instead of all at once (--drain-strategy) */
+    const struct px_pressure_conf *pressure; /* copied; NULL: memory has no ceiling */
     struct lt_vec *inherited; /* of struct px_socket: listeners are taken out of it; NULL */
     bool holds_accept;        /* listeners open, and accept when px_workers_accept() says so */
     void (*on_listener_error)(void *ctx, const char *text); /* a listener could not bind */
@@ -82,6 +84,8 @@ void px_workers_publish(struct px_workers *workers, struct px_snapshot *snapshot
  * given back.
  */
 void px_workers_hand(struct px_workers *workers, const struct lt_handover *message, int fd);
+/* Looks at memory, and has workers act on it; what is on is a bit for each px_act. */
+uint32_t px_workers_look_at_memory(struct px_workers *workers, uint64_t *ret_used_bytes);
 /* Accepting begins; what was inherited and no listener has taken is closed. */
 void px_workers_accept(struct px_workers *workers);
 /* All listening sockets, with descriptors of their own; done is called on the main loop. */

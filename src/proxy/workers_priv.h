@@ -8,6 +8,7 @@
 #include <pthread.h>
 
 #include "net/mailbox.h"
+#include "proxy/pressure.h"
 #include "proxy/worker.h"
 
 struct px_worker;
@@ -26,6 +27,8 @@ void px_sockets_share(struct px_workers *workers);
 
 struct px_workers {
     struct px_workers_opts opts;
+    struct px_pressure pressure;
+    bool pauses;                /* as workers were told last */
     struct lt_mailbox *mailbox; /* of the main thread */
     struct px_thread *threads;  /* owned */
     struct lt_timer drain_timer;

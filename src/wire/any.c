@@ -55,6 +55,8 @@
 #include "wire/proto/log_grpc.pb-c.h"
 #include "wire/proto/log_otel.pb-c.h"
 #include "wire/proto/log_stream.pb-c.h"
+#include "wire/proto/monitor_downstream_connections.pb-c.h"
+#include "wire/proto/monitor_fixed_heap.pb-c.h"
 #include "wire/proto/net_ext_authz.pb-c.h"
 #include "wire/proto/net_local_ratelimit.pb-c.h"
 #include "wire/proto/net_mongo_proxy.pb-c.h"

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from lib import client
+from lib import proxy as proxy_lib
 from lib.backend import TcpBackend
 from lib.proxy import bootstrap, cluster, hcm, listener, route, tcp_proxy, typed
 
@@ -189,3 +190,16 @@ def test_without_descriptors_it_waits(run_proxy, backends):
     for connection in waiting:
         connection.request()
         assert connection.response().status == 200
+    assert proxy.stats()["lateen.accept_pauses"] > 0
+
+
+@pytest.mark.lateen_only  # Envoy leaves that to whoever starts it
+def test_a_shells_limit_of_descriptors_is_none(backends, workdir):
+    server = backends("a")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard := resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    try:
+        proxy = proxy_lib.start("lateen", bootstrap(listener(hcm([route("/", "a")])), [cluster("a", server.port)]), workdir)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    assert resource.prlimit(proxy.process.pid, resource.RLIMIT_NOFILE) == (hard, hard)
+    proxy.stop()
