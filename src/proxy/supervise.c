@@ -1,17 +1,15 @@
 /*
  * proxy/supervise.c - waits for children and passes signals on.
- * A child that is taken over in its turn leaves us its successor (PR_SET_CHILD_SUBREAPER), so there
- * may be several for a while: the last one that ends says how it was.
+ * Who takes the place of a child in its turn is a child of ours, too (CLONE_PARENT), so there may
+ * be several for a while: the last one that was not replaced says how it was.
  */
 #include "proxy/supervise.h"
 
 #include <errno.h>
 #include <signal.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -19,7 +17,7 @@
 
 enum { BY_SIGNAL = 128, CHILDREN_BYTES = 4096 };
 
-static void pass_on(int number)
+void px_supervise_pass_on(int number)
 {
     char path[64], text[CHILDREN_BYTES];
     snprintf(path, sizeof(path), "/proc/self/task/%d/children", (int)getpid());
@@ -40,13 +38,14 @@ static void pass_on(int number)
     }
 }
 
-/* False: nobody is left. */
-static bool reap(int *code)
+bool px_supervise_reap(int *code)
 {
     int status = 0;
     pid_t pid;
-    while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
-        *code = WIFSIGNALED(status) ? BY_SIGNAL + WTERMSIG(status) : WEXITSTATUS(status);
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+        if (!WIFEXITED(status) || WEXITSTATUS(status) != PX_EXIT_FOLLOWS)
+            *code = WIFSIGNALED(status) ? BY_SIGNAL + WTERMSIG(status) : WEXITSTATUS(status);
+    }
     return pid == 0;
 }
 
@@ -59,11 +58,10 @@ int px_supervise(void)
     for (size_t i = 0; i < LT_ARRAY_LEN(passed); i++)
         sigaddset(&set, passed[i]);
     (void)sigprocmask(SIG_BLOCK, &set, NULL);
-    (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
-    while (reap(&code)) {
+    while (px_supervise_reap(&code)) {
         int number = 0;
         if (sigwait(&set, &number) == 0 && number != SIGCHLD)
-            pass_on(number);
+            px_supervise_pass_on(number);
     }
     return code;
 }

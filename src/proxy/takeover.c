@@ -6,11 +6,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -267,9 +267,23 @@ static void on_left(void *ctx, uint64_t count)
     px_workers_collect_metrics(program->workers, on_counters, takeover);
 }
 
+/* The one that we started was replaced itself; its successors are children of ours. */
+static bool has_lost_all(struct px_takeover *takeover)
+{
+    int code = EXIT_FAILURE;
+    if (!takeover->has_next || takeover->child_pid != 0 || px_supervise_reap(&code))
+        return false;
+    takeover->has_next = false;
+    takeover->program->status = code;
+    lt_loop_stop(takeover->program->loop);
+    return true;
+}
+
 static void on_tell(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
 {
     struct px_takeover *takeover = LT_CONTAINER_OF(timer, struct px_takeover, tell);
+    if (has_lost_all(takeover))
+        return;
     px_workers_count_connections(takeover->program->workers, NULL, 0, on_left, takeover);
 }
 
@@ -279,6 +293,7 @@ static void leave(struct px_takeover *takeover)
     if (takeover->is_leaving)
         return;
     takeover->is_leaving = true;
+    takeover->has_next = takeover->child_pid != 0;
     lt_log_info(log_of(takeover),
                 "another takes this process's place; connections are asked to go");
     lt_loop_timer_cancel(program->loop, &takeover->patience);
@@ -380,27 +395,38 @@ void px_takeover_serve(struct px_program *program)
 
 /* --- starting the next --- */
 
-static int exit_code(const siginfo_t *info)
+/* False: it runs. A sibling's code is its parent's to know: then *ret_code is EXIT_FOLLOWS. */
+static bool has_ended(const struct px_takeover *takeover, int pidfd, int *ret_code)
 {
-    return info->si_code == CLD_EXITED ? info->si_status : 128 + info->si_status;
+    siginfo_t info = {0};
+    *ret_code = PX_EXIT_FOLLOWS;
+    if (takeover->was_spawned)
+        return true;
+    if (waitid(P_PIDFD, (id_t)pidfd, &info, WEXITED | WNOHANG) != 0 || info.si_pid == 0)
+        return false;
+    *ret_code = info.si_code == CLD_EXITED ? info.si_status : 128 + info.si_status;
+    return true;
 }
 
 static void on_child(struct lt_io *io, uint32_t events LT_UNUSED)
 {
     struct px_takeover *takeover = LT_CONTAINER_OF(io, struct px_takeover, child);
-    siginfo_t info = {0};
-    if (waitid(P_PIDFD, (id_t)io->fd, &info, WEXITED | WNOHANG) != 0 || info.si_pid == 0)
+    int code = 0;
+    if (!has_ended(takeover, io->fd, &code))
         return;
     close_io(takeover, io);
     takeover->child_pid = 0;
     if (!takeover->is_leaving) {
         lt_log_warn(log_of(takeover),
-                    "the new process ended with code %d before it could serve; this one goes on",
-                    exit_code(&info));
+                    "the new process ended before it could serve (code %d); this one goes on",
+                    code);
         return;
     }
+    if (code == PX_EXIT_FOLLOWS && !takeover->was_spawned)
+        return; /* it was replaced, too, by another child of ours */
     /* nobody accepts any more: whoever started us must hear of it at once */
-    takeover->program->status = exit_code(&info);
+    takeover->has_next = false;
+    takeover->program->status = code;
     lt_loop_stop(takeover->program->loop);
 }
 
@@ -437,6 +463,17 @@ static char **make_env(struct lt_arena *arena, int fd)
     return env;
 }
 
+/*
+ * The first one is our child; later ones are siblings of whom they replace, so that the supervisor
+ * knows them from the start and its signals reach them.
+ */
+static pid_t fork_next(const struct px_takeover *takeover)
+{
+    if (takeover->was_spawned)
+        return (pid_t)syscall(SYS_clone, CLONE_PARENT | SIGCHLD, NULL, NULL, NULL, NULL);
+    return fork();
+}
+
 void px_takeover_spawn(struct px_program *program)
 {
     struct px_takeover *takeover = &program->takeover;
@@ -449,9 +486,7 @@ void px_takeover_spawn(struct px_program *program)
         return;
     struct lt_arena *arena = lt_arena_new(4096, 0);
     char **env = make_env(arena, pair[1]);
-    if (!takeover->was_spawned)
-        (void)prctl(PR_SET_CHILD_SUBREAPER, 1); /* the next's next is ours, too */
-    pid_t pid = fork();
+    pid_t pid = fork_next(takeover);
     if (pid == 0)
         run_child(takeover->path, takeover->argv, env, pair[1]);
     lt_arena_free(&arena);
@@ -473,9 +508,13 @@ void px_takeover_spawn(struct px_program *program)
 bool px_takeover_pass_signal(struct px_program *program, int number)
 {
     struct px_takeover *takeover = &program->takeover;
-    if (!takeover->is_leaving || takeover->child_pid == 0)
+    if (!takeover->is_leaving)
         return false;
-    (void)kill(takeover->child_pid, number);
+    if (takeover->was_spawned) /* the supervisor has told the other, too */
+        return number == SIGUSR2;
+    if (!takeover->has_next)
+        return false;
+    px_supervise_pass_on(number);
     return true;
 }
 
@@ -485,12 +524,17 @@ bool px_takeover_pass_signal(struct px_program *program, int number)
 int px_takeover_end(struct px_program *program, int status)
 {
     struct px_takeover *takeover = &program->takeover;
-    if (!takeover->is_leaving || takeover->child_pid == 0 || takeover->was_spawned)
-        return status;
-    char name[] = "lateen-proxy", word[] = "supervise";
-    char *argv[] = {name, word, NULL};
-    (void)execve(takeover->path, argv, environ);
-    return px_supervise();
+    if (takeover->is_leaving && takeover->was_spawned) {
+        status = PX_EXIT_FOLLOWS;
+    } else if (takeover->is_leaving && takeover->has_next) {
+        char name[] = "lateen-proxy", word[] = "supervise";
+        char *argv[] = {name, word, NULL};
+        (void)execve(takeover->path, argv, environ);
+        status = px_supervise();
+    }
+    free(takeover->path);
+    takeover->path = NULL;
+    return status;
 }
 
 void px_takeover_init(struct px_program *program)

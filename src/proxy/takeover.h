@@ -44,6 +44,7 @@ struct px_takeover {
     struct lt_timer tell;     /* counters, and whether anybody is left */
     uint64_t tell_at_ns, leave_by_ns;
     bool is_leaving, has_told_last;
+    bool has_next; /* leaving: one that we started, or that took its place, serves */
 };
 
 /* Before anything is opened: takes the sockets of the one before us, if there is one. */

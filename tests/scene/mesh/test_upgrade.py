@@ -21,9 +21,8 @@ def children(pid):
 
 
 def newest(pid):
-    while found := children(pid):
-        pid = found[-1]
-    return pid
+    found = children(pid)
+    return found[-1] if found else pid
 
 
 def upgrade(pid):

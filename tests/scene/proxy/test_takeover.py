@@ -65,7 +65,7 @@ class Load:
 
     def http2(self):
         peer = H2(self.http_port)
-        while not self.stopped.is_set() and not peer.goaways:
+        while not self.stopped.is_set() and not peer.goaways and peer.next_id < 200:  # it gives no credit
             stream = peer.ask()
             peer.read_until(lambda p: stream in p.answered)
             self.note("http2 done")
@@ -106,10 +106,9 @@ def children(pid):
 
 
 def newest(pid):
-    """The end of the chain of those that took over."""
-    while found := children(pid):
-        pid = found[-1]
-    return pid
+    """The last of those that took over: its children come in the order of their start."""
+    found = children(pid)
+    return found[-1] if found else pid
 
 
 def upgrade(proxy, load):
@@ -145,7 +144,7 @@ def rounds(run_proxy, backends, count):
     assert stat(proxy, "cluster.b.upstream_rq_total") <= requests + 4  # what was under way at the end
     assert stat(proxy, "cluster.b.upstream_rq_active") == 0  # gauges are not carried
     # one process serves, and one stands for it
-    (only,) = children(proxy.process.pid)
+    (only,) = wait(lambda: len(found := children(proxy.process.pid)) == 1 and found, "one process")
     assert children(only) == []
     supervisor = int(next(line.split()[1] for line in open(f"/proc/{proxy.process.pid}/status") if line.startswith("VmRSS")))
     assert supervisor < 4096, supervisor
@@ -220,7 +219,7 @@ def test_one_that_cannot_serve_changes_nothing(run_proxy, backends, workdir):
                                          lambda: (replace((proxy_lib.BUILD / "lateen-proxy").read_bytes()), path.write_text("{"))]):
             breaks()
             proxy.process.send_signal(signal.SIGUSR2)
-            wait(lambda: proxy.output().count("this one goes on") > number, proxy.output)
+            wait(lambda: proxy.output().count("ended before it could serve") > number, proxy.output)
             wait(lambda: not children(proxy.process.pid), "its end")
         path.write_text(good)
         upgrade(proxy, load)
@@ -264,3 +263,40 @@ def test_strangers_at_the_door_get_nothing(run_proxy, backends):
         stranger = subprocess.run(["setpriv", "--reuid", "65534", "/usr/bin/python3", "-c", script], capture_output=True, text=True, timeout=30)
         assert stranger.stdout in ("0\n", "") and (stranger.stdout or "Error" in stranger.stderr), stranger
     assert client.get(proxy.port, "/").status == 200 and "goes on" in proxy.output()
+
+
+@pytest.mark.lateen_only
+def test_the_next_may_be_replaced_while_the_first_still_drains(run_proxy, backends):
+    """An idle connection keeps the first; two more take over meanwhile, and a signal finds the last."""
+    proxy = run_proxy(config(backends), extra=["--drain-strategy", "immediate", "--drain-time-s", "600"])
+    first = proxy.process.pid
+    idle = socket.create_connection(("127.0.0.1", proxy.ports[1]))
+    idle.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+    assert idle.recv(65536).startswith(b"HTTP/1.1 200")
+    seen = {first}
+    for number in range(1, 4):
+        proxy.process.send_signal(signal.SIGUSR2)
+        wait(lambda: proxy.output().count("has taken the place of the other") == number, proxy.output)
+        seen.add(wait(lambda: (pid := newest(first)) not in seen and pid, "a new process"))
+    wait(lambda: len(children(first)) == 1, "the end of those between")
+    idle.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+    assert idle.recv(65536).startswith(b"HTTP/1.1 200") and client.get(proxy.port, "/").status == 200
+    idle.close()
+    wait(lambda: len(os.listdir(f"/proc/{first}/task")) == 1, "the supervisor")
+    assert client.get(proxy.port, "/").status == 200
+    proxy.process.send_signal(signal.SIGTERM)
+    assert proxy.process.wait(30) == 0
+
+
+@pytest.mark.lateen_only
+def test_the_end_of_the_last_is_told_though_the_first_still_drains(run_proxy, backends):
+    proxy = run_proxy(config(backends), extra=["--drain-strategy", "immediate", "--drain-time-s", "600"])
+    first = proxy.process.pid
+    idle = socket.create_connection(("127.0.0.1", proxy.ports[1]))
+    for number in range(1, 3):
+        proxy.process.send_signal(signal.SIGUSR2)
+        wait(lambda: proxy.output().count("has taken the place of the other") == number, proxy.output)
+    (last,) = wait(lambda: len(found := children(first)) == 1 and found, "one process")
+    os.kill(last, signal.SIGKILL)
+    assert proxy.process.wait(30) == 137
+    idle.close()
