@@ -14,7 +14,8 @@ struct checking {
 static void check_cluster(struct checking *c, const struct px_listener_conf *listener,
                           const struct px_route *route, lt_str cluster)
 {
-    if (c->rc != LT_OK || px_table_find(c->table, PX_CLUSTER, cluster) != NULL)
+    bool is_by_header = cluster.len == 0;
+    if (c->rc != LT_OK || is_by_header || px_table_find(c->table, PX_CLUSTER, cluster) != NULL)
         return;
     c->rc = lt_err_set(c->err, LT_E_BAD, "listener '%.*s': route '%.*s': unknown cluster '%.*s'",
                        LT_STR_ARG(listener->res.name),
@@ -29,8 +30,8 @@ static void check_route(struct checking *c, const struct px_listener_conf *liste
         check_cluster(c, listener, route, route->cluster);
     for (size_t i = 0; i < route->weighted_count; i++)
         check_cluster(c, listener, route, route->weighted[i].cluster);
-    for (size_t i = 0; i < route->mirror_count; i++)
-        check_cluster(c, listener, route, route->mirrors[i].cluster);
+    for (size_t i = 0; i < route->mirrors.count; i++)
+        check_cluster(c, listener, route, route->mirrors.items[i].cluster);
 }
 
 static void check_chain(struct checking *c, const struct px_listener_conf *listener,

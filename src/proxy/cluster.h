@@ -79,6 +79,8 @@ struct px_host {
     X(RQ_PENDING_OVERFLOW, "upstream_rq_pending_overflow") \
     X(RQ_PENDING_FAILURE, "upstream_rq_pending_failure_eject") \
     X(RQ_PER_TRY_TIMEOUT, "upstream_rq_per_try_timeout") \
+    X(RQ_PER_TRY_IDLE, "upstream_rq_per_try_idle_timeout") \
+    X(RQ_MAX_DURATION, "upstream_rq_max_duration_reached") \
     X(RQ_RETRY, "upstream_rq_retry") \
     X(RQ_RETRY_OVERFLOW, "upstream_rq_retry_overflow") \
     X(RQ_RETRY_LIMIT, "upstream_rq_retry_limit_exceeded") \
@@ -101,6 +103,7 @@ typedef enum {
 } px_cluster_stat;
 
 struct px_cluster_gauges;
+struct px_retry;
 struct px_stat_scope;
 struct px_upstream;
 
@@ -154,8 +157,9 @@ struct px_pick {
     const struct lt_addr *original_dst; /* for clusters of that kind; NULL: unknown */
     struct px_host *const *avoid;       /* tried already */
     size_t avoid_count;
-    uint32_t attempts;     /* how often another than those is looked for; 0 is 1 */
-    uint32_t tried_levels; /* a bit for each priority that is left out (retry_priority) */
+    const struct px_retry *retry; /* a retry: of whose hosts its policy takes; NULL: none */
+    uint32_t attempts;            /* how often another than those is looked for; 0 is 1 */
+    uint32_t tried_levels;        /* a bit for each priority that is left out (retry_priority) */
     bool has_hash;
     uint64_t hash;
     const struct px_metas *metas; /* metadata_match; NULL: none */

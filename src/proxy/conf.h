@@ -205,6 +205,8 @@ enum {
     PX_RETRY_GRPC_DEADLINE = 1 << 10,
     PX_RETRY_GRPC_EXHAUSTED = 1 << 11,
     PX_RETRY_GRPC_INTERNAL = 1 << 12,
+    PX_RETRY_HEADERS = 1 << 13,
+    PX_RETRY_RATE_LIMITED = 1 << 14,
 };
 
 struct px_retry {
@@ -214,13 +216,30 @@ struct px_retry {
     const uint32_t *status_codes;
     size_t status_code_count;
     uint64_t backoff_base_ms, backoff_max_ms; /* Envoy: 25 ms, 10 times the base */
-    uint32_t host_attempts; /* host_selection_retry_max_attempts, with previous_hosts */
-    bool avoid_previous_hosts;
+    uint32_t host_attempts;                   /* host_selection_retry_max_attempts */
+    bool avoid_previous_hosts, avoid_canaries;
+    const struct px_metas *avoid_metas;             /* omit_host_metadata; NULL: none */
+    uint64_t per_try_idle_ms;                       /* 0: none */
+    const struct px_header_match *response_headers; /* retriable_headers */
+    size_t response_header_count;
+    const struct px_header_match *request_headers; /* one of these must match; count 0: none */
+    size_t request_header_count;
+    const struct px_reset_header *reset_headers; /* rate_limited_retry_back_off */
+    size_t reset_header_count;
+    uint64_t reset_max_ms;
     uint32_t priority_every; /* retry_priority: after so many tries other priorities; 0: never */
+};
+
+/* A response says when it may be tried again. */
+struct px_reset_header {
+    lt_str name;
+    bool is_timestamp; /* in seconds since 1970; else seconds from now */
 };
 
 struct px_weighted_cluster {
     lt_str cluster;
+    lt_str header;       /* cluster_header, if cluster is empty */
+    lt_str host_rewrite; /* host_rewrite_literal; empty: the route's */
     uint32_t weight;
     const struct px_metas *metas; /* metadata_match, the route's included; NULL: none */
     struct px_header_edits request, response;
@@ -237,6 +256,8 @@ typedef enum {
 
 struct px_redirect {
     lt_str host, path, prefix_rewrite, scheme;
+    const struct lt_regex *regex_rewrite;
+    lt_str regex_substitution;
     uint32_t port; /* 0: none */
     uint32_t code; /* 301 302 303 307 308 */
     bool https, strip_query;
@@ -263,9 +284,25 @@ struct px_hash_policies {
 /* RouteAction.RequestMirrorPolicy */
 struct px_mirror_conf {
     lt_str cluster;
+    lt_str header;         /* cluster_header, if cluster is empty */
+    lt_str host_rewrite;   /* host_rewrite_literal; empty: see keeps_host */
     uint32_t fraction_ppm; /* of a million */
     bool keeps_host;       /* disable_shadow_host_suffix_append */
 };
+
+struct px_mirrors {
+    const struct px_mirror_conf *items;
+    size_t count;
+};
+
+struct px_cookie_match {
+    lt_str name;
+    struct px_string_match value;
+    bool invert;
+};
+
+/* TlsContextMatchOptions */
+typedef enum { PX_WANT_ANY, PX_WANT_NO, PX_WANT_YES } px_wanted;
 
 struct px_query_match {
     lt_str name;
@@ -277,6 +314,9 @@ struct px_route {
     /* match */
     px_path_kind path_kind;
     bool ignore_case;
+    const struct px_cookie_match *cookies;
+    size_t cookie_count;
+    px_wanted tls_presented, tls_validated; /* of the client's certificate */
     bool grpc_only;
     lt_str path;
     const struct lt_regex *path_regex;
@@ -302,14 +342,20 @@ struct px_route {
     const struct lt_regex *regex_rewrite;
     lt_str regex_substitution;
     lt_str host_rewrite;
+    lt_str host_rewrite_header;
+    const struct lt_regex *host_rewrite_regex; /* of the path */
+    lt_str host_rewrite_substitution;
     bool auto_host_rewrite;
-    uint64_t timeout_ms;                 /* 0: none */
-    uint64_t idle_timeout_ms;            /* UINT64_MAX: the connection manager's */
-    const struct px_retry *retry;        /* NULL: none */
-    const struct px_hash_policies *hash; /* NULL: none */
-    const struct px_metas *metas;        /* metadata_match, sorted by key; NULL: none */
-    const struct px_mirror_conf *mirrors;
-    size_t mirror_count;
+    bool append_forwarded_host; /* x-forwarded-host gets the host that was rewritten */
+    uint64_t max_stream_ms;     /* UINT64_MAX: the connection manager's; 0: none */
+    bool takes_grpc_timeout;    /* grpc-timeout of the request instead, */
+    uint64_t grpc_timeout_max_ms, grpc_timeout_offset_ms; /* 0: without an end; less that */
+    uint64_t timeout_ms;                                  /* 0: none */
+    uint64_t idle_timeout_ms;                             /* UINT64_MAX: the connection manager's */
+    const struct px_retry *retry;                         /* NULL: none */
+    const struct px_hash_policies *hash;                  /* NULL: none */
+    const struct px_metas *metas; /* metadata_match, sorted by key; NULL: none */
+    struct px_mirrors mirrors;
     struct px_header_edits request, response;
     struct px_filter_confs filters;
     lt_str config_path; /* metadata.istio.config: the VirtualService */
@@ -327,6 +373,7 @@ struct px_vhost {
     bool tells_attempt_count;   /* the client, too: include_attempt_count_in_response */
     bool tells_timeout_retry;   /* include_is_timeout_retry_header */
     const struct px_retry *retry;
+    struct px_mirrors mirrors; /* of routes that have none */
     struct px_filter_confs filters;
 };
 
@@ -343,7 +390,9 @@ struct px_routes_conf {
     struct px_header_edits request, response;
     const lt_str *internal_headers; /* internal_only_headers: taken from what comes from outside */
     size_t internal_header_count;
+    struct px_mirrors mirrors; /* of virtual hosts that have none */
     bool ignore_port_in_host;
+    bool most_specific_wins;   /* of header edits: the route's after all others */
     bool has_unknown_clusters; /* validate_clusters: false */
     struct px_filter_confs filters;
 };
@@ -402,7 +451,8 @@ struct px_hcm_conf {
     px_xfcc_mode xfcc;
     bool xfcc_subject, xfcc_cert, xfcc_chain, xfcc_dns, xfcc_uri;
     uint64_t stream_idle_timeout_ms; /* 0: none; Envoy's default 5 min */
-    uint64_t request_timeout_ms;     /* 0: none */
+    uint64_t request_timeout_ms;     /* until the request is read; 0: none */
+    uint64_t max_stream_ms;          /* 0: none */
     uint64_t request_headers_timeout_ms;
     uint64_t idle_timeout_ms; /* downstream keep-alive; default 1 h */
     uint64_t drain_timeout_ms;

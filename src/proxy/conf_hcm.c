@@ -41,6 +41,7 @@ static lt_rc make_limits(struct px_build *build, const Xds__HttpConnectionManage
     const Xds__HttpProtocolOptions *common = in->common_http_protocol_options;
     if (common != NULL) {
         conf->idle_timeout_ms = px_duration_ms(common->idle_timeout, IDLE_DEFAULT_MS);
+        conf->max_stream_ms = px_duration_ms(common->max_stream_duration, 0);
         if (common->max_connection_duration != NULL || common->max_requests_per_connection != NULL)
             px_unhonoured(build, "common_http_protocol_options");
         if (common->has_headers_with_underscores_action &&

@@ -45,6 +45,10 @@ LT_MUST lt_rc px_make_retry(struct px_build *build, const Xds__RetryPolicy *poli
 LT_MUST lt_rc px_make_route_match(struct px_build *build, const Xds__RouteMatch *match,
                                   struct px_route *route);
 LT_MUST lt_rc px_make_route(struct px_build *build, const Xds__Route *in,
-                            const struct px_retry *vhost_retry, struct px_route *route);
+                            const struct px_vhost *vhost, struct px_route *route);
+/* What is given there, over what mirrors has. */
+LT_MUST lt_rc px_make_mirrors(struct px_build *build,
+                              Xds__RouteAction__RequestMirrorPolicy *const *in, size_t count,
+                              struct px_mirrors *mirrors);
 
 #endif

@@ -5,6 +5,9 @@
 #include "proxy/conf_filter.h"
 #include "proxy/conf_kinds.h"
 #include "proxy/conf_meta.h"
+#include "proxy/uri_template.h"
+#include "wire/proto/path_match_template.pb-c.h"
+#include "wire/proto/path_rewrite_template.pb-c.h"
 #include "wire/struct.h"
 
 enum {
@@ -14,7 +17,34 @@ enum {
 
 /* --- matching --- */
 
-static lt_rc make_path(struct px_build *build, const Xds__RouteMatch *match, struct px_route *route)
+/* A path template, as a regular expression of the whole path. */
+static lt_rc make_template(struct px_build *build, const Xds__TypedExtensionConfig *in,
+                           struct px_route *route, const struct px_uri_template **ret_template)
+{
+    static const char field[] = "match.path_match_policy";
+    Xds__UriTemplateMatchConfig *config = NULL;
+    struct px_uri_template *parsed = lt_arena_make(build->scratch, struct px_uri_template);
+    struct lt_err inner = {0};
+    struct lt_regex *regex = NULL;
+    lt_str type = lt_any_inner_type(build->scratch, in->typed_config);
+    if (!lt_str_eqz(type, xds__uri_template_match_config__descriptor.name))
+        return px_unsupported(build, field, "%.*s is not supported", LT_STR_ARG(type));
+    LT_TRY(px_unpack_any(build, field, in->typed_config,
+                         &xds__uri_template_match_config__descriptor, &config));
+    if (px_uri_template_parse(build->scratch, lt_str_of(config->path_template), parsed, &inner) !=
+        LT_OK)
+        return px_bad(build, field, "%s", inner.text);
+    lt_str whole = lt_arena_printf(build->scratch, "^%.*s$", LT_STR_ARG(parsed->regex));
+    if (lt_regex_new(whole, &regex, &inner) != LT_OK)
+        return px_bad(build, field, "%s", inner.text);
+    lt_vec_push(&build->regexes, regex);
+    route->path_regex = regex;
+    *ret_template = parsed;
+    return LT_OK;
+}
+
+static lt_rc make_path(struct px_build *build, const Xds__RouteMatch *match, struct px_route *route,
+                       const struct px_uri_template **ret_template)
 {
     switch (match->path_specifier_case) {
     case XDS__ROUTE_MATCH__PATH_SPECIFIER_PREFIX:
@@ -35,6 +65,9 @@ static lt_rc make_path(struct px_build *build, const Xds__RouteMatch *match, str
     case XDS__ROUTE_MATCH__PATH_SPECIFIER_CONNECT_MATCHER:
         route->path_kind = PX_PATH_CONNECT;
         return LT_OK;
+    case XDS__ROUTE_MATCH__PATH_SPECIFIER_PATH_MATCH_POLICY:
+        route->path_kind = PX_PATH_REGEX;
+        return make_template(build, match->path_match_policy, route, ret_template);
     default: return px_unsupported(build, "match", "this path match is not supported");
     }
 }
@@ -58,6 +91,30 @@ static lt_rc make_queries(struct px_build *build, const Xds__RouteMatch *match,
     return LT_OK;
 }
 
+static lt_rc make_cookies(struct px_build *build, const Xds__RouteMatch *match,
+                          struct px_route *route)
+{
+    struct px_cookie_match *cookies = lt_arena_make_n(build->arena, struct px_cookie_match,
+                                                      match->n_cookies);
+    for (size_t i = 0; i < match->n_cookies; i++) {
+        const Xds__CookieMatcher *in = match->cookies[i];
+        cookies[i].name = px_copy(build, in->name);
+        cookies[i].invert = in->has_invert_match && in->invert_match;
+        if (cookies[i].name.len == 0 || in->string_match == NULL)
+            return px_bad(build, "match.cookies", "needs name and string_match");
+        LT_TRY(px_make_string_match(build, "match.cookies.string_match", in->string_match,
+                                    &cookies[i].value));
+    }
+    route->cookies = cookies;
+    route->cookie_count = match->n_cookies;
+    return LT_OK;
+}
+
+static px_wanted wanted(const Pb__BoolValue *value)
+{
+    return value == NULL ? PX_WANT_ANY : px_bool(value, false) ? PX_WANT_YES : PX_WANT_NO;
+}
+
 static lt_rc make_metas(struct px_build *build, const Xds__RouteMatch *match,
                         struct px_route *route)
 {
@@ -73,12 +130,13 @@ static lt_rc make_metas(struct px_build *build, const Xds__RouteMatch *match,
     return LT_OK;
 }
 
-lt_rc px_make_route_match(struct px_build *build, const Xds__RouteMatch *match,
-                          struct px_route *route)
+static lt_rc make_match(struct px_build *build, const Xds__RouteMatch *match,
+                        struct px_route *route, const struct px_uri_template **ret_template)
 {
+    *ret_template = NULL;
     if (match == NULL)
         return px_bad(build, "match", "is missing");
-    LT_TRY(make_path(build, match, route));
+    LT_TRY(make_path(build, match, route, ret_template));
     route->ignore_case = !px_bool(match->case_sensitive, true);
     LT_TRY(px_make_header_matches(build, match->headers, match->n_headers, &route->headers));
     route->header_count = match->n_headers;
@@ -90,10 +148,21 @@ lt_rc px_make_route_match(struct px_build *build, const Xds__RouteMatch *match,
                                                       1000000);
     /* what narrows a match must not be left out: the route would take what it was not meant for */
     LT_TRY(make_metas(build, match, route));
-    if (match->n_filter_state > 0 || match->tls_context != NULL || match->n_cookies > 0)
-        return px_unsupported(build, "match",
-                              "filter_state, tls_context and cookies are not supported");
+    LT_TRY(make_cookies(build, match, route));
+    if (match->tls_context != NULL) {
+        route->tls_presented = wanted(match->tls_context->presented);
+        route->tls_validated = wanted(match->tls_context->validated);
+    }
+    if (match->n_filter_state > 0)
+        return px_unsupported(build, "match.filter_state", "is not supported");
     return LT_OK;
+}
+
+lt_rc px_make_route_match(struct px_build *build, const Xds__RouteMatch *match,
+                          struct px_route *route)
+{
+    const struct px_uri_template *template = NULL;
+    return make_match(build, match, route, &template);
 }
 
 /* --- actions --- */
@@ -112,8 +181,12 @@ static lt_rc make_weighted(struct px_build *build, const Xds__WeightedCluster *i
         LT_TRY(px_make_metadata_match(build, weight->metadata_match, route->metas,
                                       &clusters[i].metas));
         total += clusters[i].weight;
-        if (clusters[i].cluster.len == 0)
-            return px_unsupported(build, "cluster_header", "is not supported");
+        clusters[i].header = px_copy(build, weight->cluster_header);
+        if ((clusters[i].cluster.len == 0) == (clusters[i].header.len == 0))
+            return px_bad(build, "name", "either name or cluster_header is needed");
+        if (weight->host_rewrite_specifier_case ==
+            XDS__WEIGHTED_CLUSTER__CLUSTER_WEIGHT__HOST_REWRITE_SPECIFIER_HOST_REWRITE_LITERAL)
+            clusters[i].host_rewrite = px_copy(build, weight->host_rewrite_literal);
         LT_TRY(px_make_header_edits(
             build, weight->request_headers_to_add, weight->n_request_headers_to_add,
             weight->request_headers_to_remove, weight->n_request_headers_to_remove,
@@ -134,6 +207,8 @@ static lt_rc make_weighted(struct px_build *build, const Xds__WeightedCluster *i
     route->weighted = clusters;
     route->weighted_count = in->n_clusters;
     route->total_weight = (uint32_t)total;
+    if (in->random_value_specifier_case != XDS__WEIGHTED_CLUSTER__RANDOM_VALUE_SPECIFIER__NOT_SET)
+        px_unhonoured(build, "weighted_clusters.random_value_specifier");
     return LT_OK;
 }
 
@@ -156,31 +231,85 @@ static lt_rc make_destination(struct px_build *build, const Xds__RouteAction *in
     }
 }
 
+/* A template takes the place of a path that matched one. */
+static lt_rc make_template_rewrite(struct px_build *build, const Xds__TypedExtensionConfig *in,
+                                   const struct px_uri_template *template, struct px_route *route)
+{
+    static const char field[] = "path_rewrite_policy";
+    Xds__UriTemplateRewriteConfig *config = NULL;
+    struct lt_err inner = {0};
+    lt_str type = lt_any_inner_type(build->scratch, in->typed_config);
+    if (!lt_str_eqz(type, xds__uri_template_rewrite_config__descriptor.name))
+        return px_unsupported(build, field, "%.*s is not supported", LT_STR_ARG(type));
+    LT_TRY(px_unpack_any(build, field, in->typed_config,
+                         &xds__uri_template_rewrite_config__descriptor, &config));
+    if (template == NULL)
+        return px_bad(build, field, "needs a path template in match.path_match_policy");
+    if (px_uri_template_substitution(build->arena, template,
+                                     lt_str_of(config->path_template_rewrite),
+                                     &route->regex_substitution, &inner) != LT_OK)
+        return px_bad(build, field, "%s", inner.text);
+    route->regex_rewrite = route->path_regex;
+    return LT_OK;
+}
+
+static lt_rc make_host_rewrite(struct px_build *build, const Xds__RouteAction *in,
+                               struct px_route *route)
+{
+    route->append_forwarded_host = in->has_append_x_forwarded_host && in->append_x_forwarded_host;
+    switch (in->host_rewrite_specifier_case) {
+    case XDS__ROUTE_ACTION__HOST_REWRITE_SPECIFIER_HOST_REWRITE_LITERAL:
+        route->host_rewrite = px_copy(build, in->host_rewrite_literal);
+        return LT_OK;
+    case XDS__ROUTE_ACTION__HOST_REWRITE_SPECIFIER_AUTO_HOST_REWRITE:
+        route->auto_host_rewrite = px_bool(in->auto_host_rewrite, false);
+        return LT_OK;
+    case XDS__ROUTE_ACTION__HOST_REWRITE_SPECIFIER_HOST_REWRITE_HEADER:
+        route->host_rewrite_header = px_copy(build, in->host_rewrite_header);
+        return LT_OK;
+    case XDS__ROUTE_ACTION__HOST_REWRITE_SPECIFIER_HOST_REWRITE_PATH_REGEX:
+        route->host_rewrite_substitution = px_copy(build,
+                                                   in->host_rewrite_path_regex->substitution);
+        return px_make_regex(build, "host_rewrite_path_regex", in->host_rewrite_path_regex->pattern,
+                             &route->host_rewrite_regex);
+    case XDS__ROUTE_ACTION__HOST_REWRITE_SPECIFIER__NOT_SET: return LT_OK;
+    default: px_unhonoured(build, "host_rewrite_specifier"); return LT_OK;
+    }
+}
+
 static lt_rc make_rewrites(struct px_build *build, const Xds__RouteAction *in,
-                           struct px_route *route)
+                           const struct px_uri_template *template, struct px_route *route)
 {
     route->prefix_rewrite = px_copy(build, in->prefix_rewrite);
-    if (route->prefix_rewrite.len > 0 && in->regex_rewrite != NULL)
+    size_t rewrites = (route->prefix_rewrite.len > 0) + (in->regex_rewrite != NULL) +
+                      (in->path_rewrite_policy != NULL);
+    if (rewrites > 1)
         return px_bad(build, "regex_rewrite",
-                      "only one of prefix_rewrite and regex_rewrite may be given");
+                      "only one of prefix_rewrite, regex_rewrite and path_rewrite_policy may be "
+                      "given");
+    LT_TRY(make_host_rewrite(build, in, route));
+    if (in->path_rewrite_policy != NULL)
+        return make_template_rewrite(build, in->path_rewrite_policy, template, route);
     if (in->regex_rewrite != NULL) {
         LT_TRY(px_make_regex(build, "regex_rewrite", in->regex_rewrite->pattern,
                              &route->regex_rewrite));
         route->regex_substitution = px_copy(build, in->regex_rewrite->substitution);
     }
-    switch (in->host_rewrite_specifier_case) {
-    case XDS__ROUTE_ACTION__HOST_REWRITE_SPECIFIER_HOST_REWRITE_LITERAL:
-        route->host_rewrite = px_copy(build, in->host_rewrite_literal);
-        break;
-    case XDS__ROUTE_ACTION__HOST_REWRITE_SPECIFIER_AUTO_HOST_REWRITE:
-        route->auto_host_rewrite = px_bool(in->auto_host_rewrite, false);
-        break;
-    case XDS__ROUTE_ACTION__HOST_REWRITE_SPECIFIER__NOT_SET: break;
-    default: px_unhonoured(build, "host_rewrite_specifier"); break;
-    }
-    if (in->path_rewrite_policy != NULL)
-        px_unhonoured(build, "path_rewrite_policy");
     return LT_OK;
+}
+
+static void make_durations(const Xds__RouteAction *in, struct px_route *route)
+{
+    const Xds__RouteAction__MaxStreamDuration *max = in->max_stream_duration;
+    route->timeout_ms = px_duration_ms(in->timeout, ROUTE_TIMEOUT_DEFAULT_MS);
+    route->idle_timeout_ms = px_duration_ms(in->idle_timeout, UINT64_MAX);
+    route->max_stream_ms = UINT64_MAX;
+    if (max != NULL) {
+        route->max_stream_ms = px_duration_ms(max->max_stream_duration, UINT64_MAX);
+        route->takes_grpc_timeout = max->grpc_timeout_header_max != NULL;
+        route->grpc_timeout_max_ms = px_duration_ms(max->grpc_timeout_header_max, 0);
+        route->grpc_timeout_offset_ms = px_duration_ms(max->grpc_timeout_header_offset, 0);
+    }
 }
 
 static void list_unhonoured(struct px_build *build, const Xds__RouteAction *in)
@@ -189,48 +318,59 @@ static void list_unhonoured(struct px_build *build, const Xds__RouteAction *in)
         px_unhonoured(build, "hedge_policy");
     if (in->n_rate_limits > 0)
         px_unhonoured(build, "rate_limits");
-    if (in->max_stream_duration != NULL &&
-        px_duration_ms(in->max_stream_duration->max_stream_duration, 0) > 0)
-        px_unhonoured(build, "max_stream_duration");
+    if (in->internal_redirect_policy != NULL)
+        px_unhonoured(build, "internal_redirect_policy");
+    if (in->n_upgrade_configs > 0)
+        px_unhonoured(build, "upgrade_configs");
+    if (in->early_data_policy != NULL)
+        px_unhonoured(build, "early_data_policy");
+    if (in->flush_timeout != NULL)
+        px_unhonoured(build, "flush_timeout");
+    if (in->retry_policy_typed_config != NULL)
+        px_unhonoured(build, "retry_policy_typed_config");
 }
 
-static lt_rc make_mirrors(struct px_build *build, const Xds__RouteAction *in,
-                          struct px_route *route)
+lt_rc px_make_mirrors(struct px_build *build, Xds__RouteAction__RequestMirrorPolicy *const *in,
+                      size_t count, struct px_mirrors *mirrors)
 {
-    struct px_mirror_conf *mirrors = lt_arena_make_n(build->arena, struct px_mirror_conf,
-                                                     in->n_request_mirror_policies);
-    for (size_t i = 0; i < in->n_request_mirror_policies; i++) {
-        const Xds__RouteAction__RequestMirrorPolicy *policy = in->request_mirror_policies[i];
-        struct px_mirror_conf *mirror = &mirrors[route->mirror_count];
-        mirror->cluster = px_copy(build, policy->cluster);
-        if (mirror->cluster.len == 0) {
-            px_unhonoured(build, "request_mirror_policies.cluster_header");
-            continue;
-        }
-        mirror->fraction_ppm = policy->runtime_fraction == NULL
+    struct px_mirror_conf *items = lt_arena_make_n(build->arena, struct px_mirror_conf, count);
+    for (size_t i = 0; i < count; i++) {
+        struct px_mirror_conf *mirror = &items[i];
+        size_t mark = px_path_enter(build, "request_mirror_policies", (ptrdiff_t)i);
+        mirror->cluster = px_copy(build, in[i]->cluster);
+        mirror->header = px_copy(build, in[i]->cluster_header);
+        mirror->host_rewrite = px_copy(build, in[i]->host_rewrite_literal);
+        if ((mirror->cluster.len == 0) == (mirror->header.len == 0))
+            return px_bad(build, "cluster", "either cluster or cluster_header is needed");
+        mirror->fraction_ppm = in[i]->runtime_fraction == NULL
                                    ? 1000000
-                                   : px_fraction_ppm(policy->runtime_fraction->default_value,
+                                   : px_fraction_ppm(in[i]->runtime_fraction->default_value,
                                                      1000000);
-        mirror->keeps_host = policy->has_disable_shadow_host_suffix_append &&
-                             policy->disable_shadow_host_suffix_append;
-        route->mirror_count++;
+        mirror->keeps_host = in[i]->has_disable_shadow_host_suffix_append &&
+                             in[i]->disable_shadow_host_suffix_append;
+        if (in[i]->n_request_headers_mutations > 0)
+            px_unhonoured(build, "request_headers_mutations");
+        px_path_leave(build, mark);
     }
-    route->mirrors = mirrors;
+    if (count > 0) /* else those of what is around it */
+        *mirrors = (struct px_mirrors){items, count};
     return LT_OK;
 }
 
 static lt_rc make_route_action(struct px_build *build, const Xds__RouteAction *in,
-                               const struct px_retry *vhost_retry, struct px_route *route)
+                               const struct px_vhost *vhost, const struct px_uri_template *template,
+                               struct px_route *route)
 {
     LT_TRY(px_make_metadata_match(build, in->metadata_match, NULL, &route->metas));
     LT_TRY(px_make_hash_policies(build, in->hash_policy, in->n_hash_policy, &route->hash));
     if (in->has_priority && in->priority == XDS__ROUTING_PRIORITY__HIGH)
         route->priority = PX_PRIORITY_HIGH;
     LT_TRY(make_destination(build, in, route));
-    LT_TRY(make_rewrites(build, in, route));
-    LT_TRY(make_mirrors(build, in, route));
-    route->timeout_ms = px_duration_ms(in->timeout, ROUTE_TIMEOUT_DEFAULT_MS);
-    route->idle_timeout_ms = px_duration_ms(in->idle_timeout, UINT64_MAX);
+    LT_TRY(make_rewrites(build, in, template, route));
+    route->mirrors = vhost->mirrors;
+    LT_TRY(px_make_mirrors(build, in->request_mirror_policies, in->n_request_mirror_policies,
+                           &route->mirrors));
+    make_durations(in, route);
     switch (in->has_cluster_not_found_response_code ? in->cluster_not_found_response_code : 0) {
     case XDS__ROUTE_ACTION__CLUSTER_NOT_FOUND_RESPONSE_CODE__NOT_FOUND:
         route->cluster_not_found_code = 404;
@@ -242,7 +382,7 @@ static lt_rc make_route_action(struct px_build *build, const Xds__RouteAction *i
     }
     LT_TRY(px_make_retry(build, in->retry_policy, &route->retry));
     if (in->retry_policy == NULL)
-        route->retry = vhost_retry;
+        route->retry = vhost->retry;
     list_unhonoured(build, in);
     return LT_OK;
 }
@@ -266,9 +406,12 @@ static lt_rc make_redirect(struct px_build *build, const Xds__RedirectAction *in
     else if (in->path_rewrite_specifier_case ==
              XDS__REDIRECT_ACTION__PATH_REWRITE_SPECIFIER_PREFIX_REWRITE)
         redirect->prefix_rewrite = px_copy(build, in->prefix_rewrite);
-    else if (in->path_rewrite_specifier_case !=
-             XDS__REDIRECT_ACTION__PATH_REWRITE_SPECIFIER__NOT_SET)
-        px_unhonoured(build, "redirect.path_rewrite_specifier");
+    else if (in->path_rewrite_specifier_case ==
+             XDS__REDIRECT_ACTION__PATH_REWRITE_SPECIFIER_REGEX_REWRITE) {
+        LT_TRY(px_make_regex(build, "redirect.regex_rewrite", in->regex_rewrite->pattern,
+                             &redirect->regex_rewrite));
+        redirect->regex_substitution = px_copy(build, in->regex_rewrite->substitution);
+    }
     if (in->scheme_rewrite_specifier_case ==
         XDS__REDIRECT_ACTION__SCHEME_REWRITE_SPECIFIER_HTTPS_REDIRECT)
         redirect->https = in->https_redirect;
@@ -294,11 +437,12 @@ static lt_rc make_direct(struct px_build *build, const Xds__DirectResponseAction
 
 /* --- the whole --- */
 
-lt_rc px_make_route(struct px_build *build, const Xds__Route *in,
-                    const struct px_retry *vhost_retry, struct px_route *route)
+lt_rc px_make_route(struct px_build *build, const Xds__Route *in, const struct px_vhost *vhost,
+                    struct px_route *route)
 {
+    const struct px_uri_template *template = NULL;
     route->name = px_copy(build, in->name);
-    LT_TRY(px_make_route_match(build, in->match, route));
+    LT_TRY(make_match(build, in->match, route, &template));
     LT_TRY(px_make_header_edits(build, in->request_headers_to_add, in->n_request_headers_to_add,
                                 in->request_headers_to_remove, in->n_request_headers_to_remove,
                                 "request_headers_to_add", &route->request));
@@ -312,7 +456,8 @@ lt_rc px_make_route(struct px_build *build, const Xds__Route *in,
                                   in->typed_per_filter_config[i]->value,
                                   in->n_typed_per_filter_config, &route->filters));
     switch (in->action_case) {
-    case XDS__ROUTE__ACTION_ROUTE: return make_route_action(build, in->route, vhost_retry, route);
+    case XDS__ROUTE__ACTION_ROUTE:
+        return make_route_action(build, in->route, vhost, template, route);
     case XDS__ROUTE__ACTION_REDIRECT: return make_redirect(build, in->redirect, route);
     case XDS__ROUTE__ACTION_DIRECT_RESPONSE: return make_direct(build, in->direct_response, route);
     default: return px_unsupported(build, NULL, "this action is not supported");

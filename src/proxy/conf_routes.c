@@ -10,18 +10,36 @@
 
 /* --- virtual hosts --- */
 
+static void list_unhonoured(struct px_build *build, const Xds__VirtualHost *in)
+{
+    if (in->n_rate_limits > 0)
+        px_unhonoured(build, "rate_limits");
+    if (in->n_virtual_clusters > 0)
+        px_unhonoured(build, "virtual_clusters");
+    if (in->hedge_policy != NULL)
+        px_unhonoured(build, "hedge_policy");
+    if (in->retry_policy_typed_config != NULL)
+        px_unhonoured(build, "retry_policy_typed_config");
+    if (in->has_include_is_timeout_retry_header && in->include_is_timeout_retry_header)
+        px_unhonoured(build, "include_is_timeout_retry_header");
+    if (in->request_body_buffer_limit != NULL)
+        px_unhonoured(build, "request_body_buffer_limit");
+}
+
+/* mirrors is given: of the route configuration. */
 static lt_rc make_vhost(struct px_build *build, const Xds__VirtualHost *in, struct px_vhost *vhost)
 {
+    list_unhonoured(build, in);
+    LT_TRY(px_make_mirrors(build, in->request_mirror_policies, in->n_request_mirror_policies,
+                           &vhost->mirrors));
     vhost->name = px_copy(build, in->name);
     if (in->n_domains == 0)
         return px_bad(build, "domains", "a virtual host needs at least one domain");
     LT_TRY(px_make_strings(build, in->domains, in->n_domains, &vhost->domains));
     vhost->domain_count = in->n_domains;
+    /* EXTERNAL_ONLY is the same: nobody is inside (internal_address_config) */
     vhost->require_tls_all = in->has_require_tls &&
-                             in->require_tls == XDS__VIRTUAL_HOST__TLS_REQUIREMENT_TYPE__ALL;
-    if (in->has_require_tls &&
-        in->require_tls == XDS__VIRTUAL_HOST__TLS_REQUIREMENT_TYPE__EXTERNAL_ONLY)
-        return px_unsupported(build, "require_tls", "EXTERNAL_ONLY is not supported");
+                             in->require_tls != XDS__VIRTUAL_HOST__TLS_REQUIREMENT_TYPE__NONE;
     vhost->include_attempt_count = in->has_include_request_attempt_count &&
                                    in->include_request_attempt_count;
     vhost->tells_attempt_count = in->has_include_attempt_count_in_response &&
@@ -44,7 +62,7 @@ static lt_rc make_vhost(struct px_build *build, const Xds__VirtualHost *in, stru
     struct px_route *routes = lt_arena_make_n(build->arena, struct px_route, in->n_routes);
     for (size_t i = 0; i < in->n_routes; i++) {
         size_t mark = px_path_enter(build, "routes", (ptrdiff_t)i);
-        LT_TRY(px_make_route(build, in->routes[i], vhost->retry, &routes[i]));
+        LT_TRY(px_make_route(build, in->routes[i], vhost, &routes[i]));
         px_path_leave(build, mark);
     }
     vhost->routes = routes;
@@ -150,8 +168,17 @@ lt_rc px_make_routes(struct px_build *build, const Xds__RouteConfiguration *conf
                                 !config->validate_clusters->value;
     if (config->vhds != NULL)
         return px_unsupported(build, "vhds", "virtual hosts on demand are not supported yet");
-    if (config->n_request_mirror_policies > 0)
-        px_unhonoured(build, "request_mirror_policies");
+    ret->most_specific_wins = config->has_most_specific_header_mutations_wins &&
+                              config->most_specific_header_mutations_wins;
+    if (config->n_internal_only_headers > 0)
+        px_unhonoured(build, "internal_only_headers");
+    if (config->has_ignore_path_parameters_in_path_matching &&
+        config->ignore_path_parameters_in_path_matching)
+        return px_unsupported(build, "ignore_path_parameters_in_path_matching", "is not supported");
+    if (config->vhost_header != NULL && config->vhost_header[0] != '\0')
+        return px_unsupported(build, "vhost_header", "is not supported");
+    LT_TRY(px_make_mirrors(build, config->request_mirror_policies,
+                           config->n_request_mirror_policies, &ret->mirrors));
     for (size_t i = 0; i < config->n_typed_per_filter_config; i++)
         LT_TRY(px_add_filter_conf(build, config->typed_per_filter_config[i]->key,
                                   config->typed_per_filter_config[i]->value,
@@ -168,6 +195,7 @@ lt_rc px_make_routes(struct px_build *build, const Xds__RouteConfiguration *conf
                                               config->n_virtual_hosts);
     for (size_t i = 0; i < config->n_virtual_hosts; i++) {
         size_t mark = px_path_enter(build, "virtual_hosts", (ptrdiff_t)i);
+        vhosts[i].mirrors = ret->mirrors;
         LT_TRY(make_vhost(build, config->virtual_hosts[i], &vhosts[i]));
         px_path_leave(build, mark);
     }

@@ -253,6 +253,8 @@ static lt_rc make_downstream(struct px_build *build, const Pb__Any *any, struct 
     if (conf->cert_count == 0)
         return px_bad(build, "common_tls_context.tls_certificates",
                       "a TLS server needs a certificate");
+    /* Envoy: who must have a name must have a certificate */
+    conf->require_client_certificate |= conf->san_count > 0;
     if (conf->require_client_certificate && !conf->verify_peer)
         return px_unsupported(build, "require_client_certificate",
                               "without a trusted_ca any certificate would do");

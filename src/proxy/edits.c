@@ -269,13 +269,44 @@ static lt_rc rewrite_path(struct px_request *request, struct lt_headers *headers
     return lt_headers_set(headers, LT_STR("x-envoy-original-path"), before);
 }
 
+/* By a regular expression over the path; empty: it gives nothing. */
+static lt_rc host_of_path(struct px_request *request, lt_str *ret_host)
+{
+    const struct px_route *route = request->route;
+    struct lt_buf out;
+    lt_buf_init(&out, PX_RQ_HEADS_MAX);
+    lt_rc rc = lt_regex_replace(route->host_rewrite_regex, lt_url_split(request->path).path,
+                                route->host_rewrite_substitution, &out);
+    if (rc == LT_OK)
+        *ret_host = lt_arena_str(request->arena, lt_buf_str(&out));
+    lt_buf_fini(&out);
+    return rc;
+}
+
+static lt_rc set_host(struct px_request *request, struct lt_headers *headers, lt_str host)
+{
+    lt_str before = request->authority, name = LT_STR("x-forwarded-host");
+    request->authority = host;
+    if (!request->route->append_forwarded_host || before.len == 0)
+        return LT_OK;
+    lt_str list = lt_headers_joined(headers, name);
+    lt_str value = list.len == 0 ? before
+                                 : lt_arena_printf(request->arena, "%.*s,%.*s", LT_STR_ARG(list),
+                                                   LT_STR_ARG(before));
+    return lt_headers_set(headers, name, value);
+}
+
 static lt_rc rewrite_host(struct px_request *request, struct lt_headers *headers)
 {
-    if (request->route->host_rewrite.len == 0)
-        return LT_OK;
-    request->authority = request->route->host_rewrite;
-    (void)headers;
-    return LT_OK;
+    const struct px_route *route = request->route;
+    lt_str host = route->host_rewrite;
+    if (route->host_rewrite_header.len > 0)
+        host = lt_headers_value_of(headers, route->host_rewrite_header);
+    else if (route->host_rewrite_regex != NULL)
+        LT_TRY(host_of_path(request, &host));
+    if (host.len == 0 && request->weighted != NULL) /* Envoy: the route's goes first */
+        host = request->weighted->host_rewrite;
+    return host.len > 0 ? set_host(request, headers, host) : LT_OK;
 }
 
 static lt_rc add_timeout(struct px_request *request, struct lt_headers *headers)
@@ -297,6 +328,14 @@ static lt_rc edit_by_config(struct px_request *request, struct lt_headers *heade
      * Envoy's order: the most specific last, unless most_specific_header_mutations_wins says
      * otherwise
      */
+    if (request->routes->most_specific_wins) {
+        LT_TRY(apply_edits(request, headers, &request->routes->request));
+        LT_TRY(apply_edits(request, headers, &request->vhost->request));
+        LT_TRY(apply_edits(request, headers, &request->route->request));
+        return request->weighted == NULL
+                   ? LT_OK
+                   : apply_edits(request, headers, &request->weighted->request);
+    }
     if (request->weighted != NULL)
         LT_TRY(apply_edits(request, headers, &request->weighted->request));
     LT_TRY(apply_edits(request, headers, &request->route->request));
@@ -356,7 +395,8 @@ lt_rc px_request_edit_try(struct px_request *request)
 {
     if (request->route->auto_host_rewrite && request->host->facts != NULL &&
         request->host->facts->hostname.len > 0)
-        request->authority = lt_arena_str(request->arena, request->host->facts->hostname);
+        LT_TRY(set_host(request, &request->head.headers,
+                        lt_arena_str(request->arena, request->host->facts->hostname)));
     if (request->vhost->tells_timeout_retry && request->attempts > 1)
         LT_TRY(lt_headers_set(&request->head.headers, LT_STR("x-envoy-is-timeout-retry"),
                               request->is_timeout_retry ? LT_STR("true") : LT_STR("false")));
@@ -405,6 +445,23 @@ static void read_response_peer(struct px_request *request, struct lt_headers *he
     }
 }
 
+static lt_rc edit_response_by_config(struct px_request *request, struct lt_headers *headers)
+{
+    if (request->route != NULL && request->routes->most_specific_wins) {
+        LT_TRY(apply_edits(request, headers, &request->routes->response));
+        LT_TRY(apply_edits(request, headers, &request->vhost->response));
+        LT_TRY(apply_edits(request, headers, &request->route->response));
+    }
+    if (request->weighted != NULL)
+        LT_TRY(apply_edits(request, headers, &request->weighted->response));
+    if (request->route != NULL && !request->routes->most_specific_wins) {
+        LT_TRY(apply_edits(request, headers, &request->route->response));
+        LT_TRY(apply_edits(request, headers, &request->vhost->response));
+        LT_TRY(apply_edits(request, headers, &request->routes->response));
+    }
+    return LT_OK;
+}
+
 lt_rc px_response_edit(struct px_request *request)
 {
     struct lt_headers *headers = &request->rhead.headers;
@@ -420,13 +477,7 @@ lt_rc px_response_edit(struct px_request *request)
     if (request->vhost != NULL && request->vhost->tells_attempt_count && request->attempts > 0)
         LT_TRY(lt_headers_set_id(headers, LT_H_X_ENVOY_ATTEMPT_COUNT,
                                  lt_arena_u64(request->arena, request->attempts)));
-    if (request->weighted != NULL)
-        LT_TRY(apply_edits(request, headers, &request->weighted->response));
-    if (request->route != NULL) {
-        LT_TRY(apply_edits(request, headers, &request->route->response));
-        LT_TRY(apply_edits(request, headers, &request->vhost->response));
-        LT_TRY(apply_edits(request, headers, &request->routes->response));
-    }
+    LT_TRY(edit_response_by_config(request, headers));
     if (request->hcm->answers_request_id)
         LT_TRY(lt_headers_set_id(headers, LT_H_X_REQUEST_ID,
                                  lt_headers_value(&request->head.headers, LT_H_X_REQUEST_ID)));

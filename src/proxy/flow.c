@@ -37,6 +37,8 @@ static void remember(struct px_request *request, lt_str data)
 static void request_is_read(struct px_request *request)
 {
     request->request_end_ns = px_now_ns(request->worker);
+    if (request->hcm->request_timeout_ms != 0)
+        px_request_disarm_reading(request);
     /* Envoy's route timeout runs from the end of the request; for one held back, from its start */
     if (request->state == PX_RQ_FLOW)
         px_request_arm_timeout(request);
@@ -327,6 +329,7 @@ static lt_rc next_response_piece(struct px_request *request)
     resp->body_bytes += resp->piece.len;
     if (request->messages != NULL)
         px_messages_count(request->messages, &request->messages->response, resp->piece);
+    px_request_touch_try(request);
     if (request->wants_pieces)
         px_filters_on_piece(request, resp, resp->piece);
     return LT_OK;

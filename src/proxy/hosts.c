@@ -371,6 +371,28 @@ static struct px_lb *local_balancer(struct px_worker *worker)
     return local != NULL ? local->lb : NULL;
 }
 
+/* RetryPolicy.retry_host_predicate: canaries, and hosts whose metadata has all of these. */
+static bool is_refused(const void *ctx, const struct px_lb_host *lb)
+{
+    const struct px_retry *retry = ctx;
+    const struct px_host *host = LT_CONTAINER_OF(lb, struct px_host, lb);
+    const struct px_endpoint_facts *facts = host->facts;
+    if (facts == NULL)
+        return false;
+    if (retry->avoid_canaries && facts->is_canary)
+        return true;
+    if (retry->avoid_metas == NULL || retry->avoid_metas->count == 0)
+        return false;
+    for (size_t i = 0, at = 0; i < retry->avoid_metas->count; i++) {
+        const struct px_meta_pair *wanted = &retry->avoid_metas->items[i];
+        while (at < facts->lb.count && !lt_str_eq(facts->lb.items[at].key, wanted->key))
+            at++;
+        if (at == facts->lb.count || !lt_str_eq(facts->lb.items[at].value, wanted->value))
+            return false;
+    }
+    return true;
+}
+
 struct px_host *px_cluster_pick(struct px_cluster *cluster, const struct px_pick *pick)
 {
     struct px_worker *worker = cluster->worker;
@@ -390,6 +412,10 @@ struct px_host *px_cluster_pick(struct px_cluster *cluster, const struct px_pick
         .tried_levels = pick->tried_levels,
         .metas = pick->metas,
     };
+    if (pick->retry != NULL && (pick->retry->avoid_canaries || pick->retry->avoid_metas != NULL)) {
+        ask.refuses = is_refused;
+        ask.refuses_ctx = pick->retry;
+    }
     if (cluster->conf->lb->locality == PX_LOCALITY_ZONE_AWARE)
         ask.local = local_balancer(worker);
     struct px_lb_host *host = px_lb_pick(cluster->lb, &ask);

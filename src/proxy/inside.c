@@ -297,12 +297,17 @@ static struct px_mirror *start_mirror(struct px_request *request, const struct p
 {
     struct px_mirror *mirror = lt_new(struct px_mirror);
     struct px_fetch *fetch = &mirror->fetch;
-    init_fetch(fetch, request->worker, conf->cluster, request->route->timeout_ms);
+    lt_str cluster = conf->header.len > 0
+                         ? lt_headers_value_of(&request->head.headers, conf->header)
+                         : conf->cluster;
+    init_fetch(fetch, request->worker, cluster, request->route->timeout_ms);
     lt_buf_init(&fetch->body, 1);
     fetch->is_held = true;
     struct px_request *copy = make_request(request->worker, fetch);
     set_line(copy, request->method, request->scheme, request->authority, request->path);
-    if (!conf->keeps_host)
+    if (conf->host_rewrite.len > 0)
+        copy->head.authority = copy->authority = lt_arena_str(copy->arena, conf->host_rewrite);
+    else if (!conf->keeps_host)
         copy->head.authority = copy->authority = shadow_authority(copy, request->authority);
     copy->client_protocol = request->client_protocol;
     copy->is_grpc = request->is_grpc;
@@ -350,11 +355,14 @@ void px_request_add_to_mirrors(struct px_request *request, lt_str piece, bool is
 
 void px_request_start_mirrors(struct px_request *request)
 {
-    const struct px_route *route = request->route;
-    request->mirrors = lt_arena_make_n(request->arena, struct px_mirror *, route->mirror_count);
-    for (size_t i = 0; i < route->mirror_count; i++) {
-        if (lt_prng_below(&request->worker->prng, 1000000) < route->mirrors[i].fraction_ppm)
-            request->mirrors[request->mirror_count++] = start_mirror(request, &route->mirrors[i]);
+    const struct px_mirrors *wanted = &request->route->mirrors;
+    request->mirrors = lt_arena_make_n(request->arena, struct px_mirror *, wanted->count);
+    for (size_t i = 0; i < wanted->count; i++) {
+        const struct px_mirror_conf *conf = &wanted->items[i];
+        bool has_cluster = conf->header.len == 0 ||
+                           lt_headers_find_name(&request->head.headers, conf->header) != NULL;
+        if (has_cluster && lt_prng_below(&request->worker->prng, 1000000) < conf->fraction_ppm)
+            request->mirrors[request->mirror_count++] = start_mirror(request, conf);
     }
     px_request_add_to_mirrors(request, lt_buf_str(&request->replay), px_request_is_read(request));
 }

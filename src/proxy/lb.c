@@ -217,6 +217,8 @@ bool px_lb_load(const struct px_lb *lb, uint32_t priority, uint32_t *ret_healthy
 
 bool px_lb_is_avoided(const struct px_lb_ask *ask, const struct px_lb_host *host)
 {
+    if (ask->refuses != NULL && ask->refuses(ask->refuses_ctx, host))
+        return true;
     for (size_t i = 0; i < ask->avoid_count; i++) {
         if (ask->avoid[i] == host)
             return true;
@@ -258,7 +260,7 @@ struct px_lb_host *px_lb_pick_plain(struct px_lb *lb, const struct px_lb_ask *as
     for (uint32_t i = 0; i < LT_MAX(ask->attempts, 1u); i++) {
         struct px_lb_source *source = choose_source(lb, ask);
         host = source != NULL ? px_lb_draw(lb, source, ask) : NULL;
-        if (host == NULL || ask->avoid_count == 0 || !px_lb_is_avoided(ask, host))
+        if (host == NULL || !px_lb_is_avoided(ask, host))
             break;
     }
     return host;

@@ -56,6 +56,9 @@ struct px_lb_ask {
     struct lt_prng *prng;
     struct px_lb_host *const *avoid; /* tried before; each costs an attempt */
     size_t avoid_count;
+    /* hosts that must not be, whoever was tried; NULL: none. Each costs an attempt, too */
+    bool (*refuses)(const void *ctx, const struct px_lb_host *host);
+    const void *refuses_ctx;
     uint32_t attempts;            /* at least 1 */
     uint32_t rq_active;           /* of all hosts, for the bounded load */
     uint32_t tried_levels;        /* a bit for each priority that gets no load: retry_priority */

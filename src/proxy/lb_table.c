@@ -287,7 +287,7 @@ struct px_lb_host *px_lb_pick_hashed(struct px_lb *lb, const struct px_lb_ask *a
         if (lb->conf->balance_percent > 0)
             item = find_with_room(lb, table, item, hash, ask);
         host = table->hosts[item].host;
-        if (ask->avoid_count == 0 || !px_lb_is_avoided(ask, host))
+        if (!px_lb_is_avoided(ask, host))
             break;
     }
     return host;

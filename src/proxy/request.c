@@ -21,6 +21,9 @@ enum {
 
 static void on_route_timeout(struct lt_timer *timer, uint64_t now_ns);
 static void on_try_timer(struct lt_timer *timer, uint64_t now_ns);
+static void on_try_idle(struct lt_timer *timer, uint64_t now_ns);
+static void on_slow_request(struct lt_timer *timer, uint64_t now_ns);
+static void on_long_stream(struct lt_timer *timer, uint64_t now_ns);
 
 /* --- states --- */
 
@@ -122,6 +125,10 @@ static void take_out(struct px_request *request)
     end_retry(request);
     px_request_forget_hosts(request);
     lt_loop_timer_cancel(worker->loop, &request->timer);
+    if (request->rare != NULL) {
+        lt_loop_timer_cancel(worker->loop, &request->rare->reading);
+        lt_loop_timer_cancel(worker->loop, &request->rare->life);
+    }
     lt_loop_timer_cancel(worker->loop, &request->idle_timer);
     lt_list_remove(&request->ready_link);
     lt_list_remove(&request->conn_link);
@@ -285,6 +292,108 @@ void px_request_arm_timeout(struct px_request *request)
     if (request->route != NULL && request->route->timeout_ms != 0)
         lt_loop_timer_set(request->worker->loop, &request->timer,
                           request->route->timeout_ms * LT_NS_PER_MS);
+}
+
+void px_request_disarm_reading(struct px_request *request)
+{
+    if (request->rare != NULL)
+        lt_loop_timer_cancel(request->worker->loop, &request->rare->reading);
+}
+
+struct px_rare_timers *px_request_rare(struct px_request *request)
+{
+    if (request->rare != NULL)
+        return request->rare;
+    struct px_rare_timers *rare = lt_arena_make(request->arena, struct px_rare_timers);
+    rare->request = request;
+    lt_timer_init(&rare->try_idle, on_try_idle);
+    lt_timer_init(&rare->reading, on_slow_request);
+    lt_timer_init(&rare->life, on_long_stream);
+    request->rare = rare;
+    return rare;
+}
+
+/* HttpConnectionManager.request_timeout. */
+static void on_slow_request(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
+{
+    struct px_request *request = LT_CONTAINER_OF(timer, struct px_rare_timers, reading)->request;
+    px_request_reply(request, 408, 0, "request_overall_timeout", LT_STR("request timeout"),
+                     "text/plain");
+    px_request_run(request);
+}
+
+/* max_stream_duration, of the route or the connection manager. */
+static void on_long_stream(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
+{
+    struct px_request *request = LT_CONTAINER_OF(timer, struct px_rare_timers, life)->request;
+    px_request_reply(request, px_request_is_read(request) ? 504 : 408, PX_FLAG_MAX_DURATION,
+                     "max_duration_timeout", LT_STR("downstream duration timeout"), "text/plain");
+    px_request_run(request);
+}
+
+/* grpc-timeout: up to eight digits and a unit. UINT64_MAX: there is none that can be read. */
+static uint64_t grpc_timeout_ms(const struct px_request *request)
+{
+    lt_str text = lt_headers_value_of(&request->head.headers, LT_STR("grpc-timeout"));
+    uint64_t count = 0;
+    if (text.len < 2 || text.len > 9 ||
+        lt_str_to_u64(lt_str_slice(text, 0, text.len - 1), &count) != LT_OK)
+        return UINT64_MAX;
+    switch (text.ptr[text.len - 1]) {
+    case 'H': return count * 3600 * 1000;
+    case 'M': return count * 60 * 1000;
+    case 'S': return count * 1000;
+    case 'm': return count;
+    case 'u': return (count + 999) / 1000;
+    case 'n': return (count + 999999) / 1000000;
+    default: return UINT64_MAX;
+    }
+}
+
+static uint64_t max_stream_ms(const struct px_request *request)
+{
+    const struct px_route *route = request->route;
+    if (route == NULL)
+        return request->hcm->max_stream_ms;
+    uint64_t asked_ms = route->takes_grpc_timeout ? grpc_timeout_ms(request) : UINT64_MAX;
+    if (asked_ms != UINT64_MAX) {
+        if (route->grpc_timeout_max_ms != 0)
+            asked_ms = LT_MIN(asked_ms, route->grpc_timeout_max_ms);
+        uint64_t offset_ms = route->grpc_timeout_offset_ms;
+        return asked_ms > offset_ms ? asked_ms - offset_ms : asked_ms;
+    }
+    return route->max_stream_ms != UINT64_MAX ? route->max_stream_ms : request->hcm->max_stream_ms;
+}
+
+/* What runs from the request's head on. */
+static void arm_life(struct px_request *request)
+{
+    struct lt_loop *loop = request->worker->loop;
+    uint64_t life_ms = max_stream_ms(request), reading_ms = request->hcm->request_timeout_ms;
+    if (life_ms != 0)
+        lt_loop_timer_set(loop, &px_request_rare(request)->life, life_ms * LT_NS_PER_MS);
+    if (reading_ms != 0 && !px_request_is_read(request))
+        lt_loop_timer_set(loop, &px_request_rare(request)->reading, reading_ms * LT_NS_PER_MS);
+}
+
+static void per_try_idle(struct px_request *request)
+{
+    px_cluster_count(request->cluster, PX_STAT_RQ_PER_TRY_IDLE);
+    if (request->host != NULL) {
+        request->host->rq_timeout++;
+        px_host_note_timeout(request->host);
+    }
+    if (!request->response_begun && px_request_retry_failure(request, PX_FAIL_TIMEOUT))
+        return;
+    px_request_reply(request, 504, PX_FLAG_STREAM_IDLE, "upstream_per_try_idle_timeout",
+                     LT_STR("upstream request timeout"), "text/plain");
+}
+
+static void on_try_idle(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
+{
+    struct px_request *request = LT_CONTAINER_OF(timer, struct px_rare_timers, try_idle)->request;
+    per_try_idle(request);
+    px_request_run(request);
 }
 
 static void per_try_timeout(struct px_request *request)
@@ -456,5 +565,6 @@ void px_request_start(struct px_request *request)
         return;
     }
     px_request_find_route(request);
+    arm_life(request);
     px_filters_start(request);
 }

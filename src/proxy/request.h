@@ -104,6 +104,14 @@ struct px_up {
     void (*leave)(struct px_request *request, bool is_reusable);
 };
 
+/* Timeouts that few configurations have. */
+struct px_rare_timers {
+    struct px_request *request;
+    struct lt_timer try_idle; /* per_try_idle_timeout */
+    struct lt_timer reading;  /* request_timeout: until the request is read */
+    struct lt_timer life;     /* max_stream_duration */
+};
+
 struct px_request {
     struct lt_list wait_link;  /* in cluster->waiting, or in the worker's free list */
     struct lt_list ready_link; /* in worker->ready: runs at the end of this turn */
@@ -206,7 +214,8 @@ struct px_request {
     bool is_shared_retry, is_shared_pending, is_shared_active; /* px_limit_take */
     struct lt_timer timer;                                     /* route timeout */
     struct lt_timer try_timer;                                 /* per try timeout, or back-off */
-    struct lt_timer idle_timer; /* HTTP/2 only: HTTP/1 has its connection's */
+    struct px_rare_timers *rare; /* in the arena; NULL: none was asked for */
+    struct lt_timer idle_timer;  /* HTTP/2 only: HTTP/1 has its connection's */
     uint64_t idle_at_ns;
     uint64_t random;
 
@@ -231,6 +240,8 @@ void px_request_bury(struct px_request *request);
 void px_request_start(struct px_request *request);
 /* The timer of the route: from now, when the whole request was read. */
 void px_request_arm_timeout(struct px_request *request);
+/* The whole request was read: request_timeout is over. */
+void px_request_disarm_reading(struct px_request *request);
 /* Looks for the route again: a step has changed what it was found by. */
 void px_request_find_route(struct px_request *request);
 /* Runs it at the end of this turn: events of HTTP/2 come inside a call of the engine. */
@@ -250,6 +261,7 @@ static inline struct px_request_facts px_request_match_facts(const struct px_req
         .path = request->path,
         .headers = &request->head.headers,
         .meta = request->meta,
+        .transport = &request->conn->transport,
         .random = request->random,
     };
 }
@@ -261,6 +273,15 @@ static inline const struct lt_addr *px_request_remote(const struct px_request *r
 static inline bool px_request_is_over(const struct px_request *request)
 {
     return request->state == PX_RQ_DONE || request->state == PX_RQ_GONE;
+}
+struct px_rare_timers *px_request_rare(struct px_request *request);
+/* The try moved: its idle timeout starts again. */
+static inline void px_request_touch_try(struct px_request *request)
+{
+    const struct px_retry *retry = request->route->retry;
+    if (retry != NULL && retry->per_try_idle_ms != 0)
+        lt_loop_timer_set(request->worker->loop, &px_request_rare(request)->try_idle,
+                          retry->per_try_idle_ms * LT_NS_PER_MS);
 }
 static inline void px_request_touch(struct px_request *request)
 {

@@ -4,6 +4,7 @@
  */
 #include "proxy/decisions.h"
 #include "proxy/request.h"
+#include "proxy/route_match.h"
 
 /* --- the policy's verdict --- */
 
@@ -25,6 +26,43 @@ bool px_retry_covers_failure(const struct px_retry *retry, px_failure failure)
                0; /* Envoy: a per-try timeout counts as a reset */
     }
     return false;
+}
+
+/* One of them will do. */
+static bool any_matches(const struct px_header_match *matches, size_t count,
+                        const struct px_request_facts *facts)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (px_header_matches(&matches[i], facts))
+            return true;
+    }
+    return false;
+}
+
+/* retriable_request_headers: what the policy is for. */
+static bool is_meant(const struct px_request *request, const struct px_retry *retry)
+{
+    if (retry == NULL || retry->request_header_count == 0)
+        return retry != NULL;
+    struct px_request_facts facts = px_request_match_facts(request);
+    return any_matches(retry->request_headers, retry->request_header_count, &facts);
+}
+
+static bool covers_headers(const struct px_retry *retry, const struct lt_headers *headers)
+{
+    const struct px_request_facts facts = {.headers = headers};
+    if ((retry->on & PX_RETRY_HEADERS) != 0 &&
+        any_matches(retry->response_headers, retry->response_header_count, &facts))
+        return true;
+    return (retry->on & PX_RETRY_RATE_LIMITED) != 0 &&
+           lt_headers_find_name(headers, LT_STR("x-envoy-ratelimited")) != NULL;
+}
+
+/* Envoy: what a rate limit refused is not tried again, unless the policy says so. */
+static bool is_limited(const struct px_retry *retry, const struct lt_headers *headers)
+{
+    return (retry->on & PX_RETRY_RATE_LIMITED) == 0 &&
+           lt_headers_find_name(headers, LT_STR("x-envoy-ratelimited")) != NULL;
 }
 
 static const struct {
@@ -66,6 +104,27 @@ static uint64_t backoff_ns(struct px_request *request, const struct px_retry *re
                                retry->backoff_max_ms);
     uint32_t span_us = (uint32_t)LT_MIN(limit_ms * 1000, (uint64_t)UINT32_MAX);
     return span_us == 0 ? 0 : lt_prng_below(&request->worker->prng, span_us) * 1000ull;
+}
+
+/* rate_limited_retry_back_off: the response says when; *ret_ns. */
+static bool is_told_when(const struct px_request *request, const struct px_retry *retry,
+                         uint64_t *ret_ns)
+{
+    for (size_t i = 0; request->has_rhead && i < retry->reset_header_count; i++) {
+        const struct px_reset_header *reset = &retry->reset_headers[i];
+        lt_str text = lt_headers_value_of(&request->rhead.headers, reset->name);
+        uint64_t seconds = 0, now_s = (uint64_t)lt_env_wall_ns(request->worker->env) / LT_NS_PER_S;
+        if (text.len == 0 || lt_str_to_u64(text, &seconds) != LT_OK)
+            continue;
+        if (reset->is_timestamp && seconds < now_s)
+            continue;
+        uint64_t in_s = reset->is_timestamp ? seconds - now_s : seconds;
+        if (in_s > retry->reset_max_ms / 1000)
+            continue;
+        *ret_ns = in_s * LT_NS_PER_S;
+        return true;
+    }
+    return false;
 }
 
 static bool may_retry(struct px_request *request, const struct px_retry *retry)
@@ -132,10 +191,13 @@ static bool try_again(struct px_request *request, const struct px_retry *retry, 
     px_cluster_count(request->cluster, PX_STAT_RQ_RETRY);
     request->host->rq_error++;
     px_decisions_note_try(request, why, request->has_rhead ? request->rhead.status : 0);
+    uint64_t wait_ns = 0;
+    if (!is_told_when(request, retry, &wait_ns))
+        wait_ns = backoff_ns(request, retry);
     px_request_leave_upstream(request, is_whole(request));
     rewind_request(request);
     px_request_set_state(request, PX_RQ_WAIT);
-    lt_loop_timer_set(request->worker->loop, &request->try_timer, backoff_ns(request, retry));
+    lt_loop_timer_set(request->worker->loop, &request->try_timer, wait_ns);
     return true;
 }
 
@@ -149,7 +211,7 @@ bool px_request_retry_failure(struct px_request *request, px_failure failure)
         [PX_FAIL_TIMEOUT] = "per try timeout",
     };
     const struct px_retry *retry = request->route->retry;
-    return retry != NULL && px_retry_covers_failure(retry, failure) &&
+    return is_meant(request, retry) && px_retry_covers_failure(retry, failure) &&
            try_again(request, retry, words[failure]);
 }
 
@@ -158,8 +220,12 @@ bool px_request_retry_status(struct px_request *request)
     const struct px_retry *retry = request->route->retry;
     lt_str grpc_status = lt_headers_value(&request->rhead.headers, LT_H_GRPC_STATUS);
     uint32_t status = request->rhead.status;
-    if (retry == NULL || !px_retry_covers_status(retry, status, grpc_status) ||
-        !try_again(request, retry, "status"))
+    const struct lt_headers *headers = &request->rhead.headers;
+    if (!is_meant(request, retry) || is_limited(retry, headers))
+        return false;
+    if (!px_retry_covers_status(retry, status, grpc_status) && !covers_headers(retry, headers))
+        return false;
+    if (!try_again(request, retry, "status"))
         return false;
     px_cluster_count_retried(request->cluster, status);
     return true;

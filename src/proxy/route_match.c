@@ -223,6 +223,45 @@ static bool query_matches(const struct px_query_match *match, lt_str query)
     return false;
 }
 
+/* The first cookie of that name; ptr NULL: none. */
+static lt_str cookie_value(const struct lt_headers *headers, lt_str name)
+{
+    lt_str wanted = LT_STR("cookie");
+    const struct lt_header *header = lt_headers_find_name(headers, wanted);
+    for (; header != NULL; header = lt_headers_find_next(headers, header)) {
+        lt_str rest = header->value, cookie;
+        while (lt_str_split(&rest, ';', &cookie)) {
+            cookie = lt_str_trim(cookie);
+            ptrdiff_t equal = lt_str_find_char(cookie, '=');
+            if (equal < 0 || !lt_str_eq(lt_str_slice(cookie, 0, (size_t)equal), name))
+                continue;
+            lt_str value = lt_str_from(cookie, (size_t)equal + 1);
+            bool is_quoted = value.len >= 2 && value.ptr[0] == '"' &&
+                             value.ptr[value.len - 1] == '"';
+            return is_quoted ? lt_str_slice(value, 1, value.len - 1) : value;
+        }
+    }
+    return LT_STR_NULL;
+}
+
+/* Envoy: without the cookie an inverted match holds. */
+static bool cookie_matches(const struct px_cookie_match *match, const struct lt_headers *headers)
+{
+    lt_str value = cookie_value(headers, match->name);
+    return (value.ptr != NULL && px_string_matches(&match->value, value)) != match->invert;
+}
+
+static bool tls_matches(const struct px_route *route, const struct lt_transport *transport)
+{
+    bool has_tls = transport != NULL && transport->tls != NULL;
+    bool is_presented = has_tls && lt_tls_peer_sha256(transport).len > 0;
+    bool is_validated = has_tls && lt_tls_has_verified_peer(transport);
+    return (route->tls_presented == PX_WANT_ANY ||
+            (route->tls_presented == PX_WANT_YES) == is_presented) &&
+           (route->tls_validated == PX_WANT_ANY ||
+            (route->tls_validated == PX_WANT_YES) == is_validated);
+}
+
 static bool is_grpc(const struct px_request_facts *facts)
 {
     lt_str type = lt_headers_value(facts->headers, LT_H_CONTENT_TYPE);
@@ -249,6 +288,13 @@ static bool route_matches(const struct px_route *route, const struct px_request_
         if (!query_matches(&route->queries[i], parts.query))
             return false;
     }
+    for (size_t i = 0; i < route->cookie_count; i++) {
+        if (!cookie_matches(&route->cookies[i], facts->headers))
+            return false;
+    }
+    if ((route->tls_presented != PX_WANT_ANY || route->tls_validated != PX_WANT_ANY) &&
+        !tls_matches(route, facts->transport))
+        return false;
     for (size_t i = 0; i < route->wanted_count; i++) {
         if (!px_meta_matches(&route->wanted[i], facts->meta))
             return false;

@@ -18,8 +18,9 @@ struct px_request_facts {
     lt_str authority;
     lt_str path; /* with query */
     const struct lt_headers *headers;
-    const struct px_meta *meta; /* dynamic metadata; may be NULL */
-    uint64_t random;            /* for runtime fractions; the same for all routes of one request */
+    const struct px_meta *meta;           /* dynamic metadata; may be NULL */
+    const struct lt_transport *transport; /* to the client; NULL: no TLS */
+    uint64_t random; /* for runtime fractions; the same for all routes of one request */
 };
 
 /* NULL: no domain takes that authority. */

@@ -20,7 +20,14 @@ static lt_str redirect_location(struct px_request *request, const struct px_redi
     lt_str host = to->host.len > 0 ? to->host : request->authority;
     struct lt_url_parts parts = lt_url_split(request->path);
     lt_str path = to->path.len > 0 ? to->path : request->path;
-    if (to->prefix_rewrite.len > 0) {
+    if (to->regex_rewrite != NULL) {
+        struct lt_buf out;
+        lt_buf_init(&out, PX_RQ_HEADS_MAX);
+        if (lt_regex_replace(to->regex_rewrite, parts.path, to->regex_substitution, &out) == LT_OK)
+            path = lt_arena_printf(request->arena, "%.*s%s%.*s", LT_STR_ARG(lt_buf_str(&out)),
+                                   parts.has_query ? "?" : "", LT_STR_ARG(parts.query));
+        lt_buf_fini(&out);
+    } else if (to->prefix_rewrite.len > 0) {
         lt_str rest = px_route_unmatched(request->route, request->path);
         path = lt_arena_printf(request->arena, "%.*s%.*s", LT_STR_ARG(to->prefix_rewrite),
                                LT_STR_ARG(rest));
@@ -75,7 +82,9 @@ lt_str px_request_cluster_name(const struct px_request *request)
     if (route == NULL)
         return LT_STR_NULL;
     if (route->action == PX_ACTION_WEIGHTED)
-        return request->weighted->cluster;
+        return request->weighted->header.len > 0
+                   ? lt_headers_value_of(&request->head.headers, request->weighted->header)
+                   : request->weighted->cluster;
     if (route->action == PX_ACTION_CLUSTER_HEADER)
         return lt_headers_value_of(&request->head.headers, route->cluster);
     return route->cluster;
@@ -127,7 +136,7 @@ void px_router_start(struct px_request *request)
         px_request_reply(request, 431, 0, "http1.headers_too_large", LT_STR_NULL, NULL);
         return;
     }
-    if (request->route->mirror_count > 0)
+    if (request->route->mirrors.count > 0)
         px_request_start_mirrors(request);
     if (request->head.expects_continue && !request->hcm->proxy_100_continue &&
         !request->has_said_continue) {
@@ -278,6 +287,10 @@ static struct px_host *choose_host(struct px_request *request)
         pick.has_hash = px_hash_request(request, &pick.hash);
     if (retry != NULL && retry->priority_every > 0)
         pick.tried_levels = spared_levels(request, retry);
+    if (retry != NULL && request->attempts > 0) {
+        pick.retry = retry;
+        pick.attempts = retry->host_attempts + 1;
+    }
     if (retry != NULL && retry->avoid_previous_hosts) {
         memcpy(tried, request->tried, sizeof(request->tried));
         pick.avoid = tried;
@@ -342,6 +355,8 @@ static void leave_counts(struct px_request *request)
 void px_request_leave_upstream(struct px_request *request, bool is_reusable)
 {
     lt_loop_timer_cancel(request->worker->loop, &request->try_timer);
+    if (request->rare != NULL)
+        lt_loop_timer_cancel(request->worker->loop, &request->rare->try_idle);
     lt_list_remove(&request->wait_link);
     if (request->up_codec != NULL)
         request->up_codec->leave(request, is_reusable);
@@ -389,6 +404,7 @@ static void start_try_timer(struct px_request *request)
     if (retry != NULL && retry->per_try_timeout_ms != 0)
         lt_loop_timer_set(request->worker->loop, &request->try_timer,
                           retry->per_try_timeout_ms * LT_NS_PER_MS);
+    px_request_touch_try(request);
 }
 
 /* Response code details and the words for people, by how a connection did not come to stand. */
