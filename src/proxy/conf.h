@@ -475,7 +475,10 @@ struct px_hcm_conf {
     size_t filter_count;
     bool has_response_steps, has_off_filters;
     bool has_remote_keys; /* of JWT providers */
-    bool has_peer_metadata, has_istio_stats, has_istio_alpn;
+    /* istio.metadata_exchange: whose headers are read, who gets ours */
+    bool reads_client, answers_client, reads_server, tells_server;
+    bool spares_external; /* tells_server: not those outside the mesh */
+    bool has_istio_stats, has_istio_alpn;
     bool disable_host_header_fallback; /* of istio.stats */
     const struct px_stats_conf *stats; /* telemetry.h; of istio.stats; NULL: no overrides */
     bool is_inbound;                   /* traffic_direction of the listener */

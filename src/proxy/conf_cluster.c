@@ -315,6 +315,12 @@ static lt_str copy_member(struct px_build *build, const struct lt_doc *object, c
     return lt_arena_str(build->arena, lt_doc_string(lt_doc_findz(object, key)));
 }
 
+static bool is_true(const Pb__Struct *st, const char *key)
+{
+    const Pb__Value *value = lt_struct_find(st, lt_str_of(key));
+    return value != NULL && value->kind_case == PB__VALUE__KIND_BOOL_VALUE && value->bool_value;
+}
+
 /* metadata.istio: services[0]{host, name, namespace}, subset, alpn_override. */
 static void make_istio_metadata(struct px_build *build, const Xds__Cluster *cluster,
                                 struct px_cluster_conf *conf)
@@ -323,6 +329,9 @@ static void make_istio_metadata(struct px_build *build, const Xds__Cluster *clus
     conf->subset = copy_key(build, istio, "subset");
     conf->has_alpn_override_off = lt_str_eqz(lt_struct_find_str(istio, "alpn_override"), "false");
     conf->config_path = copy_key(build, istio, "config");
+    conf->has_exchange_off = is_true(istio, "disable_mx");
+    conf->is_external = is_true(istio, "external") ||
+                        lt_str_eqz(lt_str_of(cluster->name), "PassthroughCluster");
     const Pb__Value *services = lt_struct_find(istio, LT_STR("services"));
     struct lt_doc list;
     if (services == NULL ||

@@ -347,6 +347,8 @@ struct px_cluster_conf {
     uint8_t protocol;                   /* px_upstream_protocol */
     bool has_tcp_metadata_exchange : 1; /* istio.metadata_exchange in Cluster.filters */
     bool has_alpn_override_off : 1;     /* metadata istio.alpn_override == "false" */
+    bool has_exchange_off : 1;          /* istio.disable_mx: peers get none of our metadata */
+    bool is_external : 1;               /* istio.external, or PassthroughCluster */
     bool ignores_health_on_removal : 1;
     bool closes_on_health_failure : 1;
     bool closes_on_set_change : 1;

@@ -30,10 +30,43 @@
 
 /* --- filters that need no file of their own --- */
 
-static lt_rc make_peer_metadata(struct px_build *build LT_UNUSED, const void *message LT_UNUSED,
+static bool discovers(Istio__PeerMetadata__Config__DiscoveryMethod *const *in, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (in[i]->method_specifier_case ==
+            ISTIO__PEER_METADATA__CONFIG__DISCOVERY_METHOD__METHOD_SPECIFIER_ISTIO_HEADERS)
+            return true;
+    }
+    return false;
+}
+
+static bool propagates(Istio__PeerMetadata__Config__PropagationMethod *const *in, size_t count,
+                       bool *ret_spares_external)
+{
+    bool is_so = false;
+    for (size_t i = 0; i < count; i++) {
+        if (in[i]->method_specifier_case !=
+            ISTIO__PEER_METADATA__CONFIG__PROPAGATION_METHOD__METHOD_SPECIFIER_ISTIO_HEADERS)
+            continue;
+        is_so = true;
+        *ret_spares_external = in[i]->istio_headers->has_skip_external_clusters &&
+                               in[i]->istio_headers->skip_external_clusters;
+    }
+    return is_so;
+}
+
+/* Baggage and the discovery of workloads by address are of ambient meshes. */
+static lt_rc make_peer_metadata(struct px_build *build LT_UNUSED, const void *message,
                                 struct px_hcm_conf *hcm, const void **ret_conf LT_UNUSED)
 {
-    hcm->has_peer_metadata = true;
+    const Istio__PeerMetadata__Config *in = message;
+    bool is_for_clients = false; /* a client that asked is answered */
+    hcm->reads_client = discovers(in->downstream_discovery, in->n_downstream_discovery);
+    hcm->reads_server = discovers(in->upstream_discovery, in->n_upstream_discovery);
+    hcm->answers_client = propagates(in->downstream_propagation, in->n_downstream_propagation,
+                                     &is_for_clients);
+    hcm->tells_server = propagates(in->upstream_propagation, in->n_upstream_propagation,
+                                   &hcm->spares_external);
     return LT_OK;
 }
 

@@ -381,7 +381,9 @@ lt_rc px_request_edit(struct px_request *request)
     const struct px_hcm_conf *hcm = request->hcm;
     struct lt_headers *headers = &request->head.headers;
     LT_TRY(add_timeout(request, headers));
-    if (hcm->has_peer_metadata && !hcm->is_inbound)
+    const struct px_cluster_conf *cluster = request->cluster->conf;
+    if (hcm->tells_server && !cluster->has_exchange_off &&
+        !(hcm->spares_external && cluster->is_external))
         px_telemetry_add_own(request->worker->telemetry, headers);
     LT_TRY(edit_by_config(request, headers));
     LT_TRY(rewrite_host(request, headers));
@@ -431,18 +433,19 @@ static lt_rc add_date(struct px_request *request, struct lt_headers *headers)
 
 static void read_response_peer(struct px_request *request, struct lt_headers *headers)
 {
-    if (!request->hcm->has_peer_metadata)
+    const struct px_hcm_conf *hcm = request->hcm;
+    if (!hcm->reads_server && !hcm->reads_client)
         return;
     bool had = false;
-    struct px_peer *peer = px_telemetry_read_peer(
-        request->worker->telemetry, headers,
-        request->hcm->is_inbound ? "" : request->peer_principal, &had);
-    if (!request->hcm->is_inbound) {
-        px_peer_drop(&request->peer);
-        request->peer = peer;
-    } else {
+    struct px_peer *peer = px_telemetry_read_peer(request->worker->telemetry, headers,
+                                                  hcm->reads_server ? request->peer_principal : "",
+                                                  &had);
+    if (!hcm->reads_server) { /* an application speaks in nobody's name */
         px_peer_drop(&peer);
+        return;
     }
+    px_peer_drop(&request->peer);
+    request->peer = peer;
 }
 
 static lt_rc edit_response_by_config(struct px_request *request, struct lt_headers *headers)
@@ -470,7 +473,7 @@ lt_rc px_response_edit(struct px_request *request)
     if (request->up_codec != NULL && request->up_codec->protocol == PX_PROTO_H1)
         LT_TRY(lt_h1_strip_hop_by_hop(headers, is_upgrade));
     read_response_peer(request, headers);
-    if (request->hcm->is_inbound && request->peer_asked)
+    if (request->hcm->answers_client && request->peer_asked)
         px_telemetry_add_own(request->worker->telemetry, headers);
     if (request->vhost != NULL && request->cluster != NULL)
         LT_TRY(add_service_time(request, headers));

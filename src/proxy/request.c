@@ -545,7 +545,7 @@ static void read_facts(struct px_request *request)
     request->replay_is_whole = true;
     if (is_bare)
         request->request_end_ns = px_now_ns(request->worker);
-    if (request->hcm->has_peer_metadata && request->hcm->is_inbound)
+    if (request->hcm->reads_client)
         request->peer = px_telemetry_read_peer(request->worker->telemetry, &request->head.headers,
                                                request->conn->principal, &request->peer_asked);
 }

@@ -241,7 +241,8 @@ static bool connect_upstream(struct px_tcp *tcp)
     px_host_drop(&tcp->host);
     tcp->host = px_host_take(host);
     struct px_connect how = {.protocol = PX_PROTO_RAW, .tcp = tcp};
-    if (tcp->cluster->conf->has_tcp_metadata_exchange && host->tls != NULL) {
+    if (tcp->cluster->conf->has_tcp_metadata_exchange && host->tls != NULL &&
+        !tcp->cluster->conf->has_exchange_off) {
         how.alpn = host->tls->exchange_alpn;
         how.alpn_count = host->tls->exchange_alpn_count;
     }

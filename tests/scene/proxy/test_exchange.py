@@ -1,5 +1,6 @@
 """Istio's exchange of peer metadata over raw TCP. The Envoy at hand lacks it, so that these run on lateen-proxy alone, against
 peers that are written down here by the format."""
+import base64
 import contextlib
 import socket
 import ssl
@@ -10,7 +11,7 @@ import pytest
 from google.protobuf import any_pb2, struct_pb2
 
 from lib import certs, client
-from lib.proxy import bootstrap, cluster, listener, tcp_proxy
+from lib.proxy import bootstrap, cluster, hcm, listener, route, tcp_proxy
 
 # lateen_only: the Envoy at hand has no such filter
 pytestmark = [pytest.mark.quick, pytest.mark.lateen_only]
@@ -259,3 +260,51 @@ def test_without_the_filter_it_is_not_offered(run_proxy, root, peer):
     peer.talk = lambda tls, stream: tls.sendall(stream.readline().upper())
     assert speak(outbound(run_proxy, root, peer, has_filter=False)) == b"HELLO\n"
     assert peer.seen[-1] is None
+
+
+# --- HTTP has headers ---
+
+def over_http(run_proxy, backends, direction="OUTBOUND", metadata=None, **config):
+    server = backends("a", behaviour=lambda request, handler: (200, [("x-envoy-peer-metadata", peer_header("db")), ("x-envoy-peer-metadata-id", "db-1")], b""))
+    target = cluster("a", server.port, **({"metadata": {"filter_metadata": {"istio": metadata}}} if metadata else {}))
+    exchange = {"name": "istio.metadata_exchange", "typed_config": typed_struct("io.istio.http.peer_metadata.Config", config)}
+    manager = hcm([route("/", "a")], http_filters=[exchange, STATS])
+    proxy = run_proxy(dict(bootstrap(dict(listener(manager), traffic_direction=direction), [target]), node=NODE))
+    return proxy, server
+
+
+def peer_header(workload):
+    message = struct_pb2.Struct()
+    message.update({"WORKLOAD_NAME": workload, "NAMESPACE": "shop"})
+    return base64.b64encode(message.SerializeToString()).decode()
+
+
+HEADERS = [{"istio_headers": {}}, {"workload_discovery": {}}]
+
+
+@pytest.mark.parametrize("metadata,propagation,is_told", [
+    (None, [{"istio_headers": {}}], True),
+    ({"disable_mx": True}, [{"istio_headers": {}}], False),
+    ({"disable_mx": False}, [{"istio_headers": {}}], True),
+    ({"external": True}, [{"istio_headers": {}}], True),
+    ({"external": True}, [{"istio_headers": {"skip_external_clusters": True}}], False),
+    (None, [{"istio_headers": {"skip_external_clusters": True}}], True),
+    (None, [{"baggage": {}}], False),
+    (None, [], False)])
+def test_who_gets_our_metadata(run_proxy, backends, metadata, propagation, is_told):
+    proxy, server = over_http(run_proxy, backends, metadata=metadata, upstream_discovery=HEADERS, upstream_propagation=propagation)
+    response = client.get(proxy.port)
+    assert response.header("x-envoy-peer-metadata") is None
+    assert server.requests[0].header("x-envoy-peer-metadata-id") == (NODE["id"] if is_told else None)
+    told(proxy, "istio_requests_total", 'destination_workload="db"')
+
+
+@pytest.mark.parametrize("propagation", [True, False])
+def test_a_client_that_asks_is_answered(run_proxy, backends, propagation):
+    config = {"downstream_propagation": [{"istio_headers": {}}]} if propagation else {}
+    proxy, server = over_http(run_proxy, backends, "INBOUND", downstream_discovery=HEADERS, **config)
+    asked = client.get(proxy.port, headers={"x-envoy-peer-metadata": peer_header("web"), "x-envoy-peer-metadata-id": "web-1"})
+    assert asked.header("x-envoy-peer-metadata-id") == (NODE["id"] if propagation else None)
+    assert client.get(proxy.port).header("x-envoy-peer-metadata-id") is None
+    assert [r.header("x-envoy-peer-metadata") for r in server.requests] == [None, None]
+    told(proxy, "istio_requests_total", 'source_workload="web"')
