@@ -182,6 +182,7 @@ struct px_filter_confs {
 /* --- routes --- */
 
 struct px_meta_match;
+struct px_rate_limits;
 
 typedef enum {
     PX_PATH_PREFIX,
@@ -356,6 +357,7 @@ struct px_route {
     const struct px_hash_policies *hash;                  /* NULL: none */
     const struct px_metas *metas; /* metadata_match, sorted by key; NULL: none */
     struct px_mirrors mirrors;
+    const struct px_rate_limits *rate_limits; /* NULL: none */
     struct px_header_edits request, response;
     struct px_filter_confs filters;
     lt_str config_path; /* metadata.istio.config: the VirtualService */
@@ -373,7 +375,8 @@ struct px_vhost {
     bool tells_attempt_count;   /* the client, too: include_attempt_count_in_response */
     bool tells_timeout_retry;   /* include_is_timeout_retry_header */
     const struct px_retry *retry;
-    struct px_mirrors mirrors; /* of routes that have none */
+    struct px_mirrors mirrors;                /* of routes that have none */
+    const struct px_rate_limits *rate_limits; /* NULL: none */
     struct px_filter_confs filters;
 };
 

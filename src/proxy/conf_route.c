@@ -316,8 +316,6 @@ static void list_unhonoured(struct px_build *build, const Xds__RouteAction *in)
 {
     if (in->hedge_policy != NULL)
         px_unhonoured(build, "hedge_policy");
-    if (in->n_rate_limits > 0)
-        px_unhonoured(build, "rate_limits");
     if (in->internal_redirect_policy != NULL)
         px_unhonoured(build, "internal_redirect_policy");
     if (in->n_upgrade_configs > 0)
@@ -371,6 +369,7 @@ static lt_rc make_route_action(struct px_build *build, const Xds__RouteAction *i
     LT_TRY(px_make_mirrors(build, in->request_mirror_policies, in->n_request_mirror_policies,
                            &route->mirrors));
     make_durations(in, route);
+    LT_TRY(px_make_own_rate_limits(build, in->rate_limits, in->n_rate_limits, &route->rate_limits));
     switch (in->has_cluster_not_found_response_code ? in->cluster_not_found_response_code : 0) {
     case XDS__ROUTE_ACTION__CLUSTER_NOT_FOUND_RESPONSE_CODE__NOT_FOUND:
         route->cluster_not_found_code = 404;

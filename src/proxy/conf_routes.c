@@ -12,8 +12,6 @@
 
 static void list_unhonoured(struct px_build *build, const Xds__VirtualHost *in)
 {
-    if (in->n_rate_limits > 0)
-        px_unhonoured(build, "rate_limits");
     if (in->n_virtual_clusters > 0)
         px_unhonoured(build, "virtual_clusters");
     if (in->hedge_policy != NULL)
@@ -30,6 +28,7 @@ static void list_unhonoured(struct px_build *build, const Xds__VirtualHost *in)
 static lt_rc make_vhost(struct px_build *build, const Xds__VirtualHost *in, struct px_vhost *vhost)
 {
     list_unhonoured(build, in);
+    LT_TRY(px_make_own_rate_limits(build, in->rate_limits, in->n_rate_limits, &vhost->rate_limits));
     LT_TRY(px_make_mirrors(build, in->request_mirror_policies, in->n_request_mirror_policies,
                            &vhost->mirrors));
     vhost->name = px_copy(build, in->name);

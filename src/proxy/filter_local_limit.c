@@ -6,7 +6,7 @@
 
 /* What the response is told about the limit. */
 struct state {
-    const struct px_limit_conf *conf;
+    const struct px_limit_bucket *at;
     uint32_t left;
     uint64_t next_s;
 };
@@ -26,7 +26,7 @@ struct px_conn_bucket {
     struct px_bucket bucket;
 };
 
-static struct px_bucket *bucket_of(struct px_request *request, const struct px_limit_conf *conf)
+static struct px_bucket *bucket_of(struct px_request *request, const struct px_limit_bucket *conf)
 {
     if (conf->bucket != NULL)
         return conf->bucket;
@@ -48,7 +48,69 @@ static struct px_bucket *bucket_of(struct px_request *request, const struct px_l
     return &own->bucket;
 }
 
+/* --- rules --- */
+
+static bool is_same(const struct px_limit_rule *rule, const struct px_rate_entry *entries,
+                    size_t count)
+{
+    if (rule->count != count)
+        return false;
+    for (size_t i = 0; i < count; i++) {
+        if (!lt_str_eq(rule->entries[i].key, entries[i].key) ||
+            !lt_str_eq(rule->entries[i].value, entries[i].value))
+            return false;
+    }
+    return true;
+}
+
+/* Marks the rules that these limits of a route lead to. */
+static void mark_rules(struct px_request *request, const struct px_limit_conf *conf,
+                       const struct px_rate_limits *limits, bool *marks)
+{
+    struct px_rate_entry entries[PX_RATE_ENTRIES_MAX];
+    size_t count = 0;
+    for (size_t i = 0; limits != NULL && i < limits->count; i++) {
+        if (limits->items[i].stage != conf->stage ||
+            !px_rate_describe(request, &limits->items[i], entries, &count))
+            continue;
+        for (size_t r = 0; r < conf->rule_count; r++)
+            marks[r] = marks[r] || is_same(&conf->rules[r], entries, count);
+    }
+}
+
+static bool *find_rules(struct px_request *request, const struct px_limit_conf *conf)
+{
+    bool *marks = lt_arena_make_n(request->arena, bool, conf->rule_count);
+    const struct px_rate_limits *of_route = request->route != NULL ? request->route->rate_limits
+                                                                   : NULL;
+    const struct px_rate_limits *of_vhost = request->vhost != NULL ? request->vhost->rate_limits
+                                                                   : NULL;
+    if (conf->own.count > 0) {
+        mark_rules(request, conf, &conf->own, marks);
+        return marks;
+    }
+    mark_rules(request, conf, of_route, marks);
+    if (conf->vhost == PX_VHOST_TOO || (conf->vhost == PX_VHOST_IF_NONE && of_route == NULL))
+        mark_rules(request, conf, of_vhost, marks);
+    return marks;
+}
+
 /* --- the step --- */
+
+/* Keeps what the response will be told of this bucket. */
+static void note(struct px_request *request, const struct px_http_filter *filter,
+                 const struct px_limit_conf *conf, const struct px_limit_bucket *at)
+{
+    if (!conf->tells_limits)
+        return;
+    struct state *state = px_filter_state(request, filter, sizeof(*state));
+    uint64_t now_ns = px_now_ns(request->worker);
+    struct px_bucket *bucket = bucket_of(request, at);
+    uint64_t next_ns = px_bucket_next_ns(bucket, &at->size, now_ns);
+    state->at = at;
+    state->left = px_bucket_left(bucket, &at->size, now_ns);
+    state->next_s = (next_ns + LT_NS_PER_S - 1) / LT_NS_PER_S;
+}
 
 static bool takes_token(struct px_request *request, const struct px_http_filter *filter,
                         const struct px_limit_conf *conf)
@@ -56,15 +118,24 @@ static bool takes_token(struct px_request *request, const struct px_http_filter 
     uint64_t now_ns = px_now_ns(request->worker);
     if (!conf->has_bucket)
         return true;
-    struct px_bucket *bucket = bucket_of(request, conf);
-    bool has_one = px_bucket_take(bucket, &conf->size, now_ns);
-    if (conf->tells_limits) {
-        struct state *state = px_filter_state(request, filter, sizeof(*state));
-        uint64_t next_ns = px_bucket_next_ns(bucket, &conf->size, now_ns);
-        state->conf = conf;
-        state->left = px_bucket_left(bucket, &conf->size, now_ns);
-        state->next_s = (next_ns + LT_NS_PER_S - 1) / LT_NS_PER_S;
+    const struct px_limit_bucket *first = NULL;
+    const bool *marks = conf->rule_count > 0 ? find_rules(request, conf) : NULL;
+    for (size_t i = 0; i < conf->rule_count; i++) {
+        const struct px_limit_bucket *at = &conf->rules[i].bucket;
+        if (!marks[i])
+            continue;
+        bool has_one = px_bucket_take(bucket_of(request, at), &at->size, now_ns);
+        if (first == NULL || !has_one)
+            note(request, filter, conf, at);
+        if (!has_one)
+            return false;
+        first = first == NULL ? at : first;
     }
+    if (first != NULL && conf->spares_all)
+        return true;
+    bool has_one = px_bucket_take(bucket_of(request, &conf->all), &conf->all.size, now_ns);
+    if (first == NULL || !has_one)
+        note(request, filter, conf, &conf->all);
     return has_one;
 }
 
@@ -123,7 +194,7 @@ static void on_response(struct px_request *request, const struct px_http_filter 
     if (request->filter_states == NULL || request->filter_states[filter->at] == NULL)
         return;
     const struct state *state = request->filter_states[filter->at];
-    set_number(request, "x-ratelimit-limit", state->conf->size.tokens_max);
+    set_number(request, "x-ratelimit-limit", state->at->size.tokens_max);
     set_number(request, "x-ratelimit-remaining", state->left);
     set_number(request, "x-ratelimit-reset", state->next_s);
 }

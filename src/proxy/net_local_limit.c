@@ -8,7 +8,7 @@ static px_verdict on_connection(struct px_conn *conn, const struct px_net_filter
 {
     const struct px_limit_conf *conf = filter->conf;
     if (conf->enabled_ppm == 0 ||
-        px_bucket_take(conf->bucket, &conf->size, px_now_ns(conn->worker)))
+        px_bucket_take(conf->all.bucket, &conf->all.size, px_now_ns(conn->worker)))
         return PX_GO;
     px_stat_add(conn->worker, &conf->limited, 1);
     px_net_refuse(conn, NULL, 0);

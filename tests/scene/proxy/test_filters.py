@@ -171,6 +171,79 @@ def test_limit_of_a_route(serve):
     assert proxy.stats()["few.http_local_rate_limit.enforced"] == 1
 
 
+def tokens(count):
+    return {"max_tokens": count, "fill_interval": "600s"}
+
+
+def descriptor(count, **entries):
+    return {"entries": [{"key": key, "value": value} for key, value in entries.items()], "token_bucket": tokens(count)}
+
+
+def counted(*actions, **fields):
+    """A route whose requests are counted as these actions say."""
+    return {"cluster": "a", "rate_limits": [{"actions": list(actions), **fields}]}
+
+
+BY_HEADER = {"request_headers": {"header_name": "x-who", "descriptor_key": "who"}}
+
+
+@pytest.mark.parametrize("action,entries,headers,at", [
+    (BY_HEADER, {"who": "me"}, {"x-who": "me"}, "/"),
+    ({"request_headers": {"header_name": ":path", "descriptor_key": "path"}}, {"path": "/x?q=1"}, {}, "/x?q=1"),
+    ({"remote_address": {}}, {"remote_address": "127.0.0.1"}, {}, "/"),
+    ({"generic_key": {"descriptor_value": "v"}}, {"generic_key": "v"}, {}, "/"),
+    ({"generic_key": {"descriptor_value": "v", "descriptor_key": "k"}}, {"k": "v"}, {}, "/"),
+    ({"destination_cluster": {}}, {"destination_cluster": "a"}, {}, "/"),
+    ({"header_value_match": {"descriptor_value": "v", "headers": [{"name": "x-who", "present_match": True}]}}, {"header_match": "v"}, {"x-who": "1"}, "/"),
+    ({"header_value_match": {"descriptor_value": "v", "expect_match": False, "headers": [{"name": "x-who", "present_match": True}]}},
+     {"header_match": "v"}, {}, "/"),
+    ({"query_parameters": {"query_parameter_name": "q", "descriptor_key": "q"}}, {"q": "2"}, {}, "/x?a=1&q=2&q=3")])
+def test_limit_by_what_a_request_is(serve, action, entries, headers, at):
+    proxy = serve(limit(token_bucket=tokens(100), descriptors=[descriptor(2, **entries)], **ON), routes=[route("/", counted(action))])
+    assert [client.get(proxy.port, at, headers=headers).status for _ in range(3)] == [200, 200, 429]
+
+
+def test_limit_only_of_who_is_meant(serve):
+    rule = descriptor(1, who="me", generic_key="v")
+    proxy = serve(limit(token_bucket=tokens(100), descriptors=[rule], **ON),
+                  routes=[route("/both", counted(BY_HEADER, {"generic_key": {"descriptor_value": "v"}})), route("/", counted(BY_HEADER))])
+    def statuses(at, who):
+        return [client.get(proxy.port, at, headers={"x-who": who} if who else {}).status for _ in range(2)]
+    assert statuses("/both", "you") == statuses("/both", None) == statuses("/", "me") == [200, 200]
+    assert statuses("/both", "me") == [200, 429]
+
+
+def test_limit_by_several(serve):
+    """What a rule took is taken from the whole, too, unless it says otherwise; the slowest is asked first."""
+    routes = [route("/", {"cluster": "a", "rate_limits": [{"actions": [BY_HEADER]}, {"actions": [{"generic_key": {"descriptor_value": "v"}}]}]})]
+    rules = [descriptor(4, generic_key="v"), descriptor(2, who="me")]
+    for whole, fields, expected in ((2, {}, [200, 200, 429, 429]), (2, {"always_consume_default_token_bucket": False}, [200, 200, 429, 200]),
+                                    (100, {}, [200, 200, 429, 200])):
+        proxy = serve(limit(token_bucket=tokens(whole), descriptors=rules, **ON, **fields), routes=routes)
+        assert [client.get(proxy.port, headers={"x-who": who}).status for who in ("me", "me", "me", "you")] == expected
+
+
+@pytest.mark.parametrize("option,of_route,limited", [("OVERRIDE", True, False), ("OVERRIDE", False, True), ("INCLUDE", True, True), ("IGNORE", False, False)])
+def test_limit_of_virtual_hosts(serve, option, of_route, limited):
+    of_host = [{"actions": [{"generic_key": {"descriptor_value": "host"}}]}]
+    action = counted({"generic_key": {"descriptor_value": "route"}}) if of_route else "a"
+    vhosts = [{"name": "v", "domains": ["*"], "rate_limits": of_host, "routes": [route("/", action)]}]
+    proxy = serve(limit(token_bucket=tokens(100), descriptors=[descriptor(0, generic_key="host")], vh_rate_limits=option, **ON), vhosts=vhosts)
+    assert client.get(proxy.port).status == (429 if limited else 200)
+
+
+def test_limit_of_a_stage(serve):
+    rule = descriptor(0, generic_key="v")
+    routes = [route("/one", counted({"generic_key": {"descriptor_value": "v"}}, stage=1)), route("/", counted({"generic_key": {"descriptor_value": "v"}}))]
+    proxy = serve(limit(token_bucket=tokens(100), descriptors=[rule], stage=1, **ON), routes=routes)
+    assert [client.get(proxy.port, at).status for at in ("/one", "/")] == [429, 200]
+
+
+def test_limit_with_its_own_actions(serve):
+    proxy = serve(limit(token_bucket=tokens(100), descriptors=[descriptor(0, who="me")], rate_limits=[{"actions": [BY_HEADER]}], **ON))
+    assert [client.get(proxy.port, headers={"x-who": who}).status for who in ("me", "you")] == [429, 200]
+
+
 def test_limit_for_grpc(serve):
     proxy = serve(limit(token_bucket={"max_tokens": 0, "fill_interval": "60s"}, **ON, rate_limited_as_resource_exhausted=True))
     assert client.get(proxy.port, method="POST", headers={"content-type": "application/grpc"}).header("grpc-status") == "8"

@@ -134,8 +134,19 @@ static void test_bad_configuration(void **state)
         {FAULT, "delay: {}", "delay: needs"},
         {FAULT, "response_rate_limit: {fixed_limit: {limit_kbps: 0}}", "limit_kbps"},
         {FAULT, "headers: [{name: a, safe_regex_match: {regex: '('}}]", "headers"},
-        {LIMIT, "stat_prefix: x, descriptors: [{entries: [{key: a}]}]",
-         "descriptors: limits by descriptor are not supported"},
+        {LIMIT,
+         "stat_prefix: x, token_bucket: {max_tokens: 1, fill_interval: 1s}, descriptors: "
+         "[{entries: [{key: a}]}]",
+         "descriptors[0].entries.value: one bucket a value"},
+        {LIMIT,
+         "stat_prefix: x, token_bucket: {max_tokens: 1, fill_interval: 1s}, descriptors: "
+         "[{entries: [{key: a, value: b}]}]",
+         "descriptors[0].token_bucket: is missing"},
+        {LIMIT,
+         "stat_prefix: x, descriptors: [{entries: [{key: a, value: b}], token_bucket: "
+         "{max_tokens: 1, fill_interval: 1s}}]",
+         "token_bucket: is missing"},
+        {LIMIT, "stat_prefix: x, rate_limits: [{actions: []}]", "rate_limits[0].actions"},
         {LIMIT, "stat_prefix: x, token_bucket: {max_tokens: 1, fill_interval: 0.04s}",
          "fill_interval: must be at least 50 ms"},
         {LIMIT, "stat_prefix: x, token_bucket: {max_tokens: 1}", "fill_interval: is missing"},
