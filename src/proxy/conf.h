@@ -348,8 +348,10 @@ struct px_route {
     lt_str host_rewrite_substitution;
     bool auto_host_rewrite;
     bool append_forwarded_host; /* x-forwarded-host gets the host that was rewritten */
-    uint64_t max_stream_ms;     /* UINT64_MAX: the connection manager's; 0: none */
-    bool takes_grpc_timeout;    /* grpc-timeout of the request instead, */
+    uint64_t max_grpc_ms;       /* UINT64_MAX: grpc-timeout is not the timeout; 0: unbounded */
+    uint64_t grpc_offset_ms;
+    uint64_t max_stream_ms;  /* UINT64_MAX: the connection manager's; 0: none */
+    bool takes_grpc_timeout; /* grpc-timeout of the request instead, */
     uint64_t grpc_timeout_max_ms, grpc_timeout_offset_ms; /* 0: without an end; less that */
     uint64_t timeout_ms;                                  /* 0: none */
     uint64_t idle_timeout_ms;                             /* UINT64_MAX: the connection manager's */

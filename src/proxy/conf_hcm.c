@@ -3,6 +3,7 @@
  */
 #include "proxy/conf_filter.h"
 #include "proxy/conf_kinds.h"
+#include "proxy/conf_rest.h"
 
 enum {
     STREAM_IDLE_DEFAULT_MS = 300 * 1000,
@@ -97,14 +98,55 @@ static lt_rc make_route_specifier(struct px_build *build, const Xds__HttpConnect
     return LT_OK;
 }
 
-static void list_unhonoured(struct px_build *build, const Xds__HttpConnectionManager *in)
+/* What changes whom a request is taken for, or for whom it is meant, must not be left out. */
+static lt_rc check_the_rest(struct px_build *build, const Xds__HttpConnectionManager *in)
 {
-    if (in->local_reply_config != NULL)
-        px_unhonoured(build, "local_reply_config");
-    if (in->n_early_header_mutation_extensions > 0)
-        px_unhonoured(build, "early_header_mutation_extensions");
-    if (in->n_original_ip_detection_extensions > 0)
-        px_unhonoured(build, "original_ip_detection_extensions");
+    static const char *const known[] = {"codec_type",
+                                        "stat_prefix",
+                                        "rds",
+                                        "route_config",
+                                        "scoped_routes",
+                                        "http_filters",
+                                        "tracing",
+                                        "common_http_protocol_options",
+                                        "http_protocol_options",
+                                        "http2_protocol_options",
+                                        "server_name",
+                                        "max_request_headers_kb",
+                                        "stream_idle_timeout",
+                                        "request_timeout",
+                                        "request_headers_timeout",
+                                        "drain_timeout",
+                                        "access_log",
+                                        "use_remote_address",
+                                        "xff_num_trusted_hops",
+                                        "generate_request_id",
+                                        "preserve_external_request_id",
+                                        "always_set_request_id_in_response",
+                                        "request_id_extension",
+                                        "forward_client_cert_details",
+                                        "set_current_client_cert_details",
+                                        "proxy_100_continue",
+                                        "upgrade_configs",
+                                        "normalize_path",
+                                        "merge_slashes",
+                                        "path_with_escaped_slashes_action",
+                                        "path_normalization_options",
+                                        "internal_address_config",
+                                        "server_header_transformation",
+                                        "via",
+                                        "skip_xff_append",
+                                        "append_x_forwarded_port",
+                                        "represent_ipv4_remote_address_as_ipv4_mapped_ipv6",
+                                        "strip_matching_host_port",
+                                        "strip_any_host_port",
+                                        "strip_trailing_host_dot",
+                                        "scheme_header_transformation",
+                                        NULL};
+    if (in->has_forward_client_cert_matcher)
+        return px_unsupported(build, "forward_client_cert_matcher", "is not supported");
+    px_list_rest(build, in, known);
+    return LT_OK;
 }
 
 static lt_rc make_codec(struct px_build *build, const Xds__HttpConnectionManager *in,
@@ -161,9 +203,9 @@ static lt_rc make_hcm(struct px_build *build, const Xds__HttpConnectionManager *
     make_xfcc(in, conf);
     LT_TRY(make_limits(build, in, conf));
     LT_TRY(make_paths(build, in, conf));
+    LT_TRY(check_the_rest(build, in));
     LT_TRY(px_make_http_filters(build, in->http_filters, in->n_http_filters, conf));
     LT_TRY(make_route_specifier(build, in, conf));
-    list_unhonoured(build, in);
     return px_make_access_logs(build, in->access_log, in->n_access_log, &conf->access_logs,
                                &conf->access_log_count);
 }

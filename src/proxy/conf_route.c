@@ -5,6 +5,7 @@
 #include "proxy/conf_filter.h"
 #include "proxy/conf_kinds.h"
 #include "proxy/conf_meta.h"
+#include "proxy/conf_rest.h"
 #include "proxy/uri_template.h"
 #include "wire/proto/path_match_template.pb-c.h"
 #include "wire/proto/path_rewrite_template.pb-c.h"
@@ -304,6 +305,8 @@ static void make_durations(const Xds__RouteAction *in, struct px_route *route)
     route->timeout_ms = px_duration_ms(in->timeout, ROUTE_TIMEOUT_DEFAULT_MS);
     route->idle_timeout_ms = px_duration_ms(in->idle_timeout, UINT64_MAX);
     route->max_stream_ms = UINT64_MAX;
+    route->max_grpc_ms = px_duration_ms(in->max_grpc_timeout, UINT64_MAX);
+    route->grpc_offset_ms = px_duration_ms(in->grpc_timeout_offset, 0);
     if (max != NULL) {
         route->max_stream_ms = px_duration_ms(max->max_stream_duration, UINT64_MAX);
         route->takes_grpc_timeout = max->grpc_timeout_header_max != NULL;
@@ -312,20 +315,35 @@ static void make_durations(const Xds__RouteAction *in, struct px_route *route)
     }
 }
 
-static void list_unhonoured(struct px_build *build, const Xds__RouteAction *in)
+static void list_rest_of_action(struct px_build *build, const Xds__RouteAction *in)
 {
-    if (in->hedge_policy != NULL)
-        px_unhonoured(build, "hedge_policy");
-    if (in->internal_redirect_policy != NULL)
-        px_unhonoured(build, "internal_redirect_policy");
-    if (in->n_upgrade_configs > 0)
-        px_unhonoured(build, "upgrade_configs");
-    if (in->early_data_policy != NULL)
-        px_unhonoured(build, "early_data_policy");
-    if (in->flush_timeout != NULL)
-        px_unhonoured(build, "flush_timeout");
-    if (in->retry_policy_typed_config != NULL)
-        px_unhonoured(build, "retry_policy_typed_config");
+    static const char *const known[] = {"cluster",
+                                        "cluster_header",
+                                        "weighted_clusters",
+                                        "cluster_specifier_plugin",
+                                        "inline_cluster_specifier_plugin",
+                                        "metadata_match",
+                                        "prefix_rewrite",
+                                        "host_rewrite_literal",
+                                        "auto_host_rewrite",
+                                        "host_rewrite_header",
+                                        "host_rewrite_path_regex",
+                                        "timeout",
+                                        "retry_policy",
+                                        "priority",
+                                        "hash_policy",
+                                        "cluster_not_found_response_code",
+                                        "max_grpc_timeout",
+                                        "grpc_timeout_offset",
+                                        "idle_timeout",
+                                        "request_mirror_policies",
+                                        "regex_rewrite",
+                                        "max_stream_duration",
+                                        "append_x_forwarded_host",
+                                        "path_rewrite_policy",
+                                        "rate_limits",
+                                        NULL};
+    px_list_rest(build, in, known);
 }
 
 lt_rc px_make_mirrors(struct px_build *build, Xds__RouteAction__RequestMirrorPolicy *const *in,
@@ -382,7 +400,7 @@ static lt_rc make_route_action(struct px_build *build, const Xds__RouteAction *i
     LT_TRY(px_make_retry(build, in->retry_policy, &route->retry));
     if (in->retry_policy == NULL)
         route->retry = vhost->retry;
-    list_unhonoured(build, in);
+    list_rest_of_action(build, in);
     return LT_OK;
 }
 
@@ -429,9 +447,34 @@ static lt_rc make_direct(struct px_build *build, const Xds__DirectResponseAction
         return px_bad(build, "direct_response.status", "must be between 200 and 599, not %u",
                       route->direct_code);
     LT_TRY(px_make_data(build, "direct_response.body", in->body, &route->direct_body));
+    if (in->body_format != NULL)
+        px_unhonoured(build, "direct_response.body_format");
     if (route->direct_body.len > DIRECT_BODY_MAX)
         return px_bad(build, "direct_response.body", "is larger than %d bytes", DIRECT_BODY_MAX);
     return LT_OK;
+}
+
+/* Every route of Istio's has a decorator, for spans (docs/compatibility.md). */
+static void list_rest(struct px_build *build, const Xds__Route *in)
+{
+    static const char *const known[] = {"match",
+                                        "route",
+                                        "redirect",
+                                        "direct_response",
+                                        "filter_action",
+                                        "non_forwarding_action",
+                                        "metadata",
+                                        "request_headers_to_add",
+                                        "request_headers_to_remove",
+                                        "response_headers_to_add",
+                                        "response_headers_to_remove",
+                                        "typed_per_filter_config",
+                                        "name",
+                                        "decorator",
+                                        "tracing",
+                                        "stat_prefix",
+                                        NULL};
+    px_list_rest(build, in, known);
 }
 
 /* --- the whole --- */
@@ -441,6 +484,7 @@ lt_rc px_make_route(struct px_build *build, const Xds__Route *in, const struct p
 {
     const struct px_uri_template *template = NULL;
     route->name = px_copy(build, in->name);
+    list_rest(build, in);
     LT_TRY(make_match(build, in->match, route, &template));
     LT_TRY(px_make_header_edits(build, in->request_headers_to_add, in->n_request_headers_to_add,
                                 in->request_headers_to_remove, in->n_request_headers_to_remove,

@@ -287,11 +287,45 @@ static void on_route_timeout(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
     px_request_run(request);
 }
 
+/* grpc-timeout: up to eight digits and a unit. UINT64_MAX: there is none that can be read. */
+static uint64_t grpc_timeout_ms(const struct px_request *request)
+{
+    lt_str text = lt_headers_value_of(&request->head.headers, LT_STR("grpc-timeout"));
+    uint64_t count = 0;
+    if (text.len < 2 || text.len > 9 ||
+        lt_str_to_u64(lt_str_slice(text, 0, text.len - 1), &count) != LT_OK)
+        return UINT64_MAX;
+    switch (text.ptr[text.len - 1]) {
+    case 'H': return count * 3600 * 1000;
+    case 'M': return count * 60 * 1000;
+    case 'S': return count * 1000;
+    case 'm': return count;
+    case 'u': return (count + 999) / 1000;
+    case 'n': return (count + 999999) / 1000000;
+    default: return UINT64_MAX;
+    }
+}
+
+/* max_grpc_timeout: for gRPC the client's grpc-timeout counts, up to so much. 0: none. */
+static uint64_t timeout_ms(const struct px_request *request)
+{
+    const struct px_route *route = request->route;
+    if (!request->is_grpc || route->max_grpc_ms == UINT64_MAX)
+        return route->timeout_ms;
+    uint64_t asked_ms = grpc_timeout_ms(request);
+    if (asked_ms == UINT64_MAX)
+        asked_ms = 0;
+    if (route->grpc_offset_ms != 0 && asked_ms > route->grpc_offset_ms)
+        asked_ms -= route->grpc_offset_ms;
+    bool is_over = asked_ms == 0 || asked_ms > route->max_grpc_ms;
+    return route->max_grpc_ms != 0 && is_over ? route->max_grpc_ms : asked_ms;
+}
+
 void px_request_arm_timeout(struct px_request *request)
 {
-    if (request->route != NULL && request->route->timeout_ms != 0)
-        lt_loop_timer_set(request->worker->loop, &request->timer,
-                          request->route->timeout_ms * LT_NS_PER_MS);
+    uint64_t ms = request->route != NULL ? timeout_ms(request) : 0;
+    if (ms != 0)
+        lt_loop_timer_set(request->worker->loop, &request->timer, ms * LT_NS_PER_MS);
 }
 
 void px_request_disarm_reading(struct px_request *request)
@@ -329,25 +363,6 @@ static void on_long_stream(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
     px_request_reply(request, px_request_is_read(request) ? 504 : 408, PX_FLAG_MAX_DURATION,
                      "max_duration_timeout", LT_STR("downstream duration timeout"), "text/plain");
     px_request_run(request);
-}
-
-/* grpc-timeout: up to eight digits and a unit. UINT64_MAX: there is none that can be read. */
-static uint64_t grpc_timeout_ms(const struct px_request *request)
-{
-    lt_str text = lt_headers_value_of(&request->head.headers, LT_STR("grpc-timeout"));
-    uint64_t count = 0;
-    if (text.len < 2 || text.len > 9 ||
-        lt_str_to_u64(lt_str_slice(text, 0, text.len - 1), &count) != LT_OK)
-        return UINT64_MAX;
-    switch (text.ptr[text.len - 1]) {
-    case 'H': return count * 3600 * 1000;
-    case 'M': return count * 60 * 1000;
-    case 'S': return count * 1000;
-    case 'm': return count;
-    case 'u': return (count + 999) / 1000;
-    case 'n': return (count + 999999) / 1000000;
-    default: return UINT64_MAX;
-    }
 }
 
 static uint64_t max_stream_ms(const struct px_request *request)

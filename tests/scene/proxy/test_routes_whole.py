@@ -304,6 +304,25 @@ def test_the_client_says_how_long(run_proxy, backends, header, most, status):
     assert client.get(proxy.port, "/delay/0.7", headers={"grpc-timeout": header} if header else {}).status == status
 
 
+@pytest.mark.parametrize("header,most,is_late", [
+    ("200m", "0s", True), ("200000u", "0s", True), ("20S", "0.2s", True), (None, "0.2s", True), (None, "0s", False), ("20S", "0s", False), ("x", "0s", False)])
+def test_a_client_of_grpc_says_how_long(run_proxy, backends, header, most, is_late):
+    """As istiod sends it: max_grpc_timeout beside timeout."""
+    proxy, _ = serve(run_proxy, backends, [route("/", {"cluster": "a", "timeout": "0.1s", "max_grpc_timeout": most})])
+    headers = {"content-type": "application/grpc", **({"grpc-timeout": header} if header else {})}
+    response = client.get(proxy.port, "/delay/0.7", method="POST", headers=headers)
+    assert (response.header("grpc-status"), response.status) == (("14", 200) if is_late else (None, 200))
+    assert client.get(proxy.port, "/delay/0.7").status == 504  # who does not speak gRPC has the route's
+
+
+def test_the_client_hears_of_tries(run_proxy, backends):
+    vhosts = [{"name": "v", "domains": ["*"], "include_attempt_count_in_response": True,
+               "routes": [route("/", {"cluster": "a", "retry_policy": {"retry_on": "5xx", "num_retries": 2}})]}]
+    proxy, servers = serve(run_proxy, backends, None, behaviours={"a": failing(1)}, vhosts=vhosts)
+    assert client.get(proxy.port).header("x-envoy-attempt-count") == "2"
+    assert servers["a"].requests[1].header("x-envoy-attempt-count") is None
+
+
 def test_a_request_must_come_in_time(run_proxy, backends):
     proxy, _ = serve(run_proxy, backends, [route("/", "a")], request_timeout="0.4s")
     with socket.create_connection(("127.0.0.1", proxy.port), timeout=10) as slow:

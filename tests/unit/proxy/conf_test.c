@@ -325,6 +325,35 @@ static void test_filter_confs(void **state)
     assert_int_equal(route->weighted[0].filters.count, 1);
 }
 
+/* Whatever a route says that nobody reads is listed, by name. */
+static void test_what_does_nothing(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *yaml, *path;
+    } rows[] = {
+        {ONE_ROUTE(
+             "{match: {prefix: /}, route: {cluster: a, hedge_policy: {initial_requests: 2}}}"),
+         "virtual_hosts[0].routes[0].hedge_policy"},
+        {ONE_ROUTE("{match: {prefix: /}, route: {cluster: a, internal_redirect_policy: {}}}"),
+         "virtual_hosts[0].routes[0].internal_redirect_policy"},
+        {ONE_ROUTE("{match: {prefix: /}, route: {cluster: a, flush_timeout: 1s}}"),
+         "virtual_hosts[0].routes[0].flush_timeout"},
+        {ONE_ROUTE("{match: {prefix: /}, request_body_buffer_limit: 5, route: {cluster: a}}"),
+         "virtual_hosts[0].routes[0].request_body_buffer_limit"},
+        {"{name: r, internal_only_headers: [x], virtual_hosts: []}", "internal_only_headers"},
+        {"{name: r, virtual_hosts: [{name: v, domains: ['*'], include_is_timeout_retry_header: "
+         "true, include_request_attempt_count: false}]}",
+         "virtual_hosts[0].include_is_timeout_retry_header"},
+    };
+    for (size_t i = 0; i < LT_ARRAY_LEN(rows); i++) {
+        assert_int_equal(compile(PX_ROUTES, rows[i].yaml), LT_OK);
+        assert_int_equal(px_unhonoured_count(made), 1);
+        assert_text(made->extras->unhonoured[0], rows[i].path);
+        px_resource_unref(&made);
+    }
+}
+
 static void test_refused(void **state)
 {
     (void)state;
@@ -456,6 +485,12 @@ static void test_refused(void **state)
          "filter_chains[0].filters[0].http_filters[0]: the router must be the last filter"},
         {PX_LISTENER, LT_E_BAD, LISTENER(HCM_FILTER("stat_prefix: s")),
          "filter_chains[0].filters[0].http_filters: the last must be a router"},
+        {PX_LISTENER, LT_E_UNSUPPORTED,
+         LISTENER(HCM_FILTER("stat_prefix: s, strip_any_host_port: true")),
+         "filter_chains[0].filters[0].strip_matching_host_port: "},
+        {PX_LISTENER, LT_E_UNSUPPORTED,
+         LISTENER(HCM_FILTER("stat_prefix: s, strip_trailing_host_dot: true")),
+         "filter_chains[0].filters[0].strip_trailing_host_dot: "},
         {PX_LISTENER, LT_E_BAD,
          LISTENER(HCM_FILTER("stat_prefix: s, max_request_headers_kb: 9000")),
          "filter_chains[0].filters[0].max_request_headers_kb: "},
@@ -516,6 +551,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_routes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_listener, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_filter_confs, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_what_does_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_garbage_is_refused, set_up, tear_down),
     };
