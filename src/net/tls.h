@@ -166,10 +166,10 @@ lt_str lt_tls_peer_pem(const struct lt_transport *transport);
 lt_str lt_tls_peer_chain_pem(const struct lt_transport *transport);
 /* All SANs of one type, in their order; on the heap, for the caller to free. */
 char **lt_tls_peer_sans(const struct lt_transport *transport, lt_san_type type, size_t *ret_count);
+/* Of the certificate that we showed, likewise. */
+char **lt_tls_own_sans(const struct lt_transport *transport, lt_san_type type, size_t *ret_count);
 void lt_tls_sans_free(char ***sans, size_t count);
 bool lt_tls_has_verified_peer(const struct lt_transport *transport);
-/* First URI SAN of the certificate that we showed; empty without one. */
-lt_str lt_tls_own_uri(const struct lt_transport *transport);
 /* First URI SAN of our own certificate in this context. */
 lt_str lt_tls_ctx_own_uri(const struct lt_tls_ctx *ctx);
 

@@ -16,7 +16,6 @@ void tls_peer_text_free(struct tls_peer_text *text)
     free(text->sha256);
     free(text->pem);
     free(text->chain_pem);
-    free(text->own_uri);
     *text = (struct tls_peer_text){0};
 }
 
@@ -138,10 +137,9 @@ lt_str lt_tls_peer_chain_pem(const struct lt_transport *transport)
     return lt_str_of(tls->peer.chain_pem);
 }
 
-char **lt_tls_peer_sans(const struct lt_transport *transport, lt_san_type type, size_t *ret_count)
+static char **list_sans(X509 *cert, lt_san_type type, size_t *ret_count)
 {
     *ret_count = 0;
-    X509 *cert = verified_cert(transport->tls);
     GENERAL_NAMES *names = cert == NULL ? NULL
                                         : X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
     int count = LT_MAX(sk_GENERAL_NAME_num(names), 0);
@@ -157,23 +155,23 @@ char **lt_tls_peer_sans(const struct lt_transport *transport, lt_san_type type, 
     return sans;
 }
 
+char **lt_tls_peer_sans(const struct lt_transport *transport, lt_san_type type, size_t *ret_count)
+{
+    return list_sans(verified_cert(transport->tls), type, ret_count);
+}
+
+char **lt_tls_own_sans(const struct lt_transport *transport, lt_san_type type, size_t *ret_count)
+{
+    struct lt_tls *tls = transport->tls;
+    return list_sans(tls == NULL ? NULL : SSL_get_certificate(tls->ssl), type, ret_count);
+}
+
 void lt_tls_sans_free(char ***sans, size_t count)
 {
     for (size_t i = 0; i < count; i++)
         free((*sans)[i]);
     free(*sans);
     *sans = NULL;
-}
-
-lt_str lt_tls_own_uri(const struct lt_transport *transport)
-{
-    struct lt_tls *tls = transport->tls;
-    X509 *cert = tls == NULL ? NULL : SSL_get_certificate(tls->ssl);
-    if (cert == NULL)
-        return LT_STR("");
-    if (tls->peer.own_uri == NULL)
-        tls->peer.own_uri = make_uri(cert);
-    return lt_str_of(tls->peer.own_uri);
 }
 
 bool lt_tls_has_verified_peer(const struct lt_transport *transport)

@@ -60,7 +60,6 @@ struct tls_peer_text {
     char *sha256;
     char *pem;
     char *chain_pem;
-    char *own_uri; /* not the peer's, but made alike */
 };
 
 /* One connection. */

@@ -143,6 +143,7 @@ void px_conn_close(struct px_conn *conn)
     lt_list_remove(&conn->link);
     px_pin_drop(&conn->pin);
     px_text_drop(&conn->principal);
+    free(conn->xfcc);
     px_text_drop(&conn->requested_server_name);
     count_connections(conn->worker, -1);
     px_bury_conn(conn->worker, conn);

@@ -10,6 +10,7 @@
 #include "proxy/request.h"
 #include "proxy/route_match.h"
 #include "proxy/trace.h"
+#include "proxy/xfcc.h"
 
 enum { EDITS_BYTES = 32 * 1024, EDITS_COUNT = 64 };
 
@@ -196,51 +197,6 @@ static void find_remote(struct px_request *request, struct lt_headers *headers)
         request->remote = addr;
 }
 
-/* The names are as long as the peer's certificate has them. */
-static lt_rc client_cert_element(struct px_request *request, lt_str *ret_element)
-{
-    const struct px_hcm_conf *hcm = request->hcm;
-    const struct lt_transport *transport = &request->conn->transport;
-    struct lt_buf out;
-    lt_buf_init(&out, EDITS_BYTES);
-    lt_rc rc = lt_buf_printf(&out, "By=%s;Hash=%.*s", request->worker->own_principal,
-                             LT_STR_ARG(lt_tls_peer_sha256(transport)));
-    if (rc == LT_OK && hcm->xfcc_subject)
-        rc = lt_buf_printf(&out, ";Subject=\"%.*s\"", LT_STR_ARG(lt_tls_peer_subject(transport)));
-    if (rc == LT_OK && hcm->xfcc_uri)
-        rc = lt_buf_printf(&out, ";URI=%.*s", LT_STR_ARG(lt_tls_peer_uri(transport)));
-    lt_str dns = hcm->xfcc_dns ? lt_tls_peer_dns(transport) : LT_STR_NULL;
-    if (rc == LT_OK && dns.len > 0)
-        rc = lt_buf_printf(&out, ";DNS=%.*s", LT_STR_ARG(dns));
-    *ret_element = lt_arena_str(request->arena, lt_buf_str(&out));
-    lt_buf_fini(&out);
-    return rc;
-}
-
-/*
- * forward_client_cert_details. Without mutual TLS whoever claims an identity here is not believed.
- */
-static lt_rc forward_client_cert(struct px_request *request, struct lt_headers *headers)
-{
-    bool is_mutual = lt_tls_has_verified_peer(&request->conn->transport);
-    px_xfcc_mode mode = request->hcm->xfcc;
-    if (mode == PX_XFCC_ALWAYS_FORWARD)
-        return LT_OK;
-    if (!is_mutual || mode == PX_XFCC_SANITIZE) {
-        lt_headers_remove(headers, LT_H_X_FORWARDED_CLIENT_CERT);
-        return LT_OK;
-    }
-    if (mode == PX_XFCC_FORWARD_ONLY)
-        return LT_OK;
-    lt_str element;
-    LT_TRY(client_cert_element(request, &element));
-    lt_str before = lt_headers_value(headers, LT_H_X_FORWARDED_CLIENT_CERT);
-    if (mode == PX_XFCC_APPEND_FORWARD && before.len > 0)
-        element = lt_arena_printf(request->arena, "%.*s,%.*s", LT_STR_ARG(before),
-                                  LT_STR_ARG(element));
-    return lt_headers_set_id(headers, LT_H_X_FORWARDED_CLIENT_CERT, element);
-}
-
 static lt_rc rewrite_path(struct px_request *request, struct lt_headers *headers)
 {
     const struct px_route *route = request->route;
@@ -361,7 +317,7 @@ lt_rc px_request_sanitize(struct px_request *request)
     remove_steering(headers);
     if (hcm->takes_operation)
         lt_headers_remove(headers, LT_H_X_ENVOY_DECORATOR_OPERATION);
-    LT_TRY(forward_client_cert(request, headers));
+    LT_TRY(px_xfcc_forward(request, headers));
     if (hcm->use_remote_address)
         LT_TRY(forward_address(request, headers));
     find_remote(request, headers);

@@ -146,6 +146,7 @@ struct px_conn {
     bool has_original_dst; /* there is */
     const char *principal; /* counted text; the verified peer's URI SAN, "" when there is none */
     const char *requested_server_name; /* counted text; SNI */
+    char *xfcc; /* owned; what the application is told of the client's certificate; NULL: not yet */
     struct lt_h1_parser parser;
     struct lt_h1_limits limits; /* of request heads; max_request_headers_kb */
     struct px_request *request; /* HTTP/1: the one in hand; owned */
