@@ -501,8 +501,10 @@ struct px_tcp_conf {
     const struct px_weighted_cluster *weighted;
     size_t weighted_count;
     uint32_t total_weight;
-    uint64_t idle_timeout_ms; /* 1 h */
-    uint64_t max_downstream_duration_ms;
+    uint64_t idle_timeout_ms; /* 1 h; 0: none */
+    uint64_t max_duration_ms; /* of the client's connection; 0: none */
+    uint32_t max_duration_jitter_percent;
+    uint32_t connect_attempts; /* at least 1 */
     bool has_istio_stats;
     const struct px_stats_conf *stats; /* NULL: no overrides */
     uint64_t tcp_report_ms;
@@ -553,6 +555,7 @@ struct px_chain {
     const struct px_source_match *source; /* NULL: anybody */
     const struct px_tls_conf *tls;        /* NULL: raw_buffer */
     bool has_tcp_metadata_exchange;
+    bool has_sni_cluster; /* the server name is the cluster's, not what the TCP proxy says */
     uint64_t transport_timeout_ms; /* transport_socket_connect_timeout */
     const struct px_net_filter *net_filters;
     size_t net_filter_count;

@@ -10,6 +10,8 @@
 #include "wire/proto/listener_http_inspector.pb-c.h"
 #include "wire/proto/listener_original_dst.pb-c.h"
 #include "wire/proto/listener_tls_inspector.pb-c.h"
+#include "wire/proto/net_mongo_proxy.pb-c.h"
+#include "wire/proto/net_sni_cluster.pb-c.h"
 #include "wire/proto/net_tcp_proxy.pb-c.h"
 
 enum {
@@ -211,6 +213,43 @@ static lt_rc make_tcp_weighted(struct px_build *build, const Xds__TcpProxy__Weig
     return LT_OK;
 }
 
+static void list_tcp_rest(struct px_build *build, const Xds__TcpProxy *in)
+{
+    const struct {
+        const char *field;
+        bool is_said;
+    } rows[] = {
+        {"downstream_idle_timeout", in->downstream_idle_timeout != NULL},
+        {"upstream_idle_timeout", in->upstream_idle_timeout != NULL},
+        {"access_log_options", in->access_log_options != NULL},
+        {"backoff_options", in->backoff_options != NULL},
+        {"proxy_protocol_tlvs", in->n_proxy_protocol_tlvs > 0},
+        {"upstream_connect_mode", in->has_upstream_connect_mode && in->upstream_connect_mode != 0},
+        {"max_early_data_bytes", in->max_early_data_bytes != NULL},
+        {"check_drain_close", in->check_drain_close != NULL},
+    };
+    for (size_t i = 0; i < LT_ARRAY_LEN(rows); i++) {
+        if (rows[i].is_said)
+            px_unhonoured(build, rows[i].field);
+    }
+}
+
+static lt_rc make_tcp_limits(struct px_build *build, const Xds__TcpProxy *in,
+                             struct px_tcp_conf *conf)
+{
+    const Xds__Percent *jitter = in->max_downstream_connection_duration_jitter_percentage;
+    conf->idle_timeout_ms = px_duration_ms(in->idle_timeout, TCP_IDLE_DEFAULT_MS);
+    conf->max_duration_ms = px_duration_ms(in->max_downstream_connection_duration, 0);
+    if (in->max_downstream_connection_duration != NULL && conf->max_duration_ms == 0)
+        return px_bad(build, "max_downstream_connection_duration", "must be at least 1 ms");
+    if (jitter != NULL && jitter->has_value)
+        conf->max_duration_jitter_percent = (uint32_t)LT_MIN(LT_MAX(jitter->value, 0.0), 100.0);
+    conf->connect_attempts = px_u32(in->max_connect_attempts, 1);
+    if (conf->connect_attempts == 0)
+        return px_bad(build, "max_connect_attempts", "must be at least 1");
+    return LT_OK;
+}
+
 static lt_rc make_tcp(struct px_build *build, const Pb__Any *any, bool has_istio_stats,
                       const struct px_tcp_conf **ret_tcp)
 {
@@ -231,8 +270,8 @@ static lt_rc make_tcp(struct px_build *build, const Pb__Any *any, bool has_istio
     if (in->tunneling_config != NULL || in->on_demand != NULL)
         return px_unsupported(build, "tunneling_config",
                               "tunnels and clusters on demand are not supported yet");
-    conf->idle_timeout_ms = px_duration_ms(in->idle_timeout, TCP_IDLE_DEFAULT_MS);
-    conf->max_downstream_duration_ms = px_duration_ms(in->max_downstream_connection_duration, 0);
+    LT_TRY(make_tcp_limits(build, in, conf));
+    list_tcp_rest(build, in);
     conf->has_istio_stats = has_istio_stats;
     conf->stats = has_istio_stats ? build->net_stats.stats : NULL;
     conf->tcp_report_ms = has_istio_stats ? build->net_stats.tcp_report_ms : 0;
@@ -240,6 +279,14 @@ static lt_rc make_tcp(struct px_build *build, const Pb__Any *any, bool has_istio
                                &conf->access_log_count));
     *ret_tcp = conf;
     return LT_OK;
+}
+
+/* They look at what a database says, for metrics, and change and refuse nothing. */
+static bool is_onlooker(lt_str type)
+{
+    return lt_str_eqz(type, xds__mongo_proxy__descriptor.name) ||
+           lt_str_eqz(type, "envoy.extensions.filters.network.mysql_proxy.v3.MySQLProxy") ||
+           lt_str_eqz(type, "envoy.extensions.filters.network.zookeeper_proxy.v3.ZooKeeperProxy");
 }
 
 static lt_rc make_network_filter(struct px_build *build, const Xds__Filter *filter,
@@ -263,6 +310,10 @@ static lt_rc make_network_filter(struct px_build *build, const Xds__Filter *filt
                              &in));
         *has_istio_stats = true;
         LT_TRY(px_make_stats(build, in, &build->net_stats));
+    } else if (lt_str_eqz(type, xds__sni_cluster__descriptor.name)) {
+        chain->has_sni_cluster = true;
+    } else if (is_onlooker(type)) {
+        px_unhonoured(build, "typed_config");
     } else {
         return px_make_net_filter(build, filter, chain);
     }

@@ -23,6 +23,7 @@ struct px_tcp {
     uint64_t received_told, sent_told; /* of them, in the metrics */
     struct lt_list untold_link;        /* in worker->tcp_untold while bytes wait to be told */
     uint64_t started_ns, tell_at_ns;
+    uint64_t ends_at_ns; /* max_downstream_connection_duration; 0: none */
     int64_t started_wall_ns;
     uint32_t flags;
     uint32_t attempts;
@@ -36,8 +37,6 @@ struct px_tcp {
     const char *peer_principal, *local_principal; /* counted texts */
     char *failure;                                /* owned; NULL */
 };
-
-enum { CONNECT_ATTEMPTS_MAX = 1 }; /* TcpProxy.max_connect_attempts */
 
 /* *ret_metas: metadata_match that goes with it. */
 static lt_str pick_cluster(struct px_worker *worker, const struct px_tcp_conf *conf,
@@ -257,6 +256,39 @@ static bool connect_upstream(struct px_tcp *tcp)
     return true;
 }
 
+/* --- how long --- */
+
+static void set_end(struct px_tcp *tcp)
+{
+    const struct px_tcp_conf *conf = tcp->conf;
+    uint64_t life_ms = conf->max_duration_ms;
+    if (life_ms == 0)
+        return;
+    uint64_t jitter_ms = life_ms * conf->max_duration_jitter_percent / 100;
+    if (jitter_ms > 0)
+        life_ms += lt_prng_next(&tcp->conn->worker->prng) % jitter_ms;
+    tcp->ends_at_ns = px_now_ns(tcp->conn->worker) + life_ms * LT_NS_PER_MS;
+}
+
+static void set_deadline(struct px_tcp *tcp)
+{
+    uint64_t after_ms = tcp->conf->idle_timeout_ms;
+    if (tcp->ends_at_ns != 0) {
+        uint64_t now_ns = px_now_ns(tcp->conn->worker);
+        uint64_t left_ns = tcp->ends_at_ns > now_ns ? tcp->ends_at_ns - now_ns : 0;
+        uint64_t left_ms = LT_MAX((left_ns + LT_NS_PER_MS - 1) / LT_NS_PER_MS, (uint64_t)1);
+        after_ms = after_ms == 0 ? left_ms : LT_MIN(after_ms, left_ms);
+    }
+    px_conn_set_deadline(tcp->conn, after_ms);
+}
+
+void px_tcp_timeout(struct px_conn *conn)
+{
+    struct px_tcp *tcp = conn->tcp;
+    bool is_old = tcp->ends_at_ns != 0 && px_now_ns(conn->worker) >= tcp->ends_at_ns;
+    give_up(tcp, is_old ? PX_FLAG_DURATION_TIMEOUT : PX_FLAG_STREAM_IDLE);
+}
+
 void px_tcp_start(struct px_conn *conn)
 {
     struct px_tcp *tcp = lt_new(struct px_tcp);
@@ -273,25 +305,22 @@ void px_tcp_connect(struct px_conn *conn)
 {
     struct px_tcp *tcp = conn->tcp;
     lt_str name = pick_cluster(conn->worker, tcp->conf, &tcp->metas);
+    if (conn->chain->has_sni_cluster && conn->requested_server_name[0] != '\0')
+        name = lt_str_of(conn->requested_server_name);
     struct px_cluster *cluster = px_cluster_get(conn->worker, name);
     if (cluster == NULL) {
         give_up(tcp, PX_FLAG_NO_CLUSTER);
         return;
     }
     tcp->cluster = px_cluster_take(cluster);
-    if (!connect_upstream(tcp))
-        return;
-    px_conn_set_deadline(conn, tcp->conf->idle_timeout_ms);
+    set_end(tcp);
+    if (connect_upstream(tcp))
+        set_deadline(tcp);
 }
 
 void px_tcp_end(struct px_tcp *tcp)
 {
     px_conn_close(tcp->conn);
-}
-
-void px_tcp_timeout(struct px_conn *conn)
-{
-    give_up(conn->tcp, PX_FLAG_STREAM_IDLE);
 }
 
 /* --- moving bytes --- */
@@ -357,7 +386,7 @@ void px_tcp_run(struct px_conn *conn)
         px_conn_yield(conn);
     if (tcp->received + tcp->sent == moved)
         return;
-    px_conn_set_deadline(conn, tcp->conf->idle_timeout_ms);
+    set_deadline(tcp);
     tell_later(tcp);
 }
 
@@ -390,7 +419,7 @@ void px_tcp_on_upstream_failed(struct px_tcp *tcp, const struct px_failed *faile
         px_host_note_timeout(tcp->host);
     else
         px_host_note_failed(tcp->host);
-    if (tcp->attempts < CONNECT_ATTEMPTS_MAX) {
+    if (tcp->attempts < tcp->conf->connect_attempts) {
         (void)connect_upstream(tcp);
         return;
     }

@@ -62,6 +62,7 @@
 #include "wire/proto/net_mongo_proxy.pb-c.h"
 #include "wire/proto/net_rbac.pb-c.h"
 #include "wire/proto/net_set_filter_state.pb-c.h"
+#include "wire/proto/net_sni_cluster.pb-c.h"
 #include "wire/proto/net_sni_dynamic_forward_proxy.pb-c.h"
 #include "wire/proto/net_tcp_proxy.pb-c.h"
 #include "wire/proto/net_wasm.pb-c.h"

@@ -147,10 +147,10 @@ def ask(port, made, server_name=None, session=None, path="/"):
         with socket.create_connection(("127.0.0.1", port), timeout=10) as plain, \
                 made.wrap_socket(plain, server_hostname=server_name, session=session) as tls:
             tls.sendall(f"GET {path} HTTP/1.1\r\nHost: {server_name or 'a.test'}\r\nConnection: close\r\n\r\n".encode())
-            data = b""
+            shown, data = tls.getpeercert(binary_form=True), b""
             while part := tls.recv(65536):
                 data += part
             status = int(data.split(b" ", 2)[1]) if data.startswith(b"HTTP/1.1") else None
-            return status, tls.session, tls.session_reused, tls.getpeercert(binary_form=True)
+            return status, tls.session, tls.session_reused, shown
     except (OSError, ssl.SSLError):
         return None, None, False, None
