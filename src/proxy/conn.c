@@ -25,7 +25,9 @@ enum {
     LINGER_MS = 1000,     /* Envoy's delayed_close_timeout */
     APPLICATION_PROTOCOLS_MAX = 16,
     TLS_BYTES = 24 * 1024, /* what one takes */
-    TLS_HANDSHAKE = 22,    /* the first byte of a ClientHello's record */
+    TLS_HANDSHAKE = 22, /* the first byte of a ClientHello's record */
+    SILENCE_NS = 10 * LT_NS_PER_MS,
+    FIRST_WORDS_NS = LT_NS_PER_MS,
 };
 
 /* What the first bytes say. */
@@ -39,6 +41,7 @@ struct inspection {
 
 static void on_ready(struct lt_io *io, uint32_t events);
 static void choose_chain(struct px_conn *conn, const struct inspection *found);
+static void guess(struct px_conn *conn);
 
 /* --- timers: the heap is touched when a deadline comes nearer, not for each request --- */
 
@@ -47,7 +50,8 @@ static uint64_t next_due_ns(const struct px_conn *conn)
     uint64_t idle_ns = conn->deadline_ns != 0 ? conn->deadline_ns : UINT64_MAX;
     uint64_t drained_ns = conn->drained_at_ns != 0 ? conn->drained_at_ns : UINT64_MAX;
     uint64_t leave_ns = conn->leave_at_ns != 0 ? conn->leave_at_ns : UINT64_MAX;
-    return LT_MIN(idle_ns, LT_MIN(drained_ns, leave_ns));
+    uint64_t guess_ns = conn->guess_at_ns != 0 ? conn->guess_at_ns : UINT64_MAX;
+    return LT_MIN(LT_MIN(idle_ns, guess_ns), LT_MIN(drained_ns, leave_ns));
 }
 
 static void arm(struct px_conn *conn)
@@ -104,6 +108,10 @@ static void on_timer(struct lt_timer *timer, uint64_t now_ns)
         conn->leave_at_ns = 0;
         px_conn_leave(conn);
         arm(conn);
+    } else if (conn->guess_at_ns != 0 && now_ns >= conn->guess_at_ns) {
+        guess(conn);
+        if (conn->state != PX_CONN_CLOSED)
+            arm(conn);
     } else {
         conn->deadline_ns = 0;
         give_up_waiting(conn);
@@ -132,8 +140,8 @@ void px_conn_close(struct px_conn *conn)
         px_h1_abort(conn);
     else if (before == PX_CONN_H2)
         px_h2_abort(conn);
-    else if (before == PX_CONN_TCP)
-        px_tcp_abort(conn);
+    else
+        px_tcp_abort(conn); /* if it has one */
     lt_task_cancel(&conn->again);
     lt_loop_timer_cancel(conn->worker->loop, &conn->timer);
     lt_loop_io_del(conn->worker->loop, &conn->io);
@@ -419,7 +427,7 @@ static void count_no_chain(struct px_conn *conn)
     lt_counter_add(lt_metric_counter(family, &address), 1);
 }
 
-static void choose_chain(struct px_conn *conn, const struct inspection *found)
+static const struct px_chain *find_chain(const struct px_conn *conn, const struct inspection *found)
 {
     char lower[256];
     size_t len = LT_MIN(found->server_name.len, sizeof(lower));
@@ -435,10 +443,18 @@ static void choose_chain(struct px_conn *conn, const struct inspection *found)
         .application_protocols = found->protocols,
         .application_protocol_count = found->protocol_count,
     };
+    return px_chain_find(conn->listener, &facts);
+}
+
+static void choose_chain(struct px_conn *conn, const struct inspection *found)
+{
     char text[LT_SERVER_NAME_TEXT_MAX];
     px_text_set(&conn->requested_server_name,
                 px_intern(conn->worker, lt_server_name_text(found->server_name, text)));
-    conn->chain = px_chain_find(conn->listener, &facts);
+    conn->chain = find_chain(conn, found);
+    conn->guess_at_ns = 0;
+    if (conn->tcp != NULL && px_tcp_chain(conn) != conn->chain)
+        px_tcp_abort(conn); /* the guess was wrong */
     if (conn->chain == NULL) {
         count_no_chain(conn);
         px_conn_close(conn);
@@ -485,6 +501,41 @@ static void run_inspect(struct px_conn *conn)
     }
 }
 
+/* --- a client that says nothing --- */
+
+/*
+ * Where inspectors wait for the client's first bytes and a client waits for the server's, nobody
+ * would ever speak. What chain a silent client would have is known; when its server turns out to
+ * speak first, no protocol that an inspector looks for is spoken here, and the chain is the one.
+ * Nothing is guessed where a timeout would not lead to that chain either. (decision 13)
+ */
+static bool may_guess(const struct px_conn *conn)
+{
+    return conn->state == PX_CONN_INSPECT && conn->listener->continue_on_timeout &&
+           conn->in.pos == conn->in.end && !conn->saw_eof && conn->tcp == NULL;
+}
+
+static void guess(struct px_conn *conn)
+{
+    static const struct inspection nothing;
+    conn->guess_at_ns = 0;
+    if (!may_guess(conn))
+        return;
+    const struct px_chain *chain = find_chain(conn, &nothing);
+    if (chain != NULL && chain->tcp != NULL && chain->tls == NULL && !chain->has_sni_cluster &&
+        chain->net_filter_count == 0)
+        px_tcp_guess(conn, chain);
+}
+
+void px_conn_spoken_to(struct px_conn *conn)
+{
+    static const struct inspection nothing;
+    struct px_listener *listener = px_listener_for(conn->worker, &conn->listener->addr);
+    if (listener != NULL)
+        listener->has_first_words = true;
+    choose_chain(conn, &nothing);
+}
+
 /* --- accept --- */
 
 /* The listener that a connection belongs to; its own when nobody has the original destination. */
@@ -504,6 +555,14 @@ static lt_rc find_destination(const struct px_listener_conf *accepted, int fd,
     bool is_redirected = accepted->use_original_dst || accepted->has_original_dst_filter;
     *ret_is_original = is_redirected && lt_sock_original_dst(fd, ret_addr) == LT_OK;
     return *ret_is_original ? LT_OK : lt_sock_local(fd, ret_addr);
+}
+
+/* Most clients have spoken by then; where servers are known to begin, they are not kept waiting. */
+static void wait_for_words(struct px_conn *conn, bool has_first_words)
+{
+    uint64_t wait_ns = has_first_words ? FIRST_WORDS_NS : SILENCE_NS;
+    conn->guess_at_ns = px_now_ns(conn->worker) + wait_ns;
+    arm(conn);
 }
 
 void px_conn_accept(struct px_listener *listener, int fd, const struct lt_addr *peer,
@@ -548,8 +607,11 @@ void px_conn_accept(struct px_listener *listener, int fd, const struct lt_addr *
     uint64_t timeout_ms = conn->listener->filters_timeout_ms;
     if (timeout_ms != 0)
         px_conn_set_deadline(conn, timeout_ms);
-    if (wants_tls_inspector(conn) || wants_http_inspector(conn))
+    if (wants_tls_inspector(conn) || wants_http_inspector(conn)) {
+        if (conn->listener->continue_on_timeout)
+            wait_for_words(conn, listener->has_first_words);
         return; /* the first event starts the inspection */
+    }
     struct inspection nothing = {0};
     choose_chain(conn, &nothing);
 }

@@ -57,6 +57,7 @@ struct px_listener {
     struct lt_list more; /* of struct px_more: a process before us had more workers; owned */
     char address[LT_ADDR_TEXT_MAX]; /* the key in worker->by_address */
     uint64_t connections;
+    bool has_first_words; /* servers behind it have spoken before their clients */
 };
 
 enum { PX_ACCEPT_PAUSE_MS = 100 };
@@ -131,6 +132,7 @@ struct px_conn {
     struct lt_timer
         timer;            /* fires at or before deadline_ns and is set again if it came too early */
     uint64_t deadline_ns; /* 0: none */
+    uint64_t guess_at_ns; /* while nothing has come from the client; 0: no guess is to be made */
     uint64_t drained_at_ns; /* its listener went: open until then at most; 0: not so */
     uint64_t leave_at_ns;   /* asked to leave then (HTTP/2: for the second time); 0: not so */
     uint64_t accepted_ns;
@@ -183,6 +185,8 @@ void px_conn_close(struct px_conn *conn);
 void px_conn_linger(struct px_conn *conn);
 /* Runs it again in the next turn, after everybody else had theirs. */
 void px_conn_yield(struct px_conn *conn);
+/* The server of the guess has spoken before the client: it is what it was guessed to be. */
+void px_conn_spoken_to(struct px_conn *conn);
 /* Something may have changed: go on. */
 void px_conn_run(struct px_conn *conn);
 /* No later than that: it is asked to leave; it ends. */
@@ -273,6 +277,14 @@ static inline bool px_is_over(lt_rc there, lt_rc back)
 /* It is there, for its report; px_tcp_connect when the filters have let it pass. */
 void px_tcp_start(struct px_conn *conn);
 void px_tcp_connect(struct px_conn *conn);
+/*
+ * The client is silent, and would have this chain if it stayed so: connects to the server, and
+ * px_conn_spoken_to() comes when that one speaks first. Nothing is passed on before. px_tcp_start()
+ * goes on with it, px_tcp_abort() forgets it without a word.
+ */
+void px_tcp_guess(struct px_conn *conn, const struct px_chain *chain);
+/* Of the guess. */
+const struct px_chain *px_tcp_chain(const struct px_conn *conn);
 void px_tcp_run(struct px_conn *conn);
 void px_tcp_timeout(struct px_conn *conn);
 void px_tcp_abort(struct px_conn *conn);

@@ -14,7 +14,8 @@
 
 struct px_tcp {
     struct px_conn *conn;
-    const struct px_tcp_conf *conf; /* held by the connection's pin */
+    const struct px_chain *chain;   /* held by the connection's pin */
+    const struct px_tcp_conf *conf; /* of the chain */
     struct px_cluster *cluster;
     const struct px_metas *metas;      /* metadata_match; NULL: none */
     struct px_host *host;              /* counted */
@@ -30,6 +31,7 @@ struct px_tcp {
     struct px_pipe there, back;
     struct px_exchange with_client, with_server;
     struct px_peer *peer; /* counted; NULL: unknown */
+    bool is_guess;        /* the client is silent, and the chain may become another */
     bool is_open;         /* the upstream connection stands */
     bool is_told;         /* that it was opened, in the metrics */
     bool client_ended, client_end_sent;
@@ -186,7 +188,8 @@ void px_tcp_abort(struct px_conn *conn)
     struct px_tcp *tcp = conn->tcp;
     if (tcp == NULL)
         return;
-    finish_report(tcp);
+    if (!tcp->is_guess)
+        finish_report(tcp);
     conn->tcp = NULL;
     px_pipe_close(conn->worker, &tcp->there);
     px_pipe_close(conn->worker, &tcp->back);
@@ -202,6 +205,10 @@ void px_tcp_abort(struct px_conn *conn)
 
 static void give_up(struct px_tcp *tcp, uint32_t flag)
 {
+    if (tcp->is_guess) { /* the client has still to say what it wants */
+        px_tcp_abort(tcp->conn);
+        return;
+    }
     tcp->flags |= flag;
     /*
      * Envoy resets what it could not forward, so that the client does not take it for an orderly
@@ -289,38 +296,82 @@ void px_tcp_timeout(struct px_conn *conn)
     give_up(tcp, is_old ? PX_FLAG_DURATION_TIMEOUT : PX_FLAG_STREAM_IDLE);
 }
 
-void px_tcp_start(struct px_conn *conn)
+/* --- beginning --- */
+
+static struct px_tcp *make_tcp(struct px_conn *conn, const struct px_chain *chain)
 {
     struct px_tcp *tcp = lt_new(struct px_tcp);
     tcp->conn = conn;
-    tcp->conf = conn->chain->tcp;
+    tcp->chain = chain;
+    tcp->conf = chain->tcp;
     lt_list_init(&tcp->untold_link);
     tcp->started_ns = px_now_ns(conn->worker);
     tcp->started_wall_ns = lt_env_wall_ns(conn->worker->env);
     tcp->peer_principal = tcp->local_principal = "";
     conn->tcp = tcp;
+    return tcp;
+}
+
+static lt_str cluster_name(struct px_tcp *tcp)
+{
+    const struct px_conn *conn = tcp->conn;
+    lt_str name = pick_cluster(conn->worker, tcp->conf, &tcp->metas);
+    if (tcp->chain->has_sni_cluster && conn->requested_server_name[0] != '\0')
+        name = lt_str_of(conn->requested_server_name);
+    return name;
+}
+
+/* False: it came to nothing, and tcp is gone. */
+static bool begin(struct px_tcp *tcp)
+{
+    struct px_cluster *cluster = px_cluster_get(tcp->conn->worker, cluster_name(tcp));
+    if (cluster == NULL) {
+        give_up(tcp, PX_FLAG_NO_CLUSTER);
+        return false;
+    }
+    tcp->cluster = px_cluster_take(cluster);
+    return connect_upstream(tcp);
+}
+
+void px_tcp_start(struct px_conn *conn)
+{
+    if (conn->tcp == NULL)
+        (void)make_tcp(conn, conn->chain);
+    conn->tcp->is_guess = false; /* what was begun while the client was silent is what it wants */
 }
 
 void px_tcp_connect(struct px_conn *conn)
 {
     struct px_tcp *tcp = conn->tcp;
-    lt_str name = pick_cluster(conn->worker, tcp->conf, &tcp->metas);
-    if (conn->chain->has_sni_cluster && conn->requested_server_name[0] != '\0')
-        name = lt_str_of(conn->requested_server_name);
-    struct px_cluster *cluster = px_cluster_get(conn->worker, name);
-    if (cluster == NULL) {
-        give_up(tcp, PX_FLAG_NO_CLUSTER);
-        return;
-    }
-    tcp->cluster = px_cluster_take(cluster);
+    bool is_begun = tcp->cluster != NULL;
     set_end(tcp);
-    if (connect_upstream(tcp))
-        set_deadline(tcp);
+    if (!is_begun && !begin(tcp))
+        return;
+    set_deadline(tcp);
+    if (is_begun && tcp->is_open)
+        px_tcp_run(conn);
+}
+
+/* --- a client that says nothing --- */
+
+void px_tcp_guess(struct px_conn *conn, const struct px_chain *chain)
+{
+    struct px_tcp *tcp = make_tcp(conn, chain);
+    tcp->is_guess = true;
+    (void)begin(tcp);
+}
+
+const struct px_chain *px_tcp_chain(const struct px_conn *conn)
+{
+    return conn->tcp->chain;
 }
 
 void px_tcp_end(struct px_tcp *tcp)
 {
-    px_conn_close(tcp->conn);
+    if (tcp->is_guess)
+        px_tcp_abort(tcp->conn);
+    else
+        px_conn_close(tcp->conn);
 }
 
 /* --- moving bytes --- */
@@ -358,6 +409,40 @@ static lt_rc move(struct px_tcp *tcp, const struct px_side *side, bool is_to_ser
     if (from->waits || to->out.len > 0)
         LT_TRY(exchange(tcp, side, is_to_server));
     return px_pump(tcp->conn->worker, side);
+}
+
+/* LT_OK: it has spoken, and not only told who it is. */
+static lt_rc listen_to(struct px_tcp *tcp)
+{
+    struct px_worker *worker = tcp->conn->worker;
+    struct px_upstream *up = tcp->up;
+    struct px_exchange *with = &tcp->with_server;
+    if (with->waits) {
+        struct px_peer *peer = NULL;
+        LT_TRY(px_exchange_write(with, &up->transport, &up->can_write));
+        lt_rc rc = px_exchange_read(with, worker, &up->in, &up->transport, &up->can_read,
+                                    tcp->peer_principal, &peer);
+        keep_peer(tcp, peer, false);
+        LT_TRY(rc);
+    }
+    if (up->in.pos < up->in.end)
+        return LT_OK;
+    return up->can_read ? px_input_read(worker, &up->in, &up->transport, &up->can_read) : LT_AGAIN;
+}
+
+/* A server that speaks first has decided; one that is silent, or ends, has not. */
+static void hear_first(struct px_tcp *tcp)
+{
+    struct px_conn *conn = tcp->conn;
+    struct px_upstream *up = tcp->up;
+    lt_rc rc = listen_to(tcp);
+    if (rc == LT_OK) {
+        px_conn_spoken_to(conn);
+    } else if (rc != LT_AGAIN) {
+        px_tcp_abort(conn);
+    } else if (up->in.pos == up->in.end) {
+        px_input_free(conn->worker, &up->in);
+    }
 }
 
 void px_tcp_run(struct px_conn *conn)
@@ -399,16 +484,19 @@ void px_tcp_on_upstream(struct px_tcp *tcp)
         tcp->is_open = true;
         px_host_note_connected(tcp->host, true);
         px_text_set(&tcp->peer_principal, px_intern(worker, lt_tls_peer_uri(&tcp->up->transport)));
-        if (tcp->host->tls != NULL || tcp->conn->chain->tls != NULL)
+        if (tcp->host->tls != NULL || tcp->chain->tls != NULL)
             px_text_set(&tcp->local_principal, px_text_take(worker->own_principal));
         tcp->conn->can_read = true; /* what came before the connection stood was not looked at */
         tcp->up->can_read = true;
-        if (tcp->conn->chain->has_tcp_metadata_exchange)
+        if (tcp->chain->has_tcp_metadata_exchange)
             px_exchange_begin(&tcp->with_client, worker, &tcp->conn->transport);
         if (tcp->cluster->conf->has_tcp_metadata_exchange)
             px_exchange_begin(&tcp->with_server, worker, &tcp->up->transport);
     }
-    px_tcp_run(tcp->conn);
+    if (tcp->is_guess)
+        hear_first(tcp);
+    else
+        px_tcp_run(tcp->conn);
 }
 
 void px_tcp_on_upstream_failed(struct px_tcp *tcp, const struct px_failed *failed)
@@ -419,7 +507,7 @@ void px_tcp_on_upstream_failed(struct px_tcp *tcp, const struct px_failed *faile
         px_host_note_timeout(tcp->host);
     else
         px_host_note_failed(tcp->host);
-    if (tcp->attempts < tcp->conf->connect_attempts) {
+    if (tcp->attempts < tcp->conf->connect_attempts && !tcp->is_guess) {
         (void)connect_upstream(tcp);
         return;
     }
