@@ -15,6 +15,7 @@ import time
 
 from measure import cpu_seconds, median, memory_kb, ratio, run_h2load, run_wrk, table
 from proxies import ALL, HOST, Backends, Proxy, make_certificates, missing_tools
+from tcp import tcp
 
 
 class Bench:
@@ -157,7 +158,7 @@ def hold_idle(proxy, before_kb, wrap=lambda s: s, connections=1000):
             s.close()
 
 
-ROWS = {row.__name__: row for row in (http1, http2, mtls, latency, memory)}
+ROWS = {row.__name__: row for row in (http1, http2, mtls, latency, tcp, memory)}
 
 
 def main():
