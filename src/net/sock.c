@@ -47,10 +47,24 @@ static void set_listen_options(int fd, const struct lt_addr *addr,
         set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1);
     if (opts->transparent)
         set_int(fd, SOL_IP, IP_TRANSPARENT, 1);
+    if (opts->freebind)
+        set_int(fd, SOL_IP, IP_FREEBIND, 1); /* IPv6 looks at it, too */
     if (addr->sa.sa_family == AF_INET6)
         set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, opts->v6_only ? 1 : 0);
     else if (addr->sa.sa_family == AF_UNIX)
         remove_stale(addr->un.sun_path);
+}
+
+/* Those that were asked for by number: one that the kernel refuses is an error. */
+static bool set_asked(int fd, const struct lt_listen_opts *opts, lt_sock_state when)
+{
+    for (size_t i = 0; i < opts->option_count; i++) {
+        const struct lt_sock_option *option = &opts->options[i];
+        if (option->when == when && setsockopt(fd, option->level, option->name, option->value.ptr,
+                                               (socklen_t)option->value.len) != 0)
+            return false;
+    }
+    return true;
 }
 
 lt_rc lt_sock_listen(const struct lt_addr *addr, const struct lt_listen_opts *opts, int *ret_fd,
@@ -63,13 +77,21 @@ lt_rc lt_sock_listen(const struct lt_addr *addr, const struct lt_listen_opts *op
     if (fd < 0)
         return fail_listen(fd, addr, "cannot make a socket for", err);
     set_listen_options(fd, addr, opts);
+    if (!set_asked(fd, opts, LT_SOCK_PREBIND))
+        return fail_listen(fd, addr, "cannot set an option before binding", err);
     if (bind(fd, &addr->sa, addr->len) != 0)
         return fail_listen(fd, addr, "cannot bind", err);
     if (addr->sa.sa_family == AF_UNIX &&
         chmod(addr->un.sun_path, opts->unix_mode != 0 ? opts->unix_mode : 0600) != 0)
         return fail_listen(fd, addr, "cannot set the mode of", err);
+    if (!set_asked(fd, opts, LT_SOCK_BOUND))
+        return fail_listen(fd, addr, "cannot set an option of", err);
     if (listen(fd, opts->backlog != 0 ? opts->backlog : BACKLOG_DEFAULT) != 0)
         return fail_listen(fd, addr, "cannot listen on", err);
+    if (opts->fast_open_queue > 0)
+        set_int(fd, IPPROTO_TCP, TCP_FASTOPEN, opts->fast_open_queue);
+    if (!set_asked(fd, opts, LT_SOCK_LISTENING))
+        return fail_listen(fd, addr, "cannot set an option while listening on", err);
     *ret_fd = fd;
     return LT_OK;
 }

@@ -6,11 +6,23 @@
 
 #include "net/addr.h"
 
+/* One option of setsockopt(); when: before bind, after bind, after listen. */
+typedef enum { LT_SOCK_PREBIND, LT_SOCK_BOUND, LT_SOCK_LISTENING } lt_sock_state;
+struct lt_sock_option {
+    lt_sock_state when;
+    int level, name;
+    lt_str value; /* an int, or what the option takes */
+};
+
 struct lt_listen_opts {
     int backlog;      /* 0: 1024 */
     bool reuse_port;  /* one socket a worker, the kernel spreads */
     bool transparent; /* IP_TRANSPARENT (TPROXY) */
     bool v6_only;
+    bool freebind;       /* the address may be there later */
+    int fast_open_queue; /* TCP fast open; 0: none */
+    const struct lt_sock_option *options;
+    size_t option_count;
     mode_t unix_mode; /* of a Unix socket's file; 0: 0600. An existing socket file is replaced. */
 };
 

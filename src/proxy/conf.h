@@ -11,6 +11,7 @@
 #define LT_PROXY_CONF_H
 
 #include "http/url.h"
+#include "net/sock.h"
 #include "net/tls.h"
 #include "proxy/conf_cluster.h"
 #include "proxy/conf_forward.h"
@@ -588,7 +589,12 @@ struct px_listener_conf {
     bool continue_on_timeout;
     bool transparent;
     bool reuse_port;
+    bool freebind;
     uint32_t tcp_backlog;
+    uint32_t fast_open_queue;
+    uint32_t unix_mode; /* of its file; 0: our default */
+    const struct lt_sock_option *socket_options;
+    size_t socket_option_count;
     const struct px_chain *chains;
     size_t chain_count;
     const struct px_chain *default_chain; /* may be NULL */

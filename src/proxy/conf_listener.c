@@ -386,6 +386,71 @@ static bool is_bound(const Xds__Listener *in)
     return in->deprecated_v1 == NULL || px_bool(in->deprecated_v1->bind_to_port, true);
 }
 
+/* --- its socket --- */
+
+static lt_rc make_socket_option(struct px_build *build, const Xds__SocketOption *in,
+                                struct lt_sock_option *option)
+{
+    *option = (struct lt_sock_option){.when = in->has_state ? (lt_sock_state)in->state : 0,
+                                      .level = in->has_level ? (int)in->level : 0,
+                                      .name = in->has_name ? (int)in->name : 0};
+    int *number = lt_arena_make(build->arena, int);
+    switch (in->value_case) {
+    case XDS__SOCKET_OPTION__VALUE_INT_VALUE:
+        *number = (int)in->int_value;
+        option->value = lt_str_make(number, sizeof(*number));
+        return LT_OK;
+    case XDS__SOCKET_OPTION__VALUE_BUF_VALUE:
+        option->value = lt_arena_str(build->arena, lt_pb_bytes(in->buf_value));
+        return LT_OK;
+    default: return px_bad(build, "socket_options", "an option without a value");
+    }
+}
+
+static void list_socket_rest(struct px_build *build, const Xds__Listener *in)
+{
+    const struct {
+        const char *field;
+        bool is_said;
+    } rows[] = {
+        {"additional_addresses", in->n_additional_addresses > 0},
+        {"connection_balance_config", in->connection_balance_config != NULL},
+        {"per_connection_buffer_limit_bytes", in->per_connection_buffer_limit_bytes != NULL},
+        {"enable_mptcp", in->has_enable_mptcp && in->enable_mptcp},
+        {"ignore_global_conn_limit",
+         in->has_ignore_global_conn_limit && in->ignore_global_conn_limit},
+        {"bypass_overload_manager", in->has_bypass_overload_manager && in->bypass_overload_manager},
+        {"max_connections_to_accept_per_socket_event",
+         in->max_connections_to_accept_per_socket_event != NULL},
+    };
+    for (size_t i = 0; i < LT_ARRAY_LEN(rows); i++) {
+        if (rows[i].is_said)
+            px_unhonoured(build, rows[i].field);
+    }
+}
+
+static lt_rc make_socket(struct px_build *build, const Xds__Listener *in,
+                         struct px_listener_conf *conf)
+{
+    bool is_pipe = in->address != NULL && in->address->address_case == XDS__ADDRESS__ADDRESS_PIPE;
+    conf->unix_mode = is_pipe && in->address->pipe->has_mode ? in->address->pipe->mode : 0;
+    if (conf->unix_mode > 0777)
+        return px_bad(build, "address.pipe.mode", "is above 0777");
+    conf->transparent = px_bool(in->transparent, false);
+    conf->freebind = px_bool(in->freebind, false);
+    conf->reuse_port = px_bool(in->enable_reuse_port, true);
+    conf->tcp_backlog = px_u32(in->tcp_backlog_size, BACKLOG_DEFAULT);
+    conf->fast_open_queue = px_u32(in->tcp_fast_open_queue_length, 0);
+    struct lt_sock_option *options = lt_arena_make_n(build->arena, struct lt_sock_option,
+                                                     in->n_socket_options);
+    for (size_t i = 0; i < in->n_socket_options; i++)
+        LT_TRY(make_socket_option(build, in->socket_options[i], &options[i]));
+    conf->socket_options = options;
+    conf->socket_option_count = in->n_socket_options;
+    list_socket_rest(build, in);
+    return LT_OK;
+}
+
 lt_rc px_make_listener(struct px_build *build, const Xds__Listener *in,
                        struct px_listener_conf *conf)
 {
@@ -412,11 +477,7 @@ lt_rc px_make_listener(struct px_build *build, const Xds__Listener *in,
                                               FILTERS_TIMEOUT_DEFAULT_MS);
     conf->continue_on_timeout = in->has_continue_on_listener_filters_timeout &&
                                 in->continue_on_listener_filters_timeout;
-    conf->transparent = px_bool(in->transparent, false);
-    conf->reuse_port = px_bool(in->enable_reuse_port, true);
-    conf->tcp_backlog = px_u32(in->tcp_backlog_size, BACKLOG_DEFAULT);
-    if (in->n_additional_addresses > 0)
-        px_unhonoured(build, "additional_addresses");
+    LT_TRY(make_socket(build, in, conf));
     for (size_t i = 0; i < in->n_listener_filters; i++) {
         size_t mark = px_path_enter(build, "listener_filters", (ptrdiff_t)i);
         LT_TRY(make_listener_filter(build, in->listener_filters[i], conf));

@@ -112,7 +112,12 @@ static lt_rc bind_listener(struct px_listener *listener, struct lt_err *err)
     const struct px_listener_conf *conf = listener->conf;
     struct lt_listen_opts opts = {.backlog = (int)conf->tcp_backlog,
                                   .reuse_port = conf->reuse_port,
-                                  .transparent = conf->transparent};
+                                  .transparent = conf->transparent,
+                                  .freebind = conf->freebind,
+                                  .fast_open_queue = (int)conf->fast_open_queue,
+                                  .options = conf->socket_options,
+                                  .option_count = conf->socket_option_count,
+                                  .unix_mode = (mode_t)conf->unix_mode};
     if (!take_inherited(listener)) {
         lt_rc rc = lt_sock_listen(&conf->addr, &opts, &listener->io.fd, err);
         if (rc != LT_OK)

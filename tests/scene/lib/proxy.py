@@ -88,7 +88,7 @@ def start(kind, bootstrap, workdir, concurrency=1, ready=True, extra=(), admin=N
     with open(log, "wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, cwd=workdir)
     listeners = config.get("static_resources", {}).get("listeners", [])
-    ports = [x["address"]["socket_address"]["port_value"] for x in listeners]
+    ports = [x["address"]["socket_address"]["port_value"] for x in listeners if "socket_address" in x["address"]]
     proxy = Proxy(kind, process, admin, ports, log)
     if ready:
         wait_ready(proxy)
