@@ -146,6 +146,8 @@ typedef enum {
 } lt_tls_fault;
 lt_tls_fault lt_tls_fault_of(const struct lt_transport *transport);
 bool lt_tls_is_resumed(const struct lt_transport *transport);
+/* The peer has shown one, verified or not. */
+bool lt_tls_has_peer_cert(const struct lt_transport *transport);
 
 /* After the handshake; all empty on a plain transport. Borrowed until the transport's end. */
 lt_str lt_tls_alpn(const struct lt_transport *transport);

@@ -174,6 +174,12 @@ void lt_tls_sans_free(char ***sans, size_t count)
     *sans = NULL;
 }
 
+bool lt_tls_has_peer_cert(const struct lt_transport *transport)
+{
+    const struct lt_tls *tls = transport->tls;
+    return tls != NULL && tls->is_established && SSL_get0_peer_certificate(tls->ssl) != NULL;
+}
+
 bool lt_tls_has_verified_peer(const struct lt_transport *transport)
 {
     return transport->tls != NULL && transport->tls->is_established && transport->tls->is_verified;

@@ -93,6 +93,13 @@ struct px_host {
     X(RQ_3XX, "upstream_rq_3xx") \
     X(RQ_4XX, "upstream_rq_4xx") \
     X(RQ_5XX, "upstream_rq_5xx") \
+    X(SSL_HANDSHAKE, "ssl.handshake") \
+    X(SSL_RESUMED, "ssl.session_reused") \
+    X(SSL_CONNECTION_ERROR, "ssl.connection_error") \
+    X(SSL_FAIL_NO_CERT, "ssl.fail_verify_no_cert") \
+    X(SSL_FAIL_CHAIN, "ssl.fail_verify_error") \
+    X(SSL_FAIL_SAN, "ssl.fail_verify_san") \
+    X(SSL_FAIL_HASH, "ssl.fail_verify_cert_hash") \
     X(DST_HOST_INVALID, "original_dst_host_invalid")
 
 typedef enum {

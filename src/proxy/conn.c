@@ -18,6 +18,7 @@
 #include "proxy/net_filter.h"
 #include "proxy/relieve.h"
 #include "proxy/run.h"
+#include "proxy/tls_stats.h"
 #include "proxy/workers_priv.h"
 
 enum {
@@ -371,6 +372,7 @@ static void handshake(struct px_conn *conn)
     lt_rc rc = lt_transport_handshake(&conn->transport);
     if (rc == LT_AGAIN)
         return;
+    px_tls_count_client(conn, rc == LT_OK);
     if (rc != LT_OK) {
         px_conn_close(conn);
         return;
@@ -407,26 +409,6 @@ static void start_tls(struct px_conn *conn)
     handshake(conn);
 }
 
-/* As Envoy names it; with STRICT mTLS this is who came without a certificate. */
-static void count_no_chain(struct px_conn *conn)
-{
-    static const lt_str label = {"listener_address", 16};
-    static const struct lt_metric_desc desc = {
-        .name = {"envoy_listener_no_filter_chain_match", 36},
-        .kind = LT_METRIC_COUNTER,
-        .stat = {"listener.$0.no_filter_chain_match", 33},
-        .labels = &label,
-        .label_count = 1,
-    };
-    char text[LT_ADDR_TEXT_MAX];
-    lt_addr_format(&conn->listener->addr, text);
-    for (char *at = text; *at != '\0'; at++)
-        *at = *at == ':' ? '_' : *at;
-    lt_str address = lt_str_of(text);
-    struct lt_metric_family *family = lt_metric_family(conn->worker->metrics, &desc);
-    lt_counter_add(lt_metric_counter(family, &address), 1);
-}
-
 static const struct px_chain *find_chain(const struct px_conn *conn, const struct inspection *found)
 {
     char lower[256];
@@ -456,7 +438,7 @@ static void choose_chain(struct px_conn *conn, const struct inspection *found)
     if (conn->tcp != NULL && px_tcp_chain(conn) != conn->chain)
         px_tcp_abort(conn); /* the guess was wrong */
     if (conn->chain == NULL) {
-        count_no_chain(conn);
+        px_listener_count(conn, "no_filter_chain_match"); /* STRICT: who came in plaintext */
         px_conn_close(conn);
         return;
     }

@@ -12,6 +12,7 @@
 
 #include "proxy/h2_link.h"
 #include "proxy/request.h"
+#include "proxy/tls_stats.h"
 
 static void on_ready(struct lt_io *io, uint32_t events);
 static void on_timer(struct lt_timer *timer, uint64_t now_ns);
@@ -305,10 +306,13 @@ static void opened(struct px_upstream *up)
 static void handshake(struct px_upstream *up)
 {
     lt_rc rc = lt_transport_handshake(&up->transport);
+    if (rc == LT_AGAIN)
+        return;
+    px_tls_count_server(up, rc == LT_OK);
     if (rc == LT_OK) {
         up->can_read = true;
         opened(up);
-    } else if (rc != LT_AGAIN) {
+    } else {
         set_failure(up, "TLS error: ", lt_tls_error(&up->transport));
         fail(up);
     }

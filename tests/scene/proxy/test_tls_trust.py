@@ -296,3 +296,46 @@ def test_the_requests_host_is_the_name(run_proxy, root, workdir):
     tls = pki.upstream(validation=pki.trust(root))
     assert reach(run_proxy, workdir, own, tls, options=options, host="a.test") == 200
     assert reach(run_proxy, workdir, own, tls, options=options, host="b.test") == 503
+
+
+def test_what_is_counted(run_proxy, backends, root, server, workdir):
+    """A counter for each way in which a handshake ends, by Envoy's names."""
+    named = pki.trust(root, match_typed_subject_alt_names=[{"san_type": "URI", "matcher": {"exact": MESH}}])
+    pinned = pki.trust(root, verify_certificate_hash=["00" * 32])
+    proxy = start(run_proxy, backends, pki.downstream(server, validation=named, require=True), pki.downstream(server),
+                  pki.downstream(server, validation=pinned, require=True))
+    good = pki.context(workdir, root.leaf("good", sans=pki.uri(MESH)), version=ssl.TLSVersion.TLSv1_2)
+    session = pki.ask(proxy.ports[0], good)[1]
+    assert pki.ask(proxy.ports[0], good, session=session)[2]
+    for own in (None, root.leaf("bad", sans=pki.uri(MESH + "x")), pki.root("other").leaf("x", sans=pki.uri(MESH))):
+        assert pki.ask(proxy.ports[0], pki.context(workdir, own))[0] is None
+    assert pki.ask(proxy.ports[1], pki.context(workdir))[0] == 200
+    assert pki.ask(proxy.ports[1], pki.context(workdir, version=ssl.TLSVersion.TLSv1_2, ciphers="AES256-SHA256"))[0] is None
+    assert pki.ask(proxy.ports[2], pki.context(workdir, root.leaf("x")))[0] is None
+    names = ("handshake", "session_reused", "no_certificate", "connection_error", "fail_verify_no_cert", "fail_verify_error",
+             "fail_verify_san", "fail_verify_cert_hash")
+    expected = [{"handshake": 2, "session_reused": 1, "fail_verify_no_cert": 1, "fail_verify_san": 1, "fail_verify_error": 1},
+                {"handshake": 1, "no_certificate": 1, "connection_error": 1}, {"fail_verify_cert_hash": 1}]
+
+    def counted(port):
+        stats = proxy.stats()
+        return {name: stats[key] for name in names if stats.get(key := f"listener.127.0.0.1_{port}.ssl.{name}", 0) > 0}
+
+    client.wait_until(lambda: [counted(port) for port in proxy.ports] == expected, what="the counts")
+
+
+def test_what_is_counted_of_servers(run_proxy, root, workdir):
+    name = pki.dns("a.test")
+    named = pki.trust(root, match_typed_subject_alt_names=[{"san_type": "DNS", "matcher": {"exact": "a.test"}}])
+    servers = {"good": root.leaf("x", sans=name), "another": root.leaf("x", sans=pki.dns("b.test")), "foreign": pki.root("other").leaf("x", sans=name)}
+    apps = {kind: Backend(kind, ssl_context=pki.server_context(workdir, own)) for kind, own in servers.items()}
+    routes = [route(f"/{kind}", kind) for kind in servers]
+    proxy = run_proxy(bootstrap(listener(hcm(routes)), [cluster(kind, app.port, transport_socket=pki.upstream(validation=named, sni="a.test"))
+                                                        for kind, app in apps.items()]))
+    assert [client.get(proxy.port, f"/{kind}").status for kind in servers] == [200, 503, 503]
+    stats = proxy.stats()
+    assert stats["cluster.good.ssl.handshake"] == 1
+    assert stats["cluster.another.ssl.fail_verify_san"] == 1
+    assert stats["cluster.foreign.ssl.fail_verify_error"] == 1
+    for app in apps.values():
+        app.close()
