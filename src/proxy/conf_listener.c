@@ -356,9 +356,34 @@ static lt_rc make_chain(struct px_build *build, const Xds__FilterChain *in, stru
     return LT_OK;
 }
 
+/* Of two chains for the same connections the second would never be used: as Envoy, refused. */
+static lt_rc refuse_twins(struct px_build *build, const Xds__Listener *in)
+{
+    struct lt_map seen;
+    lt_rc rc = LT_OK;
+    lt_map_init(&seen);
+    for (size_t i = 0; i < in->n_filter_chains && rc == LT_OK; i++) {
+        const Xds__FilterChain *chain = in->filter_chains[i];
+        const char *name = chain->name != NULL ? chain->name : "";
+        lt_str key = chain->filter_chain_match != NULL
+                         ? lt_pb_pack(build->scratch, chain->filter_chain_match)
+                         : LT_STR("");
+        const char *twin = lt_map_find(&seen, key);
+        if (twin != NULL)
+            rc = px_bad(build, "filter_chains",
+                        "filter chain '%s' has the same matching rules defined as '%s'", name,
+                        twin);
+        else
+            lt_map_put(&seen, key, (void *)name);
+    }
+    lt_map_fini(&seen);
+    return rc;
+}
+
 static lt_rc make_chains(struct px_build *build, const Xds__Listener *in,
                          struct px_listener_conf *conf)
 {
+    LT_TRY(refuse_twins(build, in));
     struct px_chain *chains = lt_arena_make_n(build->arena, struct px_chain, in->n_filter_chains);
     for (size_t i = 0; i < in->n_filter_chains; i++) {
         size_t mark = px_path_enter(build, "filter_chains", (ptrdiff_t)i);

@@ -462,6 +462,10 @@ static void test_refused(void **state)
          "filter_chains: no filter chains"},
         {PX_LISTENER, LT_E_BAD, LISTENER(""),
          "filter_chains[0].filters: a chain needs a terminal filter"},
+        {PX_LISTENER, LT_E_BAD,
+         "{name: l, address: {socket_address: {address: 127.0.0.1, port_value: 1}}, filter_chains: "
+         "[{name: a, filter_chain_match: {destination_port: 5}}, {name: b, filter_chain_match: {destination_port: 5}}]}",
+         "filter_chains: filter chain 'b' has the same matching rules defined as 'a'"},
         {PX_LISTENER, LT_E_BAD, LISTENER(HCM_FILTER("stat_prefix: ''")),
          "filter_chains[0].filters[0].stat_prefix: is empty"},
         {PX_LISTENER, LT_E_BAD, LISTENER("{name: t, typed_config: {'@type': " TCP ", cluster: a}}"),
