@@ -260,7 +260,7 @@ def slow_readers(port, sockets):
 def h2_connection(port, sockets):
     peer = H2(port)
     sockets.append(peer.sock)
-    peer.sock.settimeout(0.5)
+    peer.sock.settimeout(5)
     return peer
 
 
@@ -277,7 +277,7 @@ def h2_slow_readers(port, sockets):
 
 def h2_uploads(port, sockets):
     """Bodies that the host does not take: 60 KB each, under the windows that everybody has."""
-    for _ in range(40):
+    for _ in range(80):
         peer = h2_connection(port, sockets)
         try:
             for _ in range(100):
