@@ -18,8 +18,8 @@ struct px_bootstrap {
     struct lt_addr admin;       /* len 0: no admin server */
     struct px_feed_roots roots; /* dynamic_resources; sources of the table */
     struct px_stats_config stats;
-    struct lt_vec regexes;    /* of struct lt_regex, owned: of stats */
-    struct px_home home;      /* node.locality, cluster_manager.local_cluster_name */
+    struct lt_vec regexes;            /* of struct lt_regex, owned: of stats */
+    struct px_home home;              /* node.locality, cluster_manager.local_cluster_name */
     struct px_pressure_conf pressure; /* overload_manager */
     const lt_str *unhonoured; /* fields of the bootstrap itself that are accepted and do nothing */
     size_t unhonoured_count;

@@ -26,7 +26,7 @@ enum {
     LINGER_MS = 1000,     /* Envoy's delayed_close_timeout */
     APPLICATION_PROTOCOLS_MAX = 16,
     TLS_BYTES = 24 * 1024, /* what one takes */
-    TLS_HANDSHAKE = 22, /* the first byte of a ClientHello's record */
+    TLS_HANDSHAKE = 22,    /* the first byte of a ClientHello's record */
     SILENCE_NS = 10 * LT_NS_PER_MS,
     FIRST_WORDS_NS = LT_NS_PER_MS,
 };

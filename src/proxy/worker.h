@@ -64,8 +64,8 @@ struct px_workers_opts {
     struct px_node_facts node;           /* borrowed slices */
     struct px_home home;                 /* likewise */
     const struct px_stats_config *stats; /* borrowed; NULL: all are shown */
-    uint32_t drain_ms;        /* how long connections of a listener that went may go on */
-    bool drains_gradually;    /* within drain_ms, instead of all at once (--drain-strategy) */
+    uint32_t drain_ms;     /* how long connections of a listener that went may go on */
+    bool drains_gradually; /* within drain_ms, instead of all at once (--drain-strategy) */
     const struct px_pressure_conf *pressure; /* copied; NULL: memory has no ceiling */
     struct lt_vec *inherited; /* of struct px_socket: listeners are taken out of it; NULL */
     bool holds_accept;        /* listeners open, and accept when px_workers_accept() says so */

@@ -133,8 +133,10 @@ def test_rules_for_requests(mesh, kind):
     mesh.up()
     wait_until(lambda: client.get(port, "/status/200", host="web.test").status == 200, what="the route")
     wait_until(lambda: client.get(port, "/flaky/ready/0", host="web.test").status == 200, what="the other service")
+    wait_until(lambda: client.get(port, "/?v=two", host="web.test").status == 200, what="the second version")
     check(through_gateway(port), "istio-envoy", "web.test")
     wait_until(lambda: shop.status(mesh, "caller", "http://web:8080/status/200") == "200", what="the route")
+    wait_until(lambda: shop.status(mesh, "caller", "http://web:8080/?v=two") == "200", what="the second version")
     check(through_sidecar(mesh), "envoy", "web:8080")
 
 

@@ -196,7 +196,9 @@ def test_without_descriptors_it_waits(run_proxy, backends):
 @pytest.mark.lateen_only  # Envoy leaves that to whoever starts it
 def test_a_shells_limit_of_descriptors_is_none(backends, workdir):
     server = backends("a")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard := resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    soft = 256 + max(int(fd) for fd in os.listdir("/proc/self/fd"))  # this process has descriptors of its own
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     try:
         proxy = proxy_lib.start("lateen", bootstrap(listener(hcm([route("/", "a")])), [cluster("a", server.port)]), workdir)
     finally:

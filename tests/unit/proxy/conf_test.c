@@ -341,10 +341,11 @@ static void test_what_does_nothing(void **state)
          "virtual_hosts[0].routes[0].flush_timeout"},
         {ONE_ROUTE("{match: {prefix: /}, request_body_buffer_limit: 5, route: {cluster: a}}"),
          "virtual_hosts[0].routes[0].request_body_buffer_limit"},
-        {"{name: r, internal_only_headers: [x], virtual_hosts: []}", "internal_only_headers"},
-        {"{name: r, virtual_hosts: [{name: v, domains: ['*'], include_is_timeout_retry_header: "
-         "true, include_request_attempt_count: false}]}",
-         "virtual_hosts[0].include_is_timeout_retry_header"},
+        {"{name: r, cluster_specifier_plugins: [{}], virtual_hosts: []}",
+         "cluster_specifier_plugins"},
+        {"{name: r, virtual_hosts: [{name: v, domains: ['*'], virtual_clusters: [{name: x}], "
+         "include_request_attempt_count: false}]}",
+         "virtual_hosts[0].virtual_clusters"},
     };
     for (size_t i = 0; i < LT_ARRAY_LEN(rows); i++) {
         assert_int_equal(compile(PX_ROUTES, rows[i].yaml), LT_OK);
@@ -489,9 +490,6 @@ static void test_refused(void **state)
          "filter_chains[0].filters[0].http_filters[0]: the router must be the last filter"},
         {PX_LISTENER, LT_E_BAD, LISTENER(HCM_FILTER("stat_prefix: s")),
          "filter_chains[0].filters[0].http_filters: the last must be a router"},
-        {PX_LISTENER, LT_E_UNSUPPORTED,
-         LISTENER(HCM_FILTER("stat_prefix: s, strip_trailing_host_dot: true")),
-         "filter_chains[0].filters[0].strip_trailing_host_dot: "},
         {PX_LISTENER, LT_E_BAD,
          LISTENER(HCM_FILTER("stat_prefix: s, max_request_headers_kb: 9000")),
          "filter_chains[0].filters[0].max_request_headers_kb: "},
