@@ -74,7 +74,7 @@ static void build(struct world *w, const char *more, const struct lt_held *held)
     const struct lt_object *const *objects = lt_manifests_objects(w->manifests, &count, &notes);
     for (size_t i = 0; i < notes->vec.count; i++) {
         char line[2048];
-        print_message("%s\n", lt_note_format(lt_notes_at(notes, i), line, sizeof(line)));
+        print_message("# %s\n", lt_note_format(lt_notes_at(notes, i), line, sizeof(line)));
     }
     assert_int_equal(notes->errors, 0);
     lt_model_unref(&w->model);
