@@ -40,10 +40,15 @@ static int run_down(int argc, char **argv, const struct lt_env *env)
     const char *dir = argc == 2 ? argv[1] : mesh;
     if (dir != NULL && ctl_state_find(dir, &state, &err) != LT_OK)
         return ctl_fail(&err);
-    ctl_state_clear_dead();
-    if (dir == NULL)
-        return ctl_state_find_running(NULL, &state, &err) == LT_OK ? end_mesh(&state, env)
-                                                                   : ctl_fail(&err);
+    unsigned cleared = ctl_state_clear_dead();
+    if (dir == NULL) {
+        lt_rc rc = ctl_state_find_running(NULL, &state, &err);
+        if (rc == LT_E_NOT_FOUND && cleared > 0) {
+            puts("no mesh runs; what one left that was killed is cleared");
+            return CTL_EXIT_OK;
+        }
+        return rc == LT_OK ? end_mesh(&state, env) : ctl_fail(&err);
+    }
     if (ctl_state_is_running(&state))
         return end_mesh(&state, env);
     return ctl_state_clear(&state, &err) == LT_OK ? CTL_EXIT_OK : ctl_fail(&err);

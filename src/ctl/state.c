@@ -206,10 +206,13 @@ static void each_state(bool (*visit)(void *ctx, struct ctl_state *state), void *
     closedir(dir);
 }
 
-static bool clear_if_dead(void *ctx LT_UNUSED, struct ctl_state *state)
+static bool clear_if_dead(void *ctx, struct ctl_state *state)
 {
-    if (take_lock(state, 0, NULL) == LT_OK)
+    unsigned *count = ctx;
+    if (take_lock(state, 0, NULL) == LT_OK) {
         ctl_state_release(state);
+        ++*count;
+    }
     return true;
 }
 
@@ -220,9 +223,11 @@ lt_rc ctl_state_clear(struct ctl_state *state, struct lt_err *err)
     return LT_OK;
 }
 
-void ctl_state_clear_dead(void)
+unsigned ctl_state_clear_dead(void)
 {
-    each_state(clear_if_dead, NULL);
+    unsigned count = 0;
+    each_state(clear_if_dead, &count);
+    return count;
 }
 
 /* The running meshes of this user. */

@@ -39,8 +39,8 @@ void ctl_state_release(struct ctl_state *state);
 
 /* What a mesh left that was killed; waits for its end. LT_E_EXISTS: it runs. */
 LT_MUST lt_rc ctl_state_clear(struct ctl_state *state, struct lt_err *err);
-/* The same for all of this user's, without waiting. */
-void ctl_state_clear_dead(void);
+/* The same for all of this user's, without waiting; how many there were. */
+unsigned ctl_state_clear_dead(void);
 
 /* Finds the mesh of `manifests`; running or not. LT_E_NOT_FOUND. */
 LT_MUST lt_rc ctl_state_find(const char *manifests, struct ctl_state *ret_state,

@@ -118,4 +118,11 @@ def test_a_mesh_of_ones_own(place):
     assert ids == ["0", str(UID), "1", "1", "100000", "65535"]
     lateen("down")
     assert process.wait(10) == 0
+    # and what is killed is cleared by the next, which says so
+    process = up(place, "subids")
+    wait_until(lambda: "web" in lateen("workloads", check=False), 10, "the mesh")
+    process.kill()
+    wait_until(lambda: "what one left that was killed is cleared" in lateen("down", check=False), 10, "its end")
+    gone = subprocess.run([*AS_USER, str(place / "lateen"), "down"], capture_output=True, text=True, timeout=20)
+    assert gone.returncode == 1 and "no mesh runs" in gone.stderr
     assert os.listdir(f"/tmp/lateen-{UID}") == []
