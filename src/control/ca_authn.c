@@ -107,7 +107,7 @@ static lt_rc read_rule(struct cp_authn *authn, const struct cp_authn_opts *opts,
 {
     const struct lt_doc *doc = NULL;
     LT_TRY(parse_rule(authn->arena, lt_arena_str(authn->arena, opts->jwt_rule), &doc, err));
-    lt_str jwks = opts->jwks.len > 0 ? opts->jwks : lt_doc_string(lt_doc_findz(doc, "jwks"));
+    lt_str jwks = lt_doc_string(lt_doc_findz(doc, "jwks"));
     authn->rule = (struct lt_jwt_rule){.issuer = lt_doc_string(lt_doc_findz(doc, "issuer")),
                                        .requires_expiry = true};
     if (authn->rule.issuer.len == 0)

@@ -15,9 +15,8 @@ struct cp_authn;
 
 struct cp_authn_opts {
     lt_str trust_domain; /* of the identities that tokens get */
-    /* JSON of Istio's JWTRule: issuer, audiences, jwks or jwksUri; empty: no tokens */
+    /* JSON of Istio's JWTRule: issuer, audiences, jwks; empty: no tokens */
     lt_str jwt_rule;
-    lt_str jwks;             /* what the rule's jwksUri gave; empty: the rule's inline jwks */
     const lt_str *audiences; /* when the rule names none: TOKEN_AUDIENCES, "istio-ca" */
     size_t audience_count;
 };

@@ -10,8 +10,8 @@
 struct cp_ca_settings {
     struct cp_ca_store_opts store;
     struct cp_ca_limits limits;
-    struct cp_authn_opts authn; /* without jwks */
-    int64_t check_interval_ns;  /* <= 0: the root is not looked at */
+    struct cp_authn_opts authn;
+    int64_t check_interval_ns; /* <= 0: the root is not looked at */
     bool has_jitter;
 };
 

@@ -14,6 +14,7 @@
 #include "control/ca.h"
 #include "control/ca_authn.h"
 #include "control/ca_store.h"
+#include "wire/json.h"
 
 static const int64_t NOW_S = 1790000000;
 static const char *const IDENTITY = "spiffe://cluster.local/ns/shop/sa/frontend";
@@ -186,10 +187,16 @@ static struct issuer issuer(const char *audiences)
 {
     struct issuer it = {.key = lt_key_new(LT_KEY_ECDSA_P256)};
     struct lt_err err = {0};
-    struct cp_authn_opts opts = {.trust_domain = LT_STR("cluster.local"),
-                                 .jwks = lt_jwks_text(arena, it.key, LT_SIG_ES256)};
-    opts.jwt_rule = lt_arena_printf(arena, "{\"issuer\":\"lateen\",\"jwksUri\":\"file:///x\"%s}",
-                                    audiences);
+    struct lt_buf jwks;
+    struct lt_json_writer w;
+    lt_buf_init(&jwks, 4096);
+    lt_json_writer_init(&w, &jwks, 0);
+    lt_json_str(&w, lt_jwks_text(arena, it.key, LT_SIG_ES256));
+    struct cp_authn_opts opts = {
+        .trust_domain = LT_STR("cluster.local"),
+        .jwt_rule = lt_arena_printf(arena, "{\"issuer\":\"lateen\",\"jwks\":%.*s%s}",
+                                    LT_STR_ARG(lt_buf_str(&jwks)), audiences)};
+    lt_buf_fini(&jwks);
     if (cp_authn_new(&opts, &it.authn, &err) != LT_OK)
         fail_msg("%s", err.text);
     return it;
@@ -299,6 +306,13 @@ static void test_bad_rules(void **state)
         assert_non_null(strstr(err.text, "JWT_RULE"));
         assert_null(authn);
     }
+    struct cp_authn *authn = NULL;
+    struct lt_err err = {0};
+    struct cp_authn_opts opts = {
+        .trust_domain = LT_STR("td"),
+        .jwt_rule = LT_STR("{\"issuer\":\"a\",\"jwksUri\":\"https://a.test/keys\"}")};
+    assert_int_equal(cp_authn_new(&opts, &authn, &err), LT_E_BAD);
+    assert_non_null(strstr(err.text, "keys are not fetched by jwksUri yet"));
 }
 
 /* --- on disk --- */
