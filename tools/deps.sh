@@ -13,7 +13,7 @@ libssl-dev libc-ares-dev libnghttp2-dev libprotobuf-c-dev protobuf-c-compiler pr
 libyaml-dev libjansson-dev libre2-dev libmnl-dev libnftnl-dev libnftables-dev libcmocka-dev
 nftables iproute2 uidmap util-linux procps openssl
 python3 python3-venv
-wrk nghttp2-client nghttp2-server haproxy nginx-light valgrind
+wrk nghttp2-client nghttp2-server haproxy nginx-light nodejs valgrind
 "
 
 missing=""

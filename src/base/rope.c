@@ -6,11 +6,13 @@
 #include <stdlib.h>
 
 enum {
-    TAIL_BYTES = 4096 -
-                 sizeof(
-                     struct lt_bytes), /* one page of malloc for the copies between shared slices */
+    /* room for copies between shared slices, with its head: what malloc has at hand, then a page */
+    TAIL_SMALL = 512 - sizeof(struct lt_bytes),
+    TAIL_MEDIUM = 1024 - sizeof(struct lt_bytes),
+    TAIL_BYTES = 4096 - sizeof(struct lt_bytes),
     COPY_BELOW = 256, /* a shorter slice costs less to copy than to count and to gather */
     PIECES_FIRST = 8,
+    PIECES_KEPT = 64, /* by an empty rope */
 };
 
 static void free_whole(struct lt_bytes *bytes)
@@ -108,18 +110,26 @@ static void *tail_at(const struct lt_rope *rope)
     return (char *)(rope->tail + 1) + rope->tail_used;
 }
 
+/* Many ropes hold a few bytes once in a while: a page is for those that hold more. */
+static size_t tail_room(const struct lt_rope *rope, size_t len)
+{
+    if (rope->count > 0 || len > TAIL_MEDIUM)
+        return TAIL_BYTES;
+    return len > TAIL_SMALL ? TAIL_MEDIUM : TAIL_SMALL;
+}
+
 /* Copies what the tail block still holds; returns how much that was. */
 static size_t copy_to_tail(struct lt_rope *rope, lt_str s)
 {
-    if (rope->tail != NULL && rope->tail_used == TAIL_BYTES)
+    if (rope->tail != NULL && rope->tail_used == rope->tail->len)
         lt_bytes_unref(&rope->tail);
     if (rope->tail == NULL) {
         char *at = NULL;
-        rope->tail = lt_bytes_new_room(TAIL_BYTES, &at);
+        rope->tail = lt_bytes_new_room(tail_room(rope, s.len), &at);
         rope->tail_used = 0;
     }
     char *at = tail_at(rope);
-    size_t len = LT_MIN(s.len, TAIL_BYTES - rope->tail_used);
+    size_t len = LT_MIN(s.len, rope->tail->len - rope->tail_used);
     memcpy(at, s.ptr, len);
     rope->tail_used += len;
     struct lt_rope_piece *last = last_piece(rope);
@@ -188,12 +198,16 @@ int lt_rope_iov(const struct lt_rope *rope, struct iovec *iov, int max)
     return count;
 }
 
-/* An empty rope whose tail block nobody else holds writes over it again from its start. */
-static void rewind_tail(struct lt_rope *rope)
+/* An empty rope may stay so for long: a stream that waits for its peer. */
+static void let_go(struct lt_rope *rope)
 {
     rope->first = 0;
-    if (rope->tail != NULL && __atomic_load_n(&rope->tail->refs, __ATOMIC_ACQUIRE) == 1)
-        rope->tail_used = 0;
+    lt_bytes_unref(&rope->tail);
+    if (rope->cap <= PIECES_KEPT)
+        return;
+    free(rope->pieces);
+    rope->pieces = NULL;
+    rope->cap = 0;
 }
 
 void lt_rope_consume(struct lt_rope *rope, size_t len)
@@ -212,7 +226,7 @@ void lt_rope_consume(struct lt_rope *rope, size_t len)
         rope->count--;
     }
     if (rope->count == 0)
-        rewind_tail(rope);
+        let_go(rope);
 }
 
 void lt_rope_flatten(const struct lt_rope *rope, char *out)

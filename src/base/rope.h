@@ -59,7 +59,7 @@ struct lt_rope {
     size_t tail_used;
 };
 
-/* No memory is taken until the first add. bytes_max must be named. */
+/* No memory until the first add, little is kept when it is empty. bytes_max must be named. */
 void lt_rope_init(struct lt_rope *rope, size_t bytes_max);
 void lt_rope_fini(struct lt_rope *rope);
 

@@ -317,7 +317,8 @@ static lt_rc make_request(struct lt_call *call, const struct lt_call_opts *opts)
                     id == LT_METHOD_PATCH;
     struct lt_h1_framing framing = {.body = has_body ? LT_BODY_LENGTH : LT_BODY_NONE,
                                     .content_length = opts->body.len,
-                                    .connection = "close"};
+                                    .connection = "close",
+                                    .name_case = LT_H1_CASE_KEPT};
     call->parser.request_was_head = id == LT_METHOD_HEAD;
     LT_TRY(lt_h1_write_request(&call->out, method, target, 1, &headers, &framing));
     return lt_buf_append_str(&call->out, opts->body);

@@ -98,6 +98,8 @@ static lt_h1_error take_request_line(struct h1_cursor *c, struct lt_http_head *h
     if (head->method.len == 0 || c->at == c->end || *c->at != ' ')
         return LT_H1_E_METHOD;
     head->method_id = lt_http_method_of(head->method);
+    if (head->method_id == LT_METHOD_OTHER && lt_http_method_is_misspelled(head->method))
+        return LT_H1_E_METHOD;
     const char *target = ++c->at;
     /* RFC 3986 has fewer characters; what it lacks ("|", "{") is seen in the wild */
     h1_skip_visible(c);
@@ -156,15 +158,6 @@ static lt_rc take_start_line(const struct lt_h1_parser *parser, struct h1_cursor
 
 /* --- what the fields mean together --- */
 
-/*
- * A Host or an authority: no userinfo (RFC 9110 section 4.2.4 lets us refuse it; it serves to
- * mislead).
- */
-static bool is_host(lt_str s)
-{
-    return lt_http_is_authority(s) && lt_str_find_char(s, '@') < 0;
-}
-
 static lt_h1_error split_absolute(struct lt_http_head *head)
 {
     ptrdiff_t colon = lt_str_find(head->target, LT_STR("://"));
@@ -179,7 +172,7 @@ static lt_h1_error split_absolute(struct lt_http_head *head)
     if (!lt_str_case_eq(head->scheme, LT_STR("http")) &&
         !lt_str_case_eq(head->scheme, LT_STR("https")))
         return LT_H1_E_SCHEME;
-    if (head->authority.len == 0 || !is_host(head->authority))
+    if (head->authority.len == 0 || !lt_http_is_host(head->authority))
         return LT_H1_E_TARGET;
     head->path = lt_str_from(rest, len);
     if (head->path.len == 0)
@@ -200,8 +193,9 @@ static lt_h1_error split_target(struct lt_http_head *head)
         uint64_t port = 0;
         bool has_port = colon > 0 &&
                         lt_str_to_u64(lt_str_from(target, (size_t)colon + 1), &port) == LT_OK;
-        return has_port && port > 0 && port <= UINT16_MAX && is_host(target) ? LT_H1_E_NONE
-                                                                             : LT_H1_E_TARGET;
+        return has_port && port > 0 && port <= UINT16_MAX && lt_http_is_host(target)
+                   ? LT_H1_E_NONE
+                   : LT_H1_E_TARGET;
     }
     if (target.ptr[0] == '/') {
         head->form = LT_TARGET_ORIGIN;
@@ -266,7 +260,7 @@ static void find_core_fields(const struct lt_headers *headers, struct core_field
 static lt_h1_error settle_host(const struct lt_h1_parser *parser, struct lt_http_head *head,
                                const struct core_fields *core)
 {
-    if (core->hosts > 1 || (core->host != NULL && !is_host(core->host->value)))
+    if (core->hosts > 1 || (core->host != NULL && !lt_http_is_host(core->host->value)))
         return LT_H1_E_HOST;
     if (core->host == NULL) {
         if (parser->needs_host && head->minor == 1 && head->authority.len == 0)
@@ -299,6 +293,7 @@ static lt_h1_error settle_framing(struct lt_http_head *head, const struct core_f
         if (core->codings > 1 || !lt_str_case_eq(core->coding->value, LT_STR("chunked")))
             return LT_H1_E_CODING;
         head->is_chunked = true;
+        head->coding_name = core->coding->name;
     }
     return LT_H1_E_NONE;
 }
@@ -352,8 +347,10 @@ static void settle_connection(struct lt_http_head *head, const struct core_field
 {
     bool is_wanted = head->minor == 1 ? !core->has_close : core->has_keep_alive && !core->has_close;
     head->keep_alive = is_wanted && head->body != LT_BODY_CLOSE && head->body != LT_BODY_TUNNEL;
+    /* prior knowledge or ALPN lead to HTTP/2; who offers it so stays in HTTP/1.1 (RFC 9113 3.1) */
     head->wants_upgrade = head->minor == 1 && core->has_upgrade && core->upgrade != NULL &&
-                          core->upgrade->value.len > 0;
+                          core->upgrade->value.len > 0 &&
+                          !lt_str_case_eq(core->upgrade->value, LT_STR("h2c"));
     head->expects_continue = head->minor == 1 && head->body != LT_BODY_NONE &&
                              core->expect != NULL &&
                              lt_str_case_eq(core->expect->value, LT_STR("100-continue"));

@@ -127,6 +127,14 @@ LT_MUST lt_rc lt_h1_strip_hop_by_hop(struct lt_headers *headers, bool keep_upgra
 
 /* --- writing --- */
 
+/* How names of fields are spelled. */
+typedef enum {
+    LT_H1_CASE_LOWER,       /* x-my-name: as Envoy writes them */
+    LT_H1_CASE_PROPER,      /* X-My-Name */
+    LT_H1_CASE_KEPT,        /* as they are in the list */
+    LT_H1_CASE_KEPT_PROPER, /* the same; those that were not received are proper */
+} lt_h1_case;
+
 /*
  * What the writer says about framing and connection; fields of those names in the list are not
  * written.
@@ -135,7 +143,8 @@ struct lt_h1_framing {
     lt_http_body body; /* LENGTH writes Content-Length, CHUNKED Transfer-Encoding; others nothing */
     uint64_t content_length;
     const char *connection; /* "close", "keep-alive", "upgrade", or NULL for no Connection field */
-    bool lower_case;        /* field names in lower case, as Envoy writes them */
+    lt_h1_case name_case;
+    lt_str coding_name; /* KEPT: how Transfer-Encoding was spelled; empty: in lower case */
 };
 
 /*

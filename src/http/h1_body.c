@@ -111,22 +111,6 @@ static lt_h1_error take_framing_char(struct lt_h1_parser *parser, char c)
 }
 
 /*
- * RFC 9110 section 6.5.1: fields that say how to read, route or authorise a message come too late
- * in a trailer.
- */
-static bool is_trailer(lt_header_id id)
-{
-    switch (id) {
-    case LT_H_OTHER:
-    case LT_H_DATE:
-    case LT_H_ETAG:
-    case LT_H_GRPC_STATUS:
-    case LT_H_GRPC_MESSAGE: return true;
-    default: return false;
-    }
-}
-
-/*
  * The trailer section up to its empty line, which is left; LT_AGAIN when its end is not there yet.
  */
 static lt_rc take_trailers(struct lt_h1_parser *parser, struct h1_cursor *cursor,
@@ -147,7 +131,7 @@ static lt_rc take_trailers(struct lt_h1_parser *parser, struct h1_cursor *cursor
             return line_end == NULL ? LT_AGAIN : fail(parser, LT_H1_E_TRAILER);
         if (++count > parser->limits->trailers_max)
             return fail(parser, LT_H1_E_TRAILERS_TOO_LARGE);
-        if (trailers != NULL && is_trailer(lt_header_id_of(name)) &&
+        if (trailers != NULL && lt_http_is_trailer(lt_header_id_of(name)) &&
             lt_headers_add(trailers, name, value) != LT_OK)
             return fail(parser, LT_H1_E_TRAILERS_TOO_LARGE);
     }
@@ -319,8 +303,6 @@ static bool is_kept(lt_str name)
     }
     switch (lt_header_id_of(name)) {
     case LT_H_HOST:
-    case LT_H_CONTENT_LENGTH:
-    case LT_H_TRANSFER_ENCODING:
     case LT_H_FORWARDED:
     case LT_H_VIA:
     case LT_H_X_REAL_IP:
@@ -335,15 +317,20 @@ static bool is_kept(lt_str name)
     }
 }
 
-/* TE and Upgrade have rules of their own. */
+/* They have rules of their own: what frames the message on the next hop is not what did on this. */
+static bool has_own_rule(lt_header_id id)
+{
+    return id == LT_H_TE || id == LT_H_UPGRADE || id == LT_H_CONNECTION ||
+           id == LT_H_CONTENT_LENGTH || id == LT_H_TRANSFER_ENCODING;
+}
+
 static lt_rc remove_named(struct lt_headers *headers, lt_str options)
 {
     lt_str name = LT_STR_NULL;
     while (lt_http_list_next(&options, &name)) {
-        if (is_kept(name))
+        if (is_kept(name) || name.ptr[0] == ':')
             return LT_E_BAD;
-        lt_header_id id = lt_header_id_of(name);
-        if (id != LT_H_TE && id != LT_H_UPGRADE && id != LT_H_CONNECTION)
+        if (!has_own_rule(lt_header_id_of(name)))
             lt_headers_remove_name(headers, name);
     }
     return LT_OK;

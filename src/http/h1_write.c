@@ -27,10 +27,34 @@ static char *put_lower(char *to, lt_str name)
     return to;
 }
 
-static char *put_name(char *to, const struct lt_header *header, bool lower_case)
+/* Envoy's words: a letter behind anything that is neither letter nor digit is large. */
+static char *put_proper(char *to, lt_str name)
 {
-    if (!lower_case)
+    bool is_first = true;
+    for (size_t i = 0; i < name.len; i++) {
+        char c = name.ptr[i];
+        bool is_upper = c >= 'A' && c <= 'Z', is_lower = c >= 'a' && c <= 'z';
+        if (is_first && is_lower)
+            c = (char)(c & ~0x20);
+        else if (!is_first && is_upper)
+            c = (char)(c | 0x20);
+        is_first = !is_upper && !is_lower && !(c >= '0' && c <= '9');
+        *to++ = c;
+    }
+    return to;
+}
+
+static char *put_name(char *to, const struct lt_header *header, lt_h1_case name_case)
+{
+    switch (name_case) {
+    case LT_H1_CASE_LOWER: break;
+    case LT_H1_CASE_PROPER: return put_proper(to, header->name);
+    case LT_H1_CASE_KEPT_PROPER:
+        if (!header->is_received)
+            return put_proper(to, header->name);
         return put(to, header->name.ptr, header->name.len);
+    case LT_H1_CASE_KEPT: return put(to, header->name.ptr, header->name.len);
+    }
     if (header->id == LT_H_OTHER)
         return put_lower(to, header->name);
     lt_str known = lt_header_name((lt_header_id)header->id);
@@ -58,32 +82,57 @@ static size_t fields_size(const struct lt_headers *headers)
     return headers == NULL ? 0 : headers->bytes + (size_t)headers->count * FIELD_EXTRA;
 }
 
-static char *put_fields(char *to, const struct lt_headers *headers, bool lower_case)
+static char *put_field(char *to, const struct lt_header *header, lt_h1_case name_case)
+{
+    to = put_name(to, header, name_case);
+    to = PUT(to, ": ");
+    to = put(to, header->value.ptr, header->value.len);
+    return PUT(to, "\r\n");
+}
+
+static char *put_fields(char *to, const struct lt_headers *headers, lt_h1_case name_case)
 {
     for (uint32_t i = 0; headers != NULL && i < headers->count; i++) {
-        const struct lt_header *header = &headers->items[i];
-        if (is_ours(header->id))
-            continue;
-        to = put_name(to, header, lower_case);
-        to = PUT(to, ": ");
-        to = put(to, header->value.ptr, header->value.len);
-        to = PUT(to, "\r\n");
+        if (!is_ours(headers->items[i].id))
+            to = put_field(to, &headers->items[i], name_case);
     }
     return to;
 }
 
-static char *put_framing(char *to, const struct lt_h1_framing *framing)
+/* The name of a field that is ours, spelled like the others. */
+static char *put_own_name(char *to, const struct lt_h1_framing *framing, lt_str lower, lt_str kept)
 {
-    bool lower = framing->lower_case;
+    bool is_proper = framing->name_case == LT_H1_CASE_PROPER ||
+                     framing->name_case == LT_H1_CASE_KEPT_PROPER;
+    if (framing->name_case >= LT_H1_CASE_KEPT && kept.len > 0)
+        to = put(to, kept.ptr, kept.len);
+    else
+        to = is_proper ? put_proper(to, lower) : put(to, lower.ptr, lower.len);
+    return PUT(to, ": ");
+}
+
+static lt_str kept_length_name(const struct lt_headers *headers,
+                               const struct lt_h1_framing *framing)
+{
+    if (framing->name_case < LT_H1_CASE_KEPT || headers == NULL)
+        return LT_STR_NULL;
+    const struct lt_header *length = lt_headers_find(headers, LT_H_CONTENT_LENGTH);
+    return length != NULL ? length->name : LT_STR_NULL;
+}
+
+static char *put_framing(char *to, const struct lt_headers *headers,
+                         const struct lt_h1_framing *framing)
+{
     if (framing->body == LT_BODY_LENGTH) {
-        to = lower ? PUT(to, "content-length: ") : PUT(to, "Content-Length: ");
+        to = put_own_name(to, framing, LT_STR("content-length"),
+                          kept_length_name(headers, framing));
         to = PUT(put_decimal(to, framing->content_length), "\r\n");
     } else if (framing->body == LT_BODY_CHUNKED) {
-        to = lower ? PUT(to, "transfer-encoding: chunked\r\n")
-                   : PUT(to, "Transfer-Encoding: chunked\r\n");
+        to = put_own_name(to, framing, LT_STR("transfer-encoding"), framing->coding_name);
+        to = PUT(to, "chunked\r\n");
     }
     if (framing->connection != NULL) {
-        to = lower ? PUT(to, "connection: ") : PUT(to, "Connection: ");
+        to = put_own_name(to, framing, LT_STR("connection"), LT_STR_NULL);
         to = PUT(put(to, framing->connection, strlen(framing->connection)), "\r\n");
     }
     return PUT(to, "\r\n");
@@ -109,8 +158,8 @@ lt_rc lt_h1_write_request(struct lt_buf *out, lt_str method, lt_str target, unsi
     *to++ = ' ';
     to = put(to, target.ptr, target.len);
     to = minor != 0 ? PUT(to, " HTTP/1.1\r\n") : PUT(to, " HTTP/1.0\r\n");
-    to = put_fields(to, headers, framing->lower_case);
-    to = put_framing(to, framing);
+    to = put_fields(to, headers, framing->name_case);
+    to = put_framing(to, headers, framing);
     lt_buf_commit(out, (size_t)(to - begin));
     return LT_OK;
 }
@@ -130,8 +179,8 @@ lt_rc lt_h1_write_response(struct lt_buf *out, unsigned status, lt_str reason, u
     *to++ = ' ';
     to = put(to, reason.ptr, reason.len);
     to = PUT(to, "\r\n");
-    to = put_fields(to, headers, framing->lower_case);
-    to = put_framing(to, framing);
+    to = put_fields(to, headers, framing->name_case);
+    to = put_framing(to, headers, framing);
     lt_buf_commit(out, (size_t)(to - begin));
     return LT_OK;
 }
@@ -165,7 +214,12 @@ lt_rc lt_h1_write_last_chunk(struct lt_buf *out, const struct lt_headers *traile
 {
     char *begin = NULL;
     LT_TRY(lt_buf_reserve(out, sizeof("0\r\n\r\n") + fields_size(trailers), &begin));
-    char *to = PUT(put_fields(PUT(begin, "0\r\n"), trailers, false), "\r\n");
+    char *to = PUT(begin, "0\r\n");
+    for (uint32_t i = 0; trailers != NULL && i < trailers->count; i++) {
+        if (lt_http_is_trailer((lt_header_id)trailers->items[i].id))
+            to = put_field(to, &trailers->items[i], LT_H1_CASE_KEPT);
+    }
+    to = PUT(to, "\r\n");
     lt_buf_commit(out, (size_t)(to - begin));
     return LT_OK;
 }

@@ -109,25 +109,40 @@ struct lt_h2_rate {
     uint32_t per_s;
 };
 
+enum { LT_H2_QUEUE_LEAST = 4096 };
+
 struct lt_h2_opts {
     bool is_server;
     bool allow_connect_protocol;     /* server: RFC 8441, extended CONNECT */
     uint32_t concurrent_streams_max; /* that the peer may open; more are refused (REFUSED_STREAM) */
     uint32_t stream_window_bytes;    /* of receiving, a stream */
+    uint32_t stream_window_max;      /* what it grows to while it is read from; 0: it does not */
     uint32_t conn_window_bytes;      /* of receiving, all streams; at least 65535 */
-    uint32_t frame_bytes_max;        /* of receiving; 16384 to 16777215 */
-    uint32_t header_table_bytes;     /* HPACK table of what we decode */
-    uint32_t header_list_bytes_max;  /* name + value + 32 each, as RFC 9113 section 6.5.2 counts */
-    uint32_t headers_max;            /* fields in one block */
+    /*
+     * The connection gets credit for bytes at once while no more than so many wait to be read, so
+     * that a stream nobody reads from stops no other; 0: only when they are read.
+     */
+    size_t conn_ahead_bytes;
+    uint32_t frame_bytes_max;       /* of receiving; 16384 to 16777215 */
+    uint32_t header_table_bytes;    /* HPACK table of what we decode */
+    uint32_t header_list_bytes_max; /* name + value + 32 each, as RFC 9113 section 6.5.2 counts */
+    uint32_t headers_max;           /* fields in one block */
     size_t send_queue_bytes;     /* is_writable turns false at this many queued bytes of a stream */
     size_t send_queue_bytes_max; /* and send refuses beyond this many */
-    /* streams that die early by the peer's doing (CVE-2023-44487, CVE-2025-8671) */
+    /* queued bytes of all streams; beyond them each may have LT_H2_QUEUE_LEAST. 0: no limit */
+    size_t conn_queue_bytes;
+    /*
+     * server: streams that die young by the client's doing (CVE-2023-44487, CVE-2025-8671); one
+     * that ends well gives back what one of these took
+     */
     struct lt_h2_rate resets;
-    /* frames that carry nothing: SETTINGS, PING, PRIORITY, WINDOW_UPDATE, empty DATA, ... */
-    struct lt_h2_rate control;
+    struct lt_h2_rate control;      /* SETTINGS, PING and the like */
+    uint32_t empty_frames_max;      /* DATA without content or end, one after another */
+    uint32_t priorities_per_stream; /* PRIORITY frames, for each stream opened and one more */
+    uint32_t updates_per_data;      /* half as many WINDOW_UPDATE frames for a DATA frame of ours */
 };
 
-/* Envoy 1.40's windows (16 MiB, 24 MiB) and limits (60 KiB, 100 headers), 1024 streams. */
+/* Envoy 1.40's windows (16 MiB, 24 MiB) and limits (60 KiB, 100 headers, ...), 1024 streams. */
 #define LT_H2_OPTS_DEFAULT \
     ((struct lt_h2_opts){.concurrent_streams_max = 1024, \
                          .stream_window_bytes = 16u << 20, \
@@ -139,7 +154,10 @@ struct lt_h2_opts {
                          .send_queue_bytes = 256u * 1024, \
                          .send_queue_bytes_max = 16u << 20, \
                          .resets = {.burst = 1000, .per_s = 33}, \
-                         .control = {.burst = 10000, .per_s = 1000}})
+                         .control = {.burst = 10000, .per_s = 1000}, \
+                         .empty_frames_max = 1, \
+                         .priorities_per_stream = 100, \
+                         .updates_per_data = 10})
 
 /* Why the connection ended by itself, for a metric; a log line may use the name. */
 #define LT_H2_FAILS(X) \
@@ -147,8 +165,13 @@ struct lt_h2_opts {
     X(NOT_HTTP2, "client preface is not HTTP/2") \
     X(PROTOCOL, "protocol error") \
     X(RESET_FLOOD, "too many streams reset") \
-    X(CONTROL_FLOOD, "too many frames without content") \
+    X(CONTROL_FLOOD, "too many control frames") \
+    X(EMPTY_FLOOD, "too many empty frames") \
+    X(PRIORITY_FLOOD, "too many PRIORITY frames") \
+    X(UPDATE_FLOOD, "too many WINDOW_UPDATE frames") \
+    X(CONTINUATION_FLOOD, "too many CONTINUATION frames") \
     X(STREAM_ID_ORDER, "stream identifier went down") \
+    X(STREAM_CLOSED, "content for a stream that had ended") \
     X(NO_STREAM_IDS, "stream identifiers used up")
 
 typedef enum {
@@ -167,7 +190,10 @@ struct lt_h2_stats {
     uint64_t resets_received;
     uint64_t resets_sent;
     uint64_t header_lists_over_limit;
+    uint64_t messages_refused; /* requests or responses that broke RFC 9113 section 8 */
+    uint64_t goaways_sent;
     lt_h2_fail fail;
+    uint32_t news; /* grows with everything above but streams_opened */
 };
 
 /* --- the connection --- */
@@ -197,7 +223,11 @@ LT_MUST lt_rc lt_h2_conn_feed(struct lt_h2_conn *conn, lt_str bytes, uint64_t no
  * the socket took.
  */
 int lt_h2_conn_drain(struct lt_h2_conn *conn, struct iovec *iov, int max);
+/* Frames what waits now, so that a reset does not drop it. Inside an event it does nothing. */
+void lt_h2_conn_frame(struct lt_h2_conn *conn);
 void lt_h2_conn_sent(struct lt_h2_conn *conn, size_t len);
+/* Bytes of on_data that were not consumed, of all streams. */
+size_t lt_h2_conn_unconsumed(const struct lt_h2_conn *conn);
 bool lt_h2_conn_has_output(const struct lt_h2_conn *conn);
 /* Nothing more will come or go: close the socket. */
 bool lt_h2_conn_is_finished(const struct lt_h2_conn *conn);
@@ -209,11 +239,17 @@ bool lt_h2_conn_is_finished(const struct lt_h2_conn *conn);
 void lt_h2_conn_shutdown_notice(struct lt_h2_conn *conn);
 /* No new streams; those that are open go on. debug may be empty. */
 void lt_h2_conn_goaway(struct lt_h2_conn *conn, uint32_t code, lt_str debug);
+/* The peer's preface and SETTINGS are there. */
+bool lt_h2_conn_is_begun(const struct lt_h2_conn *conn);
+/* Server: the number of the block of fields that has begun and not ended; 0: there is none. */
+uint32_t lt_h2_conn_open_block(const struct lt_h2_conn *conn);
 bool lt_h2_conn_is_going_away(const struct lt_h2_conn *conn); /* either side said so */
 void lt_h2_conn_ping(struct lt_h2_conn *conn, uint64_t opaque);
 
 size_t lt_h2_conn_stream_count(const struct lt_h2_conn *conn);
 const struct lt_h2_stats *lt_h2_conn_stats(const struct lt_h2_conn *conn);
+/* Client: streams that the peer allows at once. */
+uint32_t lt_h2_conn_streams_max(const struct lt_h2_conn *conn);
 /* Client: a stream can be opened now (peer's limit, GOAWAY, identifiers). */
 bool lt_h2_conn_can_open(const struct lt_h2_conn *conn);
 
@@ -264,6 +300,8 @@ void lt_h2_stream_reset(struct lt_h2_stream *stream, uint32_t code);
 void lt_h2_stream_consume(struct lt_h2_stream *stream, size_t len);
 /* Bytes of on_data without credit so far. */
 size_t lt_h2_stream_unconsumed(const struct lt_h2_stream *stream);
+/* Client: the whole head of the request went to the socket; until then nobody can act on it. */
+bool lt_h2_stream_head_is_out(const struct lt_h2_stream *stream);
 bool lt_h2_stream_is_writable(const struct lt_h2_stream *stream);
 size_t lt_h2_stream_queued(const struct lt_h2_stream *stream);
 

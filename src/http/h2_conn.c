@@ -39,11 +39,14 @@ static nghttp2_option *make_options(const struct lt_h2_opts *opts)
     int rc = nghttp2_option_new(&option);
     LT_ASSERT(rc == 0);
     nghttp2_option_set_no_auto_window_update(option, 1);
+    /* blanks around a value are taken off by who reads it (h2_head.c), as in HTTP/1 */
+    nghttp2_option_set_no_rfc9113_leading_and_trailing_ws_validation(option, 1);
     nghttp2_option_set_max_continuations(option, CONTINUATIONS_MAX);
     nghttp2_option_set_max_settings(option, SETTINGS_MAX);
     nghttp2_option_set_max_outbound_ack(option, OUTBOUND_ACKS_MAX);
     /* the guard counts resets on our own clock; nghttp2's count must not come first */
     nghttp2_option_set_stream_reset_rate_limit(option, UINT32_MAX, UINT32_MAX);
+    nghttp2_option_set_no_closed_streams(option, 1); /* it would keep as many as may be open */
     nghttp2_option_set_peer_max_concurrent_streams(option, STREAMS_BEFORE_SETTINGS);
     if (!opts->is_server)
         nghttp2_option_set_max_reserved_remote_streams(option, 0);
@@ -136,6 +139,7 @@ void lt_h2_conn_fail(struct lt_h2_conn *conn, lt_h2_fail fail, lt_rc rc, uint32_
         return;
     conn->failed = rc;
     conn->stats.fail = fail;
+    conn->stats.news++;
     nghttp2_session_terminate_session(conn->session, code);
 }
 
@@ -150,6 +154,9 @@ static void fail_by(struct lt_h2_conn *conn, ssize_t error)
     case NGHTTP2_ERR_FLOODED:
         lt_h2_conn_fail(conn, LT_H2_FAIL_CONTROL_FLOOD, LT_E_LIMIT, LT_H2_ENHANCE_YOUR_CALM);
         break;
+    case NGHTTP2_ERR_TOO_MANY_CONTINUATIONS:
+        lt_h2_conn_fail(conn, LT_H2_FAIL_CONTINUATION_FLOOD, LT_E_LIMIT, LT_H2_ENHANCE_YOUR_CALM);
+        break;
     default: lt_h2_conn_fail(conn, LT_H2_FAIL_PROTOCOL, LT_E_BAD, LT_H2_PROTOCOL_ERROR); break;
     }
 }
@@ -161,10 +168,13 @@ lt_rc lt_h2_conn_feed(struct lt_h2_conn *conn, lt_str bytes, uint64_t now_ns)
         return conn->failed;
     conn->now_ns = now_ns;
     conn->is_inside = true;
-    ssize_t used = nghttp2_session_mem_recv(conn->session, (const uint8_t *)bytes.ptr, bytes.len);
+    size_t good = conn->opts.is_server ? lt_h2_scan_bytes(&conn->guard.scan, bytes) : bytes.len;
+    ssize_t used = nghttp2_session_mem_recv(conn->session, (const uint8_t *)bytes.ptr, good);
     conn->is_inside = false;
     if (used < 0)
         fail_by(conn, used);
+    else if (good < bytes.len)
+        lt_h2_conn_fail(conn, LT_H2_FAIL_STREAM_CLOSED, LT_E_BAD, LT_H2_STREAM_CLOSED);
     if (conn->failed != LT_OK)
         return conn->failed;
     return lt_h2_conn_is_finished(conn) ? LT_EOF : LT_OK;
@@ -181,9 +191,24 @@ int lt_h2_conn_drain(struct lt_h2_conn *conn, struct iovec *iov, int max)
     return lt_rope_iov(&conn->out, iov, max);
 }
 
+void lt_h2_conn_frame(struct lt_h2_conn *conn)
+{
+    if (conn->is_inside)
+        return;
+    conn->is_inside = true;
+    lt_h2_conn_fill(conn);
+    conn->is_inside = false;
+}
+
 void lt_h2_conn_sent(struct lt_h2_conn *conn, size_t len)
 {
     lt_rope_consume(&conn->out, len);
+    conn->sent += len;
+}
+
+size_t lt_h2_conn_unconsumed(const struct lt_h2_conn *conn)
+{
+    return conn->unconsumed;
 }
 
 bool lt_h2_conn_has_output(const struct lt_h2_conn *conn)
@@ -215,6 +240,17 @@ void lt_h2_conn_goaway(struct lt_h2_conn *conn, uint32_t code, lt_str debug)
                           (const uint8_t *)debug.ptr, debug.len);
 }
 
+bool lt_h2_conn_is_begun(const struct lt_h2_conn *conn)
+{
+    return conn->has_peer_settings;
+}
+
+uint32_t lt_h2_conn_open_block(const struct lt_h2_conn *conn)
+{
+    const struct lt_h2_scan *scan = &conn->guard.scan;
+    return scan->goes_on || (scan->is_block && scan->skip > 0) ? LT_MAX(scan->blocks, 1u) : 0;
+}
+
 bool lt_h2_conn_is_going_away(const struct lt_h2_conn *conn)
 {
     return conn->has_peer_goaway || conn->has_sent_goaway || conn->failed != LT_OK;
@@ -242,12 +278,15 @@ const struct lt_h2_stats *lt_h2_conn_stats(const struct lt_h2_conn *conn)
     return &conn->stats;
 }
 
+uint32_t lt_h2_conn_streams_max(const struct lt_h2_conn *conn)
+{
+    return conn->has_peer_settings ? nghttp2_session_get_remote_settings(
+                                         conn->session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS)
+                                   : (uint32_t)STREAMS_BEFORE_SETTINGS;
+}
+
 bool lt_h2_conn_can_open(const struct lt_h2_conn *conn)
 {
-    uint32_t allowed = STREAMS_BEFORE_SETTINGS;
-    if (conn->has_peer_settings)
-        allowed = nghttp2_session_get_remote_settings(conn->session,
-                                                      NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
-    return !lt_h2_conn_is_going_away(conn) && conn->stream_count < allowed &&
+    return !lt_h2_conn_is_going_away(conn) && conn->stream_count < lt_h2_conn_streams_max(conn) &&
            nghttp2_session_check_request_allowed(conn->session) != 0;
 }

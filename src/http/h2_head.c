@@ -33,6 +33,12 @@ static lt_rc copier_init(struct copier *copier, const struct lt_h2_fields *field
     return LT_OK;
 }
 
+/* Blanks around a value are none of it, whoever reads it next (RFC 9110 section 5.5). */
+static lt_str copy_value(struct copier *copier, const struct lt_h2_field *field)
+{
+    return copy(copier, lt_http_trim(field->value));
+}
+
 static bool is_pseudo(const struct lt_h2_field *field)
 {
     return field->name.len > 0 && field->name.ptr[0] == ':';
@@ -42,7 +48,7 @@ static lt_rc add_field(struct lt_http_head *head, struct copier *copier,
                        const struct lt_h2_field *field)
 {
     lt_header_id id = lt_header_id_of(field->name);
-    lt_str value = copy(copier, field->value);
+    lt_str value = copy_value(copier, field);
     uint64_t length = 0;
     if (id == LT_H_OTHER)
         return lt_headers_add(&head->headers, copy(copier, field->name), value);
@@ -105,29 +111,41 @@ static lt_http_body body_of(const struct lt_http_head *head, bool is_end)
     return is_end ? LT_BODY_NONE : head->has_content_length ? LT_BODY_LENGTH : LT_BODY_CHUNKED;
 }
 
-/* :authority, or else Host; both must not disagree about who is meant (RFC 9113 section 8.3.1). */
+/*
+ * :authority, or else Host. Envoy: beside the former the latter is nobody's business, and nobody
+ * gets to see it.
+ */
 static lt_rc settle_authority(struct lt_http_head *head)
 {
-    lt_str host = lt_headers_value(&head->headers, LT_H_HOST);
     if (head->authority.len == 0)
-        head->authority = host;
-    else if (host.len > 0 && !lt_str_case_eq(host, head->authority))
-        return LT_E_BAD;
+        head->authority = lt_headers_value(&head->headers, LT_H_HOST);
     lt_headers_remove(&head->headers, LT_H_HOST);
-    return head->authority.len > 0 && lt_http_is_authority(head->authority) ? LT_OK : LT_E_BAD;
+    return head->authority.len > 0 && lt_http_is_host(head->authority) ? LT_OK : LT_E_BAD;
+}
+
+/* An extended CONNECT is the same wish as an upgrade (RFC 8441), and is judged as one. */
+static lt_rc make_upgrade(struct lt_http_head *head)
+{
+    head->method = LT_STR("GET");
+    head->wants_upgrade = true;
+    head->body = LT_BODY_NONE; /* bytes follow when the host agrees, and only then */
+    return lt_headers_set_id(&head->headers, LT_H_UPGRADE, head->protocol);
 }
 
 lt_rc lt_h2_read_request(const struct lt_h2_fields *fields, bool is_end, struct lt_http_head *head)
 {
     LT_TRY(read_fields(fields, head));
+    head->body = body_of(head, is_end);
+    if (head->protocol.len > 0)
+        LT_TRY(make_upgrade(head));
     head->method_id = lt_http_method_of(head->method);
+    if (head->method_id == LT_METHOD_OTHER && lt_http_method_is_misspelled(head->method))
+        return LT_E_BAD;
     head->form = head->method_id == LT_METHOD_CONNECT ? LT_TARGET_AUTHORITY
                  : lt_str_eqz(head->path, "*")        ? LT_TARGET_ASTERISK
                                                       : LT_TARGET_ORIGIN;
     head->target = head->path;
-    head->body = body_of(head, is_end);
-    head->wants_upgrade = head->protocol.len > 0;
-    head->expects_continue = !is_end &&
+    head->expects_continue = head->body != LT_BODY_NONE &&
                              lt_str_case_eq(lt_headers_value(&head->headers, LT_H_EXPECT),
                                             LT_STR("100-continue"));
     return settle_authority(head);
@@ -162,7 +180,7 @@ lt_rc lt_h2_read_trailers(const struct lt_h2_fields *fields, struct lt_headers *
         if (is_pseudo(field) || is_framing(lt_header_id_of(field->name)))
             continue;
         lt_str name = copy(&copier, field->name);
-        LT_TRY(lt_headers_add(trailers, name, copy(&copier, field->value)));
+        LT_TRY(lt_headers_add(trailers, name, copy_value(&copier, field)));
     }
     return LT_OK;
 }

@@ -12,7 +12,8 @@
 
 /*
  * Into a head that was just made by lt_http_head_init; all bytes are copied into its arena.
- * Several Cookie fields become one (RFC 9113 section 8.2.3). LT_E_LIMIT: over the connection's or
+ * Several Cookie fields become one (RFC 9113 section 8.2.3). An extended CONNECT becomes a GET that
+ * wants an upgrade. LT_E_LIMIT: over the connection's or
  * the list's limits (answer 431). LT_E_BAD: no authority that anybody could mean.
  */
 LT_MUST lt_rc lt_h2_read_request(const struct lt_h2_fields *fields, bool is_end,

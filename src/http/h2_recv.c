@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 enum {
+    NS_PER_S = 1000000000,
     FIELD_OVERHEAD = 32, /* RFC 9113 section 6.5.2 */
     /*
      * a list this many times over its limit is not even counted to its end: 145 KB can be made to
@@ -17,6 +18,12 @@ enum {
      */
     OVER_LIMIT_FACTOR = 4,
 };
+
+static void count(struct lt_h2_conn *conn, uint64_t *stat)
+{
+    (*stat)++;
+    conn->stats.news++;
+}
 
 /* --- header blocks --- */
 
@@ -47,7 +54,7 @@ static void block_add(struct lt_h2_block *block, nghttp2_rcbuf *name, nghttp2_rc
                       bool is_secret)
 {
     if (block->count == block->cap) {
-        block->cap = block->cap == 0 ? 32 : block->cap * 2;
+        block->cap = block->cap == 0 ? 16 : block->cap * 2;
         block->fields = lt_realloc(block->fields, block->cap * sizeof(*block->fields));
         block->rcbufs = lt_realloc(block->rcbufs, block->cap * 2 * sizeof(*block->rcbufs));
     }
@@ -66,7 +73,7 @@ static int on_header(nghttp2_session *session LT_UNUSED, const nghttp2_frame *fr
     struct lt_h2_block *block = &conn->block;
     block->bytes += rcbuf_str(name).len + rcbuf_str(value).len + FIELD_OVERHEAD;
     if (block->bytes > (size_t)conn->opts.header_list_bytes_max * OVER_LIMIT_FACTOR) {
-        conn->stats.header_lists_over_limit++;
+        count(conn, &conn->stats.header_lists_over_limit);
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE; /* resets the stream */
     }
     if (block->bytes > conn->opts.header_list_bytes_max || block->count >= conn->opts.headers_max)
@@ -102,7 +109,7 @@ static void report_block(struct lt_h2_conn *conn, const nghttp2_frame *frame,
 {
     struct lt_h2_fields fields = {conn->block.fields, conn->block.count, conn->block.is_over_limit};
     if (fields.is_over_limit)
-        conn->stats.header_lists_over_limit++;
+        count(conn, &conn->stats.header_lists_over_limit);
     if (!is_trailers(conn, frame)) {
         if (!stream->is_announced) {
             stream->is_announced = true;
@@ -117,11 +124,9 @@ static void report_block(struct lt_h2_conn *conn, const nghttp2_frame *frame,
 
 /* --- frames --- */
 
-static int on_begin_frame(nghttp2_session *session LT_UNUSED, const nghttp2_frame_hd *hd,
-                          void *user)
+/* What nghttp2's callbacks return when the guard has spoken. */
+static int judge(struct lt_h2_conn *conn, lt_h2_fail fail)
 {
-    struct lt_h2_conn *conn = user;
-    lt_h2_fail fail = lt_h2_guard_frame(&conn->guard, hd, conn->opts.is_server, conn->now_ns);
     if (fail == LT_H2_FAIL_NONE)
         return 0;
     if (fail == LT_H2_FAIL_STREAM_ID_ORDER)
@@ -129,6 +134,13 @@ static int on_begin_frame(nghttp2_session *session LT_UNUSED, const nghttp2_fram
     else
         lt_h2_conn_fail(conn, fail, LT_E_LIMIT, LT_H2_ENHANCE_YOUR_CALM);
     return NGHTTP2_ERR_CALLBACK_FAILURE;
+}
+
+static int on_begin_frame(nghttp2_session *session LT_UNUSED, const nghttp2_frame_hd *hd,
+                          void *user)
+{
+    struct lt_h2_conn *conn = user;
+    return judge(conn, lt_h2_guard_frame(&conn->guard, hd, conn->opts.is_server, conn->now_ns));
 }
 
 static void on_stream_frame(struct lt_h2_conn *conn, const nghttp2_frame *frame)
@@ -140,8 +152,31 @@ static void on_stream_frame(struct lt_h2_conn *conn, const nghttp2_frame *frame)
     bool is_end = (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
     if (frame->hd.type == NGHTTP2_HEADERS)
         report_block(conn, frame, stream, is_end);
-    if (is_end && conn->events->on_end != NULL)
+    /* a stream that was just reset has no end: what was refused in it must not look complete */
+    if (is_end && !stream->is_reset && conn->events->on_end != NULL)
         conn->events->on_end(stream);
+}
+
+/* Envoy: a stream that lived for a second was no waste. Hosts may reset as they like. */
+static int on_reset(struct lt_h2_conn *conn, const nghttp2_frame *frame)
+{
+    struct lt_h2_stream *stream = nghttp2_session_get_stream_user_data(conn->session,
+                                                                       frame->hd.stream_id);
+    count(conn, &conn->stats.resets_received);
+    if (stream != NULL)
+        stream->is_reset_by_peer = true;
+    bool is_waste = conn->opts.is_server &&
+                    (stream == NULL || conn->now_ns - stream->opened_ns < NS_PER_S);
+    bool is_too_much = is_waste && !lt_h2_bucket_take(&conn->guard.resets, conn->now_ns);
+    return judge(conn, is_too_much ? LT_H2_FAIL_RESET_FLOOD : LT_H2_FAIL_NONE);
+}
+
+static int on_data(struct lt_h2_conn *conn, const nghttp2_frame *frame)
+{
+    if (!lt_h2_guard_data(&conn->guard, &frame->data))
+        return judge(conn, LT_H2_FAIL_EMPTY_FLOOD);
+    on_stream_frame(conn, frame);
+    return 0;
 }
 
 static void on_goaway(struct lt_h2_conn *conn, const nghttp2_goaway *goaway)
@@ -165,9 +200,9 @@ static int on_frame(nghttp2_session *session LT_UNUSED, const nghttp2_frame *fra
     struct lt_h2_conn *conn = user;
     bool is_ack = (frame->hd.flags & NGHTTP2_FLAG_ACK) != 0;
     switch (frame->hd.type) {
-    case NGHTTP2_HEADERS:
-    case NGHTTP2_DATA: on_stream_frame(conn, frame); break;
-    case NGHTTP2_RST_STREAM: conn->stats.resets_received++; break;
+    case NGHTTP2_HEADERS: on_stream_frame(conn, frame); break;
+    case NGHTTP2_DATA: return on_data(conn, frame);
+    case NGHTTP2_RST_STREAM: return on_reset(conn, frame);
     case NGHTTP2_GOAWAY: on_goaway(conn, &frame->goaway); break;
     case NGHTTP2_PING:
         if (is_ack && conn->events->on_ping_ack != NULL)
@@ -195,6 +230,11 @@ static int on_data_chunk(nghttp2_session *session, uint8_t flags LT_UNUSED, int3
         return 0;
     }
     stream->unconsumed += len;
+    conn->unconsumed += len;
+    if (conn->unconsumed <= conn->opts.conn_ahead_bytes) {
+        stream->ahead += len;
+        nghttp2_session_consume_connection(session, len);
+    }
     conn->events->on_data(stream, lt_str_make(data, len));
     return 0;
 }
@@ -210,6 +250,8 @@ static lt_h2_end end_of(const struct lt_h2_conn *conn, const struct lt_h2_stream
                       stream->id > conn->own_goaway_last_id;
     if (stream->is_reset || stream->is_reset_by_rule || is_cut_off)
         return LT_H2_END_RESET_LOCAL;
+    if (stream->is_reset_by_peer)
+        return LT_H2_END_RESET_PEER;
     return code == LT_H2_NO_ERROR && !is_half_open ? LT_H2_END_CLEAN : LT_H2_END_RESET_PEER;
 }
 
@@ -220,11 +262,15 @@ static int on_stream_close(nghttp2_session *session, int32_t stream_id, uint32_t
     if (stream == NULL)
         return 0;
     nghttp2_session_set_stream_user_data(session, stream_id, NULL);
-    if (stream->unconsumed > 0)
-        nghttp2_session_consume_connection(session, stream->unconsumed);
+    conn->unconsumed -= stream->unconsumed;
+    if (stream->unconsumed > stream->ahead)
+        nghttp2_session_consume_connection(session, stream->unconsumed - stream->ahead);
     bool is_half_open = nghttp2_session_get_stream_remote_close(session, stream_id) == 0 ||
                         nghttp2_session_get_stream_local_close(session, stream_id) == 0;
-    lt_h2_stream_finish(stream, end_of(conn, stream, code, is_half_open), code);
+    lt_h2_end end = end_of(conn, stream, code, is_half_open);
+    if (end == LT_H2_END_CLEAN)
+        lt_h2_bucket_give(&conn->guard.resets);
+    lt_h2_stream_finish(stream, end, code);
     return 0;
 }
 

@@ -11,8 +11,6 @@
 enum {
     FRAME_HEAD_BYTES = 9,
     NVS_ON_STACK = 64,
-    /* frames without content that each DATA frame of ours excuses: WINDOW_UPDATE above all */
-    CONTROL_PER_DATA = 4,
 };
 
 /* --- streams --- */
@@ -22,6 +20,9 @@ struct lt_h2_stream *lt_h2_stream_new(struct lt_h2_conn *conn, void *user)
     struct lt_h2_stream *stream = lt_new(struct lt_h2_stream);
     stream->conn = conn;
     stream->user = user;
+    stream->opened_ns = conn->now_ns;
+    stream->window_bytes = conn->opts.stream_window_bytes;
+    conn->guard.streams++;
     lt_list_push_back(&conn->streams, &stream->link);
     lt_list_init(&stream->writable);
     lt_rope_init(&stream->queue, conn->opts.send_queue_bytes_max);
@@ -35,6 +36,9 @@ void lt_h2_stream_finish(struct lt_h2_stream *stream, lt_h2_end end, uint32_t co
     lt_list_remove(&stream->link);
     lt_list_remove(&stream->writable);
     conn->stream_count--;
+    conn->queued -= lt_rope_len(&stream->queue);
+    if (conn->head_due == stream)
+        conn->head_due = NULL;
     if (stream->is_announced)
         conn->events->on_closed(stream, end, code);
     lt_rope_fini(&stream->queue);
@@ -156,8 +160,13 @@ static int on_send_data(nghttp2_session *session, nghttp2_frame *frame, const ui
     LT_ASSERT(rc == LT_OK);
     rc = lt_rope_move_front(&conn->out, &stream->queue, len);
     LT_ASSERT(rc == LT_OK);
-    lt_h2_bucket_give(&conn->guard.control, CONTROL_PER_DATA);
-    if (stream->was_full && lt_rope_len(&stream->queue) <= conn->opts.send_queue_bytes / 2 &&
+    conn->queued -= len;
+    conn->framed += FRAME_HEAD_BYTES + len;
+    conn->guard.data_sent++;
+    /* a stream that is crowded out by others waits for its own bytes alone: each may have some */
+    size_t low = lt_h2_stream_is_writable(stream) ? conn->opts.send_queue_bytes / 2
+                                                  : (size_t)LT_H2_QUEUE_LEAST / 2;
+    if (stream->was_full && lt_rope_len(&stream->queue) <= low &&
         !lt_list_is_linked(&stream->writable))
         lt_list_push_back(&conn->writable, &stream->writable);
     return 0;
@@ -171,22 +180,41 @@ static void on_reset_sent(struct lt_h2_conn *conn, const nghttp2_frame *frame,
                           struct lt_h2_stream *stream)
 {
     conn->stats.resets_sent++;
+    conn->stats.news++;
     if (stream != NULL && stream->is_reset)
         return;
     if (stream != NULL)
         stream->is_reset_by_rule = true;
     else
         conn->stats.streams_refused += frame->rst_stream.error_code == LT_H2_REFUSED_STREAM;
+    conn->stats.messages_refused += frame->rst_stream.error_code == LT_H2_PROTOCOL_ERROR;
     if (conn->opts.is_server && !lt_h2_bucket_take(&conn->guard.resets, conn->now_ns))
         lt_h2_conn_fail(conn, LT_H2_FAIL_RESET_FLOOD, LT_E_LIMIT, LT_H2_ENHANCE_YOUR_CALM);
 }
 
-static void on_end_sent(struct lt_h2_stream *stream)
+/* nghttp2 tells of it in the call that returns the last of its bytes. */
+static void note_head(struct lt_h2_conn *conn, struct lt_h2_stream *stream)
 {
+    if (!conn->opts.is_server && stream != NULL && stream->head_end == 0)
+        conn->head_due = stream;
+}
+
+static void note_end(struct lt_h2_stream *stream, const nghttp2_frame *frame)
+{
+    if (stream == NULL || (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) == 0)
+        return;
     struct lt_h2_conn *conn = stream->conn;
     if (stream->closes_after_end &&
         nghttp2_session_get_stream_remote_close(conn->session, (int32_t)stream->id) == 0)
         lt_h2_stream_reset(stream, LT_H2_NO_ERROR);
+}
+
+static void note_goaway(struct lt_h2_conn *conn, const nghttp2_frame *frame)
+{
+    conn->stats.goaways_sent++;
+    conn->stats.news++;
+    if (frame->goaway.error_code != LT_H2_NO_ERROR && conn->stats.fail == LT_H2_FAIL_NONE)
+        conn->stats.fail = LT_H2_FAIL_PROTOCOL;
 }
 
 static int on_frame_sent(nghttp2_session *session, const nghttp2_frame *frame, void *user)
@@ -195,16 +223,13 @@ static int on_frame_sent(nghttp2_session *session, const nghttp2_frame *frame, v
     struct lt_h2_stream *stream = nghttp2_session_get_stream_user_data(session,
                                                                        frame->hd.stream_id);
     switch (frame->hd.type) {
-    case NGHTTP2_GOAWAY:
-        if (frame->goaway.error_code != LT_H2_NO_ERROR && conn->stats.fail == LT_H2_FAIL_NONE)
-            conn->stats.fail = LT_H2_FAIL_PROTOCOL;
-        break;
+    case NGHTTP2_GOAWAY: note_goaway(conn, frame); break;
     case NGHTTP2_RST_STREAM: on_reset_sent(conn, frame, stream); break;
     case NGHTTP2_HEADERS:
-    case NGHTTP2_DATA:
-        if (stream != NULL && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0)
-            on_end_sent(stream);
+        note_head(conn, stream);
+        note_end(stream, frame);
         break;
+    case NGHTTP2_DATA: note_end(stream, frame); break;
     default: break;
     }
     return 0;
@@ -237,6 +262,10 @@ void lt_h2_conn_fill(struct lt_h2_conn *conn)
             break;
         lt_rc rc = lt_rope_add(&conn->out, lt_str_make(bytes, (size_t)len));
         LT_ASSERT(rc == LT_OK);
+        conn->framed += (size_t)len;
+        if (conn->head_due != NULL)
+            conn->head_due->head_end = conn->framed;
+        conn->head_due = NULL;
     }
     report_writable(conn);
 }
@@ -314,8 +343,9 @@ static bool may_send(const struct lt_h2_stream *stream)
     return !stream->is_reset;
 }
 
-static void note_queued(struct lt_h2_stream *stream)
+static void note_queued(struct lt_h2_stream *stream, size_t len)
 {
+    stream->conn->queued += len;
     if (!lt_h2_stream_is_writable(stream))
         stream->was_full = true;
     resume(stream);
@@ -326,7 +356,7 @@ lt_rc lt_h2_stream_send(struct lt_h2_stream *stream, lt_str bytes)
     if (!may_send(stream))
         return LT_E_CLOSED;
     LT_TRY(lt_rope_add(&stream->queue, bytes));
-    note_queued(stream);
+    note_queued(stream, bytes.len);
     return LT_OK;
 }
 
@@ -335,7 +365,7 @@ lt_rc lt_h2_stream_send_bytes(struct lt_h2_stream *stream, struct lt_bytes *owne
     if (!may_send(stream))
         return LT_E_CLOSED;
     LT_TRY(lt_rope_add_bytes(&stream->queue, owner, slice));
-    note_queued(stream);
+    note_queued(stream, slice.len);
     return LT_OK;
 }
 
@@ -343,8 +373,9 @@ lt_rc lt_h2_stream_send_rope(struct lt_h2_stream *stream, struct lt_rope *rope)
 {
     if (!may_send(stream))
         return LT_E_CLOSED;
+    size_t len = lt_rope_len(rope);
     LT_TRY(lt_rope_move(&stream->queue, rope));
-    note_queued(stream);
+    note_queued(stream, len);
     return LT_OK;
 }
 
@@ -376,11 +407,33 @@ void lt_h2_stream_reset(struct lt_h2_stream *stream, uint32_t code)
     nghttp2_submit_rst_stream(stream->conn->session, NGHTTP2_FLAG_NONE, (int32_t)stream->id, code);
 }
 
+/* Whoever reads what comes may have more at once; it starts small, for most never need it. */
+static void grow_window(struct lt_h2_stream *stream)
+{
+    struct lt_h2_conn *conn = stream->conn;
+    if (stream->window_bytes >= conn->opts.stream_window_max || stream->is_reset)
+        return;
+    stream->window_bytes = LT_MIN(stream->window_bytes * 2, conn->opts.stream_window_max);
+    nghttp2_session_set_local_window_size(conn->session, NGHTTP2_FLAG_NONE, (int32_t)stream->id,
+                                          (int32_t)stream->window_bytes);
+}
+
 void lt_h2_stream_consume(struct lt_h2_stream *stream, size_t len)
 {
+    struct lt_h2_conn *conn = stream->conn;
     LT_ASSERT(len <= stream->unconsumed);
     stream->unconsumed -= len;
-    nghttp2_session_consume(stream->conn->session, (int32_t)stream->id, len);
+    conn->unconsumed -= len;
+    size_t ahead = LT_MIN(len, stream->ahead);
+    stream->ahead -= ahead;
+    nghttp2_session_consume_stream(conn->session, (int32_t)stream->id, len);
+    if (len > ahead)
+        nghttp2_session_consume_connection(conn->session, len - ahead);
+    stream->consumed += len;
+    if (stream->consumed >= stream->window_bytes / 2) {
+        stream->consumed = 0;
+        grow_window(stream);
+    }
 }
 
 size_t lt_h2_stream_unconsumed(const struct lt_h2_stream *stream)
@@ -390,7 +443,16 @@ size_t lt_h2_stream_unconsumed(const struct lt_h2_stream *stream)
 
 bool lt_h2_stream_is_writable(const struct lt_h2_stream *stream)
 {
-    return lt_rope_len(&stream->queue) < stream->conn->opts.send_queue_bytes;
+    const struct lt_h2_opts *opts = &stream->conn->opts;
+    bool is_crowded = opts->conn_queue_bytes != 0 && stream->conn->queued >= opts->conn_queue_bytes;
+    return lt_rope_len(&stream->queue) <
+           (is_crowded ? LT_MIN(opts->send_queue_bytes, (size_t)LT_H2_QUEUE_LEAST)
+                       : opts->send_queue_bytes);
+}
+
+bool lt_h2_stream_head_is_out(const struct lt_h2_stream *stream)
+{
+    return stream->head_end != 0 && stream->conn->sent >= stream->head_end;
 }
 
 size_t lt_h2_stream_queued(const struct lt_h2_stream *stream)

@@ -47,7 +47,8 @@ struct lt_http_head {
     uint64_t content_length; /* valid when: */
     bool has_content_length; /* also where no body follows (HEAD, 304) */
     bool is_chunked; /* Transfer-Encoding: chunked was there, also where no body follows (HEAD) */
-    bool keep_alive; /* the connection may carry another message after this one */
+    lt_str coding_name;    /* HTTP/1, is_chunked: as it was spelled */
+    bool keep_alive;       /* the connection may carry another message after this one */
     bool wants_upgrade;    /* Connection: upgrade and an Upgrade field; an extended CONNECT */
     bool expects_continue; /* Expect: 100-continue on a request with a body, not from HTTP/1.0 */
     uint32_t bytes; /* length as received: HTTP/1 with its empty line; HTTP/2 names and values */

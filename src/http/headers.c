@@ -75,6 +75,18 @@ lt_str lt_header_name(lt_header_id id)
     return known_names[id];
 }
 
+bool lt_http_is_trailer(lt_header_id id)
+{
+    switch (id) {
+    case LT_H_OTHER:
+    case LT_H_DATE:
+    case LT_H_ETAG:
+    case LT_H_GRPC_STATUS:
+    case LT_H_GRPC_MESSAGE: return true;
+    default: return false;
+    }
+}
+
 void lt_headers_init(struct lt_headers *headers, struct lt_arena *arena, uint32_t count_max,
                      uint32_t bytes_max)
 {
@@ -184,7 +196,7 @@ static lt_rc add(struct lt_headers *headers, lt_header_id id, lt_str name, lt_st
         return LT_E_LIMIT;
     if (LT_UNLIKELY(headers->count == headers->cap))
         LT_TRY(grow(headers));
-    headers->items[headers->count++] = (struct lt_header){name, value, (uint8_t)id};
+    headers->items[headers->count++] = (struct lt_header){name, value, (uint8_t)id, false};
     headers->bytes += (uint32_t)bytes;
     headers->present[id >> 6] |= 1ull << (id & 63);
     return LT_OK;
@@ -314,4 +326,10 @@ void lt_headers_own(struct lt_headers *headers)
             to += parts[p]->len;
         }
     }
+}
+
+void lt_headers_mark_received(struct lt_headers *headers)
+{
+    for (uint32_t i = 0; i < headers->count; i++)
+        headers->items[i].is_received = true;
 }

@@ -25,6 +25,8 @@ struct lt_header {
     lt_str name;  /* borrowed */
     lt_str value; /* borrowed */
     uint8_t id;   /* lt_header_id */
+    bool
+        is_received; /* the name is the peer's; set by who wants to know (LT_H1_CASE_KEPT_PROPER) */
 };
 
 enum {
@@ -54,6 +56,11 @@ void lt_headers_clear(struct lt_headers *headers);
 lt_header_id lt_header_id_of(lt_str name);
 /* In lower case; asserts that id is a well-known one. */
 lt_str lt_header_name(lt_header_id id);
+/*
+ * RFC 9110 section 6.5.1: fields that say how to read, route or authorise a message come too late
+ * in the trailers of HTTP/1, whose readers may put them among the others.
+ */
+bool lt_http_is_trailer(lt_header_id id);
 
 static inline bool lt_headers_may_have(const struct lt_headers *headers, lt_header_id id)
 {
@@ -101,5 +108,7 @@ LT_MUST lt_rc lt_headers_add_all(struct lt_headers *headers, const struct lt_hea
  * came from may go.
  */
 void lt_headers_own(struct lt_headers *headers);
+/* All that is in the list came from the peer. */
+void lt_headers_mark_received(struct lt_headers *headers);
 
 #endif

@@ -32,6 +32,19 @@ lt_http_method lt_http_method_of(lt_str token)
     }
 }
 
+bool lt_http_method_is_misspelled(lt_str token)
+{
+    char upper[8];
+    if (token.len >= sizeof(upper))
+        return false;
+    for (size_t i = 0; i < token.len; i++) {
+        char c = token.ptr[i];
+        upper[i] = c >= 'a' && c <= 'z' ? (char)(c - 'a' + 'A') : c;
+    }
+    return lt_http_method_of(token) == LT_METHOD_OTHER &&
+           lt_http_method_of(lt_str_make(upper, token.len)) != LT_METHOD_OTHER;
+}
+
 /* The IANA registry of status codes. */
 const char *lt_http_reason(unsigned status)
 {
@@ -141,6 +154,50 @@ bool lt_http_is_authority(lt_str s)
     return all_of(s, LT_HTTP_CHAR_AUTHORITY);
 }
 
+/* Of 16 bits, or empty: the scheme's. */
+static bool is_port(lt_str s)
+{
+    uint64_t port = 0;
+    return s.len == 0 || (lt_str_to_u64(s, &port) == LT_OK && port <= UINT16_MAX);
+}
+
+/* As far as it can be told from another kind of host; a zone may follow. */
+static bool is_ipv6(lt_str s)
+{
+    bool has_colon = false;
+    for (size_t i = 0; i < s.len && s.ptr[i] != '%'; i++) {
+        int c = s.ptr[i], lower = c | 0x20;
+        has_colon |= c == ':';
+        if (c != ':' && c != '.' && !(c >= '0' && c <= '9') && !(lower >= 'a' && lower <= 'f'))
+            return false;
+    }
+    return has_colon && lt_str_find_char(s, '[') < 0;
+}
+
+static bool is_bracketed(lt_str s)
+{
+    ptrdiff_t close = lt_str_find_char(s, ']');
+    if (close < 0 || !is_ipv6(lt_str_slice(s, 1, (size_t)close)))
+        return false;
+    lt_str rest = lt_str_from(s, (size_t)close + 1);
+    return rest.len == 0 || (rest.ptr[0] == ':' && is_port(lt_str_from(rest, 1)));
+}
+
+bool lt_http_is_host(lt_str s)
+{
+    if (!lt_http_is_authority(s) || lt_str_find_char(s, '@') >= 0)
+        return false;
+    if (s.len > 0 && s.ptr[0] == '[')
+        return is_bracketed(s);
+    ptrdiff_t colon = lt_str_find_char(s, ':');
+    if (lt_str_find_char(s, '[') >= 0 || lt_str_find_char(s, ']') >= 0)
+        return false;
+    if (colon < 0)
+        return true;
+    return colon == lt_str_rfind_char(s, ':') ? is_port(lt_str_from(s, (size_t)colon + 1))
+                                              : is_ipv6(s);
+}
+
 bool lt_http_is_field_value(lt_str s)
 {
     for (size_t i = 0; i < s.len; i++) {
@@ -151,8 +208,7 @@ bool lt_http_is_field_value(lt_str s)
     return true;
 }
 
-/* OWS of RFC 9110: no CR, no LF. */
-static lt_str trim_ows(lt_str s)
+lt_str lt_http_trim(lt_str s)
 {
     while (s.len > 0 && (s.ptr[0] == ' ' || s.ptr[0] == '\t'))
         s = lt_str_from(s, 1);
@@ -165,7 +221,7 @@ bool lt_http_list_next(lt_str *rest, lt_str *ret_item)
 {
     lt_str item = LT_STR_NULL;
     while (lt_str_split(rest, ',', &item)) {
-        item = trim_ows(item);
+        item = lt_http_trim(item);
         if (item.len > 0) {
             *ret_item = item;
             return true;

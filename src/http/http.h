@@ -22,6 +22,8 @@ typedef enum {
 
 /* Case-sensitive (RFC 9110 section 9.1). */
 lt_http_method lt_http_method_of(lt_str token);
+/* "get": another method than GET for us and for policy, the same for some servers. */
+bool lt_http_method_is_misspelled(lt_str token);
 
 /* The registered reason phrase ("Not Found"), "Unknown" when there is none. Never NULL. */
 const char *lt_http_reason(unsigned status);
@@ -39,7 +41,14 @@ bool lt_http_is_token(lt_str s);
 bool lt_http_is_field_value(lt_str s);
 /* Characters that can be in a Host or :authority; empty is allowed (RFC 9112 section 3.2). */
 bool lt_http_is_authority(lt_str s);
+/*
+ * A Host or an authority without userinfo (RFC 9110 section 4.2.4 lets us refuse it; it serves to
+ * mislead).
+ */
+bool lt_http_is_host(lt_str s);
 
+/* Without the blanks around it (OWS of RFC 9110 section 5.6.3). */
+lt_str lt_http_trim(lt_str s);
 /*
  * Takes the next element of a comma-separated list (RFC 9110 section 5.6.1) into *ret_item,
  * trimmed; empty elements are skipped. False at the end. Start with *rest = the field value.

@@ -160,7 +160,6 @@ static lt_rc write_head(struct conn *conn, unsigned status, const char *content_
         .connection = !conn->keep_alive       ? "close"
                       : conn->head.minor == 0 ? "keep-alive"
                                               : NULL,
-        .lower_case = true,
     };
     return lt_h1_write_response(&conn->out, status, LT_STR_NULL, 1, headers, &framing);
 }

@@ -164,6 +164,13 @@ static void rewrite_bytes(struct work *work, char *out)
     *work = (struct work){out, len};
 }
 
+/* Parameters count for nothing: some servers cut them off, and then see "..". */
+static bool is_segment(lt_str segment, lt_str dots)
+{
+    return lt_str_starts(segment, dots) &&
+           (segment.len == dots.len || segment.ptr[dots.len] == ';');
+}
+
 /*
  * RFC 3986 section 5.2.4; the path begins with '/'. Empty segments are segments: "/a//../b" is
  * "/a/b".
@@ -175,10 +182,10 @@ static void remove_dots(struct work *work)
     size_t len = 0;
     while (lt_str_split(&rest, '/', &segment)) {
         bool is_last = rest.ptr == NULL;
-        if (lt_str_eq(segment, LT_STR(".."))) {
+        if (is_segment(segment, LT_STR(".."))) {
             while (len > 0 && out[--len] != '/')
                 ;
-        } else if (!lt_str_eq(segment, LT_STR("."))) {
+        } else if (!is_segment(segment, LT_STR("."))) {
             out[len++] = '/';
             memmove(out + len, segment.ptr, segment.len);
             len += segment.len;

@@ -26,7 +26,7 @@ lt_rc px_ask_h1_start(struct px_asker *asker)
     LT_TRY(px_ask_add_headers(asker, &headers));
     struct lt_h1_framing framing = {.body = conf->send.len > 0 ? LT_BODY_LENGTH : LT_BODY_NONE,
                                     .content_length = conf->send.len,
-                                    .lower_case = true};
+                                    .name_case = LT_H1_CASE_LOWER};
     lt_h1_parser_init(&asker->parser, true, NULL);
     asker->parser.request_was_head = lt_str_eqz(conf->method, "HEAD");
     lt_http_head_init(&asker->head, asker->arena, 0, 0);

@@ -52,6 +52,7 @@ struct px_host {
     struct lt_list raw;    /* TCP: of px_upstream.link */
     struct lt_list lru;    /* ORIGINAL_DST: in cluster->recent */
     uint32_t refs;         /* requests and connections, and the cluster while it is listed */
+    uint32_t streams_max;  /* HTTP/2: what its latest SETTINGS allowed; 0: none came yet */
     bool is_listed;
     bool was_used; /* ORIGINAL_DST: since the last sweep */
 };

@@ -15,6 +15,7 @@
 #include "net/tls.h"
 #include "proxy/conf_cluster.h"
 #include "proxy/conf_forward.h"
+#include "proxy/conf_http.h"
 #include "proxy/shelf.h"
 
 /* --- values shared by several resources --- */
@@ -306,6 +307,22 @@ struct px_cookie_match {
 /* TlsContextMatchOptions */
 typedef enum { PX_WANT_ANY, PX_WANT_NO, PX_WANT_YES } px_wanted;
 
+/* RouteAction.max_stream_duration, or the max_grpc_timeout that was before it. */
+struct px_stream_limits {
+    bool replaces_timeout; /* max_stream_duration is there: the route's timeout counts no more */
+    bool has_duration;     /* else it is the connection manager's */
+    bool has_grpc_max;     /* grpc-timeout counts */
+    uint64_t duration_ms;  /* 0: none */
+    uint64_t grpc_max_ms, grpc_offset_ms; /* 0: none */
+};
+
+/* RouteAction.UpgradeConfig */
+struct px_upgrade_conf {
+    lt_str type;
+    bool is_on;
+    bool ends_here; /* CONNECT with connect_config: its bytes go to the cluster as they are */
+};
+
 struct px_query_match {
     lt_str name;
     struct px_string_match value;
@@ -348,19 +365,17 @@ struct px_route {
     const struct lt_regex *host_rewrite_regex; /* of the path */
     lt_str host_rewrite_substitution;
     bool auto_host_rewrite;
-    bool append_forwarded_host; /* x-forwarded-host gets the host that was rewritten */
-    uint64_t max_grpc_ms;       /* UINT64_MAX: grpc-timeout is not the timeout; 0: unbounded */
-    uint64_t grpc_offset_ms;
-    uint64_t max_stream_ms;  /* UINT64_MAX: the connection manager's; 0: none */
-    bool takes_grpc_timeout; /* grpc-timeout of the request instead, */
-    uint64_t grpc_timeout_max_ms, grpc_timeout_offset_ms; /* 0: without an end; less that */
-    uint64_t timeout_ms;                                  /* 0: none */
-    uint64_t idle_timeout_ms;                             /* UINT64_MAX: the connection manager's */
-    const struct px_retry *retry;                         /* NULL: none */
-    const struct px_hash_policies *hash;                  /* NULL: none */
-    const struct px_metas *metas; /* metadata_match, sorted by key; NULL: none */
+    bool append_forwarded_host;            /* x-forwarded-host gets the host that was rewritten */
+    uint64_t timeout_ms;                   /* 0: none */
+    uint64_t idle_timeout_ms;              /* UINT64_MAX: the connection manager's */
+    const struct px_stream_limits *limits; /* NULL: none */
+    const struct px_retry *retry;          /* NULL: none */
+    const struct px_hash_policies *hash;   /* NULL: none */
+    const struct px_metas *metas;          /* metadata_match, sorted by key; NULL: none */
     struct px_mirrors mirrors;
     const struct px_rate_limits *rate_limits; /* NULL: none */
+    const struct px_upgrade_conf *upgrades;
+    size_t upgrade_count;
     struct px_header_edits request, response;
     struct px_filter_confs filters;
     lt_str config_path; /* metadata.istio.config: the VirtualService */
@@ -458,11 +473,17 @@ struct px_hcm_conf {
     bool xfcc_subject, xfcc_cert, xfcc_chain, xfcc_dns, xfcc_uri;
     uint64_t stream_idle_timeout_ms; /* 0: none; Envoy's default 5 min */
     uint64_t request_timeout_ms;     /* until the request is read; 0: none */
-    uint64_t max_stream_ms;          /* 0: none */
     uint64_t request_headers_timeout_ms;
     uint64_t idle_timeout_ms; /* downstream keep-alive; default 1 h */
     uint64_t drain_timeout_ms;
-    uint32_t max_request_headers_kb; /* 60 */
+    uint64_t delayed_close_ms;           /* 0: closed at once */
+    uint64_t max_connection_duration_ms; /* 0: none */
+    uint64_t max_stream_duration_ms;     /* 0: none */
+    uint32_t max_connection_jitter_percent;
+    uint32_t max_requests_per_connection; /* 0: no limit */
+    uint32_t max_request_headers_kb;      /* 60 */
+    uint32_t max_headers;                 /* 100 */
+    px_underscores underscores;
     bool normalize_path;
     bool merge_slashes;
     lt_url_slashes escaped_slashes;
@@ -474,8 +495,7 @@ struct px_hcm_conf {
     const lt_str *upgrades; /* upgrade_configs that are on, in lower case: "websocket", "connect" */
     size_t upgrade_count;
     px_codec_type codec;
-    bool accept_http_10;
-    bool enable_trailers; /* of HTTP/1; off: they are dropped, as Envoy does */
+    struct px_h1_options h1;
     struct px_h2_options h2;
     const struct px_http_filter *filters; /* in order; the router is the last */
     size_t filter_count;

@@ -146,9 +146,6 @@ LT_MUST lt_rc px_make_metas(struct px_build *build, const Pb__Struct *st,
 LT_MUST lt_rc px_make_json_metas(struct px_build *build, const char *field, const Pb__Struct *st,
                                  struct px_metas *ret_metas);
 const Pb__Struct *px_find_metadata(const Xds__Metadata *metadata, const char *filter);
-/* options NULL: our defaults. */
-LT_MUST lt_rc px_make_h2_options(struct px_build *build, const Xds__Http2ProtocolOptions *options,
-                                 struct px_h2_options *ret_options);
 LT_MUST lt_rc px_make_strings(struct px_build *build, const char *const *texts, size_t count,
                               const lt_str **ret_strs);
 

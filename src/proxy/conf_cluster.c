@@ -4,8 +4,8 @@
  * conf_cluster_dns.c.
  * Start at: px_make_cluster().
  */
-#include "proxy/conf_build.h"
 #include "proxy/conf_kinds.h"
+#include "proxy/conf_protocol.h"
 #include "wire/proto/cluster.pb-c.h"
 #include "wire/proto/cluster_dns.pb-c.h"
 #include "wire/proto/istio_metadata_exchange.pb-c.h"
@@ -81,6 +81,16 @@ static void make_common_http(struct px_build *build, const Xds__HttpProtocolOpti
         px_unhonoured(build, "common_http_protocol_options.max_headers_count");
 }
 
+static lt_rc make_h1(struct px_build *build, const Xds__Http1ProtocolOptions *in,
+                     struct px_cluster_conf *conf)
+{
+    if (in == NULL)
+        return LT_OK;
+    struct px_h1_options *h1 = lt_arena_make(build->arena, struct px_h1_options);
+    conf->h1 = h1;
+    return px_make_h1_options(build, in, h1);
+}
+
 static lt_rc make_h2(struct px_build *build, const Xds__Http2ProtocolOptions *in,
                      struct px_cluster_conf *conf)
 {
@@ -89,26 +99,36 @@ static lt_rc make_h2(struct px_build *build, const Xds__Http2ProtocolOptions *in
     return px_make_h2_options(build, in, h2);
 }
 
+#define CHOICE(name) XDS__UPSTREAM_HTTP__HTTP_PROTOCOL_OPTIONS__UPSTREAM_PROTOCOL_OPTIONS_##name
+#define EXPLICIT(name) \
+    XDS__UPSTREAM_HTTP__HTTP_PROTOCOL_OPTIONS__EXPLICIT_HTTP_CONFIG__PROTOCOL_CONFIG_##name
+
+static lt_rc make_explicit(struct px_build *build,
+                           const Xds__UpstreamHttp__HttpProtocolOptions__ExplicitHttpConfig *in,
+                           struct px_cluster_conf *conf)
+{
+    if (in->protocol_config_case == EXPLICIT(HTTP3_PROTOCOL_OPTIONS))
+        return px_unsupported(build, "explicit_http_config.http3_protocol_options",
+                              "is not supported");
+    if (in->protocol_config_case != EXPLICIT(HTTP2_PROTOCOL_OPTIONS))
+        return make_h1(build, in->http_protocol_options, conf);
+    conf->protocol = PX_UPSTREAM_H2;
+    return make_h2(build, in->http2_protocol_options, conf);
+}
+
 static lt_rc make_protocol_choice(struct px_build *build,
                                   const Xds__UpstreamHttp__HttpProtocolOptions *in,
                                   struct px_cluster_conf *conf)
 {
     switch (in->upstream_protocol_options_case) {
-    case XDS__UPSTREAM_HTTP__HTTP_PROTOCOL_OPTIONS__UPSTREAM_PROTOCOL_OPTIONS_EXPLICIT_HTTP_CONFIG:
-        if (in->explicit_http_config->protocol_config_case ==
-            XDS__UPSTREAM_HTTP__HTTP_PROTOCOL_OPTIONS__EXPLICIT_HTTP_CONFIG__PROTOCOL_CONFIG_HTTP3_PROTOCOL_OPTIONS)
-            return px_unsupported(build, "explicit_http_config.http3_protocol_options",
-                                  "is not supported");
-        if (in->explicit_http_config->protocol_config_case !=
-            XDS__UPSTREAM_HTTP__HTTP_PROTOCOL_OPTIONS__EXPLICIT_HTTP_CONFIG__PROTOCOL_CONFIG_HTTP2_PROTOCOL_OPTIONS)
-            return LT_OK;
-        conf->protocol = PX_UPSTREAM_H2;
-        return make_h2(build, in->explicit_http_config->http2_protocol_options, conf);
-    case XDS__UPSTREAM_HTTP__HTTP_PROTOCOL_OPTIONS__UPSTREAM_PROTOCOL_OPTIONS_USE_DOWNSTREAM_PROTOCOL_CONFIG:
+    case CHOICE(EXPLICIT_HTTP_CONFIG): return make_explicit(build, in->explicit_http_config, conf);
+    case CHOICE(USE_DOWNSTREAM_PROTOCOL_CONFIG):
         conf->protocol = PX_UPSTREAM_AS_DOWNSTREAM;
+        LT_TRY(make_h1(build, in->use_downstream_protocol_config->http_protocol_options, conf));
         return make_h2(build, in->use_downstream_protocol_config->http2_protocol_options, conf);
-    case XDS__UPSTREAM_HTTP__HTTP_PROTOCOL_OPTIONS__UPSTREAM_PROTOCOL_OPTIONS_AUTO_CONFIG:
+    case CHOICE(AUTO_CONFIG):
         conf->protocol = PX_UPSTREAM_AUTO;
+        LT_TRY(make_h1(build, in->auto_config->http_protocol_options, conf));
         return make_h2(build, in->auto_config->http2_protocol_options, conf);
     default: return px_bad(build, NULL, "an upstream protocol must be chosen");
     }
@@ -168,6 +188,8 @@ static lt_rc make_protocol(struct px_build *build, const Xds__Cluster *cluster,
                            struct px_cluster_conf *conf)
 {
     conf->protocol = PX_UPSTREAM_H1;
+    conf->h1 = &px_h1_defaults;
+    LT_TRY(make_h1(build, cluster->http_protocol_options, conf));
     if (cluster->http2_protocol_options != NULL) {
         conf->protocol = PX_UPSTREAM_H2;
         LT_TRY(make_h2(build, cluster->http2_protocol_options, conf));

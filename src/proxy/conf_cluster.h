@@ -7,6 +7,7 @@
 #ifndef LT_PROXY_CONF_CLUSTER_H
 #define LT_PROXY_CONF_CLUSTER_H
 
+#include "proxy/conf_http.h"
 #include "proxy/conf_resource.h"
 
 struct px_tls_conf;
@@ -305,12 +306,6 @@ typedef enum {
     PX_UPSTREAM_AUTO
 } px_upstream_protocol;
 
-/* core.v3.Http2ProtocolOptions */
-struct px_h2_options {
-    uint32_t max_concurrent_streams, stream_window_bytes, conn_window_bytes, header_table_bytes;
-    bool allow_connect;
-};
-
 /* upstream_bind_config, upstream_connection_options.tcp_keepalive */
 struct px_socket_conf {
     struct lt_addr source; /* len 0: none */
@@ -326,6 +321,7 @@ struct px_cluster_conf {
     /* many clusters share one of these */
     const struct px_lb_conf *lb;
     const struct px_circuit *circuits[PX_PRIORITIES];
+    const struct px_h1_options *h1;                  /* never NULL */
     const struct px_h2_options *h2;                  /* NULL: HTTP/1.1 alone */
     const struct px_outlier_conf *outlier;           /* NULL: none */
     const struct px_check_conf *check;               /* NULL: none */

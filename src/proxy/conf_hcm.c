@@ -3,14 +3,12 @@
  */
 #include "proxy/conf_filter.h"
 #include "proxy/conf_kinds.h"
+#include "proxy/conf_protocol.h"
 #include "proxy/conf_rest.h"
 
 enum {
     STREAM_IDLE_DEFAULT_MS = 300 * 1000,
-    IDLE_DEFAULT_MS = 3600 * 1000,
     DRAIN_DEFAULT_MS = 5000,
-    HEADERS_KB_DEFAULT = 60,
-    HEADERS_KB_MAX = 8192,
 };
 
 static void make_xfcc(const Xds__HttpConnectionManager *in, struct px_hcm_conf *conf)
@@ -31,31 +29,15 @@ static void make_xfcc(const Xds__HttpConnectionManager *in, struct px_hcm_conf *
     conf->xfcc_uri = details->has_uri && details->uri;
 }
 
-static lt_rc make_limits(struct px_build *build, const Xds__HttpConnectionManager *in,
-                         struct px_hcm_conf *conf)
+static void make_timeouts(const Xds__HttpConnectionManager *in, struct px_hcm_conf *conf)
 {
     conf->stream_idle_timeout_ms = px_duration_ms(in->stream_idle_timeout, STREAM_IDLE_DEFAULT_MS);
     conf->request_timeout_ms = px_duration_ms(in->request_timeout, 0);
     conf->request_headers_timeout_ms = px_duration_ms(in->request_headers_timeout, 0);
     conf->drain_timeout_ms = px_duration_ms(in->drain_timeout, DRAIN_DEFAULT_MS);
-    conf->idle_timeout_ms = IDLE_DEFAULT_MS;
-    const Xds__HttpProtocolOptions *common = in->common_http_protocol_options;
-    if (common != NULL) {
-        conf->idle_timeout_ms = px_duration_ms(common->idle_timeout, IDLE_DEFAULT_MS);
-        conf->max_stream_ms = px_duration_ms(common->max_stream_duration, 0);
-        if (common->max_connection_duration != NULL || common->max_requests_per_connection != NULL)
-            px_unhonoured(build, "common_http_protocol_options");
-        if (common->has_headers_with_underscores_action &&
-            common->headers_with_underscores_action != 0)
-            return px_unsupported(build,
-                                  "common_http_protocol_options.headers_with_underscores_action",
-                                  "is not supported yet");
-    }
-    conf->max_request_headers_kb = px_u32(in->max_request_headers_kb, HEADERS_KB_DEFAULT);
-    if (conf->max_request_headers_kb == 0 || conf->max_request_headers_kb > HEADERS_KB_MAX)
-        return px_bad(build, "max_request_headers_kb", "must be between 1 and %d", HEADERS_KB_MAX);
-    return LT_OK;
 }
+
+#define SLASHES(name) XDS__HTTP_CONNECTION_MANAGER__PATH_WITH_ESCAPED_SLASHES_ACTION__##name
 
 static lt_rc make_paths(struct px_build *build, const Xds__HttpConnectionManager *in,
                         struct px_hcm_conf *conf)
@@ -117,6 +99,7 @@ static lt_rc check_the_rest(struct px_build *build, const Xds__HttpConnectionMan
                                         "request_timeout",
                                         "request_headers_timeout",
                                         "drain_timeout",
+                                        "delayed_close_timeout",
                                         "access_log",
                                         "use_remote_address",
                                         "xff_num_trusted_hops",
@@ -149,39 +132,13 @@ static lt_rc check_the_rest(struct px_build *build, const Xds__HttpConnectionMan
     return LT_OK;
 }
 
-static lt_rc make_codec(struct px_build *build, const Xds__HttpConnectionManager *in,
-                        struct px_hcm_conf *conf)
-{
-    switch (in->has_codec_type ? in->codec_type : XDS__HTTP_CONNECTION_MANAGER__CODEC_TYPE__AUTO) {
-    case XDS__HTTP_CONNECTION_MANAGER__CODEC_TYPE__AUTO: conf->codec = PX_CODEC_AUTO; break;
-    case XDS__HTTP_CONNECTION_MANAGER__CODEC_TYPE__HTTP1: conf->codec = PX_CODEC_H1; break;
-    case XDS__HTTP_CONNECTION_MANAGER__CODEC_TYPE__HTTP2: conf->codec = PX_CODEC_H2; break;
-    default: return px_unsupported(build, "codec_type", "HTTP/3 is not supported");
-    }
-    return px_make_h2_options(build, in->http2_protocol_options, &conf->h2);
-}
-
-static void make_upgrades(struct px_build *build, const Xds__HttpConnectionManager *in,
-                          struct px_hcm_conf *conf)
-{
-    lt_str *upgrades = lt_arena_make_n(build->arena, lt_str, in->n_upgrade_configs);
-    for (size_t i = 0; i < in->n_upgrade_configs; i++) {
-        const Xds__HttpConnectionManager__UpgradeConfig *upgrade = in->upgrade_configs[i];
-        if (upgrade->upgrade_type != NULL && px_bool(upgrade->enabled, true))
-            upgrades[conf->upgrade_count++] = px_copy(build, upgrade->upgrade_type);
-        if (upgrade->n_filters > 0)
-            px_unhonoured(build, "upgrade_configs.filters");
-    }
-    conf->upgrades = upgrades;
-}
-
 static lt_rc make_hcm(struct px_build *build, const Xds__HttpConnectionManager *in,
                       struct px_hcm_conf *conf)
 {
     conf->stat_prefix = px_copy(build, in->stat_prefix);
     if (conf->stat_prefix.len == 0)
         return px_bad(build, "stat_prefix", "is empty");
-    LT_TRY(make_codec(build, in, conf));
+    LT_TRY(px_make_hcm_protocol(build, in, conf));
     conf->server_name = in->server_name != NULL && in->server_name[0] != '\0'
                             ? px_copy(build, in->server_name)
                             : LT_STR("envoy");
@@ -190,18 +147,11 @@ static lt_rc make_hcm(struct px_build *build, const Xds__HttpConnectionManager *
     conf->xff_num_trusted_hops = in->has_xff_num_trusted_hops ? in->xff_num_trusted_hops : 0;
     conf->proxy_100_continue = in->has_proxy_100_continue && in->proxy_100_continue;
     conf->generate_request_id = px_bool(in->generate_request_id, true);
-    conf->accept_http_10 = in->http_protocol_options != NULL &&
-                           in->http_protocol_options->has_accept_http_10 &&
-                           in->http_protocol_options->accept_http_10;
-    conf->enable_trailers = in->http_protocol_options != NULL &&
-                            in->http_protocol_options->has_enable_trailers &&
-                            in->http_protocol_options->enable_trailers;
     conf->is_inbound = build->is_inbound;
     conf->takes_operation = in->tracing != NULL && !build->is_outbound;
     LT_TRY(px_make_tracing(build, in, conf));
-    make_upgrades(build, in, conf);
     make_xfcc(in, conf);
-    LT_TRY(make_limits(build, in, conf));
+    make_timeouts(in, conf);
     LT_TRY(make_paths(build, in, conf));
     LT_TRY(check_the_rest(build, in));
     LT_TRY(px_make_http_filters(build, in->http_filters, in->n_http_filters, conf));

@@ -301,18 +301,8 @@ static lt_rc make_rewrites(struct px_build *build, const Xds__RouteAction *in,
 
 static void make_durations(const Xds__RouteAction *in, struct px_route *route)
 {
-    const Xds__RouteAction__MaxStreamDuration *max = in->max_stream_duration;
     route->timeout_ms = px_duration_ms(in->timeout, ROUTE_TIMEOUT_DEFAULT_MS);
     route->idle_timeout_ms = px_duration_ms(in->idle_timeout, UINT64_MAX);
-    route->max_stream_ms = UINT64_MAX;
-    route->max_grpc_ms = px_duration_ms(in->max_grpc_timeout, UINT64_MAX);
-    route->grpc_offset_ms = px_duration_ms(in->grpc_timeout_offset, 0);
-    if (max != NULL) {
-        route->max_stream_ms = px_duration_ms(max->max_stream_duration, UINT64_MAX);
-        route->takes_grpc_timeout = max->grpc_timeout_header_max != NULL;
-        route->grpc_timeout_max_ms = px_duration_ms(max->grpc_timeout_header_max, 0);
-        route->grpc_timeout_offset_ms = px_duration_ms(max->grpc_timeout_header_offset, 0);
-    }
 }
 
 static void list_rest_of_action(struct px_build *build, const Xds__RouteAction *in)
@@ -342,6 +332,7 @@ static void list_rest_of_action(struct px_build *build, const Xds__RouteAction *
                                         "append_x_forwarded_host",
                                         "path_rewrite_policy",
                                         "rate_limits",
+                                        "upgrade_configs",
                                         NULL};
     px_list_rest(build, in, known);
 }
@@ -373,6 +364,73 @@ lt_rc px_make_mirrors(struct px_build *build, Xds__RouteAction__RequestMirrorPol
     return LT_OK;
 }
 
+/* Most routes of a mesh say the same: 0 everywhere. Those share one. */
+static const struct px_stream_limits *keep_limits(struct px_build *build,
+                                                  const struct px_stream_limits *limits)
+{
+    static const struct px_stream_limits usual[] = {
+        {.has_grpc_max = true},
+        {.replaces_timeout = true, .has_duration = true, .has_grpc_max = true},
+    };
+    for (size_t i = 0; i < LT_ARRAY_LEN(usual); i++) {
+        if (limits->replaces_timeout == usual[i].replaces_timeout &&
+            limits->has_duration == usual[i].has_duration && limits->has_grpc_max &&
+            limits->duration_ms + limits->grpc_max_ms + limits->grpc_offset_ms == 0)
+            return &usual[i];
+    }
+    struct px_stream_limits *kept = lt_arena_make(build->arena, struct px_stream_limits);
+    *kept = *limits;
+    return kept;
+}
+
+static void make_limits(struct px_build *build, const Xds__RouteAction *in, struct px_route *route)
+{
+    const Xds__RouteAction__MaxStreamDuration *max = in->max_stream_duration;
+    struct px_stream_limits limits = {0};
+    if (max != NULL) {
+        limits.replaces_timeout = true;
+        limits.has_duration = max->max_stream_duration != NULL;
+        limits.duration_ms = px_duration_ms(max->max_stream_duration, 0);
+        limits.has_grpc_max = max->grpc_timeout_header_max != NULL;
+        limits.grpc_max_ms = px_duration_ms(max->grpc_timeout_header_max, 0);
+        limits.grpc_offset_ms = px_duration_ms(max->grpc_timeout_header_offset, 0);
+    } else if (in->max_grpc_timeout != NULL) {
+        limits.has_grpc_max = true;
+        limits.grpc_max_ms = px_duration_ms(in->max_grpc_timeout, 0);
+        limits.grpc_offset_ms = px_duration_ms(in->grpc_timeout_offset, 0);
+    } else {
+        return;
+    }
+    route->limits = keep_limits(build, &limits);
+}
+
+static lt_rc make_upgrades(struct px_build *build, const Xds__RouteAction *in,
+                           struct px_route *route)
+{
+    struct px_upgrade_conf *upgrades = lt_arena_make_n(build->arena, struct px_upgrade_conf,
+                                                       in->n_upgrade_configs);
+    for (size_t i = 0; i < in->n_upgrade_configs; i++) {
+        const Xds__RouteAction__UpgradeConfig *upgrade = in->upgrade_configs[i];
+        const Xds__RouteAction__UpgradeConfig__ConnectConfig *connect = upgrade->connect_config;
+        upgrades[i].type = px_copy(build, upgrade->upgrade_type);
+        upgrades[i].is_on = px_bool(upgrade->enabled, true);
+        upgrades[i].ends_here = connect != NULL;
+        if (connect == NULL)
+            continue;
+        if (!lt_str_case_eq(upgrades[i].type, LT_STR("CONNECT")))
+            return px_bad(build, "upgrade_configs.connect_config", "is for type CONNECT alone");
+        if (connect->proxy_protocol_config != NULL)
+            return px_unsupported(build, "upgrade_configs.connect_config.proxy_protocol_config",
+                                  "is not supported yet");
+        if (connect->has_allow_post && connect->allow_post)
+            return px_unsupported(build, "upgrade_configs.connect_config.allow_post",
+                                  "is not supported");
+    }
+    route->upgrades = upgrades;
+    route->upgrade_count = in->n_upgrade_configs;
+    return LT_OK;
+}
+
 static lt_rc make_route_action(struct px_build *build, const Xds__RouteAction *in,
                                const struct px_vhost *vhost, const struct px_uri_template *template,
                                struct px_route *route)
@@ -386,7 +444,9 @@ static lt_rc make_route_action(struct px_build *build, const Xds__RouteAction *i
     route->mirrors = vhost->mirrors;
     LT_TRY(px_make_mirrors(build, in->request_mirror_policies, in->n_request_mirror_policies,
                            &route->mirrors));
+    LT_TRY(make_upgrades(build, in, route));
     make_durations(in, route);
+    make_limits(build, in, route);
     LT_TRY(px_make_own_rate_limits(build, in->rate_limits, in->n_rate_limits, &route->rate_limits));
     switch (in->has_cluster_not_found_response_code ? in->cluster_not_found_response_code : 0) {
     case XDS__ROUTE_ACTION__CLUSTER_NOT_FOUND_RESPONSE_CODE__NOT_FOUND:

@@ -15,6 +15,8 @@
 
 #include "net/client_hello.h"
 #include "proxy/chain_match.h"
+#include "proxy/codec_stats.h"
+#include "proxy/h2_link.h"
 #include "proxy/net_filter.h"
 #include "proxy/relieve.h"
 #include "proxy/run.h"
@@ -52,7 +54,9 @@ static uint64_t next_due_ns(const struct px_conn *conn)
     uint64_t drained_ns = conn->drained_at_ns != 0 ? conn->drained_at_ns : UINT64_MAX;
     uint64_t leave_ns = conn->leave_at_ns != 0 ? conn->leave_at_ns : UINT64_MAX;
     uint64_t guess_ns = conn->guess_at_ns != 0 ? conn->guess_at_ns : UINT64_MAX;
-    return LT_MIN(LT_MIN(idle_ns, guess_ns), LT_MIN(drained_ns, leave_ns));
+    uint64_t ends_ns = conn->ends_at_ns != 0 ? conn->ends_at_ns : UINT64_MAX;
+    idle_ns = LT_MIN(idle_ns, guess_ns);
+    return LT_MIN(LT_MIN(idle_ns, drained_ns), LT_MIN(leave_ns, ends_ns));
 }
 
 static void arm(struct px_conn *conn)
@@ -65,6 +69,8 @@ static void arm(struct px_conn *conn)
 void px_conn_set_deadline(struct px_conn *conn, uint64_t after_ms)
 {
     conn->deadline_ns = after_ms == 0 ? 0 : px_now_ns(conn->worker) + after_ms * LT_NS_PER_MS;
+    if (lt_timer_is_set(&conn->timer) && conn->timer.at_ns <= conn->deadline_ns)
+        return; /* it fires before, and looks then */
     arm(conn);
 }
 
@@ -94,8 +100,38 @@ static void give_up_waiting(struct px_conn *conn)
         }
         px_conn_close(conn);
         break;
+    case PX_CONN_SNIFF:
+        px_hcm_count(conn->worker, conn->chain->hcm, PX_HCM_IDLE_TIMEOUT);
+        px_conn_close(conn);
+        break;
     default: px_conn_close(conn); break;
     }
+}
+
+/* max_connection_duration: what goes on goes on, and is the last. */
+static void end_of_life(struct px_conn *conn)
+{
+    conn->ends_at_ns = 0;
+    px_hcm_count(conn->worker, conn->chain->hcm, PX_HCM_MAX_DURATION);
+    conn->is_told = true; /* by this */
+    if (conn->state == PX_CONN_H2)
+        px_h2_link_drain(conn->h2, conn->chain->hcm->drain_timeout_ms);
+    else if (conn->request == NULL)
+        px_conn_close(conn);
+    conn->is_draining = true;
+}
+
+static void start_life(struct px_conn *conn)
+{
+    const struct px_hcm_conf *hcm = conn->chain->hcm;
+    uint64_t life_ms = hcm->max_connection_duration_ms;
+    if (life_ms == 0)
+        return;
+    uint64_t jitter_ms = life_ms * hcm->max_connection_jitter_percent / 100;
+    if (jitter_ms > 0)
+        life_ms += lt_prng_next(&conn->worker->prng) % jitter_ms;
+    conn->ends_at_ns = px_now_ns(conn->worker) + life_ms * LT_NS_PER_MS;
+    arm(conn);
 }
 
 static void on_timer(struct lt_timer *timer, uint64_t now_ns)
@@ -111,6 +147,10 @@ static void on_timer(struct lt_timer *timer, uint64_t now_ns)
         arm(conn);
     } else if (conn->guess_at_ns != 0 && now_ns >= conn->guess_at_ns) {
         guess(conn);
+        if (conn->state != PX_CONN_CLOSED)
+            arm(conn);
+    } else if (conn->ends_at_ns != 0 && now_ns >= conn->ends_at_ns) {
+        end_of_life(conn);
         if (conn->state != PX_CONN_CLOSED)
             arm(conn);
     } else {
@@ -182,9 +222,15 @@ static void run_linger(struct px_conn *conn)
 
 void px_conn_linger(struct px_conn *conn)
 {
+    uint64_t linger_ms = conn->chain->hcm != NULL ? conn->chain->hcm->delayed_close_ms : LINGER_MS;
+    if (linger_ms == 0) {
+        px_conn_close(conn);
+        return;
+    }
     conn->state = PX_CONN_LINGER;
+    conn->ends_at_ns = 0;
     (void)lt_transport_shutdown_write(&conn->transport);
-    px_conn_set_deadline(conn, LINGER_MS);
+    px_conn_set_deadline(conn, linger_ms);
     run_linger(conn);
 }
 
@@ -324,6 +370,7 @@ static void run_sniff(struct px_conn *conn)
 /* Envoy's AUTO: what ALPN said, else what the first bytes say. */
 static void choose_http(struct px_conn *conn)
 {
+    start_life(conn);
     lt_str alpn = conn->transport.tls != NULL ? lt_tls_alpn(&conn->transport) : LT_STR_NULL;
     bool is_h2_alpn = lt_str_eqz(alpn, "h2") || lt_str_eqz(alpn, "istio-h2");
     if (conn->chain->hcm->codec != PX_CODEC_AUTO || alpn.len > 0) {

@@ -4,6 +4,7 @@
  * Start at: px_h1_run().
  */
 #include "http/url.h"
+#include "proxy/codec_stats.h"
 #include "proxy/relieve.h"
 #include "proxy/request.h"
 #include "proxy/run.h"
@@ -14,6 +15,7 @@ void px_h1_start(struct px_conn *conn)
 {
     conn->limits = lt_h1_limits_default;
     conn->limits.head_bytes_max = conn->chain->hcm->max_request_headers_kb * 1024;
+    conn->limits.headers_max = conn->chain->hcm->max_headers;
     lt_h1_parser_init(&conn->parser, false, &conn->limits);
     px_conn_set_deadline(conn, conn->chain->hcm->idle_timeout_ms);
     px_h1_run(conn);
@@ -28,6 +30,24 @@ static void refuse(struct px_conn *conn, struct px_request *request)
     px_request_reply(request, lt_h1_error_status(error), PX_FLAG_DOWNSTREAM_PROTOCOL,
                      lt_h1_error_details(error),
                      lt_str_of(lt_http_reason(lt_h1_error_status(error))), "text/plain");
+}
+
+/*
+ * A first line that does not speak of HTTP where all versions are spoken, such as a broken preface
+ * of HTTP/2: its writer could not read a response of HTTP/1 (RFC 9113 section 3.4).
+ */
+static bool speaks_something_else(const struct px_conn *conn)
+{
+    if (conn->parser.error != LT_H1_E_VERSION || conn->served != 1 ||
+        conn->chain->hcm->codec != PX_CODEC_AUTO)
+        return false;
+    lt_str rest = px_input_unread(&conn->in), line = LT_STR_NULL;
+    bool has_line = lt_str_split(&rest, '\n', &line);
+    for (size_t i = 0; has_line && i + 5 <= line.len; i++) {
+        if (lt_str_case_eq(lt_str_slice(line, i, i + 5), LT_STR("HTTP/")))
+            return false;
+    }
+    return true;
 }
 
 /*
@@ -46,8 +66,14 @@ static lt_rc read_head(struct px_conn *conn)
             conn->in.floor = conn->in.pos;
             request->head_block = px_input_detach(conn->worker, &conn->in, conn->in.cap / 2);
             request->req.wire_bytes = used;
+            if (request->hcm->h1.name_case == LT_H1_CASE_KEPT_PROPER)
+                lt_headers_mark_received(&request->head.headers);
             px_request_start(request);
             return LT_OK;
+        }
+        if (rc != LT_AGAIN && speaks_something_else(conn)) {
+            px_hcm_count(conn->worker, request->hcm, PX_HCM_PROTOCOL_ERROR);
+            return LT_E_CLOSED;
         }
         if (rc != LT_AGAIN) {
             refuse(conn, request);
@@ -66,6 +92,12 @@ static lt_rc read_head(struct px_conn *conn)
     }
 }
 
+uint64_t px_head_ms(const struct px_hcm_conf *hcm)
+{
+    uint64_t head_ms = hcm->request_headers_timeout_ms, idle_ms = hcm->stream_idle_timeout_ms;
+    return head_ms == 0 ? idle_ms : idle_ms == 0 ? head_ms : LT_MIN(head_ms, idle_ms);
+}
+
 /* LT_OK: bytes of a request are there and conn->request stands. */
 static lt_rc begin(struct px_conn *conn)
 {
@@ -78,11 +110,12 @@ static lt_rc begin(struct px_conn *conn)
             return rc == LT_AGAIN ? LT_AGAIN : LT_E_CLOSED;
         }
     }
+    const struct px_hcm_conf *hcm = conn->chain->hcm;
     conn->request = px_request_new(conn, &px_down_h1);
     lt_h1_head_init(&conn->request->head, conn->request->arena, &conn->limits);
-    const struct px_hcm_conf *hcm = conn->chain->hcm;
-    if (hcm->request_headers_timeout_ms != 0)
-        px_conn_set_deadline(conn, hcm->request_headers_timeout_ms);
+    if (++conn->served == hcm->max_requests_per_connection)
+        conn->is_draining = true;
+    px_conn_set_deadline(conn, px_head_ms(hcm));
     return LT_OK;
 }
 
@@ -167,17 +200,35 @@ void px_h1_run(struct px_conn *conn)
     px_conn_yield(conn);
 }
 
+static void refuse_slow_head(struct px_request *request)
+{
+    const struct px_hcm_conf *hcm = request->hcm;
+    bool is_idle = hcm->request_headers_timeout_ms == 0 ||
+                   px_head_ms(hcm) != hcm->request_headers_timeout_ms;
+    if (is_idle)
+        px_request_reply(request, 408, PX_FLAG_STREAM_IDLE, "stream_idle_timeout",
+                         LT_STR("stream timeout"), "text/plain");
+    else
+        px_request_reply(request, 408, 0, "request_header_timeout",
+                         LT_STR("request header timeout"), "text/plain");
+    if (!is_idle)
+        px_hcm_count(request->worker, hcm, PX_HCM_HEAD_TIMEOUT);
+}
+
 void px_h1_timeout(struct px_conn *conn)
 {
     struct px_request *request = conn->request;
     if (request == NULL || request->is_tunnel || request->state == PX_RQ_REPLY) {
+        if (request == NULL)
+            px_hcm_count(conn->worker, conn->chain->hcm, PX_HCM_IDLE_TIMEOUT);
         px_conn_close(conn);
         return;
     }
-    conn->is_closing = true;
-    uint32_t code = request->req.is_read ? 504 : 408;
-    px_request_reply(request, code, PX_FLAG_STREAM_IDLE, "stream_idle_timeout",
-                     LT_STR("stream timeout"), "text/plain");
+    if (request->state == PX_RQ_HEAD)
+        refuse_slow_head(request);
+    else
+        px_request_reply(request, request->req.is_read ? 504 : 408, PX_FLAG_STREAM_IDLE,
+                         "stream_idle_timeout", LT_STR("stream timeout"), "text/plain");
     px_request_run(request);
 }
 
@@ -228,9 +279,15 @@ static lt_rc next(struct px_request *request)
         return next_of_tunnel(request);
     for (;;) {
         struct lt_h1_piece piece;
+        struct lt_headers trailers;
+        bool wants_trailers = request->hcm->h1.enables_trailers && !req->is_raw;
+        if (wants_trailers)
+            lt_headers_init(&trailers, request->arena, 0, 0);
         lt_rc rc = lt_h1_parse_body(&conn->parser, px_input_unread(&conn->in), req->is_raw,
-                                    req->trailers, &piece);
+                                    wants_trailers ? &trailers : NULL, &piece);
         if (rc == LT_OK) {
+            if (wants_trailers)
+                px_dir_keep_trailers(req, &trailers);
             req->piece = piece.data;
             req->piece_used = piece.used;
             req->is_read = piece.is_end;
@@ -272,12 +329,32 @@ static void choose_framing(struct px_request *request, struct lt_h1_framing *fra
     case LT_BODY_NONE:
         if (head->has_content_length)
             framing->body = LT_BODY_LENGTH;
-        else if (head->is_chunked && head->status != 204 && head->status != 304)
+        else if (head->status == 204 || head->status == 304)
+            break;
+        else if (head->is_chunked)
             framing->body = LT_BODY_CHUNKED; /* of a HEAD */
+        else if (request->head.method_id != LT_METHOD_HEAD)
+            framing->body = LT_BODY_LENGTH; /* of HTTP/2, and our own: nothing follows */
         break;
     case LT_BODY_LENGTH:
     case LT_BODY_TUNNEL: break;
     }
+}
+
+/* What was kept of the host's spelling goes before what the client is to see. */
+static lt_h1_case choose_case(const struct px_request *request)
+{
+    bool is_up_h1 = request->up_codec != NULL && request->up_codec->protocol == PX_PROTO_H1;
+    lt_h1_case of_host = is_up_h1 ? request->cluster->conf->h1->name_case : LT_H1_CASE_LOWER;
+    if (of_host >= LT_H1_CASE_KEPT)
+        return of_host;
+    return request->hcm->h1.name_case == LT_H1_CASE_PROPER ? LT_H1_CASE_PROPER : LT_H1_CASE_LOWER;
+}
+
+static lt_str choose_reason(const struct px_request *request)
+{
+    bool is_kept = request->up_codec != NULL && request->cluster->conf->h1->keeps_reason;
+    return is_kept ? request->rhead.reason : LT_STR_NULL;
 }
 
 static lt_rc put_head(struct px_request *request)
@@ -287,6 +364,9 @@ static lt_rc put_head(struct px_request *request)
     bool is_switch = head->body == LT_BODY_TUNNEL;
     /* Envoy: who answers before the request is complete doesn't wait for the rest */
     bool is_early = !px_request_is_read(request) && !is_switch;
+    /* what was sent ahead of an upgrade that did not come about must not pass for a request */
+    is_early |= !is_switch &&
+                (request->head.wants_upgrade || request->head.method_id == LT_METHOD_CONNECT);
     bool closes = conn->is_closing || conn->is_draining || !request->head.keep_alive || is_early ||
                   (!px_relieve_is_calm(conn->worker) && px_relieve_ends_keep_alive(conn));
     if (conn->is_draining)
@@ -300,16 +380,18 @@ static lt_rc put_head(struct px_request *request)
                       : closes                   ? "close"
                       : request->head.minor == 0 ? "keep-alive"
                                                  : NULL,
-        .lower_case = true,
+        .name_case = choose_case(request),
+        .coding_name = head->coding_name,
     };
     choose_framing(request, &framing);
-    return lt_h1_write_response(&request->down_out, head->status, LT_STR_NULL, 1, &head->headers,
-                                &framing);
+    return lt_h1_write_response(&request->down_out, head->status, choose_reason(request),
+                                request->head.method.len > 0 ? request->head.minor : 1,
+                                &head->headers, &framing);
 }
 
 static lt_rc interim(struct px_request *request, const struct lt_http_head *head)
 {
-    struct lt_h1_framing framing = {.body = LT_BODY_NONE, .lower_case = true};
+    struct lt_h1_framing framing = {.body = LT_BODY_NONE};
     if (request->head.minor == 0)
         return LT_OK; /* it would take it for the response (RFC 9110 section 15.2) */
     return lt_h1_write_response(&request->down_out, head->status, LT_STR_NULL, 1, &head->headers,
@@ -319,8 +401,8 @@ static lt_rc interim(struct px_request *request, const struct lt_http_head *head
 static lt_rc send_down(struct px_request *request)
 {
     struct px_conn *conn = request->conn;
-    const struct lt_headers *trailers = request->hcm->enable_trailers ? request->resp.trailers
-                                                                      : NULL;
+    const struct lt_headers *trailers = request->hcm->h1.enables_trailers ? request->resp.trailers
+                                                                          : NULL;
     size_t put = 0;
     lt_rc rc = px_h1_write(&request->resp, &request->down_out, trailers, &conn->transport,
                            &conn->can_write, &put);

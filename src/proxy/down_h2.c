@@ -5,21 +5,28 @@
  * Start at: px_h2_start(), on_headers().
  */
 #include "http/h2_head.h"
+#include "proxy/codec_stats.h"
 #include "proxy/h2_link.h"
 #include "proxy/relieve.h"
 #include "proxy/request.h"
 
 enum {
-    RX_SLACK = 64 * 1024, /* a stream's window may be overrun by what was on its way */
-    SEND_QUEUE_BYTES = 64 * 1024,
-    CLOSE_MS = 1000, /* for the last words of a connection; Envoy's delayed_close_timeout */
+    PSEUDO_FIELDS = 5, /* max_headers_count does not count them */
+    CLOSE_MS = 1000,   /* for the last words of a connection; Envoy's delayed_close_timeout */
 };
 
 /* --- the connection --- */
 
+/* All was said: the client may still be saying something, and must get to read it (conn.c). */
 static void on_over(struct px_h2_link *link)
 {
-    px_conn_close(link->owner);
+    struct px_conn *conn = link->owner;
+    if (link->is_cut) {
+        px_conn_close(conn);
+        return;
+    }
+    px_h2_abort(conn);
+    px_conn_linger(conn);
 }
 
 static void on_headers(struct lt_h2_stream *stream, const struct lt_h2_fields *fields, bool is_end);
@@ -29,6 +36,12 @@ static void on_end(struct lt_h2_stream *stream);
 static void on_writable(struct lt_h2_stream *stream);
 static void on_closed(struct lt_h2_stream *stream, lt_h2_end end, uint32_t code);
 
+static void on_ping_ack(struct lt_h2_conn *h2, uint64_t opaque LT_UNUSED)
+{
+    struct px_conn *conn = lt_h2_conn_user(h2);
+    px_h2_link_on_pong(conn->h2);
+}
+
 static const struct lt_h2_events events = {
     .on_headers = on_headers,
     .on_data = on_data,
@@ -36,6 +49,7 @@ static const struct lt_h2_events events = {
     .on_end = on_end,
     .on_writable = on_writable,
     .on_closed = on_closed,
+    .on_ping_ack = on_ping_ack,
 };
 
 static struct lt_h2_opts make_opts(const struct px_hcm_conf *hcm)
@@ -44,11 +58,18 @@ static struct lt_h2_opts make_opts(const struct px_hcm_conf *hcm)
     opts.is_server = true;
     opts.allow_connect_protocol = hcm->h2.allow_connect;
     opts.concurrent_streams_max = hcm->h2.max_concurrent_streams;
-    opts.stream_window_bytes = hcm->h2.stream_window_bytes;
+    opts.stream_window_bytes = hcm->h2.stream_window_first;
+    opts.stream_window_max = hcm->h2.stream_window_bytes;
     opts.conn_window_bytes = hcm->h2.conn_window_bytes;
     opts.header_table_bytes = hcm->h2.header_table_bytes;
     opts.header_list_bytes_max = hcm->max_request_headers_kb * 1024;
-    opts.send_queue_bytes = SEND_QUEUE_BYTES;
+    opts.headers_max = hcm->max_headers + PSEUDO_FIELDS;
+    opts.send_queue_bytes = PX_H2_STREAM_QUEUE;
+    opts.conn_queue_bytes = PX_H2_CONN_QUEUE;
+    opts.empty_frames_max = hcm->h2.empty_frames_max;
+    opts.priorities_per_stream = hcm->h2.priorities_per_stream;
+    opts.updates_per_data = hcm->h2.updates_per_data;
+    opts.resets = (struct lt_h2_rate){hcm->h2.reset_burst, hcm->h2.reset_rate};
     return opts;
 }
 
@@ -62,6 +83,8 @@ void px_h2_start(struct px_conn *conn)
     conn->h2->can_read = &conn->can_read;
     conn->h2->can_write = &conn->can_write;
     conn->h2->on_over = on_over;
+    conn->h2->hcm = hcm;
+    px_h2_link_keep_alive(conn->h2, &hcm->h2);
     px_conn_set_deadline(conn, hcm->idle_timeout_ms);
     if (conn->in.pos < conn->in.end) { /* what the inspection has read */
         lt_rc rc = lt_h2_conn_feed(conn->h2->conn, px_input_unread(&conn->in),
@@ -72,9 +95,21 @@ void px_h2_start(struct px_conn *conn)
     px_h2_run(conn);
 }
 
+/* A head that does not end holds what was sent of it, and all other streams up. */
+static void watch_head(struct px_conn *conn)
+{
+    const struct px_hcm_conf *hcm = conn->chain->hcm;
+    uint32_t block = lt_h2_conn_open_block(conn->h2->conn);
+    if (block == conn->h2->open_block)
+        return;
+    conn->h2->open_block = block;
+    px_conn_set_deadline(conn, block != 0 ? px_head_ms(hcm) : hcm->idle_timeout_ms);
+}
+
 void px_h2_run(struct px_conn *conn)
 {
     px_h2_link_read(conn->h2);
+    watch_head(conn);
     if (conn->h2->is_over)
         px_conn_set_deadline(conn, CLOSE_MS);
 }
@@ -82,14 +117,20 @@ void px_h2_run(struct px_conn *conn)
 /* The idle timeout of a connection is that of one without requests. */
 void px_h2_timeout(struct px_conn *conn)
 {
+    const struct px_hcm_conf *hcm = conn->chain->hcm;
     if (conn->h2->is_over) {
         px_conn_close(conn);
+    } else if (conn->h2->open_block != 0 && px_head_ms(hcm) != 0) {
+        px_hcm_count(conn->worker, hcm, PX_HCM_HEAD_TIMEOUT);
+        px_conn_close(conn);
     } else if (!lt_list_is_empty(&conn->streams)) {
-        px_conn_set_deadline(conn, conn->chain->hcm->idle_timeout_ms);
+        px_conn_set_deadline(conn, hcm->idle_timeout_ms);
+    } else if (!lt_h2_conn_is_begun(conn->h2->conn)) {
+        px_hcm_count(conn->worker, hcm, PX_HCM_IDLE_TIMEOUT);
+        px_conn_close(conn); /* not even a preface came */
     } else {
-        lt_h2_conn_goaway(conn->h2->conn, LT_H2_NO_ERROR, LT_STR_NULL);
-        px_h2_link_touch(conn->h2);
-        px_conn_set_deadline(conn, CLOSE_MS);
+        px_hcm_count(conn->worker, hcm, PX_HCM_IDLE_TIMEOUT);
+        px_h2_link_drain(conn->h2, hcm->drain_timeout_ms);
     }
 }
 
@@ -101,6 +142,7 @@ void px_h2_notice(struct px_conn *conn)
 
 void px_h2_drain(struct px_conn *conn)
 {
+    conn->h2->is_draining = true;
     lt_h2_conn_goaway(conn->h2->conn, LT_H2_NO_ERROR, LT_STR_NULL);
     px_h2_link_touch(conn->h2);
 }
@@ -134,15 +176,20 @@ static void on_headers(struct lt_h2_stream *stream, const struct lt_h2_fields *f
     struct px_conn *conn = lt_h2_conn_user(lt_h2_stream_conn(stream));
     struct px_request *request = px_request_new(conn, &px_down_h2);
     const struct px_hcm_conf *hcm = conn->chain->hcm;
+    if (++conn->served == hcm->max_requests_per_connection)
+        px_h2_link_drain(conn->h2, hcm->drain_timeout_ms);
     request->down_stream = stream;
     lt_h2_stream_set_user(stream, request);
     lt_list_push_back(&conn->streams, &request->conn_link);
-    lt_rope_init(&request->req.rx, hcm->h2.stream_window_bytes + RX_SLACK);
-    lt_http_head_init(&request->head, request->arena, 0, hcm->max_request_headers_kb * 1024);
+    lt_rope_init(&request->req.rx, hcm->h2.stream_window_bytes + PX_H2_RX_SLACK);
+    lt_http_head_init(&request->head, request->arena, hcm->max_headers,
+                      hcm->max_request_headers_kb * 1024);
     lt_rc rc = lt_h2_read_request(fields, is_end, &request->head);
     request->req.wire_bytes = request->head.bytes;
     px_relieve_note(conn->worker, sizeof(*request) + 4 * request->head.bytes);
     request->req.rx_ended = is_end;
+    if (rc == LT_E_LIMIT && !fields->is_over_limit) /* else the engine has counted it */
+        px_codec_count(conn->worker, PX_PROTO_H2, PX_CODEC_HEADER_OVERFLOW);
     if (rc != LT_OK)
         refuse_head(request, rc);
     px_request_ready(request);
@@ -189,11 +236,28 @@ static void on_writable(struct lt_h2_stream *stream)
         px_request_ready(request);
 }
 
-static void on_closed(struct lt_h2_stream *stream, lt_h2_end end LT_UNUSED, uint32_t code LT_UNUSED)
+/* Why it ended without us; what the proxy itself had found before stays. */
+static void note_end(struct px_request *request, lt_h2_end end, uint32_t code)
+{
+    if (request->flags != 0)
+        return;
+    if (end == LT_H2_END_RESET_PEER) {
+        request->flags = PX_FLAG_DOWNSTREAM_RESET;
+        request->details = code == LT_H2_REFUSED_STREAM ? "http2.remote_refuse"
+                                                        : "http2.remote_reset";
+    } else if (end == LT_H2_END_RESET_LOCAL) {
+        request->flags = PX_FLAG_DOWNSTREAM_PROTOCOL;
+        request->details = "http2.violation.of.messaging.rule";
+    }
+}
+
+static void on_closed(struct lt_h2_stream *stream, lt_h2_end end, uint32_t code)
 {
     struct px_request *request = lt_h2_stream_user(stream);
     if (request == NULL)
         return;
+    if (request->state != PX_RQ_DONE && end != LT_H2_END_CLEAN)
+        note_end(request, end, code);
     request->down_stream = NULL;
     request->client_has_gone = true;
     px_request_ready(request);
@@ -231,7 +295,10 @@ static lt_rc put_head(struct px_request *request)
 {
     if (request->down_stream == NULL)
         return LT_E_CLOSED;
-    struct lt_h2_made made = lt_h2_make_response(request->arena, &request->rhead);
+    struct lt_http_head head = request->rhead;
+    if (head.status == 101)
+        head.status = 200; /* RFC 8441 section 5 */
+    struct lt_h2_made made = lt_h2_make_response(request->arena, &head);
     bool is_end = request->resp.is_read && request->resp.piece.len == 0 &&
                   request->resp.trailers == NULL;
     LT_TRY(lt_h2_stream_respond(request->down_stream, made.items, made.count, is_end));
@@ -249,6 +316,7 @@ static lt_rc interim(struct px_request *request, const struct lt_http_head *head
     if (request->down_stream == NULL)
         return LT_E_CLOSED;
     struct lt_h2_made made = lt_h2_make_response(request->arena, head);
+    px_h2_link_touch(request->conn->h2);
     return lt_h2_stream_respond(request->down_stream, made.items, made.count, false);
 }
 
@@ -333,8 +401,11 @@ static void leave_stream(struct px_request *request)
 
 static void abort_down(struct px_request *request)
 {
-    if (request->down_stream != NULL)
+    if (request->down_stream != NULL) {
+        if (request->response_begun)
+            lt_h2_conn_frame(request->conn->h2->conn);
         lt_h2_stream_reset(request->down_stream, LT_H2_INTERNAL_ERROR);
+    }
     leave_stream(request);
     px_request_bury(request);
 }
@@ -355,6 +426,10 @@ static void finish(struct px_request *request)
 
 static void run(struct px_request *request)
 {
+    if (request->state == PX_RQ_HEAD && request->client_has_gone) {
+        abort_down(request); /* it came and went in one turn: nobody is asked for it */
+        return;
+    }
     switch (request->state) {
     case PX_RQ_HEAD: px_request_start(request); break;
     case PX_RQ_FILTER: px_filters_run(request); break;

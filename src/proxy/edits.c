@@ -267,7 +267,7 @@ static lt_rc rewrite_host(struct px_request *request, struct lt_headers *headers
 
 static lt_rc add_timeout(struct px_request *request, struct lt_headers *headers)
 {
-    uint64_t timeout_ms = request->route->timeout_ms;
+    uint64_t timeout_ms = request->timeout_ms;
     const struct px_retry *retry = request->route->retry;
     if (retry != NULL && retry->per_try_timeout_ms != 0 &&
         (timeout_ms == 0 || retry->per_try_timeout_ms < timeout_ms))
@@ -312,7 +312,7 @@ lt_rc px_request_sanitize(struct px_request *request)
     struct lt_headers *headers = &request->head.headers;
     make_room(headers);
     LT_TRY(strip_hop_by_hop(request, headers));
-    if (!hcm->proxy_100_continue)
+    if (!hcm->proxy_100_continue && request->head.expects_continue)
         lt_headers_remove(headers, LT_H_EXPECT);
     remove_steering(headers);
     if (hcm->takes_operation)
@@ -367,9 +367,13 @@ lt_rc px_request_edit_try(struct px_request *request)
 
 /* --- response --- */
 
+/* Envoy: from the end of the request, so that one which has not ended has none. */
 static lt_rc add_service_time(struct px_request *request, struct lt_headers *headers)
 {
-    uint64_t ms = (px_now_ns(request->worker) - request->up_start_ns) / LT_NS_PER_MS;
+    bool is_open = request->head.wants_upgrade || request->head.method_id == LT_METHOD_CONNECT;
+    if (request->request_end_ns == 0 || is_open)
+        return LT_OK;
+    uint64_t ms = (px_now_ns(request->worker) - request->request_end_ns) / LT_NS_PER_MS;
     return lt_headers_set_id(headers, LT_H_X_ENVOY_UPSTREAM_SERVICE_TIME,
                              lt_arena_u64(request->arena, ms));
 }

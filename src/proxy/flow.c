@@ -12,6 +12,15 @@
 
 enum { STEPS_PER_TURN = 64, INTERIM_MAX = 16, HELD_PIECE_MAX = 1024 * 1024 };
 
+void px_dir_keep_trailers(struct px_dir *dir, struct lt_headers *read)
+{
+    if (read->count == 0)
+        return;
+    lt_headers_own(read);
+    dir->trailers = lt_arena_make(read->arena, struct lt_headers);
+    *dir->trailers = *read;
+}
+
 /* --- up: request --- */
 
 static void take_back_request_piece(struct px_request *request)
@@ -26,9 +35,11 @@ static void take_back_request_piece(struct px_request *request)
 static void remember(struct px_request *request, lt_str data)
 {
     bool is_wanted = request->route != NULL && request->route->retry != NULL;
-    if (!is_wanted || !request->replay_is_whole || data.len == 0)
+    if (!request->replay_is_whole || data.len == 0)
         return;
-    if (lt_buf_append_str(&request->replay, data) != LT_OK) {
+    if (!is_wanted) {
+        request->replay_is_whole = false;
+    } else if (lt_buf_append_str(&request->replay, data) != LT_OK) {
         request->replay_is_whole = false;
         lt_buf_clear(&request->replay, 0);
     }
@@ -37,8 +48,6 @@ static void remember(struct px_request *request, lt_str data)
 static void request_is_read(struct px_request *request)
 {
     request->request_end_ns = px_now_ns(request->worker);
-    if (request->hcm->request_timeout_ms != 0)
-        px_request_disarm_reading(request);
     /* Envoy's route timeout runs from the end of the request; for one held back, from its start */
     if (request->state == PX_RQ_FLOW)
         px_request_arm_timeout(request);
@@ -187,12 +196,12 @@ static void take_back_response_piece(struct px_request *request)
         request->up_codec->took(request);
 }
 
-/* 100 and 103 go on to whoever can read them; a host that sends them without end is broken off. */
+/* Interim responses go on where that is asked for; who sends them without end is broken off. */
 static lt_rc forward_interim(struct px_request *request)
 {
     if (++request->interim_count > INTERIM_MAX)
         return LT_E_BAD;
-    bool is_wanted = request->hcm->proxy_100_continue || request->rhead.status != 100;
+    bool is_wanted = request->hcm->proxy_100_continue; /* Envoy: of 103 as of 100 */
     lt_rc rc = lt_h1_strip_hop_by_hop(&request->rhead.headers, false);
     if (rc == LT_OK && is_wanted)
         rc = request->down->interim(request, &request->rhead);
@@ -226,47 +235,31 @@ static void begin_tunnel(struct px_request *request)
 }
 
 /*
- * The host agreed to speak something else. Each side says it in its own version's words (RFC 9110
- * section 7.8, RFC 8441 section 5).
+ * An upgrade over HTTP/1 was not taken up, whatever the host calls a success. In HTTP/2 a 2xx with
+ * a body would be the tunnel itself.
  */
-static bool agrees_to_tunnel(const struct px_request *request)
-{
-    const struct lt_http_head *head = &request->rhead;
-    if (request->up_codec->protocol == PX_PROTO_H1)
-        return head->body == LT_BODY_TUNNEL;
-    bool is_asked = request->head.wants_upgrade || request->head.method_id == LT_METHOD_CONNECT;
-    return is_asked && head->status >= 200 && head->status < 300;
-}
-
-static void translate_agreement(struct px_request *request)
+static void refuse_upgrade(struct px_request *request)
 {
     struct lt_http_head *head = &request->rhead;
-    bool is_down_h1 = request->down->protocol == PX_PROTO_H1;
-    head->body = LT_BODY_TUNNEL;
-    head->has_content_length = false;
-    if (!request->head.wants_upgrade)
-        return;
-    if (!is_down_h1) {
-        head->status = 200;
-    } else if (head->status != 101) {
-        head->status = 101;
-        lt_rc rc = lt_headers_set_id(&head->headers, LT_H_UPGRADE,
-                                     lt_headers_value(&request->head.headers, LT_H_UPGRADE));
-        (void)rc; /* room was made for edits of ours */
-    }
-    request->code = head->status;
+    head->body = LT_BODY_NONE;
+    head->has_content_length = head->is_chunked = false;
+    request->up_keeps_alive = false;
+    request->details = "websocket_handshake_unsuccessful";
 }
 
 static void choose_response_body(struct px_request *request)
 {
     struct px_dir *resp = &request->resp;
     const struct lt_http_head *head = &request->rhead;
-    bool both_h1 = request->up_codec->protocol == PX_PROTO_H1 &&
-                   request->down->protocol == PX_PROTO_H1;
+    bool is_up_h1 = request->up_codec->protocol == PX_PROTO_H1;
+    if (request->head.wants_upgrade && is_up_h1 && head->status < 300)
+        refuse_upgrade(request);
+    bool is_raw = is_up_h1 && request->down->protocol == PX_PROTO_H1;
+    is_raw = is_raw && head->body == LT_BODY_CHUNKED && request->head.minor == 1;
+    bool has_trailers = request->hcm->h1.enables_trailers &&
+                        request->cluster->conf->h1->enables_trailers;
     resp->is_read = head->body == LT_BODY_NONE;
-    resp->is_raw = both_h1 && head->body == LT_BODY_CHUNKED && request->head.minor == 1 &&
-                   !request->hcm->enable_trailers && !request->wants_pieces &&
-                   request->messages == NULL;
+    resp->is_raw = is_raw && !has_trailers && !request->wants_pieces && request->messages == NULL;
 }
 
 /* What outlier detection makes of it: a status of gRPC in the head counts more than 200. */
@@ -309,10 +302,8 @@ static lt_rc take_head(struct px_request *request)
     LT_TRY(px_response_edit(request));
     if (request->hash_cookies != NULL)
         LT_TRY(px_hash_add_cookies(request));
-    bool is_tunnel = agrees_to_tunnel(request);
-    if (is_tunnel)
-        translate_agreement(request);
-    else
+    bool is_tunnel = head->body == LT_BODY_TUNNEL;
+    if (!is_tunnel)
         choose_response_body(request);
     LT_TRY(request->down->head(request));
     if (is_tunnel) {

@@ -195,7 +195,6 @@ static void init_fetch(struct px_fetch *fetch, struct px_worker *worker, lt_str 
         .cluster = lt_arena_str(fetch->arena, cluster),
         .cluster_not_found_code = 503,
         .timeout_ms = timeout_ms,
-        .max_grpc_ms = UINT64_MAX,
     };
     lt_list_push_back(&worker->inside, &fetch->link);
 }

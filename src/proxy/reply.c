@@ -72,7 +72,7 @@ static lt_rc make_http_head(struct px_request *request, uint32_t code, lt_str bo
     head->body = body.len > 0 && request->head.method_id != LT_METHOD_HEAD ? LT_BODY_LENGTH
                                                                            : LT_BODY_NONE;
     head->content_length = body.len;
-    head->has_content_length = true;
+    head->has_content_length = body.len > 0;
     if (content_type != NULL && body.len > 0)
         LT_TRY(lt_headers_add_id(&head->headers, LT_H_CONTENT_TYPE, lt_str_of(content_type)));
     if (request->location.len > 0)
@@ -177,6 +177,11 @@ static const struct {
                           "upstream_reset_before_response_started{remote_refused_stream_reset}",
                           "upstream_reset_after_response_started{remote_refused_stream_reset}",
                           "remote refused stream reset"},
+    [PX_BROKE_CONNECT] =
+        {503, PX_FLAG_UPSTREAM_RESET,
+         "upstream_reset_before_response_started{remote_error_with_CONNECT_request}",
+         "upstream_reset_after_response_started{remote_error_with_CONNECT_request}",
+         "remote error with CONNECT request"},
     [PX_BROKE_PROTOCOL] = {502, PX_FLAG_UPSTREAM_PROTOCOL,
                            "upstream_reset_before_response_started{protocol_error}",
                            "upstream_reset_after_response_started{protocol_error}",

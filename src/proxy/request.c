@@ -1,6 +1,6 @@
 /*
- * proxy/request.c - a request's object, its states and timers, and what comes before the steps:
- * checks of the head, normalisation, what a client may not say, the route.
+ * proxy/request.c - a request's object, its states, and what comes before the steps: checks of the
+ * head, normalisation, what a client may not say, the route. Its timers: deadlines.c.
  * Start at: px_request_start().
  */
 #include "proxy/request.h"
@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "http/url.h"
+#include "proxy/codec_stats.h"
 #include "proxy/h2_link.h"
 #include "proxy/messages.h"
 #include "proxy/pace.h"
@@ -18,12 +19,6 @@ enum {
     ARENA_CHUNK = 4096,
     BUFFER_KEPT = 4096,
 };
-
-static void on_route_timeout(struct lt_timer *timer, uint64_t now_ns);
-static void on_try_timer(struct lt_timer *timer, uint64_t now_ns);
-static void on_try_idle(struct lt_timer *timer, uint64_t now_ns);
-static void on_slow_request(struct lt_timer *timer, uint64_t now_ns);
-static void on_long_stream(struct lt_timer *timer, uint64_t now_ns);
 
 /* --- states --- */
 
@@ -89,8 +84,7 @@ struct px_request *px_request_new(struct px_conn *conn, const struct px_down *do
     lt_list_init(&request->ready_link);
     lt_list_init(&request->conn_link);
     lt_list_init(&request->up_link);
-    lt_timer_init(&request->timer, on_route_timeout);
-    lt_timer_init(&request->try_timer, on_try_timer);
+    px_deadlines_begin(request);
     request->up_out.bytes_max = request->hcm->max_request_headers_kb * 1024 + 2 * PX_RQ_HEADS_MAX;
     lt_buf_init(&request->replay, PX_REPLAY_MAX);
     return request;
@@ -114,7 +108,6 @@ static void free_parts(struct px_request *request)
 /* Out of everything that could find it. */
 static void take_out(struct px_request *request)
 {
-    struct px_worker *worker = request->worker;
     px_filters_on_end(request);
     if (request->pace != NULL)
         px_pace_end(request);
@@ -124,12 +117,7 @@ static void take_out(struct px_request *request)
     px_request_leave_upstream(request, false);
     end_retry(request);
     px_request_forget_hosts(request);
-    lt_loop_timer_cancel(worker->loop, &request->timer);
-    if (request->rare != NULL) {
-        lt_loop_timer_cancel(worker->loop, &request->rare->reading);
-        lt_loop_timer_cancel(worker->loop, &request->rare->life);
-    }
-    lt_loop_timer_cancel(worker->loop, &request->idle_timer);
+    px_deadlines_end(request);
     lt_list_remove(&request->ready_link);
     lt_list_remove(&request->conn_link);
     px_cluster_drop(&request->cluster);
@@ -173,8 +161,9 @@ static void tell_early_end(struct px_request *request)
     if (request->state != PX_RQ_DONE) {
         bool client_left = (request->flags & ~(uint32_t)PX_FLAG_DELAY_INJECTED) == 0;
         request->flags |= client_left ? PX_FLAG_DOWNSTREAM_TERMINATION : 0;
-        if (client_left || request->details == NULL || !request->response_begun)
+        if (client_left) {
             request->details = "downstream_remote_disconnect";
+        }
         if (!request->response_begun)
             request->code = 0;
     }
@@ -269,244 +258,145 @@ void px_http_turn(struct lt_task *task)
     give_back_buried(worker);
 }
 
-/* --- timers --- */
-
-static void on_route_timeout(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
-{
-    struct px_request *request = LT_CONTAINER_OF(timer, struct px_request, timer);
-    if (request->cluster != NULL) {
-        px_cluster_count(request->cluster, PX_STAT_RQ_TIMEOUT);
-        if (request->host != NULL) {
-            request->host->rq_timeout++;
-            if (request->state == PX_RQ_FLOW && !request->response_begun)
-                px_host_note_timeout(request->host);
-        }
-    }
-    px_request_reply(request, 504, PX_FLAG_UPSTREAM_TIMEOUT, "response_timeout",
-                     LT_STR("upstream request timeout"), "text/plain");
-    px_request_run(request);
-}
-
-/* grpc-timeout: up to eight digits and a unit. UINT64_MAX: there is none that can be read. */
-static uint64_t grpc_timeout_ms(const struct px_request *request)
-{
-    lt_str text = lt_headers_value_of(&request->head.headers, LT_STR("grpc-timeout"));
-    uint64_t count = 0;
-    if (text.len < 2 || text.len > 9 ||
-        lt_str_to_u64(lt_str_slice(text, 0, text.len - 1), &count) != LT_OK)
-        return UINT64_MAX;
-    switch (text.ptr[text.len - 1]) {
-    case 'H': return count * 3600 * 1000;
-    case 'M': return count * 60 * 1000;
-    case 'S': return count * 1000;
-    case 'm': return count;
-    case 'u': return (count + 999) / 1000;
-    case 'n': return (count + 999999) / 1000000;
-    default: return UINT64_MAX;
-    }
-}
-
-/* max_grpc_timeout: for gRPC the client's grpc-timeout counts, up to so much. 0: none. */
-static uint64_t timeout_ms(const struct px_request *request)
-{
-    const struct px_route *route = request->route;
-    if (!request->is_grpc || route->max_grpc_ms == UINT64_MAX)
-        return route->timeout_ms;
-    uint64_t asked_ms = grpc_timeout_ms(request);
-    if (asked_ms == UINT64_MAX)
-        asked_ms = 0;
-    if (route->grpc_offset_ms != 0 && asked_ms > route->grpc_offset_ms)
-        asked_ms -= route->grpc_offset_ms;
-    bool is_over = asked_ms == 0 || asked_ms > route->max_grpc_ms;
-    return route->max_grpc_ms != 0 && is_over ? route->max_grpc_ms : asked_ms;
-}
-
-void px_request_arm_timeout(struct px_request *request)
-{
-    uint64_t ms = request->route != NULL ? timeout_ms(request) : 0;
-    if (ms != 0)
-        lt_loop_timer_set(request->worker->loop, &request->timer, ms * LT_NS_PER_MS);
-}
-
-void px_request_disarm_reading(struct px_request *request)
-{
-    if (request->rare != NULL)
-        lt_loop_timer_cancel(request->worker->loop, &request->rare->reading);
-}
-
-struct px_rare_timers *px_request_rare(struct px_request *request)
-{
-    if (request->rare != NULL)
-        return request->rare;
-    struct px_rare_timers *rare = lt_arena_make(request->arena, struct px_rare_timers);
-    rare->request = request;
-    lt_timer_init(&rare->try_idle, on_try_idle);
-    lt_timer_init(&rare->reading, on_slow_request);
-    lt_timer_init(&rare->life, on_long_stream);
-    request->rare = rare;
-    return rare;
-}
-
-/* HttpConnectionManager.request_timeout. */
-static void on_slow_request(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
-{
-    struct px_request *request = LT_CONTAINER_OF(timer, struct px_rare_timers, reading)->request;
-    px_request_reply(request, 408, 0, "request_overall_timeout", LT_STR("request timeout"),
-                     "text/plain");
-    px_request_run(request);
-}
-
-/* max_stream_duration, of the route or the connection manager. */
-static void on_long_stream(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
-{
-    struct px_request *request = LT_CONTAINER_OF(timer, struct px_rare_timers, life)->request;
-    px_request_reply(request, px_request_is_read(request) ? 504 : 408, PX_FLAG_MAX_DURATION,
-                     "max_duration_timeout", LT_STR("downstream duration timeout"), "text/plain");
-    px_request_run(request);
-}
-
-static uint64_t max_stream_ms(const struct px_request *request)
-{
-    const struct px_route *route = request->route;
-    if (route == NULL)
-        return request->hcm->max_stream_ms;
-    uint64_t asked_ms = route->takes_grpc_timeout ? grpc_timeout_ms(request) : UINT64_MAX;
-    if (asked_ms != UINT64_MAX) {
-        if (route->grpc_timeout_max_ms != 0)
-            asked_ms = LT_MIN(asked_ms, route->grpc_timeout_max_ms);
-        uint64_t offset_ms = route->grpc_timeout_offset_ms;
-        return asked_ms > offset_ms ? asked_ms - offset_ms : asked_ms;
-    }
-    return route->max_stream_ms != UINT64_MAX ? route->max_stream_ms : request->hcm->max_stream_ms;
-}
-
-/* What runs from the request's head on. */
-static void arm_life(struct px_request *request)
-{
-    struct lt_loop *loop = request->worker->loop;
-    uint64_t life_ms = max_stream_ms(request), reading_ms = request->hcm->request_timeout_ms;
-    if (life_ms != 0)
-        lt_loop_timer_set(loop, &px_request_rare(request)->life, life_ms * LT_NS_PER_MS);
-    if (reading_ms != 0 && !px_request_is_read(request))
-        lt_loop_timer_set(loop, &px_request_rare(request)->reading, reading_ms * LT_NS_PER_MS);
-}
-
-static void per_try_idle(struct px_request *request)
-{
-    px_cluster_count(request->cluster, PX_STAT_RQ_PER_TRY_IDLE);
-    if (request->host != NULL) {
-        request->host->rq_timeout++;
-        px_host_note_timeout(request->host);
-    }
-    if (!request->response_begun && px_request_retry_failure(request, PX_FAIL_TIMEOUT))
-        return;
-    px_request_reply(request, 504, PX_FLAG_STREAM_IDLE, "upstream_per_try_idle_timeout",
-                     LT_STR("upstream request timeout"), "text/plain");
-}
-
-static void on_try_idle(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
-{
-    struct px_request *request = LT_CONTAINER_OF(timer, struct px_rare_timers, try_idle)->request;
-    per_try_idle(request);
-    px_request_run(request);
-}
-
-static void per_try_timeout(struct px_request *request)
-{
-    px_cluster_count(request->cluster, PX_STAT_RQ_PER_TRY_TIMEOUT);
-    if (request->host != NULL)
-        request->host->rq_timeout++;
-    if (request->host != NULL)
-        px_host_note_timeout(request->host);
-    request->is_timeout_retry = true;
-    if (!px_request_retry_failure(request, PX_FAIL_TIMEOUT))
-        px_request_reply(request, 504, PX_FLAG_UPSTREAM_TIMEOUT, "upstream_per_try_timeout",
-                         LT_STR("upstream request timeout"), "text/plain");
-}
-
-/* A back-off has ended, or a try has lasted too long. */
-static void on_try_timer(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
-{
-    struct px_request *request = LT_CONTAINER_OF(timer, struct px_request, try_timer);
-    if (request->state == PX_RQ_WAIT)
-        px_request_try(request);
-    else
-        per_try_timeout(request);
-    px_request_run(request);
-}
-
 /* --- the head --- */
 
-static bool may_upgrade(const struct px_request *request, lt_str protocol)
+/* What the request wants to become; empty: nothing. */
+static lt_str wanted_upgrade(const struct px_request *request)
 {
+    if (request->head.method_id == LT_METHOD_CONNECT)
+        return LT_STR("CONNECT");
+    return request->head.wants_upgrade ? lt_headers_value(&request->head.headers, LT_H_UPGRADE)
+                                       : LT_STR_NULL;
+}
+
+const struct px_upgrade_conf *px_route_upgrade(const struct px_route *route, lt_str type)
+{
+    for (size_t i = 0; i < route->upgrade_count; i++) {
+        if (lt_str_case_eq(route->upgrades[i].type, type))
+            return &route->upgrades[i];
+    }
+    return NULL;
+}
+
+/* Envoy: the route decides, or else the connection manager. */
+static bool may_upgrade(const struct px_request *request, lt_str type)
+{
+    const struct px_upgrade_conf *of_route = px_route_upgrade(request->route, type);
+    if (of_route != NULL)
+        return of_route->is_on;
     for (size_t i = 0; i < request->hcm->upgrade_count; i++) {
-        if (lt_str_case_eq(request->hcm->upgrades[i], protocol))
+        if (lt_str_case_eq(request->hcm->upgrades[i], type))
             return true;
     }
     return false;
 }
 
-static bool check_upgrade(const struct px_request *request)
+/* False: a refusal is on its way. */
+static bool check_upgrade(struct px_request *request)
 {
-    const struct lt_http_head *head = &request->head;
-    if (head->protocol.len > 0)
-        return may_upgrade(request, head->protocol);
-    if (head->method_id == LT_METHOD_CONNECT)
-        return may_upgrade(request, LT_STR("connect"));
-    return !head->wants_upgrade ||
-           may_upgrade(request, lt_headers_value(&head->headers, LT_H_UPGRADE));
+    lt_str type = wanted_upgrade(request);
+    if (type.len == 0 || request->route == NULL || may_upgrade(request, type))
+        return true;
+    px_request_reply(request, 403, 0, "upgrade_failed", LT_STR_NULL, NULL);
+    return false;
+}
+
+/* Http1ProtocolOptions.ignore_http_11_upgrade: as if nobody had asked. */
+static void ignore_upgrade(struct px_request *request)
+{
+    const struct px_h1_options *h1 = &request->hcm->h1;
+    lt_str type = lt_headers_value(&request->head.headers, LT_H_UPGRADE);
+    for (size_t i = 0; i < h1->ignored_upgrade_count; i++) {
+        if (px_string_matches(&h1->ignored_upgrades[i], type))
+            request->head.wants_upgrade = false;
+    }
+}
+
+/*
+ * Names with '_', which some servers read as '-' (CGI): a policy for the one would not see the
+ * other.
+ * False: there was one, and it is not allowed.
+ */
+static bool take_underscores(struct px_request *request)
+{
+    struct lt_headers *headers = &request->head.headers;
+    bool drops = request->hcm->underscores == PX_UNDERSCORES_DROP;
+    for (uint32_t i = headers->count; i-- > 0;) {
+        if (lt_str_find_char(headers->items[i].name, '_') < 0)
+            continue;
+        px_codec_count(request->worker, request->down->protocol,
+                       drops ? PX_CODEC_UNDERSCORES_DROPPED : PX_CODEC_UNDERSCORES_REFUSED);
+        if (!drops)
+            return false;
+        lt_headers_remove_at(headers, i);
+    }
+    return true;
+}
+
+static void refuse_underscore(struct px_request *request)
+{
+    bool is_h2 = request->down->protocol == PX_PROTO_H2;
+    px_request_reply(request, 400, PX_FLAG_DOWNSTREAM_PROTOCOL,
+                     is_h2 ? "http2.unexpected_underscore" : "http1.unexpected_underscore",
+                     LT_STR("Bad Request"), "text/plain");
 }
 
 /* False: a refusal is on its way. */
 static bool check_head(struct px_request *request)
 {
     const struct lt_http_head *head = &request->head;
-    if (head->minor == 0 && !request->hcm->accept_http_10) {
+    if (head->minor == 0 && !request->hcm->h1.accepts_http_10) {
         request->conn->is_closing = true;
         px_request_reply(request, 426, 0, "low_version", LT_STR_NULL, NULL);
         return false;
     }
-    if (!check_upgrade(request)) {
-        px_request_reply(request, 403, 0, "upgrade_failed", LT_STR_NULL, NULL);
-        return false;
-    }
-    return true;
-}
-
-/*
- * What policy judges, and the host gets, is one form of the path. A fragment has no business in a
- * request (RFC 9110 section 7.1); CONNECT has no path.
- */
-static bool normalise_path(struct px_request *request)
-{
-    const struct px_hcm_conf *hcm = request->hcm;
-    struct lt_url_normal_opts opts = {.normalize = hcm->normalize_path,
-                                      .merge_slashes = hcm->merge_slashes,
-                                      .escaped_slashes = hcm->escaped_slashes};
-    bool is_plain = !opts.normalize && !opts.merge_slashes &&
-                    opts.escaped_slashes == LT_URL_SLASHES_KEEP;
-    lt_url_outcome outcome = LT_URL_UNCHANGED;
-    request->path = request->head.path;
-    if (request->path.len == 0)
-        return true;
-    if (request->path.ptr[0] != '/') {
+    if (head->minor == 0 && request->authority.len == 0)
+        request->authority = request->hcm->h1.default_host;
+    if (head->form == LT_TARGET_ABSOLUTE && !request->hcm->h1.allows_absolute_url) {
         px_request_reply(request, 404, 0, "absolute_path_rejected", LT_STR_NULL, NULL);
         return false;
     }
-    if (!opts.normalize && lt_str_find_char(request->path, '#') >= 0)
-        outcome = LT_URL_REJECT;
-    else if (!is_plain)
-        outcome = lt_url_normalize(request->head.path, &opts, request->arena, &request->path);
-    if (outcome == LT_URL_REJECT) {
-        px_request_reply(request, 400, 0, "path_normalization_failed", LT_STR_NULL, NULL);
+    if (request->hcm->underscores != PX_UNDERSCORES_ALLOW && !take_underscores(request)) {
+        refuse_underscore(request);
         return false;
     }
-    if (outcome == LT_URL_REDIRECT) {
-        request->location = request->path;
-        px_request_reply(request, 307, 0, "path_normalization_failed", LT_STR_NULL, NULL);
-        return false;
-    }
+    if (head->wants_upgrade && !head->is_h2 && request->hcm->h1.ignored_upgrade_count > 0)
+        ignore_upgrade(request);
     return true;
+}
+
+static lt_url_outcome find_normal_path(struct px_request *request)
+{
+    const struct px_hcm_conf *hcm = request->hcm;
+    lt_str path = request->head.path;
+    bool is_as_is = !hcm->normalize_path && !hcm->merge_slashes &&
+                    hcm->escaped_slashes == LT_URL_SLASHES_KEEP;
+    /* a fragment is for the client alone: a server might cut it off, or not */
+    if (!hcm->normalize_path && lt_str_find_char(path, '#') >= 0)
+        return LT_URL_REJECT;
+    if (is_as_is || path.len == 0 || lt_str_eqz(path, "*")) /* CONNECT, OPTIONS */
+        return LT_URL_UNCHANGED;
+    struct lt_url_normal_opts opts = {.normalize = hcm->normalize_path,
+                                      .merge_slashes = hcm->merge_slashes,
+                                      .escaped_slashes = hcm->escaped_slashes};
+    return lt_url_normalize(path, &opts, request->arena, &request->path);
+}
+
+static bool normalise_path(struct px_request *request)
+{
+    const struct px_hcm_conf *hcm = request->hcm;
+    request->path = request->head.path;
+    lt_url_outcome outcome = find_normal_path(request);
+    if (outcome == LT_URL_UNCHANGED || outcome == LT_URL_CHANGED)
+        return true;
+    /* clients of gRPC follow no redirects */
+    bool is_redirect = outcome == LT_URL_REDIRECT && !request->is_grpc;
+    px_hcm_count(request->worker, hcm, is_redirect ? PX_HCM_PATH_REDIRECTED : PX_HCM_PATH_REFUSED);
+    if (is_redirect)
+        request->location = request->path;
+    px_request_reply(request, is_redirect ? 307 : 400, 0, "path_normalization_failed", LT_STR_NULL,
+                     NULL);
+    return false;
 }
 
 void px_request_find_route(struct px_request *request)
@@ -529,6 +419,7 @@ void px_request_find_route(struct px_request *request)
     if (route != NULL && route->action == PX_ACTION_WEIGHTED)
         request->weighted = px_route_pick_weighted(route->weighted, route->weighted_count,
                                                    route->total_weight, request->random);
+    px_deadlines_route(request);
 }
 
 static bool is_grpc_request(const struct lt_headers *headers)
@@ -554,7 +445,7 @@ static void read_facts(struct px_request *request)
     request->is_grpc = is_grpc_request(&head->headers);
     if (request->is_grpc && request->hcm->has_istio_stats)
         px_messages_start(request);
-    /* what follows an extended CONNECT belongs to the tunnel, once there is one */
+    /* what follows a CONNECT belongs to the tunnel, once there is one */
     bool is_bare = head->body == LT_BODY_NONE || head->method_id == LT_METHOD_CONNECT;
     request->req.is_read = is_bare;
     request->replay_is_whole = true;
@@ -563,6 +454,17 @@ static void read_facts(struct px_request *request)
     if (request->hcm->reads_client)
         request->peer = px_telemetry_read_peer(request->worker->telemetry, &request->head.headers,
                                                request->conn->principal, &request->peer_asked);
+}
+
+/* Connection names what it must not, or our own fields find no room. */
+static void refuse_fields(struct px_request *request, lt_rc rc)
+{
+    lt_h1_error error = rc == LT_E_BAD ? LT_H1_E_CONNECTION : LT_H1_E_HEADERS_TOO_LARGE;
+    if (rc == LT_E_BAD)
+        request->conn->is_closing = true;
+    px_request_reply(request, lt_h1_error_status(error),
+                     rc == LT_E_BAD ? PX_FLAG_DOWNSTREAM_PROTOCOL : 0, lt_h1_error_details(error),
+                     LT_STR_NULL, NULL);
 }
 
 void px_request_start(struct px_request *request)
@@ -575,11 +477,12 @@ void px_request_start(struct px_request *request)
     if (!check_head(request) || !normalise_path(request))
         return;
     px_forward_host(request);
-    if (px_request_sanitize(request) != LT_OK) {
-        px_request_reply(request, 431, 0, "http1.headers_too_large", LT_STR_NULL, NULL);
+    lt_rc rc = px_request_sanitize(request);
+    if (rc != LT_OK) {
+        refuse_fields(request, rc);
         return;
     }
     px_request_find_route(request);
-    arm_life(request);
-    px_filters_start(request);
+    if (check_upgrade(request))
+        px_filters_start(request);
 }

@@ -60,6 +60,7 @@ typedef enum {
     PX_BROKE_RESET,       /* HTTP/2: the host reset the stream */
     PX_BROKE_REFUSED,     /* HTTP/2: refused, or never looked at (GOAWAY): may be sent again */
     PX_BROKE_PROTOCOL,    /* what came is no HTTP */
+    PX_BROKE_CONNECT,     /* HTTP/2: what the host connected to broke */
 } px_broke;
 
 /*
@@ -108,8 +109,6 @@ struct px_up {
 struct px_rare_timers {
     struct px_request *request;
     struct lt_timer try_idle; /* per_try_idle_timeout */
-    struct lt_timer reading;  /* request_timeout: until the request is read */
-    struct lt_timer life;     /* max_stream_duration */
 };
 
 struct px_request {
@@ -147,6 +146,8 @@ struct px_request {
     struct lt_buf up_out;   /* HTTP/1: head for the upstream connection, framing */
     struct lt_buf replay;   /* body as sent so far, for a retry; or held back by a filter */
     bool replay_is_whole;   /* everything read so far is in it */
+    bool is_on_used;        /* this try's connection stood before it */
+    bool was_replayed;      /* beyond the policy (retry.c) */
     bool resends;           /* what the replay holds comes before what the client sends */
     bool was_read;          /* resends: req.is_read as it was */
     bool is_framing_chosen; /* req.is_raw is for all tries */
@@ -212,8 +213,10 @@ struct px_request {
     bool counts_retry, counts_pending, counts_active;
     bool counts_at_host; /* counts_pending, and a connection of the host is on its way */
     bool is_shared_retry, is_shared_pending, is_shared_active; /* px_limit_take */
-    struct lt_timer timer;                                     /* route timeout */
-    struct lt_timer try_timer;                                 /* per try timeout, or back-off */
+    struct lt_timer timer;       /* until it is read: request timeout; then the route's */
+    struct lt_timer try_timer;   /* per try timeout, or back-off */
+    struct lt_timer life_timer;  /* of the whole stream */
+    uint64_t timeout_ms;         /* the route's, or the client's by grpc-timeout; 0: none */
     struct px_rare_timers *rare; /* in the arena; NULL: none was asked for */
     struct lt_timer idle_timer;  /* HTTP/2 only: HTTP/1 has its connection's */
     uint64_t idle_at_ns;
@@ -238,12 +241,10 @@ void px_request_free(struct px_request *request);
 void px_request_bury(struct px_request *request);
 /* The head is there: checks it, finds the route, takes the steps. */
 void px_request_start(struct px_request *request);
-/* The timer of the route: from now, when the whole request was read. */
-void px_request_arm_timeout(struct px_request *request);
-/* The whole request was read: request_timeout is over. */
-void px_request_disarm_reading(struct px_request *request);
 /* Looks for the route again: a step has changed what it was found by. */
 void px_request_find_route(struct px_request *request);
+/* What the route says about that type; NULL: nothing. */
+const struct px_upgrade_conf *px_route_upgrade(const struct px_route *route, lt_str type);
 /* Runs it at the end of this turn: events of HTTP/2 come inside a call of the engine. */
 void px_request_ready(struct px_request *request);
 static inline void px_request_run(struct px_request *request)
@@ -295,6 +296,16 @@ static inline px_priority px_request_priority(const struct px_request *request)
     return request->route->priority;
 }
 
+/* --- deadlines.c: how long it may take --- */
+void px_deadlines_begin(struct px_request *request);
+/* Its route was found (again). */
+void px_deadlines_route(struct px_request *request);
+/* The router has it: what the route's timeout is for this request. */
+void px_deadlines_router(struct px_request *request);
+/* The route's timer: from now, when the whole request was read. */
+void px_request_arm_timeout(struct px_request *request);
+void px_deadlines_end(struct px_request *request);
+
 /* --- router.c: the last step: cluster, host, connection --- */
 /* Where the route would send it; empty: nowhere. */
 lt_str px_request_cluster_name(const struct px_request *request);
@@ -338,6 +349,8 @@ LT_MUST lt_rc px_forward_response(struct px_request *request);
 lt_str px_forward_scheme(const struct px_request *request);
 
 /* --- flow.c: both directions --- */
+/* Trailers of HTTP/1 as they were read, if any: copied into their arena. */
+void px_dir_keep_trailers(struct px_dir *dir, struct lt_headers *read);
 /* In FLOW and REPLY; moves what can be moved. */
 void px_request_flow(struct px_request *request);
 /*
@@ -403,6 +416,9 @@ void px_up_h2_open(struct px_upstream *up);
 bool px_up_h2_has_room(const struct px_upstream *up);
 
 extern const struct px_down px_down_h1, px_down_h2, px_down_inside;
-extern const struct px_up px_up_h1, px_up_h2;
+extern const struct px_up px_up_h1, px_up_h2, px_up_raw;
+
+/* --- up_raw.c: bytes of something else, on a connection that is the request's alone --- */
+LT_MUST lt_rc px_up_raw_next(struct px_request *request);
 
 #endif

@@ -1,6 +1,7 @@
 /*
- * proxy/retry.c - whether a failed try is repeated. The policy of the route decides, and it alone:
- * what the application may have seen is not sent again unless the policy says so.
+ * proxy/retry.c - whether a failed try is repeated. The policy of the route decides: what the
+ * application may have seen is not sent again unless the policy says so, or nobody can tell that it
+ * was (RFC 9110 section 9.2.2).
  */
 #include "proxy/decisions.h"
 #include "proxy/request.h"
@@ -179,6 +180,17 @@ static bool is_whole(const struct px_request *request)
     return request->has_rhead && !has_body && request->up_keeps_alive && request->req.is_sent;
 }
 
+static void begin_again(struct px_request *request, uint64_t after_ns, const char *why)
+{
+    px_cluster_count(request->cluster, PX_STAT_RQ_RETRY);
+    request->host->rq_error++;
+    px_decisions_note_try(request, why, request->has_rhead ? request->rhead.status : 0);
+    px_request_leave_upstream(request, is_whole(request));
+    rewind_request(request);
+    px_request_set_state(request, PX_RQ_WAIT);
+    lt_loop_timer_set(request->worker->loop, &request->try_timer, after_ns);
+}
+
 static bool try_again(struct px_request *request, const struct px_retry *retry, const char *why)
 {
     if (!may_retry(request, retry))
@@ -188,17 +200,57 @@ static bool try_again(struct px_request *request, const struct px_retry *retry, 
         px_limit_take(request->cluster, px_request_priority(request), PX_LIMIT_RETRIES,
                       &request->is_shared_retry);
     }
-    px_cluster_count(request->cluster, PX_STAT_RQ_RETRY);
-    request->host->rq_error++;
-    px_decisions_note_try(request, why, request->has_rhead ? request->rhead.status : 0);
     uint64_t wait_ns = 0;
     if (!is_told_when(request, retry, &wait_ns))
         wait_ns = backoff_ns(request, retry);
-    px_request_leave_upstream(request, is_whole(request));
-    rewind_request(request);
-    px_request_set_state(request, PX_RQ_WAIT);
-    lt_loop_timer_set(request->worker->loop, &request->try_timer, wait_ns);
+    begin_again(request, wait_ns, why);
     return true;
+}
+
+/* RFC 9110 section 9.2.2: once or twice comes to the same. */
+static bool is_idempotent(const struct px_request *request)
+{
+    switch (request->head.method_id) {
+    case LT_METHOD_GET:
+    case LT_METHOD_HEAD:
+    case LT_METHOD_OPTIONS:
+    case LT_METHOD_TRACE:
+    case LT_METHOD_PUT:
+    case LT_METHOD_DELETE: return !request->head.wants_upgrade;
+    default: return false;
+    }
+}
+
+/* The host has begun to answer. */
+static bool has_heard(const struct px_request *request)
+{
+    if (request->interim_count > 0)
+        return true;
+    return request->up_codec->protocol == PX_PROTO_H2
+               ? request->rhead_begun
+               : request->up != NULL && px_input_unread(&request->up->in).len > 0;
+}
+
+/*
+ * Beyond the policy, once: the host has not looked at the request, or it ended a connection that
+ * had lain idle just when the request was on its way, and the request may come twice.
+ */
+static bool may_replay(const struct px_request *request, px_failure failure)
+{
+    bool was_sent = failure != PX_FAIL_CONNECT && failure != PX_FAIL_TIMEOUT;
+    if (request->was_replayed || !was_sent || has_heard(request) || !request->replay_is_whole ||
+        request->response_begun || request->cluster->is_gone)
+        return false;
+    switch (failure) {
+    case PX_FAIL_REFUSED:
+    case PX_FAIL_RESET_BEFORE: return true;
+    case PX_FAIL_RESET:
+        return request->broke == PX_BROKE_TERMINATION && request->is_on_used &&
+               is_idempotent(request);
+    case PX_FAIL_CONNECT:
+    case PX_FAIL_TIMEOUT: return false;
+    }
+    return false;
 }
 
 bool px_request_retry_failure(struct px_request *request, px_failure failure)
@@ -211,8 +263,13 @@ bool px_request_retry_failure(struct px_request *request, px_failure failure)
         [PX_FAIL_TIMEOUT] = "per try timeout",
     };
     const struct px_retry *retry = request->route->retry;
-    return is_meant(request, retry) && px_retry_covers_failure(retry, failure) &&
-           try_again(request, retry, words[failure]);
+    if (is_meant(request, retry) && px_retry_covers_failure(retry, failure))
+        return try_again(request, retry, words[failure]);
+    if (!may_replay(request, failure))
+        return false;
+    request->was_replayed = true;
+    begin_again(request, 0, words[failure]); /* it adds no load: no limit of retries holds it */
+    return true;
 }
 
 bool px_request_retry_status(struct px_request *request)

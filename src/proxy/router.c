@@ -124,6 +124,7 @@ void px_router_start(struct px_request *request)
     }
     if (answered_by_route(request))
         return;
+    px_deadlines_router(request);
     struct px_cluster *cluster = px_cluster_get(request->worker, px_request_cluster_name(request));
     if (cluster == NULL) {
         cluster_not_found(request);
@@ -190,15 +191,33 @@ static void wait_in_line(struct px_request *request)
 static const lt_str alpn_h1[] = {{"istio-http/1.1", 14}, {"istio", 5}, {"http/1.1", 8}};
 static const lt_str alpn_h10[] = {{"istio-http/1.0", 14}, {"istio", 5}, {"http/1.0", 8}};
 static const lt_str alpn_h2[] = {{"istio-h2", 8}, {"istio", 5}, {"h2", 2}};
+static const lt_str alpn_plain[] = {{"h2", 2}, {"http/1.1", 8}};
 
-/* Envoy: filter istio.alpn offers the protocol of the request, unless the cluster says no. */
-static void choose_alpn(const struct px_request *request, struct px_connect *how)
+/*
+ * Envoy: filter istio.alpn offers the protocol of the request, unless the cluster says no; else the
+ * transport socket names what it offers; where it names nothing it is what is going to be spoken.
+ */
+static void choose_alpn(const struct px_request *request, const struct px_host *host,
+                        struct px_connect *how)
 {
-    if (!request->hcm->has_istio_alpn || request->cluster->conf->has_alpn_override_off)
-        return;
-    bool is_old = request->down->protocol == PX_PROTO_H1 && request->head.minor == 0;
-    how->alpn = how->protocol == PX_PROTO_H2 ? alpn_h2 : is_old ? alpn_h10 : alpn_h1;
-    how->alpn_count = LT_ARRAY_LEN(alpn_h1);
+    if (request->hcm->has_istio_alpn && !request->cluster->conf->has_alpn_override_off) {
+        bool is_old = request->down->protocol == PX_PROTO_H1 && request->head.minor == 0;
+        how->alpn = how->protocol == PX_PROTO_H2 ? alpn_h2 : is_old ? alpn_h10 : alpn_h1;
+        how->alpn_count = LT_ARRAY_LEN(alpn_h1);
+    } else if (host->tls != NULL && host->tls->alpn_count == 0) {
+        bool is_h2 = how->protocol == PX_PROTO_H2;
+        how->alpn = is_h2 || how->asks_alpn ? alpn_plain : alpn_plain + 1;
+        how->alpn_count = how->asks_alpn ? LT_ARRAY_LEN(alpn_plain) : 1;
+    }
+}
+
+/* CONNECT with connect_config. */
+static bool ends_here(const struct px_request *request)
+{
+    if (request->head.method_id != LT_METHOD_CONNECT)
+        return false;
+    const struct px_upgrade_conf *upgrade = px_route_upgrade(request->route, LT_STR("CONNECT"));
+    return upgrade != NULL && upgrade->ends_here;
 }
 
 /* auto_sni: whom the request is for. */
@@ -213,7 +232,7 @@ static lt_str host_name(const struct px_request *request)
     return lt_url_host(other.len > 0 ? other : request->authority);
 }
 
-static struct px_connect choose_protocol(struct px_request *request)
+static struct px_connect choose_protocol(struct px_request *request, const struct px_host *host)
 {
     struct px_connect how = {
         .protocol = PX_PROTO_H1,
@@ -228,7 +247,9 @@ static struct px_connect choose_protocol(struct px_request *request)
     case PX_UPSTREAM_AS_DOWNSTREAM: how.protocol = request->client_protocol; break;
     case PX_UPSTREAM_AUTO: how.asks_alpn = true; break;
     }
-    choose_alpn(request, &how);
+    if (ends_here(request))
+        return (struct px_connect){.protocol = PX_PROTO_RAW, .request = request};
+    choose_alpn(request, host, &how);
     return how;
 }
 
@@ -370,12 +391,18 @@ void px_request_leave_upstream(struct px_request *request, bool is_reusable)
     leave_counts(request);
 }
 
+static const struct px_up *const codecs[] = {
+    [PX_PROTO_RAW] = &px_up_raw,
+    [PX_PROTO_H1] = &px_up_h1,
+    [PX_PROTO_H2] = &px_up_h2,
+};
+
 /* The request has its connection: the try begins. */
 static void begin_try(struct px_request *request)
 {
     struct px_cluster *cluster = request->cluster;
     leave_counts(request);
-    request->up_codec = request->up->protocol == PX_PROTO_H2 ? &px_up_h2 : &px_up_h1;
+    request->up_codec = codecs[request->up->protocol];
     px_priority priority = px_request_priority(request);
     if (!px_limit_has_room(cluster, priority, PX_LIMIT_REQUESTS)) {
         px_request_leave_upstream(request, true);
@@ -435,6 +462,14 @@ static void connect_failed(struct px_request *request, const struct px_failed *f
                      "text/plain");
 }
 
+/* The host has ended one idle connection under this request; it may be about to end them all. */
+static bool wants_fresh(const struct px_request *request, const struct px_host *host,
+                        const struct px_connect *how)
+{
+    return request->was_replayed && how->protocol == PX_PROTO_H1 &&
+           (host->cx_active == 0 || px_host_may_connect(host, px_request_priority(request)));
+}
+
 void px_request_try(struct px_request *request)
 {
     struct px_cluster *cluster = request->cluster;
@@ -446,9 +481,11 @@ void px_request_try(struct px_request *request)
     struct px_host *host = pick_host(request);
     if (host == NULL)
         return;
-    struct px_connect how = choose_protocol(request);
+    struct px_connect how = choose_protocol(request, host);
     bool stands = false;
-    request->up = px_upstream_reuse(host, &how, &stands);
+    if (how.protocol != PX_PROTO_RAW && !wants_fresh(request, host, &how))
+        request->up = px_upstream_reuse(host, &how, &stands);
+    request->is_on_used = request->up != NULL && stands;
     bool must_wait = request->up == NULL || !stands;
     if (must_wait && !count_pending(request))
         return;

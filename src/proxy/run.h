@@ -135,6 +135,7 @@ struct px_conn {
     uint64_t guess_at_ns; /* while nothing has come from the client; 0: no guess is to be made */
     uint64_t drained_at_ns; /* its listener went: open until then at most; 0: not so */
     uint64_t leave_at_ns;   /* asked to leave then (HTTP/2: for the second time); 0: not so */
+    uint64_t ends_at_ns;    /* max_connection_duration: no new requests from then on; 0: none */
     uint64_t accepted_ns;
     px_conn_state state;
     bool can_read, can_write, saw_eof;
@@ -157,6 +158,7 @@ struct px_conn {
     struct px_tcp *tcp;         /* TCP: owned */
     struct px_conn_more *more;  /* owned; NULL: nothing */
     uint64_t id;
+    uint32_t served; /* requests so far */
 };
 
 /* What its network filters have decided: PX_GO, PX_STOP; PX_STAY: not yet. */
@@ -200,6 +202,8 @@ void px_conn_set_deadline(struct px_conn *conn, uint64_t after_ms);
 void px_h1_start(struct px_conn *conn);
 void px_h1_run(struct px_conn *conn);
 void px_h1_timeout(struct px_conn *conn);
+/* A head must be whole after so long, however often a byte of it comes. 0: it may take any time. */
+uint64_t px_head_ms(const struct px_hcm_conf *hcm);
 /* The connection is going: its request too. */
 void px_h1_abort(struct px_conn *conn);
 void px_h2_start(struct px_conn *conn);

@@ -6,16 +6,9 @@
 
 /* --- request --- */
 
-/*
- * The client's version of HTTP and the host's may differ: an extended CONNECT (RFC 8441) goes on as
- * an upgrade.
- */
-static lt_str upgrade_to(const struct px_request *request)
+static bool has_trailers(const struct px_request *request)
 {
-    if (!request->head.wants_upgrade)
-        return LT_STR_NULL;
-    return request->head.protocol.len > 0 ? request->head.protocol
-                                          : lt_headers_value(&request->head.headers, LT_H_UPGRADE);
+    return request->hcm->h1.enables_trailers && request->cluster->conf->h1->enables_trailers;
 }
 
 /*
@@ -25,19 +18,43 @@ static lt_str upgrade_to(const struct px_request *request)
 static bool may_go_raw(const struct px_request *request)
 {
     return request->head.body == LT_BODY_CHUNKED && request->down->protocol == PX_PROTO_H1 &&
-           request->cluster->conf->protocol != PX_UPSTREAM_AUTO && !request->hcm->enable_trailers &&
+           request->cluster->conf->protocol != PX_UPSTREAM_AUTO && !has_trailers(request) &&
            !request->wants_pieces && request->mirror_count == 0 && !request->resends;
+}
+
+/* What was kept of the client's spelling goes before what the cluster wants. */
+static lt_h1_case choose_case(const struct px_request *request)
+{
+    lt_h1_case of_client = request->hcm->h1.name_case;
+    if (request->down->protocol == PX_PROTO_H1 && of_client >= LT_H1_CASE_KEPT)
+        return of_client;
+    return request->cluster->conf->h1->name_case == LT_H1_CASE_PROPER ? LT_H1_CASE_PROPER
+                                                                      : LT_H1_CASE_LOWER;
+}
+
+/* "Content-Length: 0" where a body is usual: some servers want it (RFC 9110 section 8.6). */
+static bool wants_length(const struct lt_http_head *head)
+{
+    switch (head->method_id) {
+    case LT_METHOD_GET:
+    case LT_METHOD_HEAD:
+    case LT_METHOD_DELETE:
+    case LT_METHOD_TRACE:
+    case LT_METHOD_CONNECT: return false;
+    default: return !head->wants_upgrade;
+    }
 }
 
 static void choose_framing(struct px_request *request, struct lt_h1_framing *framing)
 {
     const struct lt_http_head *head = &request->head;
+    framing->name_case = choose_case(request);
+    framing->coding_name = head->coding_name;
     framing->body = head->body;
     framing->content_length = head->content_length;
-    /* "Content-Length: 0" of a POST is kept: some servers want it */
-    if (head->body == LT_BODY_NONE && head->has_content_length)
+    if (head->body == LT_BODY_NONE && (head->has_content_length || wants_length(head)))
         framing->body = LT_BODY_LENGTH;
-    if (head->protocol.len > 0)
+    if (head->method_id == LT_METHOD_CONNECT)
         framing->body = LT_BODY_NONE; /* bytes follow when the host agrees, and only then */
     if (!request->is_framing_chosen)
         request->req.is_raw = may_go_raw(request);
@@ -45,32 +62,37 @@ static void choose_framing(struct px_request *request, struct lt_h1_framing *fra
     request->req.is_chunked = framing->body == LT_BODY_CHUNKED && !request->req.is_raw;
 }
 
+static lt_str choose_target(struct px_request *request)
+{
+    if (request->head.method_id == LT_METHOD_CONNECT)
+        return request->authority;
+    if (!request->cluster->conf->h1->sends_full_url)
+        return request->path;
+    return lt_arena_printf(request->arena, "%.*s://%.*s%.*s", LT_STR_ARG(request->scheme),
+                           LT_STR_ARG(request->authority), LT_STR_ARG(request->path));
+}
+
 static lt_rc start(struct px_request *request)
 {
     struct lt_headers *headers = &request->head.headers;
-    struct lt_h1_framing framing = {.lower_case = true};
-    lt_str protocol = upgrade_to(request);
-    lt_str method = request->head.protocol.len > 0 ? LT_STR("GET") : request->method;
-    lt_str target = request->head.method_id == LT_METHOD_CONNECT && protocol.len == 0
-                        ? request->authority
-                        : request->path;
+    struct lt_h1_framing framing = {0};
     lt_buf_clear(&request->up_out, PX_BLOCK_BYTES);
     LT_TRY(lt_headers_set_id(headers, LT_H_HOST, request->authority));
-    if (protocol.len > 0) {
-        LT_TRY(lt_headers_set_id(headers, LT_H_UPGRADE, protocol));
+    if (request->head.wants_upgrade)
         framing.connection = "upgrade";
-    }
     choose_framing(request, &framing);
     lt_h1_parser_init(&request->up->parser, true, NULL);
-    return lt_h1_write_request(&request->up_out, method, target, 1, headers, &framing);
+    return lt_h1_write_request(&request->up_out, request->method, choose_target(request), 1,
+                               headers, &framing);
 }
 
 static lt_rc send_up(struct px_request *request)
 {
     struct px_upstream *up = request->up;
     size_t put = 0;
-    lt_rc rc = px_h1_write(&request->req, &request->up_out, NULL, &up->transport, &up->can_write,
-                           &put);
+    const struct lt_headers *trailers = has_trailers(request) ? request->req.trailers : NULL;
+    lt_rc rc = px_h1_write(&request->req, &request->up_out, trailers, &up->transport,
+                           &up->can_write, &put);
     request->has_reached_up |= put > 0;
     if (rc == LT_OK && request->is_tunnel && request->req.is_read)
         rc = lt_transport_shutdown_write(&up->transport);
@@ -116,8 +138,7 @@ static lt_rc next_head(struct px_request *request)
             lt_h1_head_init(&request->rhead, request->arena, NULL);
         request->rhead_begun = true;
         up->parser.request_was_head = request->head.method_id == LT_METHOD_HEAD;
-        up->parser.request_was_connect = request->head.method_id == LT_METHOD_CONNECT &&
-                                         request->head.protocol.len == 0;
+        up->parser.request_was_connect = request->head.method_id == LT_METHOD_CONNECT;
         lt_rc rc = lt_h1_parse_head(&up->parser, px_input_unread(&up->in), &request->rhead, &used);
         if (rc == LT_OK) {
             up->in.pos += (uint32_t)used;
@@ -127,6 +148,8 @@ static lt_rc next_head(struct px_request *request)
                 lt_h1_next_message(&up->parser);
             }
             request->up_keeps_alive = request->rhead.keep_alive;
+            if (request->cluster->conf->h1->name_case == LT_H1_CASE_KEPT_PROPER)
+                lt_headers_mark_received(&request->rhead.headers);
             return LT_OK;
         }
         if (rc != LT_AGAIN)
@@ -137,25 +160,6 @@ static lt_rc next_head(struct px_request *request)
         if (rc != LT_OK)
             return rc;
     }
-}
-
-static lt_rc next_of_tunnel(struct px_request *request)
-{
-    struct px_upstream *up = request->up;
-    struct px_dir *resp = &request->resp;
-    up->in.floor = 0; /* the head was moved away */
-    if (up->in.pos == up->in.end) {
-        lt_rc rc = read_more(request);
-        if (rc == LT_EOF)
-            resp->is_read = true;
-        else if (rc != LT_OK)
-            px_input_free(request->worker, &up->in);
-        if (rc != LT_OK && rc != LT_EOF)
-            return rc;
-    }
-    resp->piece = px_input_unread(&up->in);
-    resp->piece_used = resp->piece.len;
-    return LT_OK;
 }
 
 /* The connection ended: and with it the response, if that is how it ends. */
@@ -173,12 +177,18 @@ static lt_rc next(struct px_request *request)
     struct px_upstream *up = request->up;
     struct px_dir *resp = &request->resp;
     if (request->is_tunnel)
-        return next_of_tunnel(request);
+        return px_up_raw_next(request);
     for (;;) {
         struct lt_h1_piece piece;
+        struct lt_headers trailers;
+        bool wants_trailers = request->cluster->conf->h1->enables_trailers && !resp->is_raw;
+        if (wants_trailers)
+            lt_headers_init(&trailers, request->arena, 0, 0);
         lt_rc rc = lt_h1_parse_body(&up->parser, px_input_unread(&up->in), resp->is_raw,
-                                    resp->trailers, &piece);
+                                    wants_trailers ? &trailers : NULL, &piece);
         if (rc == LT_OK) {
+            if (wants_trailers)
+                px_dir_keep_trailers(resp, &trailers);
             resp->piece = piece.data;
             resp->piece_used = piece.used;
             resp->is_read = piece.is_end;

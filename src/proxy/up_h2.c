@@ -7,7 +7,7 @@
 #include "proxy/h2_link.h"
 #include "proxy/request.h"
 
-enum { RX_SLACK = 64 * 1024, SEND_QUEUE_BYTES = 64 * 1024, INTERIM_MAX = 16 };
+enum { INTERIM_MAX = 16 };
 
 /* --- the connection --- */
 
@@ -29,7 +29,14 @@ static void on_goaway(struct lt_h2_conn *conn, uint32_t last_stream_id LT_UNUSED
 static void on_settings(struct lt_h2_conn *conn)
 {
     struct px_upstream *up = lt_h2_conn_user(conn);
+    up->host->streams_max = lt_h2_conn_streams_max(conn);
     px_cluster_wake(up->host->cluster);
+}
+
+static void on_ping_ack(struct lt_h2_conn *conn, uint64_t opaque LT_UNUSED)
+{
+    struct px_upstream *up = lt_h2_conn_user(conn);
+    px_h2_link_on_pong(up->h2);
 }
 
 static const struct lt_h2_events events = {
@@ -41,6 +48,7 @@ static const struct lt_h2_events events = {
     .on_closed = on_closed,
     .on_goaway = on_goaway,
     .on_settings = on_settings,
+    .on_ping_ack = on_ping_ack,
 };
 
 static void on_over(struct px_h2_link *link)
@@ -52,17 +60,25 @@ void px_up_h2_open(struct px_upstream *up)
 {
     const struct px_h2_options *conf = up->host->cluster->conf->h2;
     struct lt_h2_opts opts = LT_H2_OPTS_DEFAULT;
-    opts.stream_window_bytes = conf->stream_window_bytes;
+    opts.stream_window_bytes = conf->stream_window_first;
+    opts.stream_window_max = conf->stream_window_bytes;
+    opts.conn_ahead_bytes = LT_MAX((size_t)PX_H2_AHEAD, (size_t)conf->conn_window_bytes);
     opts.conn_window_bytes = conf->conn_window_bytes;
     opts.header_table_bytes = conf->header_table_bytes;
     opts.header_list_bytes_max = PX_RQ_HEADS_MAX;
-    opts.send_queue_bytes = SEND_QUEUE_BYTES;
+    opts.send_queue_bytes = PX_H2_STREAM_QUEUE;
+    opts.conn_queue_bytes = PX_H2_CONN_QUEUE;
+    opts.empty_frames_max = conf->empty_frames_max;
+    opts.priorities_per_stream = conf->priorities_per_stream;
+    opts.updates_per_data = conf->updates_per_data;
     up->h2 = px_h2_link_new(up->worker, &opts, &events, up);
     up->h2->transport = &up->transport;
     up->h2->in = &up->in;
     up->h2->can_read = &up->can_read;
     up->h2->can_write = &up->can_write;
     up->h2->on_over = on_over;
+    up->h2->cluster = up->host->cluster;
+    px_h2_link_keep_alive(up->h2, conf);
     px_h2_link_touch(up->h2);
 }
 
@@ -73,7 +89,15 @@ bool px_up_h2_has_room(const struct px_upstream *up)
         return false;
     if (conf->max_requests_per_connection != 0 && up->served >= conf->max_requests_per_connection)
         return false;
-    return lt_h2_conn_stream_count(up->h2->conn) < conf->h2->max_concurrent_streams;
+    /* many clients share it: those to come are not to wait for those who don't read */
+    if (lt_h2_conn_unconsumed(up->h2->conn) > PX_H2_AHEAD / 2)
+        return false;
+    size_t count = lt_h2_conn_stream_count(up->h2->conn);
+    /* a host most likely allows on a new connection what it allowed on the last */
+    if (!lt_h2_conn_is_begun(up->h2->conn) && up->host->streams_max != 0 &&
+        count >= up->host->streams_max)
+        return false;
+    return count < conf->h2->max_concurrent_streams;
 }
 
 /* --- what comes --- */
@@ -85,9 +109,27 @@ static void take_interim(struct px_request *request)
         lt_h2_stream_reset(request->up_stream, LT_H2_ENHANCE_YOUR_CALM);
         return;
     }
-    bool is_wanted = request->hcm->proxy_100_continue || request->rhead.status != 100;
-    if (is_wanted && request->down->interim(request, &request->rhead) == LT_OK)
+    if (request->hcm->proxy_100_continue &&
+        request->down->interim(request, &request->rhead) == LT_OK)
         px_request_ready(request);
+}
+
+/* A 2xx opens the tunnel that was asked for; in the words of HTTP/1 (RFC 8441 section 5). */
+static void note_agreement(struct px_request *request)
+{
+    struct lt_http_head *head = &request->rhead;
+    bool is_connect = request->head.method_id == LT_METHOD_CONNECT;
+    if (head->status >= 300 || (!is_connect && !request->head.wants_upgrade))
+        return;
+    head->body = LT_BODY_TUNNEL;
+    head->has_content_length = false;
+    if (is_connect)
+        return;
+    head->status = 101;
+    lt_rc rc = lt_headers_set_id(&head->headers, LT_H_UPGRADE,
+                                 lt_headers_value(&request->head.headers, LT_H_UPGRADE));
+    if (rc != LT_OK)
+        request->broke = PX_BROKE_PROTOCOL;
 }
 
 static void on_headers(struct lt_h2_stream *stream, const struct lt_h2_fields *fields, bool is_end)
@@ -104,6 +146,7 @@ static void on_headers(struct lt_h2_stream *stream, const struct lt_h2_fields *f
     } else if (request->rhead.status < 200) {
         take_interim(request);
     } else {
+        note_agreement(request);
         request->rhead_begun = true;
         request->resp.rx_ended = is_end;
     }
@@ -150,17 +193,27 @@ static void on_writable(struct lt_h2_stream *stream)
         px_request_ready(request);
 }
 
-static px_broke how_it_broke(lt_h2_end end, uint32_t code)
+static px_broke how_it_was_reset(uint32_t code)
+{
+    switch (code) {
+    case LT_H2_REFUSED_STREAM: return PX_BROKE_REFUSED;
+    case LT_H2_PROTOCOL_ERROR: return PX_BROKE_PROTOCOL;
+    case LT_H2_CONNECT_ERROR: return PX_BROKE_CONNECT;
+    default: return PX_BROKE_RESET;
+    }
+}
+
+static px_broke how_it_broke(const struct lt_h2_conn *conn, lt_h2_end end, uint32_t code)
 {
     switch (end) {
     case LT_H2_END_UNPROCESSED: return PX_BROKE_REFUSED;
-    case LT_H2_END_RESET_PEER:
-        return code == LT_H2_REFUSED_STREAM ? PX_BROKE_REFUSED : PX_BROKE_RESET;
+    case LT_H2_END_RESET_PEER: return how_it_was_reset(code);
     case LT_H2_END_RESET_LOCAL: return PX_BROKE_PROTOCOL; /* ours are never looked at again */
     case LT_H2_END_CONN:
-    case LT_H2_END_CLEAN: return PX_BROKE_TERMINATION;
+    case LT_H2_END_CLEAN: break;
     }
-    return PX_BROKE_TERMINATION;
+    return lt_h2_conn_stats(conn)->fail != LT_H2_FAIL_NONE ? PX_BROKE_PROTOCOL
+                                                           : PX_BROKE_TERMINATION;
 }
 
 static void on_closed(struct lt_h2_stream *stream, lt_h2_end end, uint32_t code)
@@ -171,8 +224,9 @@ static void on_closed(struct lt_h2_stream *stream, lt_h2_end end, uint32_t code)
     request->up_stream = NULL;
     /* RST_STREAM with NO_ERROR behind a complete response: the rest of the request isn't wanted */
     bool is_whole = request->resp.rx_ended && request->rhead_begun;
+    request->has_reached_up = lt_h2_stream_head_is_out(stream);
     if (!is_whole)
-        request->broke = how_it_broke(end, code);
+        request->broke = how_it_broke(lt_h2_stream_conn(stream), end, code);
     px_request_ready(request);
 }
 
@@ -185,7 +239,7 @@ static lt_rc start(struct px_request *request)
     head.scheme = px_forward_scheme(request);
     head.authority = request->authority;
     head.path = request->path;
-    if (head.wants_upgrade && head.protocol.len == 0) { /* RFC 8441 section 5 */
+    if (head.wants_upgrade) { /* RFC 8441 section 5 */
         head.protocol = lt_headers_value(&request->head.headers, LT_H_UPGRADE);
         head.method = LT_STR("CONNECT");
         head.method_id = LT_METHOD_CONNECT;
@@ -199,10 +253,12 @@ static lt_rc start(struct px_request *request)
     if (rc != LT_OK)
         return rc;
     lt_rope_fini(&request->resp.rx);
-    lt_rope_init(&request->resp.rx, request->cluster->conf->h2->stream_window_bytes + RX_SLACK);
+    lt_rope_init(&request->resp.rx,
+                 request->cluster->conf->h2->stream_window_bytes + PX_H2_RX_SLACK);
     request->resp.rx_ended = false;
     request->up_end_said = is_end;
     request->req.is_framed = is_end || is_tunnel; /* a tunnel's end is not the request's */
+    px_h2_link_ping_if_quiet(request->up->h2, request->cluster->conf->h2);
     px_h2_link_touch(request->up->h2);
     request->has_reached_up = true;
     return LT_OK;

@@ -27,7 +27,7 @@ def pytest_generate_tests(metafunc):
     """The same scene on lateen-proxy and on a real Envoy, unless it says that they differ there."""
     if "kind" in metafunc.fixturenames:
         is_alone = any(mark.name == "lateen_only" for mark in metafunc.definition.iter_markers())
-        metafunc.parametrize("kind", ["lateen"] if is_alone else ["lateen", "envoy"])
+        metafunc.parametrize("kind", ["lateen"] if is_alone else ["lateen", "envoy"], scope="module")
 
 
 @pytest.fixture
@@ -52,6 +52,21 @@ def run_proxy(kind, workdir):
 
     def run(bootstrap, **options):
         proxy = proxy_lib.start(kind, bootstrap, workdir, **options)
+        started.append(proxy)
+        return proxy
+
+    yield run
+    for proxy in started:
+        proxy.stop()
+
+
+@pytest.fixture(scope="module")
+def run_shared(kind, tmp_path_factory):
+    """As run_proxy, for a proxy that all scenes of a file may use: they leave it as they found it."""
+    started = []
+
+    def run(bootstrap, **options):
+        proxy = proxy_lib.start(kind, bootstrap, tmp_path_factory.mktemp("shared"), **options)
         started.append(proxy)
         return proxy
 

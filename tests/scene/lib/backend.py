@@ -13,14 +13,15 @@ class Request:
     def __init__(self, method, path, version, headers, body):
         self.method, self.path, self.version = method, path, version
         self.headers, self.body = headers, body  # headers: list of (name, value) as received
+        self.trailers = None
 
     def header(self, name, default=None):
         values = [v for n, v in self.headers if n.lower() == name.lower()]
         return ",".join(values) if values else default
 
 
-def read_request(stream):
-    """One request from a binary stream; None at the end of the connection."""
+def read_request(stream, on_head=None):
+    """One request from a binary stream; None at the end of the connection. on_head(request): before its body is read."""
     line = stream.readline(65536)
     if not line.strip():
         return None
@@ -33,20 +34,28 @@ def read_request(stream):
         name, value = line.decode("latin-1").split(":", 1)
         headers.append((name, value.strip()))
     request = Request(method, path, version, headers, b"")
+    if on_head is not None:
+        on_head(request)
     if (request.header("transfer-encoding") or "").lower() == "chunked":
-        request.body = read_chunks(stream)
+        request.trailers = []
+        request.body = read_chunks(stream, request.trailers)
     elif request.header("content-length"):
         request.body = stream.read(int(request.header("content-length")))
+        if len(request.body) < int(request.header("content-length")):
+            return None  # it was cut short: no request
     return request
 
 
-def read_chunks(stream):
+def read_chunks(stream, trailers=None):
+    """The payload; trailers: a list to put (name, value) into."""
     body = b""
     while True:
         size = int(stream.readline().split(b";")[0], 16)
         if size == 0:
-            while stream.readline() not in (b"\r\n", b"\n", b""):
-                pass
+            while (line := stream.readline()) not in (b"\r\n", b"\n", b""):
+                if trailers is not None:
+                    name, value = line.decode("latin-1").split(":", 1)
+                    trailers.append((name, value.strip()))
             return body
         body += stream.read(size)
         stream.readline()
@@ -61,7 +70,8 @@ class _Server(socketserver.ThreadingTCPServer):
 class Backend:
     """
     An HTTP/1.1 server on a loopback port. Answers 200 with JSON of the request, unless the request's path or the
-    `behaviour` asks for something else: /status/503, /delay/0.5, /bytes/100000, /chunked/5, /reset, /hang.
+    `behaviour` asks for something else: /status/503, /delay/0.5, /bytes/100000, /chunked/5, /trailers, /hints,
+    /continue (100 before the body), /reset, /hang.
     behaviour(request, connection) may return (status, headers, body) or None for the usual answer.
     """
 
@@ -83,7 +93,7 @@ class Backend:
     def _serve(self, handler):
         try:
             while True:
-                request = read_request(handler.rfile)
+                request = read_request(handler.rfile, lambda head: self._continue(head, handler))
                 if request is None:
                     return
                 self.requests.append(request)
@@ -91,6 +101,10 @@ class Backend:
                     return
         except (OSError, ValueError):
             return
+
+    def _continue(self, head, handler):
+        if head.path == "/continue" and head.header("expect") == "100-continue":
+            handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _answer(self, request, handler):
         out = handler.wfile
@@ -120,6 +134,10 @@ class Backend:
         elif verb == "chunked":
             body = b"".join(b"6\r\nchunk%d\r\n" % (i % 10) for i in range(int(value))) + b"0\r\n\r\n"
             return 200, [("transfer-encoding", "chunked")], body
+        elif verb == "trailers":
+            return 200, [("transfer-encoding", "chunked")], b"4\r\nbody\r\n0\r\nX-Sum: 42\r\nx-other: b\r\n\r\n"
+        elif verb == "hints":
+            handler.wfile.write(b"HTTP/1.1 103 Early Hints\r\nlink: </style.css>\r\n\r\n")
         elif verb == "reset":
             handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
             handler.connection.close()
@@ -128,7 +146,8 @@ class Backend:
             time.sleep(30)
             return None
         seen = {"server": self.name, "method": request.method, "path": request.path, "version": request.version,
-                "headers": {n.lower(): v for n, v in request.headers}, "body": request.body.decode("latin-1")}
+                "headers": {n.lower(): v for n, v in request.headers}, "body": request.body.decode("latin-1"),
+                "trailers": dict(request.trailers or ())}
         return 200, [("content-type", "application/json"), ("x-backend", self.name)], json.dumps(seen).encode()
 
     def close(self):

@@ -8,6 +8,7 @@ from lib.backend import read_chunks
 class Response:
     def __init__(self, status, headers, body, version, reason):
         self.status, self.headers, self.body, self.version, self.reason = status, headers, body, version, reason
+        self.trailers = None
 
     def header(self, name, default=None):
         values = [v for n, v in self.headers if n.lower() == name.lower()]
@@ -54,7 +55,8 @@ class Connection:
         if method == "HEAD" or response.status in (204, 304) or response.status < 200:
             return response
         if (response.header("transfer-encoding") or "").lower() == "chunked":
-            response.body = read_chunks(self.stream)
+            response.trailers = []
+            response.body = read_chunks(self.stream, response.trailers)
         elif response.header("content-length") is not None:
             response.body = self.stream.read(int(response.header("content-length")))
         else:

@@ -98,7 +98,7 @@ static void the_request_is_written(void **state)
     int fd = take_connection(f);
     assert_string_equal(
         test_receive(f->loop, fd),
-        "POST /x?y HTTP/1.1\r\nHost: h:1\r\nX-A: 1\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello");
+        "POST /x?y HTTP/1.1\r\nHost: h:1\r\nX-A: 1\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello");
     test_send(fd, "HTTP/1.1 201 Created\r\nX-Reply: yes\r\nContent-Length: 3\r\n\r\nabcdef");
     test_settle(f->loop);
     assert_int_equal(f->done, 1);
@@ -116,7 +116,7 @@ static void defaults_are_a_get_of_the_root(void **state)
     char want[128], address[LT_ADDR_TEXT_MAX];
     lt_call_start(f->loop, &opts, on_done, f);
     int fd = take_connection(f);
-    snprintf(want, sizeof(want), "GET / HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n",
+    snprintf(want, sizeof(want), "GET / HTTP/1.1\r\nHost: %s\r\nconnection: close\r\n\r\n",
              lt_addr_format(&f->addr, address).ptr);
     assert_string_equal(test_receive(f->loop, fd), want);
     close(fd);

@@ -82,10 +82,15 @@ static void test_authority(void **state)
     assert_int_equal(
         lt_h2_read_request(FIELDS(REQUEST, F(":authority", "H"), F("host", "h")), true, &head),
         LT_OK);
-    fresh(0); /* one judges by one name, the other routes by the other */
+    fresh(0); /* nobody behind us may judge or route by another name */
     assert_int_equal(
         lt_h2_read_request(FIELDS(REQUEST, F(":authority", "a"), F("host", "b")), true, &head),
-        LT_E_BAD);
+        LT_OK);
+    assert_str(head.authority, "a");
+    assert_null(lt_headers_find(&head.headers, LT_H_HOST));
+    fresh(0);
+    assert_int_equal(lt_h2_read_request(FIELDS(REQUEST, F(":authority", "u@a")), true, &head),
+                     LT_E_BAD);
     fresh(0);
     assert_int_equal(lt_h2_read_request(FIELDS(REQUEST), true, &head), LT_E_BAD);
     fresh(0);

@@ -394,6 +394,90 @@ static void test_send_queue_has_a_maximum(void **state)
     pair_fini(&pair);
 }
 
+static void test_window_grows_for_who_reads(void **state)
+{
+    (void)state;
+    static char block[200000];
+    struct pair pair;
+    pair_init(&pair);
+    pair.server_opts.stream_window_bytes = 65535;
+    pair.server_opts.stream_window_max = 150000;
+    pair_start(&pair);
+    struct lt_h2_stream *stream = request(&pair, false);
+    assert_int_equal(pump(&pair), LT_OK);
+    assert_int_equal(lt_h2_stream_send(stream, lt_str_make(block, sizeof(block))), LT_OK);
+    assert_int_equal(pump(&pair), LT_OK); /* all of it is read */
+    assert_int_equal(pair.server.body_bytes, sizeof(block));
+    pair.server.keeps_credit = true;
+    assert_int_equal(lt_h2_stream_send(stream, lt_str_make(block, sizeof(block))), LT_OK);
+    assert_int_equal(pump(&pair), LT_OK);
+    assert_in_range(lt_h2_stream_unconsumed(pair.server.last), 75000, 150000);
+    pair_fini(&pair);
+}
+
+/* Sends on one stream that nobody reads from, then on another; what came of the second. */
+static size_t second_stream_gets(size_t ahead_bytes)
+{
+    static char block[60000];
+    struct pair pair;
+    pair_init(&pair);
+    pair.server_opts.stream_window_bytes = 65535;
+    pair.server_opts.conn_window_bytes = 65535;
+    pair.server_opts.conn_ahead_bytes = ahead_bytes;
+    pair_start(&pair);
+    pair.server.keeps_credit = true;
+    struct lt_h2_stream *first = request(&pair, false), *second = request(&pair, false);
+    assert_int_equal(pump(&pair), LT_OK);
+    assert_int_equal(lt_h2_stream_send(first, lt_str_make(block, sizeof(block))), LT_OK);
+    assert_int_equal(pump(&pair), LT_OK);
+    assert_int_equal(pair.server.body_bytes, sizeof(block));
+    assert_int_equal(lt_h2_conn_unconsumed(pair.server.conn), sizeof(block));
+    assert_int_equal(lt_h2_stream_send(second, lt_str_make(block, sizeof(block))), LT_OK);
+    assert_int_equal(pump(&pair), LT_OK);
+    size_t got = pair.server.body_bytes - sizeof(block);
+    lt_h2_stream_reset(first, LT_H2_CANCEL); /* credit is given once, whatever happens */
+    assert_int_equal(pump(&pair), LT_OK);
+    assert_int_equal(pair.server.body_bytes, 2 * sizeof(block));
+    assert_int_equal(lt_h2_conn_unconsumed(pair.server.conn), sizeof(block));
+    pair_fini(&pair);
+    return got;
+}
+
+static void test_a_stream_that_is_not_read_stops_no_other(void **state)
+{
+    (void)state;
+    assert_int_equal(second_stream_gets(0), 5535);
+    assert_int_equal(second_stream_gets(1 << 20), 60000);
+}
+
+static void test_queues_of_all_streams_have_a_limit(void **state)
+{
+    (void)state;
+    static char block[50000];
+    struct pair pair;
+    pair_init(&pair);
+    pair.client_opts.conn_queue_bytes = 90000;
+    pair_start(&pair);
+    assert_int_equal(pump(&pair), LT_OK);
+    struct lt_h2_stream *streams[4];
+    for (int i = 0; i < 4; i++)
+        streams[i] = request(&pair, false);
+    for (int i = 0; i < 2; i++) {
+        assert_true(lt_h2_stream_is_writable(streams[i]));
+        assert_int_equal(lt_h2_stream_send(streams[i], lt_str_make(block, sizeof(block))), LT_OK);
+    }
+    assert_false(lt_h2_stream_is_writable(streams[0]));
+    assert_true(lt_h2_stream_is_writable(streams[2])); /* a little, so that none starves */
+    assert_int_equal(lt_h2_stream_send(streams[2], lt_str_make(block, 5000)), LT_OK);
+    assert_false(lt_h2_stream_is_writable(streams[2]));
+    assert_true(lt_h2_stream_is_writable(streams[3]));
+    lt_buf_clear(&pair.client.log, 0);
+    assert_int_equal(pump(&pair), LT_OK);
+    assert_true(lt_h2_stream_is_writable(streams[0]) && lt_h2_stream_is_writable(streams[2]));
+    expect_log(&pair.client, "writable\nwritable\n");
+    pair_fini(&pair);
+}
+
 /* --- ends --- */
 
 static void test_resets_are_told_to_both(void **state)
@@ -608,6 +692,65 @@ static void test_slow_resets_are_fine(void **state)
     pair_fini(&pair);
 }
 
+/* What was framed but not taken by the socket was seen by nobody. */
+static void test_head_is_out_once_the_socket_has_it(void **state)
+{
+    (void)state;
+    struct pair pair;
+    struct iovec iov[16];
+    pair_init(&pair);
+    pair_start(&pair);
+    assert_int_equal(pump(&pair), LT_OK);
+    struct lt_h2_stream *stream = request(&pair, true);
+    assert_false(lt_h2_stream_head_is_out(stream));
+    int count = lt_h2_conn_drain(pair.client.conn, iov, 16);
+    size_t len = 0;
+    for (int i = 0; i < count; i++)
+        len += iov[i].iov_len;
+    lt_h2_conn_sent(pair.client.conn, len - 1);
+    assert_false(lt_h2_stream_head_is_out(stream));
+    lt_h2_conn_sent(pair.client.conn, 1);
+    assert_true(lt_h2_stream_head_is_out(stream));
+    pair_fini(&pair);
+}
+
+static void test_streams_that_end_well_pay_for_resets(void **state)
+{
+    (void)state;
+    struct pair pair;
+    pair_init(&pair);
+    pair.server_opts.resets = (struct lt_h2_rate){.burst = 3, .per_s = 0};
+    pair_start(&pair);
+    for (int i = 0; i < 50; i++) {
+        pair.server.answers = true;
+        request(&pair, true);
+        assert_int_equal(pump(&pair), LT_OK);
+        pair.server.answers = false;
+        struct lt_h2_stream *stream = request(&pair, false);
+        assert_int_equal(pump(&pair), LT_OK);
+        lt_h2_stream_reset(stream, LT_H2_CANCEL);
+        assert_int_equal(pump(&pair), LT_OK);
+    }
+    pair_fini(&pair);
+}
+
+static void test_a_reset_after_a_second_costs_nothing(void **state)
+{
+    (void)state;
+    struct pair pair;
+    pair_init(&pair);
+    pair.server_opts.resets = (struct lt_h2_rate){.burst = 1, .per_s = 0};
+    pair_start(&pair);
+    for (int i = 0; i < 10; i++) {
+        struct lt_h2_stream *stream = request(&pair, false);
+        assert_int_equal(pump(&pair), LT_OK);
+        pair.now_ns += 1000000000;
+        lt_h2_stream_reset(stream, LT_H2_CANCEL);
+        assert_int_equal(pump(&pair), LT_OK);
+    }
+    pair_fini(&pair);
+}
+
 /* --- raw frames --- */
 
 static const char PREFACE[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -712,6 +855,40 @@ static void test_stream_id_that_was_jumped_over(void **state)
     raw_fini(&raw);
 }
 
+/* Content for a stream that its client has ended, or reset; the bytes cut in two anywhere. */
+static void check_content_after_end(uint8_t flags, bool is_reset, uint8_t type)
+{
+    struct lt_h2_opts opts = server_opts();
+    for (size_t cut = 0; cut < 150; cut++) {
+        struct raw raw;
+        raw_init(&raw, &opts);
+        raw_frame(&raw.bytes, 1, flags, 1, GET_BLOCK);
+        if (is_reset)
+            raw_frame(&raw.bytes, 3, 0, 1, LT_STR("\0\0\0\x08"));
+        raw_frame(&raw.bytes, 1, 0x5, 3, GET_BLOCK);
+        raw_frame(&raw.bytes, type, 0x5, 1, type == 1 ? GET_BLOCK : LT_STR("more"));
+        lt_str bytes = lt_buf_str(&raw.bytes);
+        size_t half = LT_MIN(cut, bytes.len);
+        lt_rc rc = lt_h2_conn_feed(raw.server.conn, lt_str_make(bytes.ptr, half), SEED_NS);
+        if (rc == LT_OK)
+            rc = lt_h2_conn_feed(raw.server.conn, lt_str_make(bytes.ptr + half, bytes.len - half),
+                                 SEED_NS);
+        assert_int_equal(rc, LT_E_BAD);
+        assert_int_equal(lt_h2_conn_stats(raw.server.conn)->fail, LT_H2_FAIL_STREAM_CLOSED);
+        assert_int_equal(goaway_code(&raw.server), LT_H2_STREAM_CLOSED);
+        raw_fini(&raw);
+    }
+}
+
+static void test_content_after_the_end(void **state)
+{
+    (void)state;
+    check_content_after_end(0x5, false, 0);
+    check_content_after_end(0x5, false, 1);
+    check_content_after_end(0x4, true, 0);
+    check_content_after_end(0x4, true, 1);
+}
+
 static void test_ping_flood_ends_the_connection(void **state)
 {
     (void)state;
@@ -736,8 +913,36 @@ static void test_continuation_flood_ends_the_connection(void **state)
     raw_frame(&raw.bytes, 1, 0x1, 1, GET_BLOCK);
     for (int i = 0; i < 20; i++)
         raw_frame(&raw.bytes, 9, 0, 1, LT_STR_NULL);
-    assert_int_not_equal(raw_feed(&raw), LT_OK);
+    assert_int_equal(raw_feed(&raw), LT_E_LIMIT);
+    assert_int_equal(lt_h2_conn_stats(raw.server.conn)->fail, LT_H2_FAIL_CONTINUATION_FLOOD);
     raw_fini(&raw);
+}
+
+/* Frames of one kind on an open stream, as many as are fine, then one more. */
+static void check_flood(uint8_t type, uint8_t flags, uint32_t id, lt_str payload, int fine,
+                        lt_h2_fail fail)
+{
+    struct lt_h2_opts opts = server_opts();
+    struct raw raw;
+    raw_init(&raw, &opts);
+    raw_frame(&raw.bytes, 1, 0x4, 1, GET_BLOCK);
+    for (int i = 0; i < fine; i++)
+        raw_frame(&raw.bytes, type, flags, id, payload);
+    assert_int_equal(raw_feed(&raw), LT_OK);
+    raw_frame(&raw.bytes, type, flags, id, payload);
+    assert_int_equal(raw_feed(&raw), LT_E_LIMIT);
+    assert_int_equal(lt_h2_conn_stats(raw.server.conn)->fail, fail);
+    assert_int_equal(goaway_code(&raw.server), LT_H2_ENHANCE_YOUR_CALM);
+    raw_fini(&raw);
+}
+
+static void test_floods(void **state)
+{
+    (void)state;
+    check_flood(0, 0, 1, LT_STR_NULL, 1, LT_H2_FAIL_EMPTY_FLOOD);
+    check_flood(0, 0x8, 1, LT_STR("\3\0\0\0"), 1, LT_H2_FAIL_EMPTY_FLOOD); /* padding alone */
+    check_flood(2, 0, 3, LT_STR("\0\0\0\0\1"), 200, LT_H2_FAIL_PRIORITY_FLOOD);
+    check_flood(8, 0, 0, LT_STR("\0\0\0\1"), 7, LT_H2_FAIL_UPDATE_FLOOD);
 }
 
 static void test_requests_that_break_rules_count_as_resets(void **state)
@@ -772,6 +977,9 @@ int main(void)
         cmocka_unit_test(test_a_reader_that_gives_no_credit_stops_the_sender),
         cmocka_unit_test(test_credit_of_a_dead_stream_returns_to_the_connection),
         cmocka_unit_test(test_send_queue_has_a_maximum),
+        cmocka_unit_test(test_window_grows_for_who_reads),
+        cmocka_unit_test(test_a_stream_that_is_not_read_stops_no_other),
+        cmocka_unit_test(test_queues_of_all_streams_have_a_limit),
         cmocka_unit_test(test_resets_are_told_to_both),
         cmocka_unit_test(test_reset_of_a_request_that_is_not_out_yet),
         cmocka_unit_test(test_free_tells_every_stream),
@@ -783,10 +991,15 @@ int main(void)
         cmocka_unit_test(test_header_count_has_a_maximum),
         cmocka_unit_test(test_rapid_reset_ends_the_connection),
         cmocka_unit_test(test_slow_resets_are_fine),
+        cmocka_unit_test(test_head_is_out_once_the_socket_has_it),
+        cmocka_unit_test(test_streams_that_end_well_pay_for_resets),
+        cmocka_unit_test(test_a_reset_after_a_second_costs_nothing),
         cmocka_unit_test(test_http1_is_not_http2),
         cmocka_unit_test(test_stream_id_that_was_jumped_over),
+        cmocka_unit_test(test_content_after_the_end),
         cmocka_unit_test(test_ping_flood_ends_the_connection),
         cmocka_unit_test(test_continuation_flood_ends_the_connection),
+        cmocka_unit_test(test_floods),
         cmocka_unit_test(test_requests_that_break_rules_count_as_resets),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -211,9 +211,40 @@ static void grammar_of_names_values_and_hosts(void **state)
     assert_false(lt_http_is_authority(LT_STR("a?b")));
 }
 
+static void hosts(void **state)
+{
+    (void)state;
+    static const char *const good[] = {
+        "",    "a",   "a.b:80", "a_b:", "1.2.3.4:65535", "[::1]", "[fe80::1%25eth0]:80",
+        "::1", "a,b", "[::]:"};
+    static const char *const bad[] = {"u@a",
+                                      "a:b",
+                                      "a:65536",
+                                      "x:1:2",
+                                      "[::1",
+                                      "[::1]x",
+                                      "[x]",
+                                      "a[::1]",
+                                      "a]",
+                                      "a:-1",
+                                      "[::1]:x",
+                                      "[1.2.3.4]",
+                                      "a:18446744073709551617"};
+    for (size_t i = 0; i < LT_ARRAY_LEN(good); i++)
+        assert_true(lt_http_is_host(lt_str_of(good[i])));
+    for (size_t i = 0; i < LT_ARRAY_LEN(bad); i++)
+        assert_false(lt_http_is_host(lt_str_of(bad[i])));
+}
+
 static void methods_reasons_and_dates(void **state)
 {
     (void)state;
+    assert_true(lt_http_method_is_misspelled(LT_STR("get")));
+    assert_true(lt_http_method_is_misspelled(LT_STR("Connect")));
+    assert_false(lt_http_method_is_misspelled(LT_STR("GET")));
+    assert_false(lt_http_method_is_misspelled(LT_STR("purge")));
+    assert_false(lt_http_method_is_misspelled(LT_STR("gets")));
+    assert_false(lt_http_method_is_misspelled(LT_STR("a-long-method")));
     assert_int_equal(lt_http_method_of(LT_STR("GET")), LT_METHOD_GET);
     assert_int_equal(lt_http_method_of(LT_STR("get")), LT_METHOD_OTHER);
     assert_int_equal(lt_http_method_of(LT_STR("CONNECT")), LT_METHOD_CONNECT);
@@ -259,6 +290,7 @@ int main(void)
         LIST_TEST(limits_refuse_and_leave_the_list_alone),
         cmocka_unit_test(lists_split_at_commas),
         cmocka_unit_test(grammar_of_names_values_and_hosts),
+        cmocka_unit_test(hosts),
         cmocka_unit_test(methods_reasons_and_dates),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -137,6 +137,9 @@ static void slashes_merge(void **state)
         {"///", "/"},
         {"/a//../b", "/a/b"},
         {"/a/%2e//b", "/a/b"},
+        {"/a/b/..;x//c", "/a/c"},
+        {"/a/%2e%2e;/.;y/..;", "/"},
+        {"/a/...;/;/.;", "/a/...;/;/"},
     };
     check_normal(cases, LT_ARRAY_LEN(cases),
                  (struct lt_url_normal_opts){.normalize = true, .merge_slashes = true});

@@ -139,7 +139,7 @@ static void test_flags(void **state)
         {PX_FLAG_UPSTREAM_FAILURE | PX_FLAG_RETRY_LIMIT, "UF,URX"},
         {PX_FLAG_OVERLOAD | PX_FLAG_NO_HEALTHY_UPSTREAM, "UH,OM"},
         {UINT32_MAX,
-         "UH,UT,LR,UR,UF,UC,UO,NR,DI,FI,RL,UAEX,DC,URX,SI,DPE,UMSDR,DT,UPE,NC,OM,DO,NFCF"},
+         "UH,UT,DR,LR,UR,UF,UC,UO,NR,DI,FI,RL,UAEX,DC,URX,SI,DPE,UMSDR,DT,UPE,NC,OM,DO,NFCF"},
     };
     for (size_t i = 0; i < LT_ARRAY_LEN(rows); i++) {
         char out[PX_FLAGS_TEXT_MAX];
