@@ -19,7 +19,7 @@ pytestmark = pytest.mark.quick
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 2, 3, 4, 6, 7, 8, 9
 END_STREAM, END_HEADERS = 1, 4
 MIB = 1024 * 1024
-PEAK = 24 * MIB  # of what any of these costs at its height, with all that the allocator keeps
+PEAK = 32 * MIB  # of what any of these costs at its height, with all that the allocator keeps
 ATTACKERS = 4
 GET = [(":method", "GET"), (":scheme", "http"), (":authority", "x"), (":path", "/hang")]
 
