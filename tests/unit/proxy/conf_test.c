@@ -2,32 +2,9 @@
  * tests/unit/proxy/conf_test.c - resources compiled: the fields that come out, and what is refused
  * with which path.
  */
-#include "conf_test.h"
+#include "made_test.h"
 
 #include "proxy/row.h"
-
-static struct lt_arena *arena;
-static struct px_tls_slots *slots;
-static struct px_resource *made;
-static struct lt_err err;
-
-static int set_up(void **state)
-{
-    (void)state;
-    arena = lt_arena_new(0, 0);
-    slots = px_tls_slots_new();
-    made = NULL;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    px_resource_unref(&made);
-    px_tls_slots_free(&slots);
-    lt_arena_free(&arena);
-    return 0;
-}
 
 static lt_rc compile(px_resource_kind kind, const char *yaml)
 {

@@ -2,43 +2,18 @@
  * tests/unit/proxy/ext_authz_test.c - what external authorization servers answer, and what their
  * configuration may say.
  */
-#include "conf_test.h"
+#include "made_test.h"
 
 #include "http/headers.h"
 #include "proxy/ext_authz.h"
 #include "proxy/grpc_unary.h"
 #include "wire/proto/auth.pb-c.h"
 
-static struct lt_arena *arena;
-static struct px_tls_slots *slots;
-static struct px_resource *made;
-static struct lt_err err;
 static struct px_authz_answer answer;
-
-static int set_up(void **state)
-{
-    (void)state;
-    arena = lt_arena_new(0, 0);
-    slots = px_tls_slots_new();
-    made = NULL;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    px_resource_unref(&made);
-    px_tls_slots_free(&slots);
-    lt_arena_free(&arena);
-    return 0;
-}
 
 static lt_rc compile(const char *fields)
 {
-    lt_err_clear(&err);
-    px_resource_unref(&made);
-    lt_str bytes = pack_filter(arena, "ext_authz.v3.ExtAuthz", fields);
-    return px_conf_compile(PX_LISTENER, LT_STR_NULL, LT_STR_NULL, bytes, slots, &made, &err);
+    return compile_filter("ext_authz.v3.ExtAuthz", fields);
 }
 
 static const struct px_authz_conf *conf_of(const char *fields)

@@ -2,34 +2,11 @@
  * tests/unit/proxy/filters_test.c - engines of small filters: token buckets, messages of gRPC; and what the configuration
  * of fault, CORS, limits, buffer and header mutation may say.
  */
-#include "conf_test.h"
+#include "made_test.h"
 
 #include "base/env.h"
 #include "proxy/grpc_stats.h"
 #include "proxy/token_bucket.h"
-
-static struct lt_arena *arena;
-static struct px_tls_slots *slots;
-static struct px_resource *made;
-static struct lt_err err;
-
-static int set_up(void **state)
-{
-    (void)state;
-    arena = lt_arena_new(0, 0);
-    slots = px_tls_slots_new();
-    made = NULL;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    px_resource_unref(&made);
-    px_tls_slots_free(&slots);
-    lt_arena_free(&arena);
-    return 0;
-}
 
 /* --- buckets --- */
 
@@ -172,11 +149,7 @@ static void test_bad_configuration(void **state)
         {"lua.v3.Lua", "inline_code: x", "lua.v3.Lua is not supported"},
     };
     for (size_t i = 0; i < LT_ARRAY_LEN(bad); i++) {
-        lt_err_clear(&err);
-        lt_str bytes = pack_filter(arena, bad[i].type, bad[i].fields);
-        assert_int_not_equal(
-            px_conf_compile(PX_LISTENER, LT_STR_NULL, LT_STR_NULL, bytes, slots, &made, &err),
-            LT_OK);
+        assert_int_not_equal(compile_filter(bad[i].type, bad[i].fields), LT_OK);
         if (strstr(err.text, bad[i].says) == NULL ||
             strstr(err.text, "filter_chains[0].filters[0]") == NULL)
             fail_msg("%s {%s}: %s", bad[i].type, bad[i].fields, err.text);
@@ -197,10 +170,7 @@ static void test_what_is_listed(void **state)
         {"grpc_web.v3.GrpcWeb", "", "f"},
     };
     for (size_t i = 0; i < LT_ARRAY_LEN(cases); i++) {
-        px_resource_unref(&made);
-        lt_str bytes = pack_filter(arena, cases[i].type, cases[i].fields);
-        if (px_conf_compile(PX_LISTENER, LT_STR_NULL, LT_STR_NULL, bytes, slots, &made, &err) !=
-            LT_OK)
+        if (compile_filter(cases[i].type, cases[i].fields) != LT_OK)
             fail_msg("%s", err.text);
         if (px_unhonoured_count(made) != 1 ||
             lt_str_find(made->extras->unhonoured[0], lt_str_of(cases[i].path)) < 0)

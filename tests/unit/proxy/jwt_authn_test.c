@@ -1,7 +1,7 @@
 /*
  * tests/unit/proxy/jwt_authn_test.c - the judgement of a request's tokens, and what is remembered of them.
  */
-#include "conf_test.h"
+#include "made_test.h"
 
 #include "http/headers.h"
 #include "proxy/jwt_authn.h"
@@ -13,51 +13,24 @@ enum { NOW_S = 1700000000 };
 #define ONE_KEY "local_jwks: {inline_string: '{\"keys\":[{\"kty\":\"oct\",\"k\":\"b25l\"}]}'}"
 #define FAR "remote_jwks: {http_uri: {uri: 'http://id.example/keys', cluster: keys, timeout: 1s}}"
 
-static struct lt_arena *arena;
-static struct px_tls_slots *slots;
-static struct px_resource *made;
-static struct lt_err err;
 static struct lt_headers headers;
 static struct px_jwt_judge judge;
 static bool keys_are_here;
 static struct lt_key *key;
 
-static int set_up(void **state)
+static int set_up_judge(void **state)
 {
-    (void)state;
-    arena = lt_arena_new(0, 0);
-    slots = px_tls_slots_new();
-    made = NULL;
+    set_up(state);
     keys_are_here = false;
     assert_int_equal(lt_key_from_secret(LT_STR("one"), &key, &err), LT_OK);
     lt_headers_init(&headers, arena, 0, 0);
     return 0;
 }
 
-static int tear_down(void **state)
+static int tear_down_judge(void **state)
 {
-    (void)state;
-    px_resource_unref(&made);
-    px_tls_slots_free(&slots);
     lt_key_free(&key);
-    lt_arena_free(&arena);
-    return 0;
-}
-
-static lt_rc compile(const char *fields)
-{
-    lt_err_clear(&err);
-    px_resource_unref(&made);
-    lt_str yaml = lt_arena_printf(
-        arena,
-        "{name: l, address: {socket_address: {address: 127.0.0.1, port_value: 1}}, filter_chains: [{filters: [\n"
-        "{name: hcm, typed_config: {'@type': " HCM
-        ", stat_prefix: s, rds: {route_config_name: r, config_source: {ads: {}}}, http_filters: [\n"
-        "{name: jwt, typed_config: {'@type': " ENVOY
-        "http.jwt_authn.v3.JwtAuthentication, %s}}, " ROUTER "]}}]}]}",
-        fields);
-    return px_conf_compile(PX_LISTENER, LT_STR_NULL, LT_STR_NULL,
-                           pack_yaml(arena, PX_LISTENER, yaml.ptr), slots, &made, &err);
+    return tear_down(state);
 }
 
 /* Providers a (key here), b (key far away), c (any issuer, in x-c). */
@@ -68,7 +41,7 @@ static const struct px_jwt_need *need_of(const char *requires)
                                     "}, c: {from_headers: [{name: X-C}], " ONE_KEY "}}, "
                                     "rules: [{match: {prefix: /}, requires: %s}]",
                                     requires);
-    if (compile(fields.ptr) != LT_OK)
+    if (compile_filter("jwt_authn.v3.JwtAuthentication", fields.ptr) != LT_OK)
         fail_msg("%s\n%s", err.text, fields.ptr);
     const struct px_listener_conf *conf = (const struct px_listener_conf *)made;
     const struct px_jwt_conf *jwt = conf->chains[0].hcm->filters[0].conf;
@@ -216,7 +189,7 @@ static void test_refused(void **state)
         {"filter_state_rules: {name: x}", "filter_state_rules: is not supported"},
     };
     for (size_t i = 0; i < LT_ARRAY_LEN(rows); i++) {
-        assert_true(compile(rows[i].fields) != LT_OK);
+        assert_true(compile_filter("jwt_authn.v3.JwtAuthentication", rows[i].fields) != LT_OK);
         const char *at = "filter_chains[0].filters[0].http_filters[0].";
         if (strncmp(err.text, at, strlen(at)) != 0 ||
             strncmp(err.text + strlen(at), rows[i].error, strlen(rows[i].error)) != 0)
@@ -263,12 +236,13 @@ static void test_cache(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_needs, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_reasons, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_all_tokens_of_a_provider, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_waiting, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_refused, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_cache, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_needs, set_up_judge, tear_down_judge),
+        cmocka_unit_test_setup_teardown(test_reasons, set_up_judge, tear_down_judge),
+        cmocka_unit_test_setup_teardown(test_all_tokens_of_a_provider, set_up_judge,
+                                        tear_down_judge),
+        cmocka_unit_test_setup_teardown(test_waiting, set_up_judge, tear_down_judge),
+        cmocka_unit_test_setup_teardown(test_refused, set_up_judge, tear_down_judge),
+        cmocka_unit_test_setup_teardown(test_cache, set_up_judge, tear_down_judge),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

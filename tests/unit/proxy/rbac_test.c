@@ -1,48 +1,14 @@
 /*
  * tests/unit/proxy/rbac_test.c - authorization rules: compiled from what a control plane sends, judged over facts.
  */
-#include "conf_test.h"
+#include "made_test.h"
 
 #include "proxy/filter_rbac.h"
 #include "proxy/rbac_index.h"
 
-static struct lt_arena *arena;
-static struct px_tls_slots *slots;
-static struct px_resource *made;
-static struct lt_err err;
-
-static int set_up(void **state)
-{
-    (void)state;
-    arena = lt_arena_new(0, 0);
-    slots = px_tls_slots_new();
-    made = NULL;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    px_resource_unref(&made);
-    px_tls_slots_free(&slots);
-    lt_arena_free(&arena);
-    return 0;
-}
-
-/* A listener whose first HTTP filter has these fields. */
 static lt_rc compile(const char *fields)
 {
-    lt_err_clear(&err);
-    px_resource_unref(&made);
-    lt_str yaml = lt_arena_printf(
-        arena,
-        "{name: l, address: {socket_address: {address: 127.0.0.1, port_value: 1}}, filter_chains: [{filters: [\n"
-        "{name: hcm, typed_config: {'@type': " HCM
-        ", stat_prefix: s, rds: {route_config_name: r, config_source: {ads: {}}}, http_filters: [\n"
-        "{name: rbac, typed_config: {'@type': " ENVOY "http.rbac.v3.RBAC, %s}}, " ROUTER "]}}]}]}",
-        fields);
-    return px_conf_compile(PX_LISTENER, LT_STR_NULL, LT_STR_NULL,
-                           pack_yaml(arena, PX_LISTENER, yaml.ptr), slots, &made, &err);
+    return compile_filter("rbac.v3.RBAC", fields);
 }
 
 static const struct px_rbac *rules_of(const char *action, const char *policies)
