@@ -48,11 +48,8 @@ static void on_output(struct lt_io *io, uint32_t events LT_UNUSED)
             put(log, room, (size_t)len);
             continue;
         }
-        if (len == 0) { /* all writers have gone */
-            lt_loop_io_del(log->loop, io);
-            close(io->fd);
-            io->fd = -1;
-        }
+        if (len == 0) /* all writers have gone */
+            lt_loop_io_close(log->loop, io);
         return;
     }
 }

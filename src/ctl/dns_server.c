@@ -183,15 +183,6 @@ lt_rc ctl_dns_server_new(struct lt_loop *loop, const struct lt_addr *addr,
     return LT_OK;
 }
 
-static void close_io(struct lt_loop *loop, struct lt_io *io)
-{
-    if (io->fd < 0)
-        return;
-    if (io->events != 0)
-        lt_loop_io_del(loop, io);
-    close(io->fd);
-}
-
 void ctl_dns_server_free(struct ctl_dns_server **server)
 {
     struct ctl_dns_server *s = *server;
@@ -201,8 +192,8 @@ void ctl_dns_server_free(struct ctl_dns_server **server)
         next = it->next;
         close_conn(LT_CONTAINER_OF(it, struct conn, link));
     }
-    close_io(s->loop, &s->udp);
-    close_io(s->loop, &s->tcp);
+    lt_loop_io_close(s->loop, &s->udp);
+    lt_loop_io_close(s->loop, &s->tcp);
     free(s);
     *server = NULL;
 }

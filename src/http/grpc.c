@@ -6,6 +6,8 @@
 
 #include <stdio.h>
 
+#include "http/url.h"
+
 enum {
     KEEP_BYTES = 16 * 1024, /* of a reader between messages */
     TIMEOUT_DIGITS = 8,
@@ -137,10 +139,10 @@ void lt_grpc_prefix(size_t len, char out[LT_GRPC_PREFIX_BYTES])
 
 lt_rc lt_grpc_message_encode(lt_str text, struct lt_buf *buf)
 {
-    static const char hex[] = "0123456789ABCDEF";
     for (size_t i = 0; i < text.len; i++) {
         uint8_t c = (uint8_t)text.ptr[i];
-        char out[3] = {'%', hex[c >> 4], hex[c & 15]};
+        char out[3];
+        lt_percent_put(out, text.ptr[i]);
         bool is_plain = c >= 0x20 && c <= 0x7e && c != '%';
         LT_TRY(lt_buf_append(buf, is_plain ? &text.ptr[i] : out, is_plain ? 1 : 3));
     }

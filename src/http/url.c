@@ -151,9 +151,7 @@ static void rewrite_bytes(struct work *work, char *out)
             out[len++] = (char)byte;
             i += 2;
         } else if (must_escape(c)) {
-            out[len++] = '%';
-            out[len++] = "0123456789ABCDEF"[c >> 4];
-            out[len++] = "0123456789ABCDEF"[c & 15];
+            len = (size_t)(lt_percent_put(out + len, (char)c) - out);
         } else {
             out[len++] = c == '\\' ? '/' : (char)c;
         }
@@ -287,22 +285,26 @@ bool lt_url_query_next(lt_str *rest, lt_str *ret_name, lt_str *ret_value)
     return false;
 }
 
-lt_str lt_url_encode(lt_str text, struct lt_arena *arena)
+char *lt_percent_put(char *to, char c)
 {
     static const char hex[] = "0123456789ABCDEF";
+    to[0] = '%';
+    to[1] = hex[(unsigned char)c >> 4];
+    to[2] = hex[(unsigned char)c & 15];
+    return to + 3;
+}
+
+lt_str lt_url_encode(lt_str text, struct lt_arena *arena)
+{
     char *out = lt_arena_bytes(arena, text.len * 3 + 1);
-    size_t len = 0;
+    char *end = out;
     for (size_t i = 0; i < text.len; i++) {
-        unsigned char c = (unsigned char)text.ptr[i];
-        if (is_unreserved(c)) {
-            out[len++] = (char)c;
-            continue;
-        }
-        out[len++] = '%';
-        out[len++] = hex[c >> 4];
-        out[len++] = hex[c & 15];
+        if (is_unreserved((unsigned char)text.ptr[i]))
+            *end++ = text.ptr[i];
+        else
+            end = lt_percent_put(end, text.ptr[i]);
     }
-    return lt_str_make(out, len);
+    return lt_str_make(out, (size_t)(end - out));
 }
 
 /* Envoy writes "name=" of a parameter without '=' too, once it has touched the query. */

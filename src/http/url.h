@@ -61,6 +61,8 @@ LT_MUST lt_rc lt_url_decode(lt_str text, bool plus_is_blank, struct lt_arena *ar
  * query.
  */
 bool lt_url_query_next(lt_str *rest, lt_str *ret_name, lt_str *ret_value);
+/* Writes %XX there, three bytes; returns where they end. */
+char *lt_percent_put(char *to, char c);
 /* %XX for all but letters, digits and "-_.~". The arena must have room. */
 lt_str lt_url_encode(lt_str text, struct lt_arena *arena);
 /*

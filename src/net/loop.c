@@ -85,6 +85,15 @@ void lt_loop_io_del(struct lt_loop *loop, struct lt_io *io)
     }
 }
 
+void lt_loop_io_close(struct lt_loop *loop, struct lt_io *io)
+{
+    if (io->fd < 0)
+        return;
+    lt_loop_io_del(loop, io);
+    close(io->fd);
+    io->fd = -1;
+}
+
 void lt_loop_timer_set(struct lt_loop *loop, struct lt_timer *timer, uint64_t delay_ns)
 {
     uint64_t at_ns = 0;

@@ -43,6 +43,8 @@ static inline void lt_io_init(struct lt_io *io, lt_io_fn *on_ready)
 void lt_loop_io_set(struct lt_loop *loop, struct lt_io *io, uint32_t events);
 /* Stops watching; pending events of this turn are dropped. Does not close the descriptor. */
 void lt_loop_io_del(struct lt_loop *loop, struct lt_io *io);
+/* The same, and closes the descriptor: io->fd is -1 then. One that is -1 already stays so. */
+void lt_loop_io_close(struct lt_loop *loop, struct lt_io *io);
 
 /* --- timers --- */
 

@@ -3,6 +3,7 @@
  * connection as a CheckRequest.
  * Start at: px_authz_request().
  */
+#include "http/url.h"
 #include "net/x509.h"
 #include "proxy/ext_authz.h"
 #include "proxy/meta.h"
@@ -62,20 +63,16 @@ static Xds__AttributeContext__Peer *make_peer(struct lt_arena *arena, const stru
 /* As Envoy puts a certificate into a header. */
 static const char *encode_pem(struct lt_arena *arena, lt_str pem)
 {
-    static const char hex[] = "0123456789ABCDEF";
     char *out = lt_arena_bytes(arena, pem.len * 3 + 1);
-    size_t len = 0;
+    char *end = out;
     for (size_t i = 0; i < pem.len; i++) {
         char c = pem.ptr[i];
-        if (c != '\n' && c != ' ' && c != '+' && c != '/' && c != '=') {
-            out[len++] = c;
-            continue;
-        }
-        out[len++] = '%';
-        out[len++] = hex[(unsigned char)c >> 4];
-        out[len++] = hex[c & 15];
+        if (c == '\n' || c == ' ' || c == '+' || c == '/' || c == '=')
+            end = lt_percent_put(end, c);
+        else
+            *end++ = c;
     }
-    out[len] = '\0';
+    *end = '\0';
     return out;
 }
 

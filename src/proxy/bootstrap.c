@@ -19,11 +19,7 @@ static lt_rc read_text(struct lt_arena *arena, lt_str text, Xds__Bootstrap **ret
                        struct lt_err *err)
 {
     const struct lt_doc *doc = NULL;
-    lt_str trimmed = lt_str_trim(text);
-    if (trimmed.len > 0 && trimmed.ptr[0] == '{')
-        LT_TRY(lt_json_parse(arena, text, NULL, &doc, err));
-    else
-        LT_TRY(lt_yaml_parse(arena, lt_yaml_whole(text), NULL, &doc, err));
+    LT_TRY(lt_yaml_or_json_parse(arena, text, NULL, &doc, err));
     if (!lt_doc_is(doc, LT_DOC_OBJECT))
         return lt_err_set(err, LT_E_BAD, "expected an object at the top, got %s",
                           lt_doc_kind_name(doc->kind));

@@ -136,11 +136,6 @@ void px_dns_names_free(struct px_dns_names **pointer)
     free(names);
 }
 
-size_t px_dns_names_count(const struct px_dns_names *names)
-{
-    return names->by_name.count;
-}
-
 /* --- questions --- */
 
 /* Of "a.b.c" also "*.b.c" and "*.c". */

@@ -21,7 +21,6 @@ struct px_dns_facts {
 LT_MUST lt_rc px_dns_names_make(lt_str table, const struct px_dns_facts *facts,
                                 struct px_dns_names **ret_names, struct lt_err *err);
 void px_dns_names_free(struct px_dns_names **names);
-size_t px_dns_names_count(const struct px_dns_names *names);
 
 /* Addresses of one family, packed: 4 or 16 bytes each. */
 struct px_dns_found {

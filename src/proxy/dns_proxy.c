@@ -461,15 +461,6 @@ lt_rc px_dns_proxy_new(const struct px_dns_proxy_opts *opts, struct px_dns_proxy
     return LT_OK;
 }
 
-static void close_io(struct lt_loop *loop, struct lt_io *io)
-{
-    if (io->fd < 0)
-        return;
-    if (io->events != 0)
-        lt_loop_io_del(loop, io);
-    close(io->fd);
-}
-
 void px_dns_proxy_free(struct px_dns_proxy **pointer)
 {
     struct px_dns_proxy *dns = *pointer;
@@ -485,8 +476,8 @@ void px_dns_proxy_free(struct px_dns_proxy **pointer)
         free(datagram);
     }
     for (size_t i = 0; i < dns->door_count; i++) {
-        close_io(dns->opts.loop, &dns->doors[i].udp);
-        close_io(dns->opts.loop, &dns->doors[i].tcp);
+        lt_loop_io_close(dns->opts.loop, &dns->doors[i].udp);
+        lt_loop_io_close(dns->opts.loop, &dns->doors[i].tcp);
     }
     px_dns_forward_free(&dns->forward);
     px_dns_names_free(&dns->names);

@@ -373,11 +373,6 @@ px_phase px_feeds_phase(const struct px_feeds *feeds)
     return feeds->phase;
 }
 
-bool px_feeds_have_config(const struct px_feeds *feeds)
-{
-    return feeds->was_updated[PX_CLUSTER] && feeds->was_updated[PX_LISTENER];
-}
-
 /* --- secrets of the agent --- */
 
 static void give_to(struct px_feeds *feeds, struct px_row *row, lt_str version, lt_str bytes)

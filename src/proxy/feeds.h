@@ -81,7 +81,5 @@ typedef enum {
     PX_PHASE_LIVE,
 } px_phase;
 px_phase px_feeds_phase(const struct px_feeds *feeds);
-/* At least one update of clusters and one of listeners was taken (accepted or refused). */
-bool px_feeds_have_config(const struct px_feeds *feeds);
 
 #endif

@@ -18,11 +18,7 @@ static lt_rc parse(struct lt_arena *arena, const char *path, lt_str text,
     if (lt_str_ends(lt_str_of(path), LT_STR(".pb")))
         return lt_pb_unpack(arena, &xds__discovery_response__descriptor, text, NULL, ret_response,
                             err);
-    lt_str trimmed = lt_str_trim(text);
-    if (trimmed.len > 0 && trimmed.ptr[0] == '{')
-        LT_TRY(lt_json_parse(arena, text, NULL, &doc, err));
-    else
-        LT_TRY(lt_yaml_parse(arena, lt_yaml_whole(text), NULL, &doc, err));
+    LT_TRY(lt_yaml_or_json_parse(arena, text, NULL, &doc, err));
     if (!lt_doc_is(doc, LT_DOC_OBJECT))
         return lt_err_set(err, LT_E_BAD, "expected a DiscoveryResponse, got %s",
                           lt_doc_kind_name(doc->kind));

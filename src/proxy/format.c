@@ -41,7 +41,7 @@ static void put(struct px_sink *out, lt_str text)
     px_sink_put(out, text);
 }
 
-static void put_number(struct px_sink *out, uint64_t number)
+void px_sink_put_number(struct px_sink *out, uint64_t number)
 {
     char text[24];
     int len = snprintf(text, sizeof(text), "%llu", (unsigned long long)number);
@@ -191,7 +191,7 @@ static void op_flags(const struct px_log_facts *facts, lt_str argument LT_UNUSED
 static void op_code(const struct px_log_facts *facts, lt_str argument LT_UNUSED,
                     struct px_sink *out)
 {
-    put_number(out, facts->code);
+    px_sink_put_number(out, facts->code);
 }
 
 #define TEXT_OP(name, expression) \
@@ -204,7 +204,7 @@ static void op_code(const struct px_log_facts *facts, lt_str argument LT_UNUSED,
     static void op_##name(const struct px_log_facts *facts, lt_str argument LT_UNUSED, \
                           struct px_sink *out) \
     { \
-        put_number(out, expression); \
+        px_sink_put_number(out, expression); \
     }
 
 /* "10.0.0.1:80" without its port. */

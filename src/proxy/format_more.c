@@ -23,13 +23,6 @@ static void put(struct px_sink *out, lt_str text)
     px_sink_put(out, text);
 }
 
-static void put_number(struct px_sink *out, uint64_t number)
-{
-    char text[24];
-    int len = snprintf(text, sizeof(text), "%llu", (unsigned long long)number);
-    put(out, lt_str_make(text, (size_t)len));
-}
-
 /* --- addresses and TLS of the host's side --- */
 
 static lt_str without_port(lt_str address)
@@ -191,18 +184,18 @@ static uint64_t head_bytes(const struct px_dir *dir)
 
 OP(request_head_bytes)
 {
-    put_number(out, facts->rq != NULL ? head_bytes(&facts->rq->req) : 0);
+    px_sink_put_number(out, facts->rq != NULL ? head_bytes(&facts->rq->req) : 0);
 }
 
 OP(response_head_bytes)
 {
-    put_number(out, facts->rq != NULL ? head_bytes(&facts->rq->resp) : 0);
+    px_sink_put_number(out, facts->rq != NULL ? head_bytes(&facts->rq->resp) : 0);
 }
 
 OP(response_tx)
 {
     if (facts->response_ns != 0)
-        put_number(out, (facts->duration_ns - facts->response_ns) / LT_NS_PER_MS);
+        px_sink_put_number(out, (facts->duration_ns - facts->response_ns) / LT_NS_PER_MS);
 }
 
 /* COMMON_DURATION's points, as what has passed since the request's first byte. */
@@ -246,7 +239,7 @@ OP(common_duration)
     uint64_t unit = lt_str_eqz(argument, "ns")   ? 1
                     : lt_str_eqz(argument, "us") ? 1000
                                                  : LT_NS_PER_MS;
-    put_number(out, (end_ns - begin_ns) / unit);
+    px_sink_put_number(out, (end_ns - begin_ns) / unit);
 }
 
 OP(trace_id)
@@ -286,7 +279,7 @@ OP(grpc_status)
     bool is_number = lt_str_eqz(argument, "NUMBER");
     const char *name = is_number || status > 16 ? NULL : lt_grpc_code_name(status);
     if (name == NULL) {
-        put_number(out, status);
+        px_sink_put_number(out, status);
         return;
     }
     size_t len = 0;
@@ -309,7 +302,7 @@ OP(grpc_number)
     bool is_known;
     uint32_t status = px_log_grpc_status(facts, &is_known);
     if (facts->rq != NULL && facts->rq->is_grpc && is_known)
-        put_number(out, status);
+        px_sink_put_number(out, status);
 }
 
 /* --- flags in words --- */

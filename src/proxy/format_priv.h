@@ -14,6 +14,7 @@ struct px_sink {
 };
 
 void px_sink_put(struct px_sink *out, lt_str text);
+void px_sink_put_number(struct px_sink *out, uint64_t number);
 
 /* Appends what the operator stands for; nothing at all means "-". */
 typedef void px_op_fn(const struct px_log_facts *facts, lt_str argument, struct px_sink *out);

@@ -387,18 +387,6 @@ static bool is_pending(const struct px_care *care)
     return false;
 }
 
-bool px_members_are_pending(const struct px_members *members)
-{
-    for (size_t i = 0; i < members->cares.count; i++) {
-        const struct px_care *care = members->cares.entries[i].value;
-        if (care->names != NULL && !px_names_are_answered(care->names))
-            return true;
-        if (care->conf != NULL && care->conf->check != NULL && is_pending(care))
-            return true;
-    }
-    return false;
-}
-
 bool px_members_is_ready(struct px_members *members, const struct px_cluster_conf *conf,
                          const struct px_endpoints_conf *source)
 {

@@ -42,8 +42,6 @@ void px_members_free(struct px_members **members);
  */
 bool px_members_is_ready(struct px_members *members, const struct px_cluster_conf *conf,
                          const struct px_endpoints_conf *source);
-/* Some cluster waits for its first answer of DNS, or for the first round of checks. */
-bool px_members_are_pending(const struct px_members *members);
 /*
  * For a snapshot; borrowed until the next call. NULL: workers need nothing but the configuration.
  */

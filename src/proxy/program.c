@@ -124,9 +124,7 @@ static void on_handover(struct lt_io *io, uint32_t events LT_UNUSED)
         px_workers_hand(program->workers, &message, fd);
     if (rc == LT_AGAIN)
         return;
-    lt_loop_io_del(program->loop, io); /* who started us has gone; what we have, we keep */
-    close(io->fd);
-    io->fd = -1;
+    lt_loop_io_close(program->loop, io); /* who started us has gone; what we have, we keep */
 }
 
 void px_program_take_handovers(struct px_program *program, int fd)

@@ -2,6 +2,7 @@
  * proxy/reply.c - replies that the proxy makes by itself, and what is told about every request at
  * its end.
  */
+#include "http/grpc.h"
 #include "proxy/attributes.h"
 #include "proxy/decisions.h"
 #include "proxy/log_filter.h"
@@ -11,40 +12,21 @@
 
 /* --- local replies --- */
 
-/* What a code of HTTP says to a client of gRPC (gRPC's http-grpc-status-mapping). */
-static unsigned grpc_status_of(uint32_t code)
+/* As a client would make it of the code; 200 is what a reply may say, too. */
+static uint32_t grpc_status_of(uint32_t code)
 {
-    switch (code) {
-    case 200: return 0;
-    case 400: return 13;
-    case 401: return 16;
-    case 403: return 7;
-    case 404: return 12;
-    case 429:
-    case 502:
-    case 503:
-    case 504: return 14;
-    default: return 2;
-    }
+    return code == 200 ? (uint32_t)LT_GRPC_OK : (uint32_t)lt_grpc_code_of_http(code);
 }
 
-/* "%25" and the like: what gRPC asks of a message in a header. */
 static lt_str grpc_message(struct lt_arena *arena, lt_str text)
 {
-    static const char hex[] = "0123456789ABCDEF";
-    char *out = lt_arena_bytes(arena, text.len * 3 + 1);
-    size_t len = 0;
-    for (size_t i = 0; i < text.len; i++) {
-        unsigned char c = (unsigned char)text.ptr[i];
-        if (c >= 0x20 && c <= 0x7e && c != '%') {
-            out[len++] = (char)c;
-            continue;
-        }
-        out[len++] = '%';
-        out[len++] = hex[c >> 4];
-        out[len++] = hex[c & 15];
-    }
-    return lt_str_make(out, len);
+    struct lt_buf out;
+    lt_buf_init(&out, 3 * text.len + 1);
+    lt_rc rc = lt_grpc_message_encode(text, &out);
+    LT_ASSERT(rc == LT_OK); /* three for one is the most */
+    lt_str message = lt_arena_str(arena, lt_buf_str(&out));
+    lt_buf_fini(&out);
+    return message;
 }
 
 /* A client of gRPC gets headers alone, 200, and the reason as gRPC says it. */

@@ -271,10 +271,6 @@ static inline const struct lt_addr *px_request_remote(const struct px_request *r
 {
     return request->remote != NULL ? request->remote : &request->conn->peer;
 }
-static inline bool px_request_is_over(const struct px_request *request)
-{
-    return request->state == PX_RQ_DONE || request->state == PX_RQ_GONE;
-}
 struct px_rare_timers *px_request_rare(struct px_request *request);
 /* The try moved: its idle timeout starts again. */
 static inline void px_request_touch_try(struct px_request *request)

@@ -112,7 +112,8 @@ void px_host_note_connected(struct px_host *host, bool is_last)
         note_code(host, conf, 200);
 }
 
-void px_host_note_failed(struct px_host *host)
+/* code: what it counts as where local origin is not apart. */
+static void note_no_answer(struct px_host *host, uint32_t code)
 {
     const struct px_outlier_conf *conf = judged_by(host);
     if (conf == NULL)
@@ -120,18 +121,17 @@ void px_host_note_failed(struct px_host *host)
     if (conf->splits_local_origin)
         note_local(host, conf, false);
     else
-        note_code(host, conf, 503);
+        note_code(host, conf, code);
+}
+
+void px_host_note_failed(struct px_host *host)
+{
+    note_no_answer(host, 503);
 }
 
 void px_host_note_timeout(struct px_host *host)
 {
-    const struct px_outlier_conf *conf = judged_by(host);
-    if (conf == NULL)
-        return;
-    if (conf->splits_local_origin)
-        note_local(host, conf, false);
-    else
-        note_code(host, conf, 504);
+    note_no_answer(host, 504);
 }
 
 void px_host_note_excluded(struct px_host *host)

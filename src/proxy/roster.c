@@ -177,19 +177,3 @@ struct px_endpoint_conf px_endpoint_copy(struct lt_arena *arena,
     made.facts = copy_facts(arena, endpoint->facts);
     return made;
 }
-
-bool px_endpoints_eq(const struct px_endpoints_conf *a, const struct px_endpoints_conf *b)
-{
-    if (a == b)
-        return true;
-    if (a == NULL || b == NULL || a->endpoint_count != b->endpoint_count)
-        return false;
-    for (uint32_t i = 0; i < a->endpoint_count; i++) {
-        const struct px_endpoint_conf *x = &a->endpoints[i], *y = &b->endpoints[i];
-        struct lt_addr x_addr = px_endpoint_addr(x), y_addr = px_endpoint_addr(y);
-        if (!lt_addr_eq(&x_addr, &y_addr) || x->weight != y->weight || x->health != y->health ||
-            x->locality != y->locality || !lt_str_eq(x->facts->hostname, y->facts->hostname))
-            return false;
-    }
-    return true;
-}

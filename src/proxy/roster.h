@@ -40,7 +40,5 @@ struct px_endpoints_conf *px_endpoints_new(lt_str name, const struct px_endpoint
 /* A copy of it, with all that it points to, in the arena. */
 struct px_endpoint_conf px_endpoint_copy(struct lt_arena *arena,
                                          const struct px_endpoint_conf *endpoint);
-/* The same endpoints in the same order. */
-bool px_endpoints_eq(const struct px_endpoints_conf *a, const struct px_endpoints_conf *b);
 
 #endif

@@ -37,15 +37,6 @@ static const struct lt_log *log_of(const struct px_takeover *takeover)
     return &takeover->program->env.log;
 }
 
-static void close_io(struct px_takeover *takeover, struct lt_io *io)
-{
-    if (io->fd < 0)
-        return;
-    lt_loop_io_del(takeover->program->loop, io);
-    close(io->fd);
-    io->fd = -1;
-}
-
 /* --- the new one: sockets first --- */
 
 static void set_timeouts(int fd)
@@ -179,7 +170,7 @@ static void on_old(struct lt_io *io, uint32_t events LT_UNUSED)
     }
     if (rc == LT_AGAIN)
         return;
-    close_io(takeover, io); /* it has ended; what it counted is ours */
+    lt_loop_io_close(takeover->program->loop, io); /* it has ended; what it counted is ours */
 }
 
 static void take_handovers(struct px_takeover *takeover)
@@ -323,7 +314,7 @@ static void on_sockets(void *ctx, struct lt_vec *sockets)
     (void)fcntl(fd, F_SETFL, flags);
     if (rc != LT_OK) {
         lt_log_warn(log_of(takeover), "a new process was not handed all sockets");
-        close_io(takeover, &takeover->next);
+        lt_loop_io_close(takeover->program->loop, &takeover->next);
     }
 }
 
@@ -345,7 +336,7 @@ static void on_next(struct lt_io *io, uint32_t events LT_UNUSED)
     }
     if (rc == LT_AGAIN)
         return;
-    close_io(takeover, io);
+    lt_loop_io_close(takeover->program->loop, io);
     if (!takeover->is_leaving)
         lt_log_warn(log_of(takeover), "a new process went before it could serve; this one goes on");
 }
@@ -414,7 +405,7 @@ static void on_child(struct lt_io *io, uint32_t events LT_UNUSED)
     int code = 0;
     if (!has_ended(takeover, io->fd, &code))
         return;
-    close_io(takeover, io);
+    lt_loop_io_close(takeover->program->loop, io);
     takeover->child_pid = 0;
     if (!takeover->is_leaving) {
         lt_log_warn(log_of(takeover),
@@ -557,10 +548,10 @@ void px_takeover_fini(struct px_program *program)
     lt_loop_timer_cancel(program->loop, &takeover->look);
     lt_loop_timer_cancel(program->loop, &takeover->patience);
     lt_loop_timer_cancel(program->loop, &takeover->tell);
-    close_io(takeover, &takeover->old);
-    close_io(takeover, &takeover->door);
-    close_io(takeover, &takeover->next);
-    close_io(takeover, &takeover->child);
+    lt_loop_io_close(takeover->program->loop, &takeover->old);
+    lt_loop_io_close(takeover->program->loop, &takeover->door);
+    lt_loop_io_close(takeover->program->loop, &takeover->next);
+    lt_loop_io_close(takeover->program->loop, &takeover->child);
     px_sockets_free(&takeover->inherited);
     lt_buf_fini(&takeover->carried);
 }

@@ -33,11 +33,6 @@ struct lt_ads_client *px_xds_client(const struct px_xds *xds)
     return xds->client;
 }
 
-bool px_xds_is_connected(const struct px_xds *xds)
-{
-    return xds->is_connected;
-}
-
 /* --- out --- */
 
 static bool send_all(struct px_xds *xds, struct lt_buf *out)

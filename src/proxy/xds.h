@@ -42,6 +42,5 @@ void px_xds_start(struct px_xds *xds);
 struct lt_ads_client *px_xds_client(const struct px_xds *xds);
 /* What has gathered is sent at the end of this turn. */
 void px_xds_send(struct px_xds *xds);
-bool px_xds_is_connected(const struct px_xds *xds);
 
 #endif

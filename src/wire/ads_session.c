@@ -3,28 +3,12 @@
  * acknowledged. Reading a request and taking it in are two steps: a broken one changes nothing.
  * Trust: requests are a stranger's.   Start at: lt_ads_session_feed(), lt_ads_session_respond().
  */
+#include "wire/ads_delta.h"
 #include "wire/ads_priv.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-/* envoy.service.discovery.v3.DeltaDiscoveryRequest, DeltaDiscoveryResponse; google.rpc.Status */
-enum {
-    REQUEST_NODE = 1,
-    REQUEST_TYPE_URL = 2,
-    REQUEST_SUBSCRIBE = 3,
-    REQUEST_UNSUBSCRIBE = 4,
-    REQUEST_INITIAL_VERSIONS = 5,
-    REQUEST_NONCE = 6,
-    REQUEST_ERROR = 7,
-    STATUS_CODE = 1,
-    STATUS_MESSAGE = 2,
-    RESPONSE_SYSTEM_VERSION = 1,
-    RESPONSE_RESOURCE = 2,
-    RESPONSE_TYPE_URL = 4,
-    RESPONSE_NONCE = 5,
-    RESPONSE_REMOVED = 6,
-};
 enum { NAMES_MAX_DEFAULT = 1000000, NODE_BYTES_MAX_DEFAULT = 1 << 20 };
 
 static const lt_str STAR = {"*", 1};

@@ -16,6 +16,7 @@
 #include "base/map.h"
 #include "base/vec.h"
 #include "wire/doc_build.h"
+#include "wire/json.h"
 
 struct reader {
     yaml_parser_t parser;
@@ -449,4 +450,13 @@ lt_rc lt_yaml_parse(struct lt_arena *arena, struct lt_yaml_part part,
     lt_map_fini(&r.anchors);
     lt_doc_builder_fini(&r.build);
     return rc;
+}
+
+lt_rc lt_yaml_or_json_parse(struct lt_arena *arena, lt_str text, const struct lt_doc_limits *limits,
+                            const struct lt_doc **ret_doc, struct lt_err *err)
+{
+    lt_str trimmed = lt_str_trim(text);
+    return trimmed.len > 0 && trimmed.ptr[0] == '{'
+               ? lt_json_parse(arena, text, limits, ret_doc, err)
+               : lt_yaml_parse(arena, lt_yaml_whole(text), limits, ret_doc, err);
 }

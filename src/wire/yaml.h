@@ -49,4 +49,12 @@ LT_MUST lt_rc lt_yaml_parse(struct lt_arena *arena, struct lt_yaml_part part,
                             const struct lt_doc_limits *limits, const struct lt_doc **ret_doc,
                             struct lt_err *err);
 
+/*
+ * One document of YAML, or of JSON when it begins with '{'. limits NULL as above. Errors
+ * as lt_yaml_parse() or lt_json_parse() say them.
+ */
+LT_MUST lt_rc lt_yaml_or_json_parse(struct lt_arena *arena, lt_str text,
+                                    const struct lt_doc_limits *limits,
+                                    const struct lt_doc **ret_doc, struct lt_err *err);
+
 #endif
