@@ -74,7 +74,10 @@ class Stream:
 
     def room(self):
         with self.peer.lock:
-            return self.peer.conn.local_flow_control_window(self.id)
+            try:
+                return self.peer.conn.local_flow_control_window(self.id)
+            except h2.exceptions.StreamClosedError:
+                return 0  # it has ended: nothing more goes
 
     def cancel(self, code=8):
         with self.peer.lock:
