@@ -15,6 +15,9 @@ TOP = pathlib.Path(__file__).resolve().parent.parent
 BUILD = TOP / "build/ninja"
 ROOMS = ["base", "net", "http", "wire", "model"]  # each may use those before it, and itself
 PROGRAMS = ["proxy", "control", "ctl"]            # each may use all rooms, never another program
+# Inside lateen-proxy the same: each may use those before it. The data path is one level, whose rooms know each other.
+PROXY_LEVELS = [["conf"], ["lb"], ["run", "http", "filter", "told"], ["compile"], ["table"], ["xds"], ["health"], ["start"],
+                ["agent"], ["admin"], ["process"]]
 FILE_LINES_MAX = 1500
 COLUMNS_MAX = 100
 FUNCTION_LINES_MAX = 100
@@ -34,6 +37,24 @@ def may_use(user, used):
     return user in PROGRAMS or ROOMS.index(used) < ROOMS.index(user)
 
 
+def proxy_level(room):
+    return next((at for at, rooms in enumerate(PROXY_LEVELS) if room in rooms), None)
+
+
+def check_proxy_include(user, target):
+    """Both are paths below src, of lateen-proxy."""
+    rooms = [pathlib.PurePath(path).parts[1] for path in (user, target)]
+    levels = [proxy_level(room) for room in rooms]
+    for room, level in zip(rooms, levels):
+        if level is None:
+            return f"proxy/{room} is no room of lateen-proxy"
+    if levels[0] < levels[1]:
+        return f"proxy/{rooms[0]} must not include proxy/{rooms[1]}"
+    if target.endswith("_priv.h") and rooms[0] != rooms[1]:
+        return f"{target} is private to proxy/{rooms[1]}"
+    return None
+
+
 def check_includes(path):
     room = path.relative_to(TOP / "src").parts[0]
     for number, line in enumerate(path.read_text().splitlines(), 1):
@@ -49,6 +70,10 @@ def check_includes(path):
             yield f"{where}: {room} must not include {used}"
         elif target.endswith("_priv.h") and used != room:
             yield f"{where}: {target} is private to {used}"
+        elif used == room == "proxy":
+            wrong = check_proxy_include(path.relative_to(TOP / "src"), target)
+            if wrong:
+                yield f"{where}: {wrong}"
 
 
 def check_sizes(path):

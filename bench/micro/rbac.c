@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "proxy/conf_compile.h"
-#include "proxy/filter_rbac.h"
+#include "proxy/compile/compile.h"
+#include "proxy/filter/rbac.h"
 #include "wire/pbjson.h"
 #include "wire/proto/listener.pb-c.h"
 #include "wire/yaml.h"

@@ -4,9 +4,9 @@
  */
 #include "base/env.h"
 #include "micro.h"
-#include "proxy/conf_compile.h"
-#include "proxy/route_match.h"
-#include "proxy/table.h"
+#include "proxy/compile/compile.h"
+#include "proxy/conf/route_match.h"
+#include "proxy/table/table.h"
 #include "wire/pb.h"
 #include "wire/proto/route.pb-c.h"
 

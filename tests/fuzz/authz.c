@@ -3,7 +3,7 @@
  * it makes of it must be fit for a head, or said to be invalid.
  */
 #include "http/http.h"
-#include "proxy/ext_authz.h"
+#include "proxy/filter/ext_authz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

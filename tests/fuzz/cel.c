@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 #include "base/regex.h"
-#include "proxy/cel.h"
+#include "proxy/conf/cel.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -4,7 +4,7 @@
  * when the first byte is '=', it is the base64 itself.
  * What must hold: the two headers are gone afterwards, and the metrics can be written.
  */
-#include "proxy/telemetry.h"
+#include "proxy/told/telemetry.h"
 #include "wire/base64.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

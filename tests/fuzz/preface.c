@@ -3,7 +3,7 @@
  * TCP when "istio-peer-exchange" was negotiated.
  * What must hold: a preface lies inside the bytes, and the same bytes with more behind give the same.
  */
-#include "proxy/exchange.h"
+#include "proxy/run/exchange.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

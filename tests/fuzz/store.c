@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "proxy/store.h"
+#include "proxy/xds/store.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -4,7 +4,7 @@
  */
 #include <stdint.h>
 
-#include "proxy/trace.h"
+#include "proxy/told/trace.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -14,9 +14,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "proxy/access_log.h"
-#include "proxy/flags.h"
-#include "proxy/log_filter.h"
+#include "proxy/conf/flags.h"
+#include "proxy/conf/log_filter.h"
+#include "proxy/told/access_log.h"
 #include "wire/json.h"
 
 static struct lt_env env;
@@ -163,7 +163,7 @@ static void test_cut_values_say_so(void **state)
     lt_buf_fini(&out);
 }
 
-/* JSON text into nodes, as conf_log.c makes them of a Struct. */
+/* JSON text into nodes, as compile/log.c makes them of a Struct. */
 static void fill_node(const struct lt_doc *doc, struct px_log_node *node)
 {
     if (doc->kind == LT_DOC_STRING) {

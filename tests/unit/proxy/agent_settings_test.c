@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "proxy/agent_settings.h"
+#include "proxy/agent/settings.h"
 #include "wire/json.h"
 #include "wire/pbjson.h"
 #include "wire/proto/bootstrap.pb-c.h"

@@ -12,12 +12,12 @@
 
 #include <cmocka.h>
 
+#include "base/file.h"
 #include "http/client.h"
-#include "proxy/agent_envoy.h"
-#include "proxy/agent_files.h"
-#include "proxy/agent_identity.h"
-#include "proxy/agent_secrets.h"
-#include "proxy/agent_status.h"
+#include "proxy/agent/envoy.h"
+#include "proxy/agent/identity.h"
+#include "proxy/agent/secrets.h"
+#include "proxy/agent/status.h"
 #include "wire/pb.h"
 #include "wire/proto/istio_ca.pb-c.h"
 #include "wire/proto/tls.pb-c.h"
@@ -155,10 +155,10 @@ static void test_file_secrets_follow_their_files(void **state)
     assert_int_equal(px_secrets_want(secrets, name), LT_OK);
     lt_loop_turn(loop, 10);
     assert_int_equal(seen.changes, 0); /* not there yet */
-    assert_int_equal(px_file_write(root, LT_STR("one"), 0600, &err), LT_OK);
+    assert_int_equal(lt_file_write(root, LT_STR("one"), 0600, &err), LT_OK);
     wait_for_change(&seen, 1);
     assert_true(lt_str_eqz(name, seen.name));
-    assert_int_equal(px_file_write(root, LT_STR("two"), 0600, &err), LT_OK);
+    assert_int_equal(lt_file_write(root, LT_STR("two"), 0600, &err), LT_OK);
     wait_for_change(&seen, 2);
     px_secrets_free(&secrets);
     unlink(root);

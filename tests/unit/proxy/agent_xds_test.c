@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "proxy/agent_xds.h"
+#include "proxy/agent/xds.h"
 #include "wire/ads.h"
 
 enum { TURN_MS = 10, TURNS_MAX = 500 };

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "proxy/chain_match.h"
+#include "proxy/conf/chain_match.h"
 
 #define PROTOCOLS(...) \
     .application_protocols = (const lt_str[]){__VA_ARGS__}, \

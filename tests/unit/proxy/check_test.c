@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "proxy/check.h"
+#include "proxy/health/check.h"
 
 static struct px_check_conf conf;
 static struct px_check_stats stats;

@@ -4,7 +4,7 @@
  */
 #include "made_test.h"
 
-#include "proxy/row.h"
+#include "proxy/compile/row.h"
 
 static lt_rc compile(px_resource_kind kind, const char *yaml)
 {

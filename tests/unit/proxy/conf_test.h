@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "proxy/conf_compile.h"
+#include "proxy/compile/compile.h"
 #include "wire/pbjson.h"
 #include "wire/proto/cluster.pb-c.h"
 #include "wire/proto/endpoint.pb-c.h"

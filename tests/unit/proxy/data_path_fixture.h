@@ -23,8 +23,8 @@
 
 #include "base/env.h"
 #include "net/loop.h"
-#include "proxy/bootstrap.h"
-#include "proxy/worker.h"
+#include "proxy/run/worker.h"
+#include "proxy/start/bootstrap.h"
 
 enum { DEADLINE_S = 10, TEXT_MAX = 64 * 1024 };
 

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "proxy/dns_names.h"
+#include "proxy/agent/dns_names.h"
 #include "wire/pb.h"
 #include "wire/proto/istio_nds.pb-c.h"
 

@@ -5,8 +5,8 @@
 #include "made_test.h"
 
 #include "http/headers.h"
-#include "proxy/ext_authz.h"
-#include "proxy/grpc_unary.h"
+#include "proxy/filter/ext_authz.h"
+#include "proxy/http/grpc_unary.h"
 #include "wire/proto/auth.pb-c.h"
 
 static struct px_authz_answer answer;

@@ -5,8 +5,8 @@
 #include "made_test.h"
 
 #include "base/env.h"
-#include "proxy/grpc_stats.h"
-#include "proxy/token_bucket.h"
+#include "proxy/conf/token_bucket.h"
+#include "proxy/filter/grpc_stats.h"
 
 /* --- buckets --- */
 

@@ -11,7 +11,7 @@
 
 #include <stdlib.h>
 
-#include "proxy/run.h"
+#include "proxy/run/run.h"
 
 enum { HOSTS_MAX = 8 };
 

@@ -9,7 +9,7 @@
 
 #include <stdio.h>
 
-#include "proxy/intern.h"
+#include "proxy/conf/intern.h"
 
 static void test_same_text_same_pointer(void **state)
 {

@@ -4,8 +4,8 @@
 #include "made_test.h"
 
 #include "http/headers.h"
-#include "proxy/jwt_authn.h"
-#include "proxy/jwt_cache.h"
+#include "proxy/conf/jwt_authn.h"
+#include "proxy/conf/jwt_cache.h"
 #include "wire/base64.h"
 
 enum { NOW_S = 1700000000 };

@@ -11,8 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "proxy/hash.h"
-#include "proxy/lb.h"
+#include "proxy/conf/hash.h"
+#include "proxy/lb/lb.h"
 
 enum { HOSTS_MAX = 40, PICKS = 40000 };
 

@@ -8,8 +8,8 @@
 
 #include <cmocka.h>
 
-#include "proxy/flags.h"
-#include "proxy/options.h"
+#include "proxy/conf/flags.h"
+#include "proxy/start/options.h"
 
 enum { ARGS_MAX = 32 };
 

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "proxy/outlier.h"
+#include "proxy/lb/outlier.h"
 
 enum { HOSTS_MAX = 20 };
 

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
-#include "proxy/pressure.h"
+#include "proxy/run/pressure.h"
 
 static void test_quantities(void **state LT_UNUSED)
 {

@@ -3,8 +3,8 @@
  */
 #include "made_test.h"
 
-#include "proxy/filter_rbac.h"
-#include "proxy/rbac_index.h"
+#include "proxy/conf/rbac_index.h"
+#include "proxy/filter/rbac.h"
 
 static lt_rc compile(const char *fields)
 {

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "proxy/request.h"
+#include "proxy/http/request.h"
 
 static const struct px_retry istio_default = {
     .on = PX_RETRY_CONNECT_FAILURE | PX_RETRY_REFUSED_STREAM | PX_RETRY_GRPC_UNAVAILABLE |

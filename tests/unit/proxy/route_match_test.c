@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 #include "base/env.h"
-#include "proxy/route_match.h"
+#include "proxy/conf/route_match.h"
 
 static struct lt_arena *arena;
 static struct lt_headers headers;

@@ -13,8 +13,8 @@
 #include <cmocka.h>
 
 #include "net/x509.h"
-#include "proxy/agent_kept.h"
-#include "proxy/store.h"
+#include "proxy/agent/kept.h"
+#include "proxy/xds/store.h"
 
 static const struct px_store_record record = {.op = PX_STORE_PUT,
                                               .kind = PX_LISTENER,

@@ -5,7 +5,7 @@
 #include "conf_test.h"
 
 #include "base/buf.h"
-#include "proxy/table.h"
+#include "proxy/table/table.h"
 
 static struct lt_arena *arena;
 static struct px_table *table;

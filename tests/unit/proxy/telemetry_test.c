@@ -11,9 +11,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "proxy/flags.h"
-#include "proxy/intern.h"
-#include "proxy/telemetry.h"
+#include "proxy/conf/flags.h"
+#include "proxy/conf/intern.h"
+#include "proxy/told/telemetry.h"
 #include "wire/base64.h"
 
 /*

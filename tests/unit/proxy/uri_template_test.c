@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 #include "base/regex.h"
-#include "proxy/uri_template.h"
+#include "proxy/conf/uri_template.h"
 
 static bool takes(const char *text, const char *path)
 {

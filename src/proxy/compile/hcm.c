@@ -1,0 +1,172 @@
+/*
+ * proxy/compile/hcm.c - HttpConnectionManager to px_hcm_conf. Its filters: filters.c.
+ */
+#include "proxy/compile/filter.h"
+#include "proxy/compile/kinds.h"
+#include "proxy/compile/protocol.h"
+#include "proxy/compile/rest.h"
+
+enum {
+    STREAM_IDLE_DEFAULT_MS = 300 * 1000,
+    DRAIN_DEFAULT_MS = 5000,
+};
+
+static void make_xfcc(const Xds__HttpConnectionManager *in, struct px_hcm_conf *conf)
+{
+    static const px_xfcc_mode modes[] = {PX_XFCC_SANITIZE, PX_XFCC_FORWARD_ONLY,
+                                         PX_XFCC_APPEND_FORWARD, PX_XFCC_SANITIZE_SET,
+                                         PX_XFCC_ALWAYS_FORWARD};
+    size_t mode = in->has_forward_client_cert_details ? in->forward_client_cert_details : 0;
+    conf->xfcc = mode < LT_ARRAY_LEN(modes) ? modes[mode] : PX_XFCC_SANITIZE;
+    const Xds__HttpConnectionManager__SetCurrentClientCertDetails *details =
+        in->set_current_client_cert_details;
+    if (details == NULL)
+        return;
+    conf->xfcc_subject = px_bool(details->subject, false);
+    conf->xfcc_cert = details->has_cert && details->cert;
+    conf->xfcc_chain = details->has_chain && details->chain;
+    conf->xfcc_dns = details->has_dns && details->dns;
+    conf->xfcc_uri = details->has_uri && details->uri;
+}
+
+static void make_timeouts(const Xds__HttpConnectionManager *in, struct px_hcm_conf *conf)
+{
+    conf->stream_idle_timeout_ms = px_duration_ms(in->stream_idle_timeout, STREAM_IDLE_DEFAULT_MS);
+    conf->request_timeout_ms = px_duration_ms(in->request_timeout, 0);
+    conf->request_headers_timeout_ms = px_duration_ms(in->request_headers_timeout, 0);
+    conf->drain_timeout_ms = px_duration_ms(in->drain_timeout, DRAIN_DEFAULT_MS);
+}
+
+#define SLASHES(name) XDS__HTTP_CONNECTION_MANAGER__PATH_WITH_ESCAPED_SLASHES_ACTION__##name
+
+static lt_rc make_paths(struct px_build *build, const Xds__HttpConnectionManager *in,
+                        struct px_hcm_conf *conf)
+{
+    conf->normalize_path = px_bool(in->normalize_path, false);
+    conf->merge_slashes = in->has_merge_slashes && in->merge_slashes;
+    static const lt_url_slashes actions[] = {
+        LT_URL_SLASHES_KEEP, LT_URL_SLASHES_KEEP, LT_URL_SLASHES_REJECT,
+        LT_URL_SLASHES_UNESCAPE_AND_REDIRECT, LT_URL_SLASHES_UNESCAPE_AND_FORWARD};
+    size_t action = in->has_path_with_escaped_slashes_action ? in->path_with_escaped_slashes_action
+                                                             : 0;
+    if (action >= LT_ARRAY_LEN(actions))
+        return px_bad(build, "path_with_escaped_slashes_action", "unknown value %zu", action);
+    conf->escaped_slashes = actions[action];
+    if (in->path_normalization_options != NULL)
+        px_unhonoured(build, "path_normalization_options");
+    return LT_OK;
+}
+
+static lt_rc make_route_specifier(struct px_build *build, const Xds__HttpConnectionManager *in,
+                                  struct px_hcm_conf *conf)
+{
+    if (in->route_specifier_case == XDS__HTTP_CONNECTION_MANAGER__ROUTE_SPECIFIER_RDS) {
+        struct px_row *row = NULL;
+        conf->route_config_name = px_copy(build, in->rds->route_config_name);
+        if (conf->route_config_name.len == 0)
+            return px_bad(build, "rds.route_config_name", "is empty");
+        LT_TRY(px_refer(build, "rds.config_source", PX_ROUTES, in->rds->config_source,
+                        conf->route_config_name, false, &row));
+        conf->routes_slot = row->slot;
+        return LT_OK;
+    }
+    if (in->route_specifier_case != XDS__HTTP_CONNECTION_MANAGER__ROUTE_SPECIFIER_ROUTE_CONFIG)
+        return px_unsupported(build, "route_specifier", "rds or route_config is needed");
+    struct px_routes_conf *routes = lt_arena_make(build->arena, struct px_routes_conf);
+    size_t mark = px_path_enter(build, "route_config", -1);
+    LT_TRY(px_make_routes(build, in->route_config, routes));
+    px_path_leave(build, mark);
+    conf->routes = routes;
+    return LT_OK;
+}
+
+/* What changes whom a request is taken for, or for whom it is meant, must not be left out. */
+static lt_rc check_the_rest(struct px_build *build, const Xds__HttpConnectionManager *in)
+{
+    static const char *const known[] = {"codec_type",
+                                        "stat_prefix",
+                                        "rds",
+                                        "route_config",
+                                        "scoped_routes",
+                                        "http_filters",
+                                        "tracing",
+                                        "common_http_protocol_options",
+                                        "http_protocol_options",
+                                        "http2_protocol_options",
+                                        "server_name",
+                                        "max_request_headers_kb",
+                                        "stream_idle_timeout",
+                                        "request_timeout",
+                                        "request_headers_timeout",
+                                        "drain_timeout",
+                                        "delayed_close_timeout",
+                                        "access_log",
+                                        "use_remote_address",
+                                        "xff_num_trusted_hops",
+                                        "generate_request_id",
+                                        "preserve_external_request_id",
+                                        "always_set_request_id_in_response",
+                                        "request_id_extension",
+                                        "forward_client_cert_details",
+                                        "set_current_client_cert_details",
+                                        "proxy_100_continue",
+                                        "upgrade_configs",
+                                        "normalize_path",
+                                        "merge_slashes",
+                                        "path_with_escaped_slashes_action",
+                                        "path_normalization_options",
+                                        "internal_address_config",
+                                        "server_header_transformation",
+                                        "via",
+                                        "skip_xff_append",
+                                        "append_x_forwarded_port",
+                                        "represent_ipv4_remote_address_as_ipv4_mapped_ipv6",
+                                        "strip_matching_host_port",
+                                        "strip_any_host_port",
+                                        "strip_trailing_host_dot",
+                                        "scheme_header_transformation",
+                                        NULL};
+    if (in->has_forward_client_cert_matcher)
+        return px_unsupported(build, "forward_client_cert_matcher", "is not supported");
+    px_list_rest(build, in, known);
+    return LT_OK;
+}
+
+static lt_rc make_hcm(struct px_build *build, const Xds__HttpConnectionManager *in,
+                      struct px_hcm_conf *conf)
+{
+    conf->stat_prefix = px_copy(build, in->stat_prefix);
+    if (conf->stat_prefix.len == 0)
+        return px_bad(build, "stat_prefix", "is empty");
+    LT_TRY(px_make_hcm_protocol(build, in, conf));
+    conf->server_name = in->server_name != NULL && in->server_name[0] != '\0'
+                            ? px_copy(build, in->server_name)
+                            : LT_STR("envoy");
+    LT_TRY(px_make_forward(build, in, &conf->forward));
+    conf->use_remote_address = px_bool(in->use_remote_address, false);
+    conf->xff_num_trusted_hops = in->has_xff_num_trusted_hops ? in->xff_num_trusted_hops : 0;
+    conf->proxy_100_continue = in->has_proxy_100_continue && in->proxy_100_continue;
+    conf->generate_request_id = px_bool(in->generate_request_id, true);
+    conf->is_inbound = build->is_inbound;
+    conf->takes_operation = in->tracing != NULL && !build->is_outbound;
+    LT_TRY(px_make_tracing(build, in, conf));
+    make_xfcc(in, conf);
+    make_timeouts(in, conf);
+    LT_TRY(make_paths(build, in, conf));
+    LT_TRY(check_the_rest(build, in));
+    LT_TRY(px_make_http_filters(build, in->http_filters, in->n_http_filters, conf));
+    LT_TRY(make_route_specifier(build, in, conf));
+    return px_make_access_logs(build, in->access_log, in->n_access_log, &conf->access_logs,
+                               &conf->access_log_count);
+}
+
+lt_rc px_make_hcm(struct px_build *build, const Pb__Any *any, const struct px_hcm_conf **ret_hcm)
+{
+    Xds__HttpConnectionManager *in = NULL;
+    LT_TRY(
+        px_unpack_any(build, "typed_config", any, &xds__http_connection_manager__descriptor, &in));
+    struct px_hcm_conf *conf = lt_arena_make(build->arena, struct px_hcm_conf);
+    LT_TRY(make_hcm(build, in, conf));
+    *ret_hcm = conf;
+    return LT_OK;
+}

@@ -1,0 +1,60 @@
+/*
+ * proxy/compile/net_filter.c - network filters that decide about connections. What is not here
+ * guards, as far as anybody knows, and refuses the resource.
+ */
+#include "proxy/compile/net_filter.h"
+
+#include "proxy/compile/rbac.h"
+#include "wire/proto/net_ext_authz.pb-c.h"
+#include "wire/proto/net_local_ratelimit.pb-c.h"
+#include "wire/proto/net_rbac.pb-c.h"
+
+static lt_rc make_rbac(struct px_build *build, const Pb__Any *any, const void **ret_conf)
+{
+    Xds__NetRbac__RBAC *in = NULL;
+    LT_TRY(px_unpack_any(build, "typed_config", any, &xds__net_rbac__rbac__descriptor, &in));
+    struct px_rbac_filter *filter = lt_arena_make(build->arena, struct px_rbac_filter);
+    if (in->has_matcher)
+        return px_unsupported(build, "matcher", "matching trees are not supported");
+    if (in->has_shadow_matcher)
+        px_unhonoured(build, "shadow_matcher");
+    if (in->has_enforcement_type && in->enforcement_type != 0)
+        px_unhonoured(build, "enforcement_type"); /* nothing that rules ask changes on the way */
+    if (in->delay_deny != NULL)
+        px_unhonoured(build, "delay_deny");
+    filter->shadow_prefix = px_copy(build, in->shadow_rules_stat_prefix);
+    LT_TRY(px_make_rbac(build, "rules", in->rules, &filter->rules));
+    LT_TRY(px_make_rbac(build, "shadow_rules", in->shadow_rules, &filter->shadow));
+    px_rbac_name_net_stats(build->arena, lt_str_of(in->stat_prefix), filter);
+    *ret_conf = filter;
+    return LT_OK;
+}
+
+static const struct {
+    px_net_filter_kind kind;
+    const ProtobufCMessageDescriptor *type;
+    lt_rc (*make)(struct px_build *build, const Pb__Any *any, const void **ret_conf);
+} types[] = {
+    {PX_NET_RBAC, &xds__net_rbac__rbac__descriptor, make_rbac},
+    {PX_NET_EXT_AUTHZ, &xds__net_ext_authz__ext_authz__descriptor, px_make_net_ext_authz},
+    {PX_NET_LOCAL_LIMIT, &xds__net_local_ratelimit__local_rate_limit__descriptor,
+     px_make_net_limit},
+};
+
+lt_rc px_make_net_filter(struct px_build *build, const Xds__Filter *in, struct px_chain *chain)
+{
+    const Pb__Any *any = in->config_type_case == XDS__FILTER__CONFIG_TYPE_TYPED_CONFIG
+                             ? in->typed_config
+                             : NULL;
+    lt_str type = lt_any_inner_type(build->scratch, any);
+    for (size_t i = 0; i < LT_ARRAY_LEN(types); i++) {
+        if (!lt_str_eqz(type, types[i].type->name))
+            continue;
+        struct px_net_filter *filter =
+            (struct px_net_filter *)&chain->net_filters[chain->net_filter_count++];
+        filter->kind = types[i].kind;
+        return types[i].make(build, any, &filter->conf);
+    }
+    return px_unsupported(build, NULL, "network filter '%s' of type %.*s is not supported",
+                          in->name, LT_STR_ARG(type));
+}

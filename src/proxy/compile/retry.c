@@ -1,0 +1,166 @@
+/*
+ * proxy/compile/retry.c - RetryPolicy to px_retry. What it means for a failed try: retry.c.
+ */
+#include "proxy/compile/kinds.h"
+#include "wire/proto/retry_omit_canary_hosts.pb-c.h"
+#include "wire/proto/retry_omit_host_metadata.pb-c.h"
+#include "wire/proto/retry_previous_hosts.pb-c.h"
+#include "wire/proto/retry_previous_priorities.pb-c.h"
+
+enum { BACKOFF_BASE_DEFAULT_MS = 25, RESET_MAX_DEFAULT_MS = 300 * 1000 };
+
+static const struct {
+    const char *name;
+    uint32_t bit;
+} retry_names[] = {
+    {"5xx", PX_RETRY_5XX},
+    {"gateway-error", PX_RETRY_GATEWAY_ERROR},
+    {"reset", PX_RETRY_RESET},
+    {"connect-failure", PX_RETRY_CONNECT_FAILURE},
+    {"refused-stream", PX_RETRY_REFUSED_STREAM},
+    {"retriable-4xx", PX_RETRY_4XX},
+    {"retriable-status-codes", PX_RETRY_STATUS_CODES},
+    {"reset-before-request", PX_RETRY_RESET_BEFORE_REQUEST},
+    {"cancelled", PX_RETRY_GRPC_CANCELLED},
+    {"unavailable", PX_RETRY_GRPC_UNAVAILABLE},
+    {"deadline-exceeded", PX_RETRY_GRPC_DEADLINE},
+    {"resource-exhausted", PX_RETRY_GRPC_EXHAUSTED},
+    {"internal", PX_RETRY_GRPC_INTERNAL},
+    {"retriable-headers", PX_RETRY_HEADERS},
+    {"envoy-ratelimited", PX_RETRY_RATE_LIMITED},
+    {"http3-post-connect-failure", 0}, /* what cannot happen here */
+};
+
+static uint32_t retry_bits(struct px_build *build, const char *text)
+{
+    uint32_t bits = 0;
+    lt_str rest = lt_str_of(text), name;
+    while (lt_str_split(&rest, ',', &name)) {
+        name = lt_str_trim(name);
+        size_t i = 0;
+        while (i < LT_ARRAY_LEN(retry_names) && !lt_str_eqz(name, retry_names[i].name))
+            i++;
+        if (i < LT_ARRAY_LEN(retry_names))
+            bits |= retry_names[i].bit;
+        else if (name.len > 0)
+            px_unhonoured(build, "retry_policy.retry_on");
+    }
+    return bits;
+}
+
+static lt_rc avoid_metadata(struct px_build *build, const Pb__Any *any, struct px_retry *retry)
+{
+    Xds__OmitHostMetadataConfig *config = NULL;
+    LT_TRY(px_unpack_any(build, "retry_policy.retry_host_predicate", any,
+                         &xds__omit_host_metadata_config__descriptor, &config));
+    return px_make_metadata_match(build, config->metadata_match, NULL, &retry->avoid_metas);
+}
+
+static lt_rc avoid_hosts(struct px_build *build, const Xds__RetryPolicy *policy,
+                         struct px_retry *retry)
+{
+    for (size_t i = 0; i < policy->n_retry_host_predicate; i++) {
+        const Xds__RetryPolicy__RetryHostPredicate *in = policy->retry_host_predicate[i];
+        lt_str name = lt_str_of(in->name != NULL ? in->name : "");
+        lt_str type = lt_any_inner_type(build->scratch, in->typed_config);
+        if (lt_str_eqz(type, xds__omit_canary_hosts_predicate__descriptor.name))
+            retry->avoid_canaries = true;
+        else if (lt_str_eqz(type, xds__omit_host_metadata_config__descriptor.name))
+            LT_TRY(avoid_metadata(build, in->typed_config, retry));
+        else if (lt_str_eqz(name, "envoy.retry_host_predicates.previous_hosts") ||
+                 lt_str_eqz(type, xds__previous_hosts_predicate__descriptor.name))
+            retry->avoid_previous_hosts = true;
+        else
+            px_unhonoured(build, "retry_policy.retry_host_predicate");
+    }
+    return LT_OK;
+}
+
+static lt_rc wait_as_told(struct px_build *build,
+                          const Xds__RetryPolicy__RateLimitedRetryBackOff *in,
+                          struct px_retry *retry)
+{
+    if (in == NULL)
+        return LT_OK;
+    struct px_reset_header *headers = lt_arena_make_n(build->arena, struct px_reset_header,
+                                                      in->n_reset_headers);
+    for (size_t i = 0; i < in->n_reset_headers; i++) {
+        headers[i].name = px_copy_lower(build, in->reset_headers[i]->name);
+        headers[i].is_timestamp = in->reset_headers[i]->has_format &&
+                                  in->reset_headers[i]->format != 0;
+        if (headers[i].name.len == 0)
+            return px_bad(build, "retry_policy.rate_limited_retry_back_off.reset_headers.name",
+                          "is empty");
+    }
+    if (in->n_reset_headers == 0)
+        return px_bad(build, "retry_policy.rate_limited_retry_back_off.reset_headers", "is empty");
+    retry->reset_headers = headers;
+    retry->reset_header_count = in->n_reset_headers;
+    retry->reset_max_ms = px_duration_ms(in->max_interval, RESET_MAX_DEFAULT_MS);
+    return LT_OK;
+}
+
+static lt_rc avoid_priorities(struct px_build *build, const Xds__RetryPolicy__RetryPriority *in,
+                              struct px_retry *retry)
+{
+    if (in == NULL)
+        return LT_OK;
+    lt_str type = lt_any_inner_type(build->scratch, in->typed_config);
+    if (!lt_str_eqz(type, xds__previous_priorities_config__descriptor.name)) {
+        px_unhonoured(build, "retry_policy.retry_priority");
+        return LT_OK;
+    }
+    Xds__PreviousPrioritiesConfig *config = NULL;
+    LT_TRY(px_unpack_any(build, "retry_policy.retry_priority.typed_config", in->typed_config,
+                         &xds__previous_priorities_config__descriptor, &config));
+    if (config->update_frequency <= 0)
+        return px_bad(build, "retry_policy.retry_priority.typed_config.update_frequency",
+                      "must be greater than 0");
+    retry->priority_every = (uint32_t)config->update_frequency;
+    return LT_OK;
+}
+
+lt_rc px_make_retry(struct px_build *build, const Xds__RetryPolicy *policy,
+                    const struct px_retry **ret_retry)
+{
+    *ret_retry = NULL;
+    if (policy == NULL)
+        return LT_OK;
+    struct px_retry *retry = lt_arena_make(build->arena, struct px_retry);
+    retry->on = retry_bits(build, policy->retry_on);
+    retry->num_retries = px_u32(policy->num_retries, 1);
+    retry->per_try_timeout_ms = px_duration_ms(policy->per_try_timeout, 0);
+    uint32_t *codes = lt_arena_make_n(build->arena, uint32_t, policy->n_retriable_status_codes);
+    for (size_t i = 0; i < policy->n_retriable_status_codes; i++)
+        codes[i] = policy->retriable_status_codes[i];
+    retry->status_codes = codes;
+    retry->status_code_count = policy->n_retriable_status_codes;
+    retry->backoff_base_ms = BACKOFF_BASE_DEFAULT_MS;
+    if (policy->retry_back_off != NULL)
+        retry->backoff_base_ms = LT_MAX(
+            px_duration_ms(policy->retry_back_off->base_interval, BACKOFF_BASE_DEFAULT_MS), 1u);
+    retry->backoff_max_ms = retry->backoff_base_ms * 10;
+    if (policy->retry_back_off != NULL)
+        retry->backoff_max_ms = px_duration_ms(policy->retry_back_off->max_interval,
+                                               retry->backoff_max_ms);
+    retry->host_attempts = policy->has_host_selection_retry_max_attempts &&
+                                   policy->host_selection_retry_max_attempts > 0
+                               ? (uint32_t)LT_MIN(policy->host_selection_retry_max_attempts, 100)
+                               : 1;
+    LT_TRY(avoid_hosts(build, policy, retry));
+    LT_TRY(wait_as_told(build, policy->rate_limited_retry_back_off, retry));
+    LT_TRY(avoid_priorities(build, policy->retry_priority, retry));
+    LT_TRY(px_make_header_matches(build, policy->retriable_headers, policy->n_retriable_headers,
+                                  &retry->response_headers));
+    retry->response_header_count = policy->n_retriable_headers;
+    LT_TRY(px_make_header_matches(build, policy->retriable_request_headers,
+                                  policy->n_retriable_request_headers, &retry->request_headers));
+    retry->request_header_count = policy->n_retriable_request_headers;
+    retry->per_try_idle_ms = px_duration_ms(policy->per_try_idle_timeout, 0);
+    if (policy->n_retry_options_predicates > 0)
+        px_unhonoured(build, "retry_policy.retry_options_predicates");
+    if (policy->has_refresh_cluster_on_retry && policy->refresh_cluster_on_retry)
+        px_unhonoured(build, "retry_policy.refresh_cluster_on_retry");
+    *ret_retry = retry;
+    return LT_OK;
+}

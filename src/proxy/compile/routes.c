@@ -1,0 +1,237 @@
+/*
+ * proxy/compile/routes.c - RouteConfiguration to px_routes_conf: virtual hosts and the index of
+ * their domains. One route: route.c.
+ * Start at: px_make_routes(). Matching at run time: route_match.c.
+ */
+#include <stdlib.h>
+
+#include "proxy/compile/filter.h"
+#include "proxy/compile/kinds.h"
+#include "proxy/compile/rest.h"
+
+/* --- virtual hosts --- */
+
+static void list_rest_of_host(struct px_build *build, const Xds__VirtualHost *in)
+{
+    static const char *const known[] = {"name",
+                                        "domains",
+                                        "routes",
+                                        "require_tls",
+                                        "request_headers_to_add",
+                                        "request_headers_to_remove",
+                                        "response_headers_to_add",
+                                        "response_headers_to_remove",
+                                        "include_request_attempt_count",
+                                        "include_attempt_count_in_response",
+                                        "include_is_timeout_retry_header",
+                                        "typed_per_filter_config",
+                                        "retry_policy",
+                                        "matcher",
+                                        "request_mirror_policies",
+                                        "metadata",
+                                        "rate_limits",
+                                        NULL};
+    px_list_rest(build, in, known);
+}
+
+static void list_rest(struct px_build *build, const Xds__RouteConfiguration *in)
+{
+    static const char *const known[] = {"name",
+                                        "virtual_hosts",
+                                        "response_headers_to_add",
+                                        "response_headers_to_remove",
+                                        "request_headers_to_add",
+                                        "request_headers_to_remove",
+                                        "validate_clusters",
+                                        "vhds",
+                                        "internal_only_headers",
+                                        "most_specific_header_mutations_wins",
+                                        "max_direct_response_body_size_bytes",
+                                        "request_mirror_policies",
+                                        "ignore_port_in_host_matching",
+                                        "ignore_path_parameters_in_path_matching",
+                                        "typed_per_filter_config",
+                                        "metadata",
+                                        "vhost_header",
+                                        NULL};
+    px_list_rest(build, in, known);
+}
+
+/* mirrors is given: of the route configuration. */
+static lt_rc make_vhost(struct px_build *build, const Xds__VirtualHost *in, struct px_vhost *vhost)
+{
+    list_rest_of_host(build, in);
+    LT_TRY(px_make_own_rate_limits(build, in->rate_limits, in->n_rate_limits, &vhost->rate_limits));
+    LT_TRY(px_make_mirrors(build, in->request_mirror_policies, in->n_request_mirror_policies,
+                           &vhost->mirrors));
+    vhost->name = px_copy(build, in->name);
+    if (in->n_domains == 0)
+        return px_bad(build, "domains", "a virtual host needs at least one domain");
+    LT_TRY(px_make_strings(build, in->domains, in->n_domains, &vhost->domains));
+    vhost->domain_count = in->n_domains;
+    /* EXTERNAL_ONLY is the same: nobody is inside (internal_address_config) */
+    vhost->require_tls_all = in->has_require_tls &&
+                             in->require_tls != XDS__VIRTUAL_HOST__TLS_REQUIREMENT_TYPE__NONE;
+    vhost->include_attempt_count = in->has_include_request_attempt_count &&
+                                   in->include_request_attempt_count;
+    vhost->tells_attempt_count = in->has_include_attempt_count_in_response &&
+                                 in->include_attempt_count_in_response;
+    vhost->tells_timeout_retry = in->has_include_is_timeout_retry_header &&
+                                 in->include_is_timeout_retry_header;
+    LT_TRY(px_make_header_edits(build, in->request_headers_to_add, in->n_request_headers_to_add,
+                                in->request_headers_to_remove, in->n_request_headers_to_remove,
+                                "request_headers_to_add", &vhost->request));
+    LT_TRY(px_make_header_edits(build, in->response_headers_to_add, in->n_response_headers_to_add,
+                                in->response_headers_to_remove, in->n_response_headers_to_remove,
+                                "response_headers_to_add", &vhost->response));
+    LT_TRY(px_make_retry(build, in->retry_policy, &vhost->retry));
+    for (size_t i = 0; i < in->n_typed_per_filter_config; i++)
+        LT_TRY(px_add_filter_conf(build, in->typed_per_filter_config[i]->key,
+                                  in->typed_per_filter_config[i]->value,
+                                  in->n_typed_per_filter_config, &vhost->filters));
+    if (in->has_matcher)
+        return px_unsupported(build, "matcher", "is not supported");
+    struct px_route *routes = lt_arena_make_n(build->arena, struct px_route, in->n_routes);
+    for (size_t i = 0; i < in->n_routes; i++) {
+        size_t mark = px_path_enter(build, "routes", (ptrdiff_t)i);
+        LT_TRY(px_make_route(build, in->routes[i], vhost, &routes[i]));
+        px_path_leave(build, mark);
+    }
+    vhost->routes = routes;
+    vhost->route_count = in->n_routes;
+    return LT_OK;
+}
+
+/* --- the index of domains --- */
+
+static int by_length(const void *a, const void *b)
+{
+    const struct px_domain_suffix *x = a, *y = b;
+    return (x->text.len < y->text.len) - (x->text.len > y->text.len);
+}
+
+static lt_str lower(struct px_build *build, lt_str text)
+{
+    lt_str copy = lt_arena_str(build->arena, text);
+    for (size_t i = 0; i < copy.len; i++) {
+        char *c = (char *)&copy.ptr[i];
+        *c = *c >= 'A' && *c <= 'Z' ? (char)(*c + 32) : *c;
+    }
+    return copy;
+}
+
+struct domain_lists {
+    struct px_domain_suffix *suffixes, *prefixes;
+    size_t suffix_count, prefix_count;
+};
+
+static bool has_text(const struct px_domain_suffix *list, size_t count, lt_str text)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (lt_str_eq(list[i].text, text))
+            return true;
+    }
+    return false;
+}
+
+/* Envoy refuses a domain twice in one route configuration, whatever the case of its letters. */
+static lt_rc add_domain(struct px_build *build, struct px_routes_conf *ret,
+                        struct domain_lists *lists, const struct px_vhost *vhost, lt_str domain)
+{
+    domain = lower(build, domain);
+    bool is_taken = false;
+    if (domain.len == 0)
+        return px_bad(build, "domains", "a domain is empty");
+    if (lt_str_eqz(domain, "*")) {
+        is_taken = ret->catch_all != NULL;
+        ret->catch_all = vhost;
+    } else if (domain.ptr[0] == '*') {
+        domain = lt_str_from(domain, 1);
+        is_taken = has_text(lists->suffixes, lists->suffix_count, domain);
+        lists->suffixes[lists->suffix_count++] = (struct px_domain_suffix){domain, vhost};
+    } else if (domain.ptr[domain.len - 1] == '*') {
+        domain.len--;
+        is_taken = has_text(lists->prefixes, lists->prefix_count, domain);
+        lists->prefixes[lists->prefix_count++] = (struct px_domain_suffix){domain, vhost};
+    } else {
+        is_taken = lt_map_put(&ret->exact, domain, (void *)vhost) != NULL;
+    }
+    if (is_taken)
+        return px_bad(
+            build, "domains",
+            "Only unique values for domains are permitted. Duplicate entry of domain %.*s",
+            LT_STR_ARG(domain));
+    return LT_OK;
+}
+
+static lt_rc make_index(struct px_build *build, struct px_routes_conf *ret)
+{
+    size_t total = 0;
+    for (size_t i = 0; i < ret->vhost_count; i++)
+        total += ret->vhosts[i].domain_count;
+    struct domain_lists lists = {
+        .suffixes = lt_arena_make_n(build->arena, struct px_domain_suffix, total),
+        .prefixes = lt_arena_make_n(build->arena, struct px_domain_suffix, total),
+    };
+    for (size_t i = 0; i < ret->vhost_count; i++) {
+        const struct px_vhost *vhost = &ret->vhosts[i];
+        for (size_t j = 0; j < vhost->domain_count; j++)
+            LT_TRY(add_domain(build, ret, &lists, vhost, vhost->domains[j]));
+    }
+    qsort(lists.suffixes, lists.suffix_count, sizeof(*lists.suffixes), by_length);
+    qsort(lists.prefixes, lists.prefix_count, sizeof(*lists.prefixes), by_length);
+    ret->suffixes = lists.suffixes;
+    ret->suffix_count = lists.suffix_count;
+    ret->prefixes = lists.prefixes;
+    ret->prefix_count = lists.prefix_count;
+    return LT_OK;
+}
+
+lt_rc px_make_routes(struct px_build *build, const Xds__RouteConfiguration *config,
+                     struct px_routes_conf *ret)
+{
+    ret->res.name = px_copy(build, config->name);
+    LT_TRY(px_make_strings(build, config->internal_only_headers, config->n_internal_only_headers,
+                           &ret->internal_headers));
+    ret->internal_header_count = config->n_internal_only_headers;
+    ret->ignore_port_in_host = config->has_ignore_port_in_host_matching &&
+                               config->ignore_port_in_host_matching;
+    ret->has_unknown_clusters = config->validate_clusters != NULL &&
+                                !config->validate_clusters->value;
+    if (config->vhds != NULL)
+        return px_unsupported(build, "vhds", "virtual hosts on demand are not supported yet");
+    ret->most_specific_wins = config->has_most_specific_header_mutations_wins &&
+                              config->most_specific_header_mutations_wins;
+    list_rest(build, config);
+    if (config->has_ignore_path_parameters_in_path_matching &&
+        config->ignore_path_parameters_in_path_matching)
+        return px_unsupported(build, "ignore_path_parameters_in_path_matching", "is not supported");
+    if (config->vhost_header != NULL && config->vhost_header[0] != '\0')
+        return px_unsupported(build, "vhost_header", "is not supported");
+    LT_TRY(px_make_mirrors(build, config->request_mirror_policies,
+                           config->n_request_mirror_policies, &ret->mirrors));
+    for (size_t i = 0; i < config->n_typed_per_filter_config; i++)
+        LT_TRY(px_add_filter_conf(build, config->typed_per_filter_config[i]->key,
+                                  config->typed_per_filter_config[i]->value,
+                                  config->n_typed_per_filter_config, &ret->filters));
+    LT_TRY(px_make_header_edits(build, config->request_headers_to_add,
+                                config->n_request_headers_to_add, config->request_headers_to_remove,
+                                config->n_request_headers_to_remove, "request_headers_to_add",
+                                &ret->request));
+    LT_TRY(px_make_header_edits(
+        build, config->response_headers_to_add, config->n_response_headers_to_add,
+        config->response_headers_to_remove, config->n_response_headers_to_remove,
+        "response_headers_to_add", &ret->response));
+    struct px_vhost *vhosts = lt_arena_make_n(build->arena, struct px_vhost,
+                                              config->n_virtual_hosts);
+    for (size_t i = 0; i < config->n_virtual_hosts; i++) {
+        size_t mark = px_path_enter(build, "virtual_hosts", (ptrdiff_t)i);
+        vhosts[i].mirrors = ret->mirrors;
+        LT_TRY(make_vhost(build, config->virtual_hosts[i], &vhosts[i]));
+        px_path_leave(build, mark);
+    }
+    ret->vhosts = vhosts;
+    ret->vhost_count = config->n_virtual_hosts;
+    lt_vec_push(&build->maps, &ret->exact);
+    return make_index(build, ret);
+}

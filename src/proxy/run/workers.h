@@ -1,0 +1,40 @@
+/*
+ * proxy/run/workers.h - private to worker.c and collect.c: what the main thread keeps of its
+ * workers.
+ */
+#ifndef LT_PROXY_RUN_WORKERS_H
+#define LT_PROXY_RUN_WORKERS_H
+
+#include <pthread.h>
+
+#include "net/mailbox.h"
+#include "proxy/run/pressure.h"
+#include "proxy/run/worker.h"
+
+struct px_worker;
+
+struct px_thread {
+    struct px_worker *worker; /* owned; touched by its thread alone until that has ended */
+    pthread_t id;
+    bool has_snapshot;
+    struct lt_letter stop;
+    _Atomic uint64_t
+        connections; /* the one number that is read without asking: how many are open */
+};
+
+/* sockets.c: gives each worker what it inherits, before the threads start. */
+void px_sockets_share(struct px_workers *workers);
+
+struct px_workers {
+    struct px_workers_opts opts;
+    struct px_pressure pressure;
+    bool pauses;                /* as workers were told last */
+    struct lt_mailbox *mailbox; /* of the main thread */
+    struct px_thread *threads;  /* owned */
+    struct lt_timer drain_timer;
+    uint64_t drain_until_ns;
+    void (*on_drained)(void *ctx);
+    void *drain_ctx;
+};
+
+#endif
