@@ -2,6 +2,7 @@
 
 BUILD := build/ninja
 SECONDS ?= 60
+LTO ?= true
 PY := build/venv/bin/python
 export PYTHONDONTWRITEBYTECODE = 1
 
@@ -9,7 +10,7 @@ export PYTHONDONTWRITEBYTECODE = 1
 all: build ## build lateen, lateend and lateen-proxy into build/
 
 $(BUILD)/build.ninja: meson.build meson_options.txt
-	@test -f $@ || meson setup $(BUILD) --buildtype=release -Db_ndebug=false $(if $(CI),-Dwerror=true) >build/meson.log 2>&1 || \
+	@test -f $@ || meson setup $(BUILD) --buildtype=release -Db_ndebug=false -Dlto=$(LTO) $(if $(CI),-Dwerror=true) >build/meson.log 2>&1 || \
 	  { cat build/meson.log; exit 1; }
 
 build: | deps ## (the same)

@@ -23,13 +23,14 @@ def family(pid):
 
 
 def cpu_seconds(pids):
+    """(in user space, in the kernel)"""
     ticks = os.sysconf("SC_CLK_TCK")
-    total = 0
+    user = system = 0
     for pid in pids:
         for one in family(pid):
             fields = pathlib.Path(f"/proc/{one}/stat").read_text().rsplit(")", 1)[1].split()
-            total += int(fields[11]) + int(fields[12])
-    return total / ticks
+            user, system = user + int(fields[11]), system + int(fields[12])
+    return user / ticks, system / ticks
 
 
 def memory_kb(pid):

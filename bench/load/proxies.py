@@ -187,7 +187,9 @@ class Proxy:
     def __init__(self, directory, kind, work, backend, clusters=0, hosts=1000):
         self.port, self.admin = free_port(), free_port()
         name = f"{kind}-{work}"
-        if kind == "haproxy":
+        if kind == "floor":
+            command = [str(compiled(directory, "floor")), str(self.port), str(backend)]
+        elif kind == "haproxy":
             command = ["haproxy", "-db", "-f", write(directory, f"{name}.cfg", haproxy_config(work, self.port, backend, directory))]
         elif kind == "nginx":
             text = nginx_config(work, self.port, backend, directory, name)
@@ -227,6 +229,14 @@ class Backends:
     def stop(self):
         for process in self.processes:
             stop(process)
+
+
+def compiled(directory, name):
+    """A program of this folder."""
+    program = directory / name
+    if not program.exists():
+        subprocess.run(["cc", "-O2", "-o", str(program), str(pathlib.Path(__file__).with_name(f"{name}.c"))], check=True)
+    return program
 
 
 def write(directory, name, text):

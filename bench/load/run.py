@@ -3,7 +3,7 @@
 
 One proxy process with one thread is pinned to core 1; the load and the backend share core 0. The proxies take turns, --rounds
 times, and medians are shown: on a shared machine single runs lie by 20 %. lateen and Envoy have a table of 1000 virtual hosts;
-lateen+stats counts Istio's metrics as well, which the other three do not have.
+lateen+stats counts Istio's metrics as well, which the other three do not have. floor is a relay that parses nothing (floor.c).
 """
 import argparse
 import pathlib
@@ -49,7 +49,8 @@ def loaded(proxies, warm, run):
         warm(proxies[0].port)
         before = cpu_seconds(pids)
         result = run(proxies[0].port)
-        result["cpu_us"] = (cpu_seconds(pids) - before) * 1e6 / result["requests"]
+        user, system = ((now - then) * 1e6 / result["requests"] for now, then in zip(cpu_seconds(pids), before))
+        result["cpu_us"], result["user_us"] = user + system, user
         result["anonymous"], result["pss"] = map(sum, zip(*map(memory_kb, pids)))
         return result
     finally:
@@ -58,11 +59,12 @@ def loaded(proxies, warm, run):
 
 
 def show_loads(title, results):
-    base = median(results["envoy"], "cpu_us") if "envoy" in results else 0
-    rows = [[kind, f"{median(r, 'cpu_us'):.1f}", ratio(median(r, "cpu_us"), base), f"{median(r, 'rps'):.0f}", f"{median(r, 'p50'):.2f}",
+    base, floor = (median(results[kind], "cpu_us") if kind in results else 0 for kind in ("envoy", "floor"))
+    rows = [[kind, f"{median(r, 'cpu_us'):.1f}", f"{median(r, 'user_us'):.1f}", ratio(median(r, "cpu_us"), base),
+             ratio(median(r, "cpu_us"), floor), f"{median(r, 'rps'):.0f}", f"{median(r, 'p50'):.2f}",
              f"{median(r, 'p99'):.2f}", f"{median(r, 'anonymous') / 1024:.1f}", f"{median(r, 'pss') / 1024:.1f}",
              sum(x["errors"] for x in r)] for kind, r in results.items()]
-    table(title, ["proxy", "CPU us/request", "x Envoy", "requests/s", "p50 ms", "p99 ms", "anonymous MB", "PSS MB", "errors"], rows)
+    table(title, ["proxy", "CPU us/request", "of it user", "x Envoy", "x floor", "requests/s", "p50 ms", "p99 ms", "anonymous MB", "PSS MB", "errors"], rows)
 
 
 # --- the rows ---
@@ -72,7 +74,7 @@ def http1(bench):
     for connections in map(int, bench.args.connections.split(",")):
         show_loads(f"HTTP/1.1, {connections} connections, 1 KB, {bench.args.rounds} rounds of {seconds} s", bench.in_turns(
             lambda kind: loaded([bench.launch(kind, "http1")], lambda port: run_wrk(port, connections, 1),
-                                lambda port: run_wrk(port, connections, seconds))))
+                                lambda port: run_wrk(port, connections, seconds)), [*bench.kinds, "floor"]))
 
 
 def http2(bench):

@@ -1,12 +1,10 @@
 """Raw TCP: CPU a GiB of a stream in one direction, beside the plainest relay (relay.c) with two sizes of its buffer."""
-import pathlib
 import socket
-import subprocess
 import threading
 import time
 
 from measure import cpu_seconds, median, ratio, table
-from proxies import ENVOY, PROXY_CORE, TOP, cluster, free_port, start, stop, wait_port, write
+from proxies import ENVOY, PROXY_CORE, TOP, cluster, compiled, free_port, start, stop, wait_port, write
 
 TYPE = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
 BYTES = 1 << 30
@@ -57,7 +55,7 @@ def envoy_config(port, admin, backend):
 
 def command(directory, kind, port, backend):
     if kind.startswith("relay"):
-        return [str(directory / "relay"), str(port), str(backend), str(int(kind.split()[1]) * 1024)]
+        return [str(compiled(directory, "relay")), str(port), str(backend), str(int(kind.split()[1]) * 1024)]
     if kind == "haproxy":
         return ["haproxy", "-db", "-f", write(directory, "tcp.cfg", HAPROXY.format(port=port, backend=backend))]
     program = [str(ENVOY), "--use-dynamic-base-id"] if kind == "envoy" else [str(TOP / "build/lateen-proxy")]
@@ -70,21 +68,19 @@ def transfer(directory, kind, backend):
     process = start(PROXY_CORE, command(directory, kind, port, backend))
     try:
         wait_port(port, process)
-        before, begin, piece = cpu_seconds([process.pid]), time.monotonic(), bytes(1 << 18)
+        before, begin, piece = sum(cpu_seconds([process.pid])), time.monotonic(), bytes(1 << 18)
         with socket.create_connection(("127.0.0.1", port), 60) as connection:
             for _ in range(BYTES // len(piece)):
                 connection.sendall(piece)
             connection.shutdown(socket.SHUT_WR)
             told = connection.recv(100)
         assert int(told) == BYTES, f"{kind}: {told!r} of {BYTES} bytes arrived"
-        return {"cpu": cpu_seconds([process.pid]) - before, "rate": BYTES / (1 << 20) / (time.monotonic() - begin)}
+        return {"cpu": sum(cpu_seconds([process.pid])) - before, "rate": BYTES / (1 << 20) / (time.monotonic() - begin)}
     finally:
         stop(process)
 
 
 def tcp(bench):
-    source = pathlib.Path(__file__).with_name("relay.c")
-    subprocess.run(["cc", "-O2", "-o", str(bench.dir / "relay"), str(source)], check=True)
     sink = Sink()
     kinds = [kind for kind in KINDS if kind.startswith("relay") or kind in bench.kinds]
     results = bench.in_turns(lambda kind: transfer(bench.dir, kind, sink.port), kinds)

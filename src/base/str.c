@@ -196,6 +196,25 @@ uint64_t lt_hash64(const void *data, size_t len, uint64_t seed)
     return acc ^ (acc >> 32);
 }
 
+/* One digit in each byte of the result, the highest in the first byte of memory. */
+static uint64_t hex_digits(uint32_t number)
+{
+    uint64_t x = __builtin_bswap32(number);
+    x = (x | x << 16) & 0x0000ffff0000ffffull;
+    x = (x | x << 8) & 0x00ff00ff00ff00ffull;
+    x = (x >> 4 & 0x000f000f000f000full) | (x << 8 & 0x0f000f000f000f00ull);
+    uint64_t is_letter = (x + 0x0606060606060606ull) >> 4 & 0x0101010101010101ull;
+    return x + 0x3030303030303030ull + is_letter * ('a' - '9' - 1);
+}
+
+void lt_str_put_hex(char out[16], uint64_t number)
+{
+    uint64_t halves[2] = {hex_digits((uint32_t)(number >> 32)), hex_digits((uint32_t)number)};
+    _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+                   "digits are laid out by the lowest byte");
+    memcpy(out, halves, sizeof(halves));
+}
+
 /* The seed is the one piece of process-wide state here: written once, before any map exists. */
 static uint64_t hash_seed;
 static pthread_once_t hash_seed_once = PTHREAD_ONCE_INIT;

@@ -101,6 +101,9 @@ LT_MUST lt_rc lt_str_to_double(lt_str s, double *ret_value);
 /* A heap copy with a NUL; the caller frees it with free(). */
 char *lt_str_dupz(lt_str s);
 
+/* All sixteen digits, the highest first, in lower case. */
+void lt_str_put_hex(char out[16], uint64_t number);
+
 /* Well-distributed hash, seeded once a process against chosen keys. Not stable between runs. */
 uint64_t lt_str_hash(lt_str s);
 /* XXH64 with a given seed: stable, for versions and for hash-based load balancing. */

@@ -350,8 +350,18 @@ static void reduce_te(struct lt_headers *headers)
     LT_ASSERT(rc == LT_OK); /* it is there, and "trailers" is a part of it */
 }
 
+#define HOP_BY_HOP(X) \
+    X(LT_H_CONNECTION) \
+    X(LT_H_KEEP_ALIVE) \
+    X(LT_H_PROXY_CONNECTION) X(LT_H_TRANSFER_ENCODING) X(LT_H_HTTP2_SETTINGS)
+#define OF_CONNECTIONS(X) HOP_BY_HOP(X) X(LT_H_UPGRADE) X(LT_H_TE)
+
 lt_rc lt_h1_strip_hop_by_hop(struct lt_headers *headers, bool keep_upgrade)
 {
+    static const struct lt_header_set hop_by_hop = LT_HEADER_SET(HOP_BY_HOP),
+                                      all = LT_HEADER_SET(OF_CONNECTIONS);
+    if (!lt_headers_may_have_any(headers, &all))
+        return LT_OK;
     /* the list shrinks while Connection fields are read: take each out before what it names */
     struct lt_header *connection;
     while ((connection = lt_headers_find(headers, LT_H_CONNECTION)) != NULL) {
@@ -359,11 +369,7 @@ lt_rc lt_h1_strip_hop_by_hop(struct lt_headers *headers, bool keep_upgrade)
         lt_headers_remove_at(headers, (uint32_t)(connection - headers->items));
         LT_TRY(remove_named(headers, options));
     }
-    lt_headers_remove(headers, LT_H_CONNECTION);
-    lt_headers_remove(headers, LT_H_KEEP_ALIVE);
-    lt_headers_remove(headers, LT_H_PROXY_CONNECTION);
-    lt_headers_remove(headers, LT_H_TRANSFER_ENCODING);
-    lt_headers_remove(headers, LT_H_HTTP2_SETTINGS);
+    lt_headers_remove_set(headers, &hop_by_hop);
     if (!keep_upgrade)
         lt_headers_remove(headers, LT_H_UPGRADE);
     if (lt_headers_may_have(headers, LT_H_TE))

@@ -269,6 +269,25 @@ uint32_t lt_headers_remove(struct lt_headers *headers, lt_header_id id)
     return remove_from(headers, 0, id, LT_STR_NULL);
 }
 
+uint32_t lt_headers_remove_set(struct lt_headers *headers, const struct lt_header_set *set)
+{
+    if (!lt_headers_may_have_any(headers, set))
+        return 0;
+    uint32_t to = 0;
+    for (uint32_t at = 0; at < headers->count; at++) {
+        const struct lt_header *header = &headers->items[at];
+        if ((set->bits[header->id >> 6] >> (header->id & 63) & 1) != 0)
+            headers->bytes -= (uint32_t)(header->name.len + header->value.len);
+        else
+            headers->items[to++] = *header;
+    }
+    uint32_t gone = headers->count - to;
+    headers->count = to;
+    headers->present[0] &= ~set->bits[0];
+    headers->present[1] &= ~set->bits[1];
+    return gone;
+}
+
 uint32_t lt_headers_remove_name(struct lt_headers *headers, lt_str name)
 {
     lt_header_id id = lt_header_id_of(name);

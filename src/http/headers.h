@@ -67,6 +67,26 @@ static inline bool lt_headers_may_have(const struct lt_headers *headers, lt_head
     return (headers->present[id >> 6] >> (id & 63) & 1) != 0;
 }
 
+/*
+ * Well-known names as a set: LT_HEADER_SET(NAMES), after
+ * #define NAMES(X) X(LT_H_TE) X(LT_H_UPGRADE)
+ */
+struct lt_header_set {
+    uint64_t bits[2];
+};
+#define LT_HEADER_LOW(id) ((id) < 64 ? 1ull << ((id)&63) : 0) |
+#define LT_HEADER_HIGH(id) ((id) >= 64 ? 1ull << ((id)&63) : 0) |
+#define LT_HEADER_SET(NAMES) \
+    { \
+        .bits = { NAMES(LT_HEADER_LOW) 0, NAMES(LT_HEADER_HIGH) 0 } \
+    }
+
+static inline bool lt_headers_may_have_any(const struct lt_headers *headers,
+                                           const struct lt_header_set *set)
+{
+    return ((headers->present[0] & set->bits[0]) | (headers->present[1] & set->bits[1])) != 0;
+}
+
 /* The first entry, or NULL. `find` is for well-known ids, `find_name` for any name. */
 struct lt_header *lt_headers_find(const struct lt_headers *headers, lt_header_id id);
 struct lt_header *lt_headers_find_name(const struct lt_headers *headers, lt_str name);
@@ -95,6 +115,8 @@ LT_MUST lt_rc lt_headers_set_id(struct lt_headers *headers, lt_header_id id, lt_
 
 /* All entries of that name; returns how many went. Order is kept. Entry pointers move. */
 uint32_t lt_headers_remove(struct lt_headers *headers, lt_header_id id);
+/* All of them at once; costs nothing where there are none. */
+uint32_t lt_headers_remove_set(struct lt_headers *headers, const struct lt_header_set *set);
 uint32_t lt_headers_remove_name(struct lt_headers *headers, lt_str name);
 /* This one. */
 void lt_headers_remove_at(struct lt_headers *headers, uint32_t at);

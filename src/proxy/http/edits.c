@@ -75,20 +75,19 @@ static lt_rc apply_edits(struct px_request *request, struct lt_headers *headers,
 /* A UUID of version 4 (RFC 9562), by the worker's generator: an id, not a secret. */
 static lt_str make_request_id(struct px_request *request)
 {
-    static const char hex[] = "0123456789abcdef";
-    uint64_t bits[2] = {lt_prng_next(&request->worker->prng), lt_prng_next(&request->worker->prng)};
-    char *text = lt_arena_bytes(request->arena, 36);
-    for (int i = 0; i < 36; i++) {
-        if (i == 8 || i == 13 || i == 18 || i == 23) {
-            text[i] = '-';
-            continue;
-        }
-        uint64_t *from = &bits[i < 18 ? 0 : 1];
-        text[i] = hex[*from & 15];
-        *from >>= 4;
-    }
-    text[14] = '4';
-    text[19] = hex[8 | (bits[1] & 3)];
+    char hex[32], *text = lt_arena_bytes(request->arena, 36);
+    uint64_t first = lt_prng_next(&request->worker->prng);
+    uint64_t second = lt_prng_next(&request->worker->prng);
+    lt_str_put_hex(hex, first);
+    lt_str_put_hex(hex + 16, second);
+    hex[12] = '4';
+    hex[16] = "89ab"[second >> 62];
+    memcpy(text, hex, 8);
+    memcpy(text + 9, hex + 8, 4);
+    memcpy(text + 14, hex + 12, 4);
+    memcpy(text + 19, hex + 16, 4);
+    memcpy(text + 24, hex + 20, 12);
+    text[8] = text[13] = text[18] = text[23] = '-';
     return lt_str_make(text, 36);
 }
 
@@ -96,18 +95,18 @@ static lt_str make_request_id(struct px_request *request)
  * Headers by which a request could steer this proxy if it came from inside. Nobody is inside by
  * default (Envoy: internal_address_config), so that they go from every request ...
  */
-static const lt_header_id steering[] = {
-    LT_H_X_ENVOY_INTERNAL,
-    LT_H_X_ENVOY_RETRY_ON,
-    LT_H_X_ENVOY_RETRY_GRPC_ON,
-    LT_H_X_ENVOY_MAX_RETRIES,
-    LT_H_X_ENVOY_UPSTREAM_ALT_STAT_NAME,
-    LT_H_X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS,
-    LT_H_X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS,
-    LT_H_X_ENVOY_UPSTREAM_RQ_TIMEOUT_ALT_RESPONSE,
-    LT_H_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS,
-    LT_H_X_ENVOY_HEDGE_ON_PER_TRY_TIMEOUT,
-};
+#define STEERING(X) \
+    X(LT_H_X_ENVOY_INTERNAL) \
+    X(LT_H_X_ENVOY_RETRY_ON) \
+    X(LT_H_X_ENVOY_RETRY_GRPC_ON) \
+    X(LT_H_X_ENVOY_MAX_RETRIES) \
+    X(LT_H_X_ENVOY_UPSTREAM_ALT_STAT_NAME) \
+    X(LT_H_X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS) \
+    X(LT_H_X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS) \
+    X(LT_H_X_ENVOY_UPSTREAM_RQ_TIMEOUT_ALT_RESPONSE) \
+    X(LT_H_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS) \
+    X(LT_H_X_ENVOY_HEDGE_ON_PER_TRY_TIMEOUT)
+static const struct lt_header_set steering = LT_HEADER_SET(STEERING);
 static const lt_str steering_rare[] = {
     {"x-envoy-retriable-status-codes", 30},
     {"x-envoy-retriable-header-names", 30},
@@ -132,8 +131,7 @@ static bool is_rare_envoy_header(const struct lt_header *header)
 static void remove_steering(struct lt_headers *headers)
 {
     bool has_rare = false;
-    for (size_t i = 0; i < LT_ARRAY_LEN(steering); i++)
-        lt_headers_remove(headers, steering[i]);
+    lt_headers_remove_set(headers, &steering);
     for (uint32_t i = 0; i < headers->count; i++)
         has_rare |= is_rare_envoy_header(&headers->items[i]);
     for (size_t i = 0; has_rare && i < LT_ARRAY_LEN(steering_rare); i++)

@@ -209,6 +209,20 @@ static void utf8_agrees_with_its_definition(void **state)
     }
 }
 
+static void hex_is_printf_s(void **state)
+{
+    (void)state;
+    uint64_t number = 0x9e3779b97f4a7c15ull;
+    for (int i = 0; i < 1000;
+         i++, number = number * 6364136223846793005ull + 1442695040888963407ull) {
+        char text[16], expected[17];
+        uint64_t small = number >> (i % 64);
+        lt_str_put_hex(text, small);
+        snprintf(expected, sizeof(expected), "%016llx", (unsigned long long)small);
+        assert_memory_equal(text, expected, 16);
+    }
+}
+
 static void copies_end_in_nul(void **state)
 {
     (void)state;
@@ -232,6 +246,7 @@ int main(void)
         cmocka_unit_test(fractions),
         cmocka_unit_test(hashes_are_xxh64),
         cmocka_unit_test(utf8_agrees_with_its_definition),
+        cmocka_unit_test(hex_is_printf_s),
         cmocka_unit_test(copies_end_in_nul),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

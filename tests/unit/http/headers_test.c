@@ -277,6 +277,36 @@ static int teardown(void **state)
 
 #define LIST_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
+#define SOME(X) X(LT_H_HOST) X(LT_H_X_ENVOY_INTERNAL) X(LT_H_TE) X(LT_H_X_REQUEST_ID)
+
+static void a_set_is_removed_whole_and_nothing_else(void **state)
+{
+    (void)state;
+    static const struct lt_header_set some = LT_HEADER_SET(SOME);
+    struct lt_headers headers;
+    lt_headers_init(&headers, arena, 1000, 0);
+    for (int round = 0; round < 2; round++) {
+        for (int id = LT_H_OTHER + 1; id < LT_H_COUNT; id++)
+            assert_int_equal(lt_headers_add_id(&headers, (lt_header_id)id, LT_STR("v")), LT_OK);
+        assert_int_equal(lt_headers_add(&headers, LT_STR("x-mine"), LT_STR("v")), LT_OK);
+    }
+    uint32_t before = headers.count;
+    assert_true(lt_headers_may_have_any(&headers, &some));
+    assert_int_equal(lt_headers_remove_set(&headers, &some), 8);
+    assert_int_equal(headers.count, before - 8);
+    assert_false(lt_headers_may_have_any(&headers, &some));
+    assert_int_equal(lt_headers_remove_set(&headers, &some), 0);
+    uint32_t bytes = 0;
+    for (uint32_t i = 0; i < headers.count; i++) {
+        lt_header_id id = (lt_header_id)headers.items[i].id;
+        assert_true(id != LT_H_HOST && id != LT_H_X_ENVOY_INTERNAL && id != LT_H_TE &&
+                    id != LT_H_X_REQUEST_ID);
+        bytes += (uint32_t)(headers.items[i].name.len + headers.items[i].value.len);
+    }
+    assert_int_equal(headers.bytes, bytes);
+    assert_non_null(lt_headers_find_name(&headers, LT_STR("x-mine")));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -292,6 +322,7 @@ int main(void)
         cmocka_unit_test(grammar_of_names_values_and_hosts),
         cmocka_unit_test(hosts),
         cmocka_unit_test(methods_reasons_and_dates),
+        cmocka_unit_test_setup_teardown(a_set_is_removed_whole_and_nothing_else, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
