@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -61,17 +62,15 @@ def run_meson(build, suites):
     return passed, failed, skipped
 
 
-def run_scenes(build, marks):
+def run_scenes(build, marks, programs="build", more_env=None):
     scenes = TOP / "tests/scene"
-    if not scenes.is_dir():
-        return 0, 0, 0
     report = TOP / build / "scenes.xml"
     report.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pytest", str(scenes), "-q", "-rsfE", "-p", "no:cacheprovider", f"--junitxml={report}",
                f"--timeout={SCENE_SECONDS_MAX}", "-n", PROCESSES]
     if marks:
         command += ["-m", marks]
-    env = dict(os.environ, LATEEN_BUILD=str(TOP / "build"), LATEEN_SOURCE_ROOT=str(TOP))
+    env = dict(os.environ, LATEEN_BUILD=str(TOP / programs), LATEEN_SOURCE_ROOT=str(TOP), **(more_env or {}))
     status = subprocess.run(command, cwd=TOP, env=env).returncode
     if status == 5:  # nothing was selected
         return 0, 0, 0
@@ -88,6 +87,28 @@ def run_scenes(build, marks):
     return total - failed - skipped, failed, skipped
 
 
+def run_sanitized(name, sanitizers):
+    """All scenes but those that measure, on programs built with these sanitizers; what one of them says fails its scene."""
+    build, reports = TOP / "build" / name, TOP / "build" / name / "reports"
+    if not (build / "build.ninja").exists():
+        subprocess.run(["meson", "setup", str(build), f"-Db_sanitize={sanitizers}", "-Db_lundef=false", "-Dtests=false",
+                        "-Dbuildtype=debugoptimized"], cwd=TOP, check=True, stdout=subprocess.DEVNULL)
+    programs = ["src/ctl/lateen", "src/control/lateend", "src/proxy/lateen-proxy"]
+    subprocess.run(["ninja", "-C", str(build), "--quiet", *programs], check=True)
+    (build / "programs").mkdir(exist_ok=True)
+    for program in programs:
+        link = build / "programs" / pathlib.Path(program).name
+        link.unlink(missing_ok=True)
+        link.symlink_to(build / program)
+    shutil.rmtree(reports, ignore_errors=True)
+    reports.mkdir(mode=0o777)
+    reports.chmod(0o777)  # programs of other users write theirs as well
+    said = f"log_path={reports}/report:print_stacktrace=1:halt_on_error=1:exitcode=66"
+    options = {f"{which}_OPTIONS": said for which in ("ASAN", "UBSAN", "TSAN")}
+    print(f"scenes with {sanitizers}:", flush=True)
+    return run_scenes(f"build/{name}", "not long", f"build/{name}/programs", dict(options, LATEEN_SANITIZER_REPORTS=str(reports)))
+
+
 def run_lint():
     """Returns what is wrong with layering, sizes, format and scripts; clang-tidy, which takes minutes, is `make lint`'s."""
     result = subprocess.run([sys.executable, str(TOP / "tools/lint.py"), "--no-tidy"], cwd=TOP, capture_output=True, text=True)
@@ -98,11 +119,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--build", default="build/ninja")
     parser.add_argument("--quick", action="store_true", help="unit tests and scenes marked quick")
-    parser.add_argument("--long", action="store_true", help="scenes marked long, too")
+    parser.add_argument("--long", action="store_true", help="scenes marked long, too, and all others under sanitizers")
     args = parser.parse_args()
     marks = "quick and not slow" if args.quick else "" if args.long else "not long"
     started = time.monotonic()
     counts = [run_meson(args.build, ["unit", "corpus"]), run_scenes(args.build, marks)]
+    if args.long:
+        counts += [run_sanitized("scenes-asan", "address,undefined"), run_sanitized("scenes-tsan", "thread")]
     lint = run_lint()
     counts.append((not lint, bool(lint), 0))
     passed, failed, skipped = (sum(column) for column in zip(*counts))

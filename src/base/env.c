@@ -8,6 +8,15 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifdef __SANITIZE_ADDRESS__
+/* Where leaks are wanted, tests say so: the look for them hangs in a namespace of processes. */
+const char *__asan_default_options(void);
+const char *__asan_default_options(void)
+{
+    return "detect_leaks=0";
+}
+#endif
+
 static uint64_t real_mono_ns(void *ctx LT_UNUSED)
 {
     struct timespec now;

@@ -225,7 +225,8 @@ void px_workers_count_connections(struct px_workers *workers, const uint16_t *ex
 {
     LT_ASSERT(count <= EXCEPT_MAX);
     struct question *question = new_question(workers, ctx);
-    memcpy(question->except, except, count * sizeof(*except));
+    if (count > 0)
+        memcpy(question->except, except, count * sizeof(*except));
     question->except_count = count;
     question->on_count = done;
     pass_on(question);

@@ -86,7 +86,8 @@ def start(kind, bootstrap, workdir, concurrency=1, ready=True, extra=(), admin=N
     if kind == "envoy" and "--base-id" not in command:
         command += ["--use-dynamic-base-id", "-l", "warning"]
     with open(log, "wb") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, cwd=workdir)
+        env = dict(os.environ, ASAN_OPTIONS=os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=1")
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, cwd=workdir, env=env)
     listeners = config.get("static_resources", {}).get("listeners", [])
     ports = [x["address"]["socket_address"]["port_value"] for x in listeners if "socket_address" in x["address"]]
     proxy = Proxy(kind, process, admin, ports, log)

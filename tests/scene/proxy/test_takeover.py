@@ -15,6 +15,7 @@ from lib import proxy as proxy_lib
 from lib.backend import free_port
 from lib.frames import H2
 from lib.proxy import bootstrap, cluster, hcm, listener, route, tcp_proxy
+from lib.watch import resident
 
 FLAGS = ["--drain-strategy", "immediate", "--drain-time-s", "30", "--parent-shutdown-time-s", "60"]
 
@@ -146,8 +147,7 @@ def rounds(run_proxy, backends, count):
     # one process serves, and one stands for it
     (only,) = wait(lambda: len(found := children(proxy.process.pid)) == 1 and found, "one process")
     assert children(only) == []
-    supervisor = int(next(line.split()[1] for line in open(f"/proc/{proxy.process.pid}/status") if line.startswith("VmRSS")))
-    assert supervisor < 4096, supervisor
+    assert resident(proxy.process.pid) < 4 << 20
     # the end of it is the end of both
     proxy.process.send_signal(signal.SIGTERM)
     assert proxy.process.wait(30) == 0 and not os.path.exists(f"/proc/{only}")

@@ -2,9 +2,7 @@
 
 Listeners, clusters, endpoints, routes and certificates change, in use and beside; clients hold their connections, plain
 and in TLS, and open new ones all the time. Half a minute in `make test`, ten minutes in `make test-long`."""
-import pathlib
 import random
-import re
 import threading
 import time
 
@@ -14,6 +12,7 @@ from lib import certs, client
 from lib.backend import free_port
 from lib.client import wait_until
 from lib.proxy import hcm, listener, route, typed
+from lib.watch import resident
 from lib.xds import (CDS, LDS, SDS, AdsServer, ads_source, assignment, dynamic_bootstrap, eds_cluster, rds_hcm, routes,
                      with_type)
 
@@ -113,10 +112,6 @@ class Churn:
             self.server.set(getattr(self, what)())
 
 
-def resident_kb(pid):
-    return int(re.search(r"VmRSS:\s+(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text()).group(1))
-
-
 def soak(run_proxy, workdir, backends, seconds):
     hosts = [backends(f"host-{i}").port for i in range(HOSTS)]
     ports = {name: free_port() for name in ("plain", "tls", "beside")}
@@ -135,7 +130,7 @@ def soak(run_proxy, workdir, backends, seconds):
             churn.change()
             time.sleep(max(0, begin + churn.count / CHANGES_PER_SECOND - time.monotonic()))
             if churn.count % CHANGES_PER_SECOND == 0:
-                sizes.append(resident_kb(proxy.process.pid))
+                sizes.append(resident(proxy.process.pid) // 1024)
     finally:
         for one in clients:
             one.is_over.set()
