@@ -74,6 +74,19 @@ lt_str lt_str_trim(lt_str s)
     return s;
 }
 
+lt_rc lt_str_to_bool(lt_str s, bool *ret_value)
+{
+    static const char *const words[2][6] = {{"0", "f", "F", "false", "False", "FALSE"},
+                                            {"1", "t", "T", "true", "True", "TRUE"}};
+    for (size_t i = 0; i < 2 * LT_ARRAY_LEN(words[0]); i++) {
+        if (lt_str_eqz(s, words[i % 2][i / 2])) {
+            *ret_value = i % 2 == 1;
+            return LT_OK;
+        }
+    }
+    return LT_E_BAD;
+}
+
 lt_rc lt_str_to_u64(lt_str s, uint64_t *ret_value)
 {
     if (s.len == 0)

@@ -95,6 +95,8 @@ lt_str lt_str_trim(lt_str s);
 
 /* Whole-string decimal numbers; LT_E_BAD on anything else, LT_E_LIMIT when out of range. */
 LT_MUST lt_rc lt_str_to_u64(lt_str s, uint64_t *ret_value);
+/* The words that Go's strconv.ParseBool takes; LT_E_BAD: another, *ret_value is as before. */
+LT_MUST lt_rc lt_str_to_bool(lt_str s, bool *ret_value);
 LT_MUST lt_rc lt_str_to_i64(lt_str s, int64_t *ret_value);
 LT_MUST lt_rc lt_str_to_double(lt_str s, double *ret_value);
 

@@ -58,12 +58,8 @@ static lt_rc read_percent(const struct source *source, const char *name, uint32_
 static lt_rc read_bool(const struct source *source, const char *name, bool *value)
 {
     lt_str text = source->get(source->ctx, name);
-    bool is_true = lt_str_case_eq(text, LT_STR("true")) || lt_str_eqz(text, "1");
-    bool is_false = lt_str_case_eq(text, LT_STR("false")) || lt_str_eqz(text, "0");
-    if (text.len > 0 && !is_true && !is_false)
-        return bad(source, name, text, "true or false");
-    *value = text.len > 0 ? is_true : *value;
-    return LT_OK;
+    bool is_known = text.len == 0 || lt_str_to_bool(text, value) == LT_OK;
+    return is_known ? LT_OK : bad(source, name, text, "true or false");
 }
 
 static lt_rc read_audiences(const struct source *source, struct cp_authn_opts *authn)

@@ -33,21 +33,12 @@ static lt_rc bad_env(struct lt_err *err, const char *name, lt_str value, const c
     return lt_err_set(err, LT_E_BAD, "%s=%.*s: expected %s", name, LT_STR_ARG(value), expected);
 }
 
-/* As Go's strconv.ParseBool. */
 static lt_rc env_bool(const struct px_agent_sources *sources, const char *name, bool *value,
                       struct lt_err *err)
 {
     lt_str text = env_of(sources, name);
-    if (text.len == 0)
-        return LT_OK;
-    bool is_true = lt_str_eqz(text, "1") || lt_str_eqz(text, "t") ||
-                   lt_str_case_eq(text, LT_STR("true"));
-    bool is_false = lt_str_eqz(text, "0") || lt_str_eqz(text, "f") ||
-                    lt_str_case_eq(text, LT_STR("false"));
-    if (!is_true && !is_false)
-        return bad_env(err, name, text, "true or false");
-    *value = is_true;
-    return LT_OK;
+    bool is_known = text.len == 0 || lt_str_to_bool(text, value) == LT_OK;
+    return is_known ? LT_OK : bad_env(err, name, text, "true or false");
 }
 
 static lt_rc env_port(const struct px_agent_sources *sources, const char *name, uint16_t *port,

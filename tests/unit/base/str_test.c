@@ -128,6 +128,26 @@ static void whole_numbers_and_nothing_else(void **state)
     }
 }
 
+static void truth(void **state)
+{
+    (void)state;
+    static const char *const words[2][6] = {{"0", "f", "F", "false", "False", "FALSE"},
+                                            {"1", "t", "T", "true", "True", "TRUE"}};
+    static const char *const bad[] = {"", "yes", "on", "tRUE", "true ", "10", "tr"};
+    for (size_t i = 0; i < LT_ARRAY_LEN(words[0]); i++) {
+        for (int wanted = 0; wanted < 2; wanted++) {
+            bool value = !wanted;
+            assert_int_equal(lt_str_to_bool(lt_str_of(words[wanted][i]), &value), LT_OK);
+            assert_int_equal(value, wanted);
+        }
+    }
+    for (size_t i = 0; i < LT_ARRAY_LEN(bad); i++) {
+        bool value = i % 2 == 0;
+        assert_int_equal(lt_str_to_bool(lt_str_of(bad[i]), &value), LT_E_BAD);
+        assert_int_equal(value, i % 2 == 0);
+    }
+}
+
 static void fractions(void **state)
 {
     (void)state;
@@ -243,6 +263,7 @@ int main(void)
         cmocka_unit_test(splitting_gives_every_piece),
         cmocka_unit_test(trimming),
         cmocka_unit_test(whole_numbers_and_nothing_else),
+        cmocka_unit_test(truth),
         cmocka_unit_test(fractions),
         cmocka_unit_test(hashes_are_xxh64),
         cmocka_unit_test(utf8_agrees_with_its_definition),
