@@ -9,8 +9,11 @@
 
 enum { SERIES_MAX = 20000 };
 
-static const char type_labels[CP_TYPE_COUNT][4] = {
-    [CP_TYPE_CDS] = "cds", [CP_TYPE_EDS] = "eds", [CP_TYPE_LDS] = "lds", [CP_TYPE_RDS] = "rds"};
+static const char type_labels[CP_TYPE_COUNT][4] = {[CP_TYPE_CDS] = "cds",
+                                                   [CP_TYPE_EDS] = "eds",
+                                                   [CP_TYPE_LDS] = "lds",
+                                                   [CP_TYPE_RDS] = "rds",
+                                                   [CP_TYPE_NDS] = "nds"};
 
 static const double convergence_bounds[] = {.1, .5, 1, 3, 5, 10, 20, 30};
 static const double build_bounds[] = {.01, .1, .5, 1, 3, 5};

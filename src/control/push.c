@@ -11,7 +11,7 @@
 
 enum { RESPONSE_BYTES_MAX = 256 << 20 };
 
-static const cp_type naming_types[] = {CP_TYPE_LDS, CP_TYPE_RDS};
+static const cp_type naming_types[] = {CP_TYPE_LDS, CP_TYPE_RDS, CP_TYPE_NDS};
 
 struct cp_proxy *cp_proxy_new(const struct cp_push_opts *opts)
 {

@@ -13,6 +13,7 @@ static const struct {
     [CP_TYPE_EDS] = {"type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment", "EDS"},
     [CP_TYPE_LDS] = {"type.googleapis.com/envoy.config.listener.v3.Listener", "LDS"},
     [CP_TYPE_RDS] = {"type.googleapis.com/envoy.config.route.v3.RouteConfiguration", "RDS"},
+    [CP_TYPE_NDS] = {"type.googleapis.com/istio.networking.nds.v1.NameTable", "NDS"},
 };
 
 const char *cp_type_url(cp_type type)

@@ -9,7 +9,14 @@
 #include "base/vec.h"
 #include "wire/ads.h"
 
-typedef enum { CP_TYPE_CDS, CP_TYPE_EDS, CP_TYPE_LDS, CP_TYPE_RDS, CP_TYPE_COUNT } cp_type;
+typedef enum {
+    CP_TYPE_CDS,
+    CP_TYPE_EDS,
+    CP_TYPE_LDS,
+    CP_TYPE_RDS,
+    CP_TYPE_NDS, /* one resource without a name: the table of names for DNS */
+    CP_TYPE_COUNT
+} cp_type;
 
 /* "type.googleapis.com/envoy.config.cluster.v3.Cluster". */
 const char *cp_type_url(cp_type type);
@@ -17,10 +24,10 @@ const char *cp_type_url(cp_type type);
 const char *cp_type_name(cp_type type);
 /* CP_TYPE_COUNT: none of ours. */
 cp_type cp_type_find(lt_str url);
-/* CDS and LDS: everything there is; EDS and RDS: what was asked for by name. */
+/* CDS, LDS and NDS: everything there is; EDS and RDS: what was asked for by name. */
 static inline bool cp_type_is_wildcard(cp_type type)
 {
-    return type == CP_TYPE_CDS || type == CP_TYPE_LDS;
+    return type == CP_TYPE_CDS || type == CP_TYPE_LDS || type == CP_TYPE_NDS;
 }
 
 /* All resources of one type that a class of proxies sees; immutable. */

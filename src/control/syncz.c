@@ -6,6 +6,7 @@
 
 #include "control/discovery_priv.h"
 
+/* NDS has none in istiod's shape. */
 static const char *const prefixes[CP_TYPE_COUNT] = {[CP_TYPE_CDS] = "cluster",
                                                     [CP_TYPE_EDS] = "endpoint",
                                                     [CP_TYPE_LDS] = "listener",
@@ -37,7 +38,7 @@ static void write_nonces(struct lt_json_writer *w, const struct stream *stream, 
 {
     char key[32], nonce[LT_ADS_NONCE_TEXT_MAX];
     const struct lt_ads_sub *sub = find_sub(stream, type);
-    if (sub == NULL)
+    if (sub == NULL || prefixes[type] == NULL)
         return;
     snprintf(key, sizeof(key), "%s_sent", prefixes[type]);
     write_if_any(w, key, sent_nonce(sub, nonce));

@@ -16,16 +16,14 @@ struct cp_resources *cp_translate_part(struct lt_ads_pool *pool, const struct lt
                                        const struct cp_node *node, cp_type type, cp_part part)
 {
     static void (*const sidecar[CP_TYPE_COUNT])(struct cp_translation *) = {
-        [CP_TYPE_CDS] = cp_translate_clusters,
-        [CP_TYPE_EDS] = cp_translate_endpoints,
-        [CP_TYPE_LDS] = cp_translate_listeners,
-        [CP_TYPE_RDS] = cp_translate_routes,
+        [CP_TYPE_CDS] = cp_translate_clusters,  [CP_TYPE_EDS] = cp_translate_endpoints,
+        [CP_TYPE_LDS] = cp_translate_listeners, [CP_TYPE_RDS] = cp_translate_routes,
+        [CP_TYPE_NDS] = cp_translate_names,
     };
     static void (*const router[CP_TYPE_COUNT])(struct cp_translation *) = {
-        [CP_TYPE_CDS] = cp_translate_clusters,
-        [CP_TYPE_EDS] = cp_translate_endpoints,
-        [CP_TYPE_LDS] = cp_translate_gateway_listeners,
-        [CP_TYPE_RDS] = cp_translate_gateway_routes,
+        [CP_TYPE_CDS] = cp_translate_clusters,          [CP_TYPE_EDS] = cp_translate_endpoints,
+        [CP_TYPE_LDS] = cp_translate_gateway_listeners, [CP_TYPE_RDS] = cp_translate_gateway_routes,
+        [CP_TYPE_NDS] = cp_translate_no_names,
     };
     LT_ASSERT(type < CP_TYPE_COUNT);
     const struct lt_workload *workload = cp_node_workload(node, model);

@@ -5,7 +5,8 @@
  * those of a real istiod (xds.md 7 to 14), less what the node's extensions don't list. Rooms:
  * translate_cluster (CDS), _endpoint (EDS), _listener and _inbound (LDS of sidecars), _gateway (LDS
  * and RDS of routers), _route (RDS), _rule (a VirtualService's routes), _filter (connection
- * managers and filter chains), _tls, _value (small messages). Who may share the result: view.h.
+ * managers and filter chains), _names (NDS), _tls, _value (small messages). Who may share the
+ * result: view.h.
  * Start at: cp_translate().
  */
 #ifndef CP_CONTROL_TRANSLATE_H
@@ -32,8 +33,8 @@ struct cp_resources *cp_translate(struct lt_ads_pool *pool, const struct lt_mode
 
 /*
  * The answer to a name that does not exist (xds.md 3.1): EDS an assignment without endpoints, RDS a
- * configuration without virtual hosts. NULL for CDS and LDS, where there is none. One count for the
- * caller; it is in no pool, because strangers choose the names.
+ * configuration without virtual hosts. NULL for types of which everything is sent. One count for
+ * the caller; it is in no pool, because strangers choose the names.
  */
 struct lt_ads_resource *cp_translate_absent(cp_type type, lt_str name);
 

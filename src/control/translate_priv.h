@@ -47,6 +47,8 @@ void cp_translate_listeners(struct cp_translation *t);
 void cp_translate_routes(struct cp_translation *t);
 void cp_translate_gateway_listeners(struct cp_translation *t);
 void cp_translate_gateway_routes(struct cp_translation *t);
+void cp_translate_names(struct cp_translation *t);
+void cp_translate_no_names(struct cp_translation *t);
 
 /* ---- translate_value.c: small messages ---- */
 #define CP_NEW(t, type, name) lt_pb_new((t)->arena, type, name)

@@ -370,6 +370,40 @@ static void removed_clusters_outlive_their_routes_by_a_grace(void **state)
     assert_string_equal(cp_proxy_waits_for(w->proxy), "");
 }
 
+#define WITH_ADDRESS(name, ip) \
+    "apiVersion: v1\nkind: Service\nmetadata: {name: " name ", namespace: shop}\n" \
+    "spec: {clusterIP: " ip ", selector: {app: " name "}, ports: [{name: http, port: 80}]}\n"
+
+/* The one table has no name, which is what the response shows. */
+static void names_go_after_the_clusters_they_lead_to_and_before_those_are_removed(void **state)
+{
+    struct world *w = *state;
+    start(w);
+    ask(w, CP_TYPE_NDS, "");
+    take(w, CP_TYPE_NDS, "");
+    put(w, "c.yaml", WITH_ADDRESS("c", "10.0.0.3"));
+    change(w);
+    uint64_t clusters = expect(w, CP_TYPE_CDS, HOST("c"));
+    expect_nothing(w);
+    ack(w, clusters);
+    take(w, CP_TYPE_RDS, "80");
+    take(w, CP_TYPE_NDS, "");
+    service(w, "b", "10.1.0.77");
+    change(w);
+    take(w, CP_TYPE_EDS, HOST("b")); /* names lead where they led */
+    expect_nothing(w);
+    put(w, "c.yaml", NULL);
+    change(w);
+    take(w, CP_TYPE_RDS, "80");
+    uint64_t names = expect(w, CP_TYPE_NDS, "");
+    later(w, 60);
+    expect_nothing(w);
+    nack(w, names, "who knows");
+    later(w, GRACE_S);
+    take(w, CP_TYPE_CDS, "-" HOST("c"));
+    expect_nothing(w);
+}
+
 static void what_comes_back_within_the_grace_is_not_removed(void **state)
 {
     struct world *w = *state;
@@ -663,6 +697,7 @@ int main(void)
         CASE(a_change_of_both_is_sent_in_order),
         CASE(a_change_of_endpoints_alone_is_one_response),
         CASE(removed_clusters_outlive_their_routes_by_a_grace),
+        CASE(names_go_after_the_clusters_they_lead_to_and_before_those_are_removed),
         CASE(what_comes_back_within_the_grace_is_not_removed),
         CASE(names_that_do_not_exist_are_answered_once),
         CASE(who_has_all_of_it_gets_endpoints_and_an_empty_answer),
