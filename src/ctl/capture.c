@@ -208,28 +208,80 @@ static lt_rc write_inbound(const struct ctl_capture *c, struct lt_buf *out)
  * The proxy's own traffic: to the workload's address over loopback it is inbound, elsewhere it goes
  * out as it is.
  */
-static lt_rc write_owner(const char *key, uint32_t id, struct lt_buf *out)
+static lt_rc write_owner(const struct ctl_capture *c, const char *key, uint32_t id,
+                         struct lt_buf *out)
 {
-    RULE("oifname \"lo\" ip daddr != 127.0.0.1 tcp dport != %d meta %s %u counter jump "
+    bool has_dns = c->dns_ip != 0;
+    RULE("oifname \"lo\" ip daddr != 127.0.0.1 tcp dport != %s meta %s %u counter jump "
          "istio-in-redirect\n",
-         CTL_PORT_HBONE, key, id);
-    RULE("oifname \"lo\" meta %s != %u counter return\n", key, id);
+         has_dns ? "{ 53, 15008 }" : "15008", key, id);
+    RULE("oifname \"lo\" %smeta %s != %u counter return\n", has_dns ? "tcp dport != 53 " : "", key,
+         id);
     RULE("meta %s %u counter return\n", key, id);
     return LT_OK;
+}
+
+/*
+ * Whoever asks the Pod's name server asks the sidecar. The sidecar's own questions to that server
+ * may have the very addresses and ports of a captured one, so that connection tracking keeps the
+ * two apart: what the sidecar asks is in zone 1, what it is asked in zone 2.
+ */
+static lt_rc write_dns(const struct ctl_capture *c, struct lt_buf *out)
+{
+    LT_TRY(lt_buf_printf(out, "  chain istio-output-dns {\n"));
+    for (int is_udp = 0; is_udp < 2; is_udp++) {
+        RULE("ip daddr ");
+        LT_TRY(write_ip(out, (struct ctl_cidr){c->dns_ip, 32}));
+        LT_TRY(lt_buf_printf(out, " %s dport 53 counter redirect to :%d\n", is_udp ? "udp" : "tcp",
+                             CTL_PORT_DNS));
+    }
+    return lt_buf_printf(out, "  }\n");
+}
+
+static lt_rc write_dns_zones(const struct ctl_capture *c, struct lt_buf *out)
+{
+    const struct {
+        const char *key;
+        uint32_t id;
+    } owners[] = {{"skuid", c->uid}, {"skgid", c->gid}};
+    LT_TRY(lt_buf_printf(out, "table inet istio-proxy-raw\nflush table inet istio-proxy-raw\n"
+                              "table inet istio-proxy-raw {\n  chain istio-output-dns {\n"));
+    for (size_t i = 0; i < LT_ARRAY_LEN(owners); i++) {
+        RULE("udp dport 53 meta %s %u counter ct zone set 1\n", owners[i].key, owners[i].id);
+        RULE("udp sport %d meta %s %u counter ct zone set 2\n", CTL_PORT_DNS, owners[i].key,
+             owners[i].id);
+    }
+    RULE("udp dport 53 ip daddr ");
+    LT_TRY(write_ip(out, (struct ctl_cidr){c->dns_ip, 32}));
+    LT_TRY(lt_buf_printf(out, " counter ct zone set 2\n  }\n  chain istio-inbound {\n"));
+    RULE("udp sport 53 ip saddr ");
+    LT_TRY(write_ip(out, (struct ctl_cidr){c->dns_ip, 32}));
+    LT_TRY(lt_buf_printf(out, " counter ct zone set 1\n  }\n  chain output {\n"));
+    RULE("type filter hook output priority -300; policy accept;\n");
+    RULE("counter jump istio-output-dns\n");
+    LT_TRY(lt_buf_printf(out, "  }\n  chain prerouting {\n"));
+    RULE("type filter hook prerouting priority -300; policy accept;\n");
+    RULE("counter jump istio-inbound\n");
+    return lt_buf_printf(out, "  }\n}\n");
 }
 
 static lt_rc write_outbound(const struct ctl_capture *c, struct lt_buf *out)
 {
     LT_TRY(lt_buf_printf(out, "  chain istio-redirect {\n"));
     RULE("meta l4proto tcp counter redirect to :%d\n", CTL_PORT_OUTBOUND);
-    LT_TRY(lt_buf_printf(out, "  }\n  chain istio-output {\n"));
+    LT_TRY(lt_buf_printf(out, "  }\n"));
+    if (c->dns_ip != 0)
+        LT_TRY(write_dns(c, out));
+    LT_TRY(lt_buf_printf(out, "  chain istio-output {\n"));
     for (size_t i = 0; i < c->outbound_ports_excluded.count; i++)
         RULE("meta l4proto { tcp, udp } th dport %u counter return\n",
              c->outbound_ports_excluded.items[i]);
     /* the proxy calls its own application from this address (InboundPassthroughCluster, probes) */
     RULE("oifname \"lo\" ip saddr 127.0.0.6 counter return\n");
-    LT_TRY(write_owner("skuid", c->uid, out));
-    LT_TRY(write_owner("skgid", c->gid, out));
+    LT_TRY(write_owner(c, "skuid", c->uid, out));
+    LT_TRY(write_owner(c, "skgid", c->gid, out));
+    if (c->dns_ip != 0)
+        RULE("counter jump istio-output-dns\n");
     RULE("ip daddr 127.0.0.1 counter return\n");
     for (size_t i = 0; i < c->outbound_excluded.count; i++) {
         RULE("ip daddr ");
@@ -261,5 +313,6 @@ lt_rc ctl_capture_write(const struct ctl_capture *capture, struct lt_buf *out)
                               "table inet istio-proxy-nat {\n"));
     LT_TRY(write_inbound(capture, out));
     LT_TRY(write_outbound(capture, out));
-    return lt_buf_printf(out, "}\n");
+    LT_TRY(lt_buf_printf(out, "}\n"));
+    return capture->dns_ip != 0 ? write_dns_zones(capture, out) : LT_OK;
 }

@@ -19,6 +19,7 @@ enum {
     CTL_PORT_HBONE = 15008,
     CTL_PORT_AGENT = 15020,
     CTL_PORT_HEALTH = 15021,
+    CTL_PORT_DNS = 15053,
     CTL_PORT_PROMETHEUS = 15090,
     CTL_PROXY_UID = 1337,
 };
@@ -52,6 +53,7 @@ struct ctl_capture {
     struct ctl_ports outbound_ports_excluded;
     lt_str interfaces_excluded; /* comma list, names checked */
     uint32_t uid, gid;          /* whose traffic is let through */
+    uint32_t dns_ip; /* questions for this server go to the sidecar, host order; 0: as they are */
 };
 
 /* One annotation's value; ptr NULL when it is absent. */

@@ -123,7 +123,7 @@ static lt_rc enter(const struct ctl_container_spec *spec, struct lt_err *err)
         return lt_err_errno(err, "entering the workload's network");
     if (sethostname(spec->hostname, strlen(spec->hostname)) < 0)
         return lt_err_errno(err, "setting the host name");
-    return ctl_rootfs_enter(spec->stage, spec->mounts, spec->mount_count, err);
+    return ctl_rootfs_enter(spec->stage, spec->volumes, spec->mounts, spec->mount_count, err);
 }
 
 _Noreturn static void init_main(const struct ctl_container_spec *spec, int start_fd)

@@ -12,7 +12,8 @@
 /* Everything is borrowed for the call. */
 struct ctl_container_spec {
     const char *hostname;
-    const char *stage; /* an empty directory, for the new root */
+    const char *stage;   /* an empty directory, for the new root */
+    const char *volumes; /* the directory with the Pod's (volumes.h) */
     int netns_fd;
     const char *const *argv; /* argv[0] is found by PATH of env; NULL at the end */
     const char *const *env;  /* "NAME=value", NULL at the end */

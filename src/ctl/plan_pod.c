@@ -425,11 +425,20 @@ static lt_str annotation_of(const void *ctx, const char *name)
     return lt_kvs_find(ctx, lt_str_of(name));
 }
 
-static lt_rc plan_capture(struct ctl_pod_plan *pod, struct lt_err *err)
+static lt_rc plan_capture(const struct ctl_pod_source *source, struct ctl_pod_plan *pod,
+                          struct lt_err *err)
 {
     struct ctl_capture capture;
     struct lt_buf text;
+    bool has_dns = false;
     LT_TRY(ctl_capture_read(pod->arena, annotation_of, &pod->annotations, &capture, err));
+    lt_str dns = ctl_plan_proxy_variable(pod, source->proxy_config, "ISTIO_META_DNS_CAPTURE");
+    if (dns.len > 0 && lt_str_to_bool(dns, &has_dns) != LT_OK)
+        return lt_err_set(
+            err, LT_E_BAD,
+            "proxyMetadata.ISTIO_META_DNS_CAPTURE: \"%.*s\" is neither true nor false",
+            LT_STR_ARG(dns));
+    capture.dns_ip = has_dns ? source->world->dns_ip : 0;
     lt_buf_init(&text, 1 << 20);
     lt_rc rc = ctl_capture_write(&capture, &text);
     if (rc == LT_OK && lt_buf_len(&text) > 0)
@@ -453,7 +462,7 @@ static lt_rc plan_injection(const struct ctl_pod_source *source, struct ctl_pod_
     pod->is_gateway = inject == CTL_INJECT_GATEWAY;
     if (pod->has_proxy)
         add_injected_labels(pod);
-    return inject == CTL_INJECT_SIDECAR ? plan_capture(pod, err) : LT_OK;
+    return inject == CTL_INJECT_SIDECAR ? plan_capture(source, pod, err) : LT_OK;
 }
 
 static void name_pod(const struct ctl_pod_source *source, struct ctl_pod_plan *pod)

@@ -61,6 +61,9 @@ lt_str ctl_plan_config_value(const struct ctl_pod_source *source,
 struct ctl_container_plan ctl_plan_proxy(struct ctl_pod_plan *pod,
                                          const struct ctl_plan_world *world,
                                          const char *proxy_config);
+/* A variable that its user gives the proxy (proxyMetadata); ptr NULL: none of this name. */
+lt_str ctl_plan_proxy_variable(const struct ctl_pod_plan *pod, const char *proxy_config,
+                               const char *name);
 /* lateend, as a Pod of namespace istio-system, and its Service. */
 struct ctl_pod_plan *ctl_plan_control_pod(const struct ctl_plan_world *world);
 struct ctl_service_plan ctl_plan_control_service(struct lt_arena *arena,

@@ -80,13 +80,26 @@ static void merge_metadata(struct lt_arena *arena, lt_str config, struct lt_doc 
 }
 
 /* Variables that the user gives the proxy: the mesh's, then the Pod's own. */
-static void add_metadata(struct ctl_strings *env, const struct ctl_pod_plan *pod,
-                         const char *proxy_config)
+static struct lt_doc read_metadata(const struct ctl_pod_plan *pod, const char *proxy_config)
 {
     struct lt_doc metadata = lt_doc_of_object();
     merge_metadata(pod->arena, lt_str_of(proxy_config), &metadata);
     merge_metadata(pod->arena, lt_kvs_find(&pod->annotations, LT_STR("proxy.istio.io/config")),
                    &metadata);
+    return metadata;
+}
+
+lt_str ctl_plan_proxy_variable(const struct ctl_pod_plan *pod, const char *proxy_config,
+                               const char *name)
+{
+    struct lt_doc metadata = read_metadata(pod, proxy_config);
+    return lt_doc_string(lt_doc_findz(&metadata, name));
+}
+
+static void add_metadata(struct ctl_strings *env, const struct ctl_pod_plan *pod,
+                         const char *proxy_config)
+{
+    struct lt_doc metadata = read_metadata(pod, proxy_config);
     for (uint32_t i = 0; i < metadata.count; i++) {
         lt_str value = lt_doc_string(&metadata.members[i].value);
         if (value.ptr != NULL)
@@ -155,19 +168,23 @@ static lt_str downward(struct lt_arena *arena, const struct lt_kvs *kvs)
 static void add_proxy_mounts(struct ctl_mounts *mounts, const struct ctl_pod_plan *pod,
                              const struct ctl_plan_world *world)
 {
-    static const char *const writable[] = {
-        "/etc/istio/proxy",
-        "/var/lib/istio/data",
-        "/var/run/secrets/workload-spiffe-uds",
-        "/var/run/secrets/credential-uds",
-        "/var/run/secrets/workload-spiffe-credentials",
+    static const struct {
+        const char *target, *volume; /* the injector's names */
+    } writable[] = {
+        {"/etc/istio/proxy", "istio-proxy/istio-envoy"},
+        {"/var/lib/istio/data", "istio-proxy/istio-data"},
+        {"/var/run/secrets/workload-spiffe-uds", "istio-proxy/workload-socket"},
+        {"/var/run/secrets/credential-uds", "istio-proxy/credential-socket"},
+        {"/var/run/secrets/workload-spiffe-credentials", "istio-proxy/workload-certs"},
     };
     struct lt_arena *a = pod->arena;
     for (size_t i = 0; i < LT_ARRAY_LEN(writable); i++)
-        ctl_mounts_add(mounts, (struct ctl_mount){.kind = CTL_MOUNT_TMPFS,
-                                                  .target = writable[i],
+        ctl_mounts_add(mounts, (struct ctl_mount){.kind = CTL_MOUNT_VOLUME,
+                                                  .target = writable[i].target,
+                                                  .source = writable[i].volume,
                                                   .uid = CTL_PROXY_UID,
-                                                  .gid = CTL_PROXY_UID});
+                                                  .gid = CTL_PROXY_UID,
+                                                  .mode = 0755});
     ctl_mounts_add(mounts, (struct ctl_mount){.kind = CTL_MOUNT_FILE,
                                               .target = "/etc/istio/pod/labels",
                                               .text = downward(a, &pod->labels)});

@@ -16,6 +16,7 @@
 #include "ctl/netns.h"
 #include "ctl/nft.h"
 #include "ctl/proc.h"
+#include "ctl/volumes.h"
 
 enum {
     GATEWAY_IP = 0xa9fe0101, /* 169.254.1.1: on no network, reached over the one link there is */
@@ -205,10 +206,11 @@ static void on_hello(struct ctl_handing *handing)
 static lt_rc start_container(struct ctl_run *run, int log_fd, int extra_fd, struct lt_err *err)
 {
     const struct ctl_pod *pod = run->pod;
-    char stage[PATH_MAX];
+    char stage[PATH_MAX], volumes[PATH_MAX];
     const struct ctl_container_spec spec = {
         .hostname = pod->plan->hostname,
         .stage = state_file(pod, stage, "%s", "stage"),
+        .volumes = state_file(pod, volumes, "volumes/%s", pod->link),
         .netns_fd = pod->netns_fd,
         .argv = run->plan->argv,
         .env = run->plan->env,
@@ -527,7 +529,8 @@ static lt_rc make_dirs(const struct ctl_pod *pod, struct lt_err *err)
 {
     char path[PATH_MAX], name[2 * CTL_NAME_MAX + 2];
     snprintf(name, sizeof(name), "%s.%s", pod->plan->name, pod->plan->ns);
-    return ctl_mkdirs(state_file(pod, path, "logs/%s", name), 0700, err);
+    LT_TRY(ctl_mkdirs(state_file(pod, path, "logs/%s", name), 0700, err));
+    return ctl_volumes_make(state_file(pod, path, "volumes/%s", pod->link), pod->plan, err);
 }
 
 lt_rc ctl_pod_new(const struct ctl_pod_host *host, struct ctl_pod_plan *plan, uint32_t ip,
@@ -559,6 +562,7 @@ lt_rc ctl_pod_new(const struct ctl_pod_host *host, struct ctl_pod_plan *plan, ui
 void ctl_pod_free(struct ctl_pod **pod)
 {
     struct ctl_pod *p = *pod;
+    char path[PATH_MAX];
     if (p == NULL)
         return;
     ctl_probe_cancel(&p->probe);
@@ -578,6 +582,7 @@ void ctl_pod_free(struct ctl_pod **pod)
         ctl_link_delete(p->link); /* before the namespace: both ends go at once */
         close(p->netns_fd);
     }
+    ctl_volumes_remove(state_file(p, path, "volumes/%s", p->link), p->plan);
     free(p->runs);
     ctl_pod_plan_free(&p->plan);
     free(p);

@@ -26,6 +26,7 @@
 
 struct stage {
     const char *root;
+    const char *volumes; /* of the Pod */
     const struct ctl_mount *mounts;
     size_t count;
     char (*targets)[PATH_MAX];           /* owned; of each mount, without the host's symlinks */
@@ -328,17 +329,17 @@ static lt_rc make_target(const struct stage *stage, const struct ctl_mount *m, c
 
 static lt_rc mount_one(const struct stage *stage, const struct ctl_mount *m, const char *target)
 {
-    char options[96];
-    switch (m->kind) {
-    case CTL_MOUNT_FILE: return LT_OK; /* written already */
-    case CTL_MOUNT_TMPFS:
-        snprintf(options, sizeof(options), "mode=755,uid=%u,gid=%u,size=64m", m->uid, m->gid);
-        return mount_at(stage, "tmpfs", target, "tmpfs", MS_NOSUID | MS_NODEV, options);
-    case CTL_MOUNT_BIND:
-        LT_TRY(mount_at(stage, m->source, target, NULL, MS_BIND | MS_REC, NULL));
-        return m->is_read_only ? set_read_only(stage, target, true) : LT_OK;
+    char volume[PATH_MAX];
+    const char *source = m->source;
+    if (m->kind == CTL_MOUNT_FILE)
+        return LT_OK; /* written already */
+    if (m->kind == CTL_MOUNT_VOLUME) {
+        int len = snprintf(volume, sizeof(volume), "%s/%s", stage->volumes, m->source);
+        LT_ASSERT(len > 0 && len < PATH_MAX);
+        source = volume;
     }
-    LT_UNREACHABLE();
+    LT_TRY(mount_at(stage, source, target, NULL, MS_BIND | MS_REC, NULL));
+    return m->is_read_only ? set_read_only(stage, target, true) : LT_OK;
 }
 
 /* The host's part is closed for writing before anything that may be written comes in. */
@@ -376,11 +377,12 @@ static lt_rc pivot(const struct stage *stage)
     return LT_OK;
 }
 
-lt_rc ctl_rootfs_enter(const char *stage_dir, const struct ctl_mount *mounts, size_t count,
-                       struct lt_err *err)
+lt_rc ctl_rootfs_enter(const char *stage_dir, const char *volumes, const struct ctl_mount *mounts,
+                       size_t count, struct lt_err *err)
 {
     LT_ASSERT(count <= CTL_MOUNTS_MAX);
-    struct stage stage = {.root = stage_dir, .mounts = mounts, .count = count, .err = err};
+    struct stage stage = {
+        .root = stage_dir, .volumes = volumes, .mounts = mounts, .count = count, .err = err};
     stage.targets = lt_calloc(CTL_MOUNTS_MAX, PATH_MAX);
     umask(022);
     lt_rc rc = mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0

@@ -13,19 +13,20 @@
 #include "base/err.h"
 
 typedef enum {
-    CTL_MOUNT_BIND,  /* a directory or file of the host (source) */
-    CTL_MOUNT_TMPFS, /* empty, writable by uid:gid */
-    CTL_MOUNT_FILE,  /* a small read-only file with this text */
+    CTL_MOUNT_BIND,   /* a directory or file of the host (source) */
+    CTL_MOUNT_VOLUME, /* a directory of the Pod's own (source: "group/name", volumes.h) */
+    CTL_MOUNT_FILE,   /* a small read-only file with this text */
 } ctl_mount_kind;
 
 struct ctl_mount {
     ctl_mount_kind kind;
     const char *target; /* absolute */
-    const char *source; /* BIND */
+    const char *source; /* BIND, VOLUME */
     lt_str text;        /* FILE */
-    bool is_read_only;  /* BIND */
-    uid_t uid;
+    bool is_read_only;  /* BIND, VOLUME */
+    uid_t uid;          /* VOLUME: whose, and who may what, when it is made */
     gid_t gid;
+    mode_t mode;
 };
 
 enum { CTL_MOUNTS_MAX = 64 };
@@ -33,9 +34,9 @@ enum { CTL_MOUNTS_MAX = 64 };
 /*
  * Builds it on the empty directory `stage` and makes it the root of the caller's mount namespace;
  * the working directory is "/" then. Mounts are made in the order given. LT_E_BAD for a target that
- * cannot be.
+ * cannot be. volumes: the directory with the Pod's.
  */
-LT_MUST lt_rc ctl_rootfs_enter(const char *stage, const struct ctl_mount *mounts, size_t count,
-                               struct lt_err *err);
+LT_MUST lt_rc ctl_rootfs_enter(const char *stage, const char *volumes,
+                               const struct ctl_mount *mounts, size_t count, struct lt_err *err);
 
 #endif

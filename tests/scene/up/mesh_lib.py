@@ -1,9 +1,11 @@
 """What scenes of `lateen up` share: a mesh from manifests, really in namespaces of its own, and the manifests."""
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import textwrap
+import threading
 import time
 
 from lib.backend import free_port  # noqa: F401, scenes import it from here
@@ -115,6 +117,9 @@ class Mesh:
     def exec_code(self, workload, *command):
         return subprocess.run([LATEEN, "exec", "-m", str(self.dir), workload, "--", *command], capture_output=True, timeout=20).returncode
 
+    def run(self, command, *arguments):
+        return run(command, "-m", str(self.dir), *arguments)
+
     def curl(self, workload, url, *options, check=True):
         return run("curl", "-m", str(self.dir), workload, url, *options, check=check)
 
@@ -137,6 +142,33 @@ class Mesh:
             self.process.kill()
             self.process.wait()
             raise AssertionError("the mesh did not end within 15 s of SIGINT") from None
+
+
+@contextlib.contextmanager
+def without_control(mesh):
+    """lateend is killed, and again whenever it is started anew."""
+    over = threading.Event()
+
+    def kill():
+        pod = next(p for p in json.loads(mesh.run("workloads", "--json"))["workloads"] if p["isControl"])
+        container = pod["containers"][0]
+        if container["pid"]:
+            os.kill(mesh.host_pid(pod, container["name"]), signal.SIGKILL)
+        return container["pid"]
+
+    def keep_dead():
+        while not over.wait(0.1):
+            with contextlib.suppress(AssertionError, OSError):
+                kill()
+
+    wait_until(kill, 10, "lateend has a process")
+    thread = threading.Thread(target=keep_dead)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def deployment(name, command=None, app=None, version="v1", replicas=1, port=8080, ns="default", labels="", annotations="", env=""):

@@ -26,17 +26,24 @@ static lt_str find(const void *ctx, const char *name)
 }
 
 /* The ruleset, or NULL when the annotations were refused (then err says why). */
-static const char *rules(struct lt_arena *arena, const struct pair *annotations, struct lt_err *err)
+static const char *rules_with_dns(struct lt_arena *arena, const struct pair *annotations,
+                                  uint32_t dns_ip, struct lt_err *err)
 {
     struct ctl_capture capture;
     struct lt_buf out;
     if (ctl_capture_read(arena, find, annotations, &capture, err) != LT_OK)
         return NULL;
+    capture.dns_ip = dns_ip;
     lt_buf_init(&out, 65536);
     assert_int_equal(ctl_capture_write(&capture, &out), LT_OK);
     const char *text = lt_arena_strz(arena, lt_buf_str(&out));
     lt_buf_fini(&out);
     return text;
+}
+
+static const char *rules(struct lt_arena *arena, const struct pair *annotations, struct lt_err *err)
+{
+    return rules_with_dns(arena, annotations, 0, err);
 }
 
 #define IN "traffic.sidecar.istio.io/"
@@ -169,11 +176,53 @@ static void bad_values_are_named(void **state)
     lt_arena_free(&arena);
 }
 
+/* injection.md 6.3: two more chains in the table for addresses, and a table for the zones. */
+static void questions_to_the_name_server_go_to_the_sidecar(void **state)
+{
+    (void)state;
+    struct lt_arena *arena = lt_arena_new(0, 0);
+    struct lt_err err;
+    const struct pair none[] = {{NULL, NULL}};
+    const struct pair off[] = {{"sidecar.istio.io/interceptionMode", "NONE"}, {NULL, NULL}};
+    const char *text = rules_with_dns(arena, none, 0x0a60000a, &err);
+    const char *const order[] = {
+        "chain istio-output-dns",
+        "ip daddr 10.96.0.10/32 tcp dport 53 counter redirect to :15053",
+        "ip daddr 10.96.0.10/32 udp dport 53 counter redirect to :15053",
+        "chain istio-output {",
+        "tcp dport != { 53, 15008 } meta skuid 1337 counter jump istio-in-redirect",
+        "oifname \"lo\" tcp dport != 53 meta skuid != 1337 counter return",
+        "meta skuid 1337 counter return",
+        "meta skgid 1337 counter return",
+        "counter jump istio-output-dns",
+        "ip daddr 127.0.0.1 counter return",
+        "table inet istio-proxy-raw\nflush table inet istio-proxy-raw\n",
+        "udp dport 53 meta skuid 1337 counter ct zone set 1",
+        "udp sport 15053 meta skuid 1337 counter ct zone set 2",
+        "udp dport 53 meta skgid 1337 counter ct zone set 1",
+        "udp sport 15053 meta skgid 1337 counter ct zone set 2",
+        "udp dport 53 ip daddr 10.96.0.10/32 counter ct zone set 2",
+        "udp sport 53 ip saddr 10.96.0.10/32 counter ct zone set 1",
+        "type filter hook output priority -300",
+        "jump istio-output-dns",
+        "type filter hook prerouting priority -300",
+        "jump istio-inbound",
+        NULL,
+    };
+    assert_order(text, order);
+    assert_null(strstr(rules(arena, none, &err), "53 counter"));
+    assert_string_equal(rules_with_dns(arena, off, 0x0a60000a, &err), "");
+    lt_arena_free(&arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(defaults_are_istios), cmocka_unit_test(lists_are_obeyed),
-        cmocka_unit_test(only_listed_inbound_ports), cmocka_unit_test(modes),
-        cmocka_unit_test(bad_values_are_named)};
+        cmocka_unit_test(defaults_are_istios),
+        cmocka_unit_test(lists_are_obeyed),
+        cmocka_unit_test(only_listed_inbound_ports),
+        cmocka_unit_test(modes),
+        cmocka_unit_test(bad_values_are_named),
+        cmocka_unit_test(questions_to_the_name_server_go_to_the_sidecar)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

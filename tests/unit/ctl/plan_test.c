@@ -181,6 +181,65 @@ static void proxies_have_the_environment_they_are_given(void **state)
     lt_manifests_free(&manifests);
 }
 
+/* The mesh's word, and the Pod's own before it; not for gateways. */
+static void who_asks_for_it_has_its_names_captured(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *mesh, *annotations;
+        bool is_captured;
+    } cases[] = {
+        {"{}", "{}", false},
+        {"{ISTIO_META_DNS_CAPTURE: 'true'}", "{}", true},
+        {"{ISTIO_META_DNS_CAPTURE: 'true'}",
+         "{proxy.istio.io/config: '{proxyMetadata: {ISTIO_META_DNS_CAPTURE: \"0\"}}'}", false},
+        {"{}", "{proxy.istio.io/config: '{proxyMetadata: {ISTIO_META_DNS_CAPTURE: \"True\"}}'}",
+         true},
+        {"{ISTIO_META_DNS_CAPTURE: 'true'}", "{sidecar.istio.io/interceptionMode: NONE}", false},
+        {"{ISTIO_META_DNS_CAPTURE: 'true'}", "{inject.istio.io/templates: gateway}", false},
+    };
+    for (size_t i = 0; i < LT_ARRAY_LEN(cases); i++) {
+        char text[1024];
+        struct lt_manifests *manifests;
+        struct lt_notes notes;
+        snprintf(
+            text, sizeof(text),
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\n"
+            "data: {mesh: \"defaultConfig: {proxyMetadata: %s}\"}\n---\n"
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: p, labels: {sidecar.istio.io/inject: 'true'}, "
+            "annotations: %s}\nspec: {containers: [{name: istio-proxy, image: auto}]}\n",
+            cases[i].mesh, cases[i].annotations);
+        struct ctl_plan *plan = plan_of(text, &manifests, &notes);
+        const char *capture = plan->pods[1]->capture;
+        bool is_captured = capture != NULL &&
+                           strstr(capture, "10.96.0.10/32 udp dport 53 counter redirect") != NULL;
+        assert_int_equal(is_captured, cases[i].is_captured);
+        ctl_plan_free(&plan);
+        lt_notes_fini(&notes);
+        lt_manifests_free(&manifests);
+    }
+}
+
+/* Neither true nor false: the agent would not start, so it is said at once. */
+static void what_is_no_truth_value_is_refused(void **state)
+{
+    (void)state;
+    struct lt_manifests *manifests;
+    struct lt_notes notes;
+    char line[1024];
+    struct ctl_plan *plan = plan_of(
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: p, labels: {sidecar.istio.io/inject: 'true'}, annotations: "
+        "{proxy.istio.io/config: '{proxyMetadata: {ISTIO_META_DNS_CAPTURE: \"on\"}}'}}\n"
+        "spec: {containers: [{name: c, image: i}]}\n",
+        &manifests, &notes);
+    assert_int_equal(plan->pod_count, 1);
+    lt_note_format(lt_notes_at(&notes, 0), line, sizeof(line));
+    assert_non_null(strstr(line, "ISTIO_META_DNS_CAPTURE: \"on\" is neither true nor false"));
+    ctl_plan_free(&plan);
+    lt_notes_fini(&notes);
+    lt_manifests_free(&manifests);
+}
+
 static void stand_ins_and_gateways(void **state)
 {
     (void)state;
@@ -278,6 +337,8 @@ int main(void)
         cmocka_unit_test(lateend_has_what_up_was_given),
         cmocka_unit_test(names_change_with_the_template_only),
         cmocka_unit_test(proxies_have_the_environment_they_are_given),
+        cmocka_unit_test(who_asks_for_it_has_its_names_captured),
+        cmocka_unit_test(what_is_no_truth_value_is_refused),
         cmocka_unit_test(stand_ins_and_gateways),
         cmocka_unit_test(what_will_not_be_so_is_told_once),
         cmocka_unit_test(services)};

@@ -1,0 +1,150 @@
+"""Names through the sidecar (ISTIO_META_DNS_CAPTURE): port 53 is captured, the control plane's names are answered, others passed on."""
+import json
+import os
+import signal
+
+from mesh_lib import deployment, service, wait_until, without_control
+from test_sidecar import INJECTED
+
+CAPTURE = "'proxy.istio.io/config': '{\"proxyMetadata\": {\"ISTIO_META_DNS_CAPTURE\": \"true\"}}'"
+MESH_DNS = "10.96.0.10"
+
+# name, type and protocol of each question; prints [code, flags, time to live, addresses] of each answer
+ASK = """
+import json, socket, struct, sys
+def skip(data, at):
+    while data[at] and data[at] < 0xc0:
+        at += 1 + data[at]
+    return at + (1 if data[at] == 0 else 2)
+def ask(name, kind, protocol, server):
+    labels = b"".join(bytes([len(l)]) + l.encode() for l in name.split("."))
+    query = struct.pack(">HHHHHH", 77, 0x0100, 1, 0, 0, 0) + labels + bytes([0, 0, kind, 0, 1])
+    if protocol == "tcp":
+        with socket.create_connection((server, 53), 20) as s:
+            s.sendall(struct.pack(">H", len(query)) + query)
+            stream = s.makefile("rb")
+            data = stream.read(struct.unpack(">H", stream.read(2))[0])
+    else:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+            s.settimeout(20)
+            s.connect((server, 53))
+            s.send(query)
+            data = s.recv(65535)
+    number, flags, _, count, _, _ = struct.unpack(">HHHHHH", data[:12])
+    at, found, ttl = skip(data, 12) + 4, [], None
+    for _ in range(count):
+        at = skip(data, at)
+        type, _, ttl, size = struct.unpack(">HHIH", data[at:at + 10])
+        found += [socket.inet_ntop(socket.AF_INET if size == 4 else socket.AF_INET6, data[at + 10:at + 10 + size])] if type in (1, 28) else []
+        at += 10 + size
+    return [flags & 15, flags, ttl, sorted(found)]
+print(json.dumps([ask(*question) for question in json.loads(sys.argv[1])]))
+"""
+TC, AA = 0x0200, 0x0400
+
+
+class Reply:
+    def __init__(self, code, flags, ttl, addresses):
+        self.code, self.ttl, self.addresses = code, ttl, addresses
+        self.is_cut, self.is_authoritative = bool(flags & TC), bool(flags & AA)
+
+
+def ask(mesh, workload, *questions, container=None):
+    """Each: (name, protocol) or (name, protocol, type, server)."""
+    full = [(q[0], q[2] if len(q) > 2 else 1, q[1], q[3] if len(q) > 3 else MESH_DNS) for q in questions]
+    out = mesh.exec(workload, "/usr/bin/python3", "-c", ASK, json.dumps(full), container=container, timeout=60)
+    return [Reply(*reply) for reply in json.loads(out)]
+
+
+def metric(mesh, workload, name):
+    page = mesh.exec(workload, "curl", "-s", "http://localhost:15020/stats/prometheus")
+    return sum(float(line.split()[-1]) for line in page.splitlines() if line.split("{")[0].split(" ")[0] == name)
+
+
+SHOP = (INJECTED + deployment("web", ns="shop") + service("web", ns="shop") +
+        deployment("plain", ns="stock", replicas=2) + service("plain", ns="stock") +
+        service("pods", ns="stock", app="plain", extra="clusterIP: None") + """
+apiVersion: v1
+kind: Service
+metadata: {name: alias, namespace: stock}
+spec: {type: ExternalName, externalName: plain.stock.svc.cluster.local}
+---
+""")
+
+
+def client(name="client", annotations=CAPTURE):
+    return deployment(name, ["sleep", "1000"], ns="shop", port=0, annotations=annotations)
+
+
+def test_names_are_answered_by_the_sidecar(mesh):
+    mesh.write("a.yaml", SHOP + client() + client("other", ""))
+    mesh.up()
+    pods = sorted(pod["address"] for pod in mesh.workloads()["plain"])
+    wait_until(lambda: ask(mesh, "client", ("pods.stock.svc.cluster.local", "udp"))[0].addresses == pods, 10, "the names of both Pods")
+    before = metric(mesh, "client", "istio_agent_dns_requests_total")
+    names = ["web", "web.shop", "web.shop.svc", "web.shop.svc.cluster.local", "plain.stock", "plain.stock.svc.cluster.local"]
+    for protocol in ("udp", "tcp"):
+        replies = ask(mesh, "client", *[(name, protocol) for name in names])
+        assert all(r.code == 0 and r.is_authoritative and r.ttl == 30 and len(r.addresses) == 1 for r in replies), vars(replies[0])
+        assert len({tuple(r.addresses) for r in replies[:4]}) == 1 and replies[4].addresses == replies[5].addresses
+    assert metric(mesh, "client", "istio_agent_dns_requests_total") == before + 12
+    assert metric(mesh, "client", "istio_agent_dns_upstream_requests_total") == 0
+    # what it does not know, the mesh's DNS may
+    alias, nobody, six = ask(mesh, "client", ("alias.stock.svc.cluster.local", "udp"), ("nobody.stock.svc.cluster.local", "tcp"),
+                             ("web", "udp", 28))
+    assert alias.addresses == replies[5].addresses and nobody.code == 3
+    assert (six.code, six.addresses) == (0, [])
+    assert metric(mesh, "client", "istio_agent_dns_upstream_requests_total") == 2
+    # applications ask as they are used to
+    resolve = "import socket,sys; print(*[socket.gethostbyname(name) for name in sys.argv[1:]])"
+    assert len(set(mesh.exec("client", "/usr/bin/python3", "-c", resolve, "web", "web.shop", "web.shop.svc.cluster.local.").split())) == 1
+    assert mesh.get("client", "http://web/")["peer"] == "spiffe://cluster.local/ns/shop/sa/default"
+    # the sidecar's own user is let through; and who did not ask for it is not captured
+    before = metric(mesh, "client", "istio_agent_dns_requests_total")
+    assert ask(mesh, "client", ("plain.stock.svc.cluster.local", "udp"), ("plain.stock.svc.cluster.local", "tcp"),
+               container="istio-proxy")[1].addresses == replies[5].addresses
+    assert metric(mesh, "client", "istio_agent_dns_requests_total") == before
+    assert ask(mesh, "other", ("web", "udp"))[0].code == 3  # the mesh's DNS knows no short names
+    assert metric(mesh, "other", "istio_agent_dns_requests_total") == 0
+
+
+def test_without_lateend_and_after_a_kill(mesh):
+    """The sidecar that is killed and started again while nobody is there to ask serves what it served before: names, too."""
+    mesh.write("a.yaml", SHOP + client())
+    mesh.up()
+    wait_until(lambda: mesh.curl("client", "http://web/").startswith("{"), 10, "the first answer")
+    wait_until(lambda: len(ask(mesh, "client", ("pods.stock.svc.cluster.local", "udp"))[0].addresses) == 2, 10, "the names of both Pods")
+    names = [(name, protocol) for name in ("web", "plain.stock", "alias.stock.svc.cluster.local") for protocol in ("udp", "tcp")]
+    before = [reply.addresses for reply in ask(mesh, "client", *names)]
+    assert all(before)
+    with without_control(mesh):
+        assert [reply.addresses for reply in ask(mesh, "client", *names)] == before
+        pod = mesh.workloads()["client"][0]
+        os.kill(mesh.host_pid(pod, "istio-proxy"), signal.SIGKILL)
+
+        def has_restarted():
+            now = mesh.workloads()["client"][0]
+            proxy = next(c for c in now["containers"] if c["name"] == "istio-proxy")
+            ready = ("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "http://localhost:15021/healthz/ready")
+            return now["name"] == pod["name"] and proxy["restarts"] == 1 and mesh.exec("client", *ready, check=False) == "200"
+
+        wait_until(has_restarted, 20, "the sidecar is ready again")
+        assert [reply.addresses for reply in ask(mesh, "client", *names)] == before
+        assert mesh.get("client", "http://web/")["peer"] == "spiffe://cluster.local/ns/shop/sa/default"
+    wait_until(lambda: mesh.get("client", "http://web/")["peer"], 20, "an answer")
+
+
+def test_long_answers_are_cut_and_come_whole_by_tcp(mesh):
+    mesh.write("a.yaml", INJECTED + client() + deployment("many", ["sleep", "1000"], ns="shop", port=0, replicas=40, annotations="'sidecar.istio.io/inject': 'false'") +
+               service("many", ns="shop", extra="clusterIP: None", target="80"))
+    mesh.up()
+
+    def whole():
+        return ask(mesh, "client", ("many", "tcp"))[0]
+
+    wait_until(lambda: len(whole().addresses) == 40, 20, "all Pods have joined")
+    by_udp, by_tcp = ask(mesh, "client", ("many", "udp"), ("many", "tcp"))
+    assert by_udp.is_cut and by_udp.code == 0 and 20 < len(by_udp.addresses) < 40
+    assert not by_tcp.is_cut and set(by_udp.addresses) < set(by_tcp.addresses)
+    resolve = "import socket; print(len(socket.gethostbyname_ex('many')[2]))"  # the C library asks again by TCP
+    assert int(mesh.exec("client", "/usr/bin/python3", "-c", resolve)) == 40
