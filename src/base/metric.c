@@ -376,16 +376,13 @@ uint64_t lt_metric_set_overflows(const struct lt_metric_set *set)
 
 /* --- for metric_carry.c --- */
 
-bool lt_metric_fits(const struct lt_metric_set *set, const struct lt_metric_desc *desc)
+struct lt_metric_family *lt_metric_find_family(const struct lt_metric_set *set,
+                                               const struct lt_metric_desc *desc)
 {
     struct lt_arena *arena = lt_arena_new(512, 0);
-    const struct lt_metric_family *family = lt_map_find(&set->families, family_key(arena, desc));
+    struct lt_metric_family *family = lt_map_find(&set->families, family_key(arena, desc));
     lt_arena_free(&arena);
-    if (family == NULL)
-        return true;
-    const struct lt_buckets *buckets = desc->buckets != NULL ? desc->buckets : &lt_buckets_envoy;
-    return family->desc.kind == desc->kind &&
-           (desc->kind != LT_METRIC_HISTOGRAM || family->desc.buckets == buckets);
+    return family;
 }
 
 void *lt_metric_value_of(struct lt_metric_family *family, const lt_str *values, bool is_overflow)

@@ -39,8 +39,7 @@ static lt_rc put_series(const struct lt_metric_family *family,
 
 static bool is_carried(const struct lt_metric_desc *desc)
 {
-    return desc->kind == LT_METRIC_COUNTER ||
-           (desc->kind == LT_METRIC_HISTOGRAM && desc->buckets == &lt_buckets_envoy);
+    return desc->kind == LT_METRIC_COUNTER || desc->kind == LT_METRIC_HISTOGRAM;
 }
 
 static lt_rc put_family(const struct lt_metric_family *family, struct lt_buf *out)
@@ -150,10 +149,14 @@ static lt_rc add_family(struct lt_metric_set *set, lt_str *in)
     lt_str labels[LT_METRIC_LABELS_MAX], values[LT_METRIC_LABELS_MAX];
     uint32_t buckets = 0, count = 0;
     LT_TRY(take_desc(in, &desc, labels, &buckets, &count));
-    bool fits = desc.kind == LT_METRIC_COUNTER || buckets == lt_buckets_envoy.count;
-    struct lt_metric_family *family = fits && lt_metric_fits(set, &desc)
-                                          ? lt_metric_family(set, &desc)
-                                          : NULL;
+    struct lt_metric_family *family = lt_metric_find_family(set, &desc);
+    if (family == NULL) /* of one with other buckets nobody here knows where they end */
+        family = desc.kind == LT_METRIC_COUNTER || buckets == lt_buckets_envoy.count
+                     ? lt_metric_family(set, &desc)
+                     : NULL;
+    else if (family->desc.kind != desc.kind ||
+             (desc.kind == LT_METRIC_HISTOGRAM && family->desc.buckets->count != buckets))
+        family = NULL;
     for (uint32_t i = 0; i < count; i++) {
         struct saved_value saved = {0};
         uint32_t is_overflow = 0;

@@ -28,8 +28,9 @@ struct lt_metric_set {
     uint64_t overflows;
 };
 
-/* For metric_carry.c. False: the set knows the family as another kind, or with other buckets. */
-bool lt_metric_fits(const struct lt_metric_set *set, const struct lt_metric_desc *desc);
+/* For metric_carry.c. By name and labels; NULL: the set has none. */
+struct lt_metric_family *lt_metric_find_family(const struct lt_metric_set *set,
+                                               const struct lt_metric_desc *desc);
 void *lt_metric_value_of(struct lt_metric_family *family, const lt_str *values, bool is_overflow);
 
 #endif

@@ -79,6 +79,33 @@ static void test_overflow_stays_overflow(void **state LT_UNUSED)
     lt_metric_set_free(&next);
 }
 
+/* Where the next process has the same; nobody else knows where they end. */
+static void test_other_buckets_are_carried_too(void **state LT_UNUSED)
+{
+    static const double bounds[] = {.5, 1}, more_bounds[] = {.5, 1, 2};
+    static const struct lt_buckets buckets = {bounds, 2}, more_buckets = {more_bounds, 3};
+    struct lt_metric_desc desc = {
+        .name = LT_STR("seconds"), .kind = LT_METRIC_HISTOGRAM, .buckets = &buckets};
+    struct lt_metric_set *old = lt_metric_set_new(100), *next[3];
+    struct lt_buf bytes;
+    lt_histogram_observe(lt_metric_histogram(lt_metric_family(old, &desc), NULL), .7);
+    save(old, &bytes);
+    for (size_t i = 0; i < LT_ARRAY_LEN(next); i++) {
+        next[i] = lt_metric_set_new(100);
+        desc.buckets = i == 1 ? &more_buckets : &buckets;
+        if (i < 2)
+            lt_histogram_observe(lt_metric_histogram(lt_metric_family(next[i], &desc), NULL), .7);
+        assert_int_equal(lt_metric_add_saved(next[i], lt_buf_str(&bytes)), LT_OK);
+        const struct lt_histogram *histogram = lt_metric_histogram(lt_metric_family(next[i], &desc),
+                                                                   NULL);
+        assert_int_equal(histogram->count, i == 0 ? 2 : i == 1 ? 1 : 0);
+        assert_int_equal(histogram->counts[1], histogram->count);
+        lt_metric_set_free(&next[i]);
+    }
+    lt_buf_fini(&bytes);
+    lt_metric_set_free(&old);
+}
+
 /* Another version may call a gauge what was a counter. */
 static void test_what_is_another_kind_is_left_out(void **state LT_UNUSED)
 {
@@ -117,6 +144,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_counters_add_up_and_gauges_stay),
         cmocka_unit_test(test_overflow_stays_overflow),
+        cmocka_unit_test(test_other_buckets_are_carried_too),
         cmocka_unit_test(test_what_is_another_kind_is_left_out),
         cmocka_unit_test(test_bytes_that_end_early),
     };
