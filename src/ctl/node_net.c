@@ -7,13 +7,17 @@
 #include <unistd.h>
 
 #include "ctl/cluster_ip.h"
+#include "ctl/dns_msg.h"
 #include "ctl/nft.h"
 #include "ctl/node_priv.h"
 #include "ctl/publish.h"
+#include "net/dns_server.h"
 
 enum {
     RULES_BYTES_MAX = 8 << 20,
     EXTERNAL_NAMES_MAX = 4, /* one ExternalName that names another */
+    DNS_CONNS_MAX = 64,
+    DNS_CONN_TIMEOUT_S = 10,
 };
 
 /* --- names --- */
@@ -83,6 +87,13 @@ static bool on_lookup(void *ctx, lt_str name, uint32_t *addrs, size_t *ret_count
 {
     *ret_count = 0;
     return look_up(ctx, name, 0, addrs, ret_count);
+}
+
+static lt_rc on_question(void *ctx, struct lt_dns_request *request, lt_str query, void *out,
+                         size_t max, size_t *ret_len)
+{
+    ctl_dns_answer(query, lt_dns_request_is_udp(request), on_lookup, ctx, out, max, ret_len);
+    return LT_OK;
 }
 
 /* --- cluster IPs --- */
@@ -180,5 +191,14 @@ lt_rc ctl_node_net_init(struct ctl_node *node, struct lt_err *err)
         .sin_family = AF_INET, .sin_port = htons(53), .sin_addr.s_addr = htonl(CTL_DNS_IP)};
     lt_task_init(&node->publish, on_publish);
     lt_vec_init(&node->host_ports);
-    return ctl_dns_server_new(node->loop, &addr, on_lookup, node, &node->dns, err);
+    const struct lt_dns_server_opts opts = {.loop = node->loop,
+                                            .serve = on_question,
+                                            .ctx = node,
+                                            .conns_max = DNS_CONNS_MAX,
+                                            .conn_timeout_s = DNS_CONN_TIMEOUT_S};
+    const struct lt_dns_door door = {.addr = addr, .udp_fd = -1, .tcp_fd = -1};
+    node->dns = lt_dns_server_new(&opts);
+    LT_TRY(lt_dns_server_open(node->dns, &door, err));
+    lt_dns_server_accept(node->dns);
+    return LT_OK;
 }

@@ -7,7 +7,6 @@
 
 #include "ctl/changes.h"
 #include "ctl/control.h"
-#include "ctl/dns_server.h"
 #include "ctl/node.h"
 #include "ctl/pod.h"
 #include "ctl/pool.h"
@@ -34,7 +33,7 @@ struct ctl_node {
     struct ctl_tokens *tokens;
     struct ctl_watch *watch;
     struct ctl_control *control;
-    struct ctl_dns_server *dns;
+    struct lt_dns_server *dns;
     struct lt_arena *arena; /* for the node's life */
     const char *jwt_rule;
     const char *const *control_env; /* what lateend gets of our own environment */

@@ -38,6 +38,7 @@ struct px_agent {
     lt_str bootstrap;
     bool runs_envoy;
     bool is_stopping;
+    bool is_leaving; /* to another process */
     bool is_drained;
     struct px_upstream *xds_upstream; /* owned, all below; NULL before px_agent_start */
     struct px_upstream *ca_upstream;  /* NULL: the same as xds_upstream */
@@ -450,6 +451,11 @@ void px_agent_stop(struct px_agent *agent)
         px_envoy_stop(agent->envoy);
 }
 
+void px_agent_leave(struct px_agent *agent)
+{
+    agent->is_leaving = true;
+}
+
 static void remove_outputs(const struct px_agent *agent)
 {
     static const char *const names[] = {"key.pem", "cert-chain.pem", "root-cert.pem"};
@@ -488,8 +494,10 @@ void px_agent_free(struct px_agent **agent)
     px_secrets_free(&dying->secrets);
     if (dying->metrics != NULL)
         lt_metric_set_free(&dying->metrics);
-    remove_outputs(dying);
-    px_kept_remove(&dying->settings);
+    if (!dying->is_leaving) {
+        remove_outputs(dying);
+        px_kept_remove(&dying->settings);
+    }
     lt_arena_free(&dying->arena);
     free(dying);
 }

@@ -92,6 +92,8 @@ void px_agent_free(struct px_agent **agent);
 struct lt_server *px_agent_status_server(const struct px_agent *agent);
 
 /* True when ProxyConfig.binaryPath names an executable that is not this program. */
+/* Another process has taken our place: what lies in files is its own from now on. */
+void px_agent_leave(struct px_agent *agent);
 bool px_agent_runs_envoy(const struct px_agent *agent);
 
 /*

@@ -45,7 +45,6 @@ struct px_dns_forward {
     struct lt_addr servers[PX_DNS_SERVERS_MAX];
     struct lt_list asks;
     size_t ask_count;
-    struct px_dns_forward_stats stats;
 };
 
 /* --- the end of an ask --- */
@@ -75,6 +74,8 @@ static void finish(struct px_dns_ask *ask, lt_str answer)
 {
     px_dns_done_fn *on_done = ask->on_done;
     void *ctx = ask->ctx;
+    uint64_t took_ns = lt_loop_now_ns(ask->forward->opts.loop) - ask->began_ns;
+    lt_histogram_observe(ask->forward->opts.counts.took_s, (double)took_ns / (double)LT_NS_PER_S);
     on_done(ctx, answer); /* it does not cancel what is over */
     free_ask(ask);
 }
@@ -84,7 +85,7 @@ static void finish_badly(struct px_dns_ask *ask)
     struct lt_dns_question question;
     char out[LT_DNS_HEADER];
     (void)!lt_dns_question_read(lt_str_make(ask->query, ask->len), &question);
-    ask->forward->stats.failures++;
+    lt_counter_add(ask->forward->opts.counts.failures, 1);
     finish(ask, lt_str_make(out, lt_dns_write_error(&question, LT_DNS_SERVER_FAILURE, out)));
 }
 
@@ -110,10 +111,7 @@ static bool is_answer(const struct attempt *attempt, lt_str text)
 
 static void take_answer(struct px_dns_ask *ask, char *answer, size_t len)
 {
-    struct px_dns_forward_stats *stats = &ask->forward->stats;
     memcpy(answer, ask->query, ID_BYTES);
-    stats->answered++;
-    stats->took_ns += lt_loop_now_ns(ask->forward->opts.loop) - ask->began_ns;
     finish(ask, lt_str_make(answer, len));
 }
 
@@ -249,7 +247,6 @@ static bool open_attempt(struct px_dns_ask *ask)
     attempt->io.fd = fd;
     attempt->is_open = true;
     lt_loop_io_set(forward->opts.loop, &attempt->io, ask->is_tcp ? EPOLLIN | EPOLLOUT : EPOLLIN);
-    forward->stats.requests++;
     if (ask->is_tcp || send_udp(attempt))
         return true;
     close_attempt(attempt);
@@ -298,7 +295,7 @@ struct px_dns_ask *px_dns_forward_ask(struct px_dns_forward *forward, lt_str que
                                       void *ctx)
 {
     if (forward->ask_count >= PX_DNS_ASKS_MAX || forward->opts.server_count == 0) {
-        forward->stats.refused++;
+        lt_counter_add(forward->opts.counts.refused, 1);
         return NULL;
     }
     LT_ASSERT(query.len <= LT_DNS_MSG_MAX && question_end <= query.len);
@@ -315,6 +312,7 @@ struct px_dns_ask *px_dns_forward_ask(struct px_dns_forward *forward, lt_str que
     lt_timer_init(&ask->timer, on_timeout);
     lt_list_push_back(&forward->asks, &ask->link);
     forward->ask_count++;
+    lt_counter_add(forward->opts.counts.requests, 1);
     shuffle(ask, forward->opts.server_count);
     try_next(ask);
     return ask;
@@ -347,9 +345,4 @@ void px_dns_forward_free(struct px_dns_forward **forward)
     LT_ASSERT((*forward)->ask_count == 0);
     free(*forward);
     *forward = NULL;
-}
-
-const struct px_dns_forward_stats *px_dns_forward_stats(const struct px_dns_forward *forward)
-{
-    return &forward->stats;
 }

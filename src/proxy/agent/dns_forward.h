@@ -6,6 +6,7 @@
 #ifndef LT_PROXY_AGENT_DNS_FORWARD_H
 #define LT_PROXY_AGENT_DNS_FORWARD_H
 
+#include "base/metric.h"
 #include "net/addr.h"
 #include "net/loop.h"
 
@@ -14,6 +15,12 @@ struct px_dns_ask;
 
 enum { PX_DNS_SERVERS_MAX = 8, PX_DNS_ASKS_MAX = 1024 };
 
+/* As Istio's agent counts: questions that are passed on, and those that nobody answered. */
+struct px_dns_forward_counts {
+    struct lt_counter *requests, *failures, *refused; /* refused: PX_DNS_ASKS_MAX are under way */
+    struct lt_histogram *took_s;                      /* also when nobody answered */
+};
+
 struct px_dns_forward_opts {
     struct lt_loop *loop;
     const struct lt_env *env;
@@ -21,18 +28,12 @@ struct px_dns_forward_opts {
     size_t server_count;
     uint64_t timeout_ns; /* of each server */
     bool asks_all;       /* at once, instead of one after the other */
-};
-
-struct px_dns_forward_stats {
-    uint64_t requests, failures, refused; /* refused: PX_DNS_ASKS_MAX were under way */
-    uint64_t took_ns;                     /* all together */
-    uint64_t answered;
+    struct px_dns_forward_counts counts;
 };
 
 struct px_dns_forward *px_dns_forward_new(const struct px_dns_forward_opts *opts);
 /* No question may be open. */
 void px_dns_forward_free(struct px_dns_forward **forward);
-const struct px_dns_forward_stats *px_dns_forward_stats(const struct px_dns_forward *forward);
 
 /*
  * query: whole, with the client's id, which the answer has, too. question_end: behind its question.

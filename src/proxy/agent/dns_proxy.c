@@ -1,17 +1,14 @@
 /*
- * proxy/agent/dns_proxy.c - sockets, questions, and where their answers come from.
- * Start at: answer(), px_dns_proxy_new().
+ * proxy/agent/dns_proxy.c - questions, and where their answers come from.
+ * Start at: serve(), px_dns_proxy_new().
  */
 #include "proxy/agent/dns_proxy.h"
 
-#include <errno.h>
 #include <stdlib.h>
-#include <unistd.h>
 
-#include "base/buf.h"
 #include "base/file.h"
 #include "net/dns_msg.h"
-#include "net/sock.h"
+#include "net/dns_server.h"
 #include "proxy/agent/dns_forward.h"
 #include "proxy/agent/dns_names.h"
 
@@ -19,34 +16,10 @@ enum {
     TTL_S = 30, /* Istio's */
     CONNS_MAX = 256,
     CONN_TIMEOUT_S = 30,
-    QUERY_MAX = 4096,
-    DATAGRAMS_A_TURN = 64,
     PORT = 53,
     SHUFFLED_MAX = 256,
     V4_BYTES = 4,
     V6_BYTES = 16,
-};
-
-struct door {
-    struct px_dns_proxy *dns;
-    struct lt_io udp, tcp;
-};
-
-struct conn {
-    struct lt_list link;
-    struct px_dns_proxy *dns;
-    struct lt_io io;
-    struct lt_timer timer;
-    struct px_dns_ask *ask; /* while another server is asked */
-    struct lt_buf in, out;
-};
-
-/* A datagram's question that another server is asked. */
-struct datagram {
-    struct lt_list link;
-    struct door *door;
-    struct lt_addr peer;
-    struct px_dns_ask *ask;
 };
 
 struct px_dns_proxy {
@@ -56,11 +29,8 @@ struct px_dns_proxy {
     struct px_dns_facts facts;
     struct px_dns_names *names; /* owned; NULL: no table has come */
     struct px_dns_forward *forward;
-    struct door doors[2]; /* IPv4, IPv6 */
-    size_t door_count;
-    struct lt_list conns, datagrams;
-    size_t conn_count;
-    uint64_t requests, refused;
+    struct lt_dns_server *server;
+    struct lt_counter *requests; /* borrowed */
 };
 
 /* --- answers of our own --- */
@@ -112,7 +82,7 @@ static lt_rc answer(struct px_dns_proxy *dns, struct lt_dns_question *q, lt_str 
     lt_rc rc = lt_dns_question_read(query, q);
     if (rc == LT_AGAIN)
         return LT_OK;
-    dns->requests++;
+    lt_counter_add(dns->requests, 1);
     if (rc != LT_OK)
         *ret_len = lt_dns_write_error(q, rc == LT_E_UNSUPPORTED ? LT_DNS_NOT_DONE : LT_DNS_FORMAT,
                                       out);
@@ -127,208 +97,38 @@ static lt_rc answer(struct px_dns_proxy *dns, struct lt_dns_question *q, lt_str 
     return LT_OK;
 }
 
-/* --- datagrams --- */
+/* --- what others are asked --- */
 
-static void send_to(const struct door *door, const struct lt_addr *peer, const void *bytes,
-                    size_t len)
+static void on_forwarded(void *ctx, lt_str text)
 {
-    (void)sendto(door->udp.fd, bytes, len, MSG_DONTWAIT, &peer->sa, peer->len); /* or asked again */
+    struct lt_dns_request *request = ctx;
+    lt_dns_request_answer(&request, text);
 }
 
-static void send_failure(const struct door *door, const struct lt_addr *peer,
-                         const struct lt_dns_question *q)
+static void forget(void *ctx LT_UNUSED, void *user)
 {
-    char out[LT_DNS_HEADER];
-    send_to(door, peer, out, lt_dns_write_error(q, LT_DNS_SERVER_FAILURE, out));
+    struct px_dns_ask *ask = user;
+    px_dns_ask_cancel(&ask);
 }
 
-static void on_datagram_done(void *ctx, lt_str text)
+static lt_rc serve(void *ctx, struct lt_dns_request *request, lt_str query, void *out, size_t max,
+                   size_t *ret_len)
 {
-    struct datagram *datagram = ctx;
-    send_to(datagram->door, &datagram->peer, text.ptr, text.len);
-    lt_list_remove(&datagram->link);
-    free(datagram);
-}
-
-static void pass_on(struct door *door, const struct lt_addr *peer, const struct lt_dns_question *q,
-                    lt_str query)
-{
-    struct datagram *datagram = lt_new(struct datagram);
-    *datagram = (struct datagram){.door = door, .peer = *peer};
-    datagram->ask = px_dns_forward_ask(door->dns->forward, query, q->end, false, on_datagram_done,
-                                       datagram);
-    if (datagram->ask != NULL) {
-        lt_list_push_back(&door->dns->datagrams, &datagram->link);
-        return;
-    }
-    free(datagram);
-    send_failure(door, peer, q);
-}
-
-static void on_datagrams(struct lt_io *io, uint32_t events LT_UNUSED)
-{
-    struct door *door = LT_CONTAINER_OF(io, struct door, udp);
-    for (int i = 0; i < DATAGRAMS_A_TURN; i++) {
-        char query[QUERY_MAX], out[LT_DNS_UDP_MAX];
-        struct lt_dns_question q;
-        struct lt_addr peer = {.len = sizeof(struct sockaddr_in6)};
-        size_t len = 0;
-        ssize_t got = recvfrom(io->fd, query, sizeof(query), MSG_DONTWAIT, &peer.sa, &peer.len);
-        if (got < 0)
-            return;
-        lt_str text = lt_str_make(query, (size_t)got);
-        if (answer(door->dns, &q, text, true, out, sizeof(out), &len) != LT_OK)
-            pass_on(door, &peer, &q, text);
-        else if (len > 0)
-            send_to(door, &peer, out, len);
-    }
-}
-
-/* --- connections (RFC 7766: one question after the other) --- */
-
-static void close_conn(struct conn *conn)
-{
-    struct px_dns_proxy *dns = conn->dns;
-    px_dns_ask_cancel(&conn->ask);
-    lt_loop_io_del(dns->opts.loop, &conn->io);
-    lt_loop_timer_cancel(dns->opts.loop, &conn->timer);
-    close(conn->io.fd);
-    lt_buf_fini(&conn->in);
-    lt_buf_fini(&conn->out);
-    lt_list_remove(&conn->link);
-    dns->conn_count--;
-    free(conn);
-}
-
-static void on_conn_timeout(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
-{
-    close_conn(LT_CONTAINER_OF(timer, struct conn, timer));
-}
-
-static void put_answer(struct conn *conn, const void *bytes, size_t len)
-{
-    const uint8_t head[] = {(uint8_t)(len >> 8), (uint8_t)len};
-    lt_buf_add(&conn->out, lt_str_make((const char *)head, sizeof(head)));
-    lt_buf_add(&conn->out, lt_str_make(bytes, len));
-}
-
-static lt_rc send_out(struct conn *conn)
-{
-    while (lt_buf_len(&conn->out) > 0) {
-        lt_str out = lt_buf_str(&conn->out);
-        ssize_t done = send(conn->io.fd, out.ptr, out.len, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (done < 0)
-            return errno == EAGAIN ? LT_AGAIN : LT_E_IO;
-        lt_buf_consume(&conn->out, (size_t)done);
-    }
-    return LT_OK;
-}
-
-static void run_conn(struct conn *conn);
-
-static void on_conn_done(void *ctx, lt_str text)
-{
-    struct conn *conn = ctx;
-    conn->ask = NULL;
-    put_answer(conn, text.ptr, text.len);
-    run_conn(conn);
-}
-
-static lt_rc take_query(struct conn *conn)
-{
-    lt_str in = lt_buf_str(&conn->in);
-    if (in.len < 2)
-        return LT_AGAIN;
-    size_t len = (size_t)(uint8_t)in.ptr[0] << 8 | (uint8_t)in.ptr[1], answer_len = 0;
-    if (len > QUERY_MAX)
-        return LT_E_LIMIT;
-    if (in.len < 2 + len)
-        return LT_AGAIN;
-    char out[LT_DNS_MSG_MAX];
+    struct px_dns_proxy *dns = ctx;
     struct lt_dns_question q;
-    lt_str query = lt_str_slice(in, 2, 2 + len);
-    if (answer(conn->dns, &q, query, false, out, sizeof(out), &answer_len) != LT_OK) {
-        conn->ask = px_dns_forward_ask(conn->dns->forward, query, q.end, true, on_conn_done, conn);
-        if (conn->ask == NULL)
-            answer_len = lt_dns_write_error(&q, LT_DNS_SERVER_FAILURE, out);
-    } else if (answer_len == 0) {
-        return LT_E_BAD;
+    bool is_udp = lt_dns_request_is_udp(request);
+    if (answer(dns, &q, query, is_udp, out, max, ret_len) == LT_OK)
+        return LT_OK;
+    struct lt_dns_request *kept = lt_dns_request_keep(request);
+    struct px_dns_ask *ask = px_dns_forward_ask(dns->forward, query, q.end, !is_udp, on_forwarded,
+                                                kept);
+    if (ask != NULL) {
+        lt_dns_request_set_user(kept, ask);
+        return LT_AGAIN;
     }
-    if (answer_len > 0)
-        put_answer(conn, out, answer_len);
-    lt_buf_consume(&conn->in, 2 + len);
+    lt_dns_request_drop(&kept);
+    *ret_len = lt_dns_write_error(&q, LT_DNS_SERVER_FAILURE, out);
     return LT_OK;
-}
-
-static lt_rc read_in(struct conn *conn)
-{
-    char *at = NULL;
-    LT_TRY(lt_buf_reserve(&conn->in, 2 + QUERY_MAX - lt_buf_len(&conn->in), &at));
-    ssize_t got = recv(conn->io.fd, at, 2 + QUERY_MAX - lt_buf_len(&conn->in), MSG_DONTWAIT);
-    if (got == 0)
-        return LT_EOF;
-    if (got < 0)
-        return errno == EAGAIN ? LT_AGAIN : LT_E_IO;
-    lt_buf_commit(&conn->in, (size_t)got);
-    return LT_OK;
-}
-
-/* LT_AGAIN: it waits, for its client or for another server. */
-static lt_rc serve(struct conn *conn)
-{
-    for (;;) {
-        LT_TRY(send_out(conn));
-        if (conn->ask != NULL)
-            return LT_AGAIN;
-        lt_rc rc = take_query(conn);
-        if (rc == LT_AGAIN)
-            rc = read_in(conn);
-        if (rc != LT_OK)
-            return rc;
-    }
-}
-
-static void run_conn(struct conn *conn)
-{
-    if (serve(conn) != LT_AGAIN) {
-        close_conn(conn);
-        return;
-    }
-    uint32_t events = lt_buf_len(&conn->out) > 0 ? EPOLLOUT : conn->ask != NULL ? 0 : EPOLLIN;
-    lt_loop_io_set(conn->dns->opts.loop, &conn->io, events);
-}
-
-static void on_conn(struct lt_io *io, uint32_t events)
-{
-    struct conn *conn = LT_CONTAINER_OF(io, struct conn, io);
-    if ((events & (EPOLLHUP | EPOLLERR)) != 0)
-        close_conn(conn);
-    else
-        run_conn(conn);
-}
-
-static void on_connections(struct lt_io *io, uint32_t events LT_UNUSED)
-{
-    struct px_dns_proxy *dns = LT_CONTAINER_OF(io, struct door, tcp)->dns;
-    int fd;
-    while (lt_sock_accept(io->fd, &fd, NULL) == LT_OK) {
-        if (dns->conn_count == CONNS_MAX) {
-            dns->refused++;
-            close(fd);
-            continue;
-        }
-        struct conn *conn = lt_new(struct conn);
-        conn->dns = dns;
-        lt_io_init(&conn->io, on_conn);
-        conn->io.fd = fd;
-        lt_buf_init(&conn->in, 2 + QUERY_MAX);
-        lt_buf_init(&conn->out, 2 * (2 + LT_DNS_MSG_MAX));
-        lt_timer_init(&conn->timer, on_conn_timeout);
-        lt_list_push_back(&dns->conns, &conn->link);
-        dns->conn_count++;
-        lt_loop_io_set(dns->opts.loop, &conn->io, EPOLLIN);
-        lt_loop_timer_set(dns->opts.loop, &conn->timer, CONN_TIMEOUT_S * LT_NS_PER_S);
-    }
 }
 
 /* --- the system's servers --- */
@@ -374,19 +174,12 @@ static void read_system(struct lt_arena *arena, const char *path, struct system 
 
 static lt_rc open_door(struct px_dns_proxy *dns, const struct lt_addr *addr, struct lt_err *err)
 {
-    struct door *door = &dns->doors[dns->door_count++];
-    const struct lt_listen_opts opts = {0};
-    door->dns = dns;
-    lt_io_init(&door->udp, on_datagrams);
-    lt_io_init(&door->tcp, on_connections);
-    door->tcp.fd = -1;
-    door->udp.fd = socket(addr->sa.sa_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (door->udp.fd < 0 || bind(door->udp.fd, &addr->sa, addr->len) < 0)
-        return lt_err_errno(err, "DNS by UDP");
-    LT_TRY(lt_sock_listen(addr, &opts, &door->tcp.fd, err));
-    lt_loop_io_set(dns->opts.loop, &door->udp, EPOLLIN);
-    lt_loop_io_set(dns->opts.loop, &door->tcp, EPOLLIN);
-    return LT_OK;
+    struct lt_dns_door door = {.addr = *addr, .udp_fd = -1, .tcp_fd = -1};
+    if (dns->opts.inherited != NULL) {
+        door.udp_fd = px_sockets_take(dns->opts.inherited, PX_SOCKET_DNS_UDP, addr);
+        door.tcp_fd = px_sockets_take(dns->opts.inherited, PX_SOCKET_DNS_TCP, addr);
+    }
+    return lt_dns_server_open(dns->server, &door, err);
 }
 
 /* "localhost" is 127.0.0.1, and ::1 where the system's servers are asked by IPv6. */
@@ -432,6 +225,48 @@ static void leave_out_own(struct system *system, lt_str address)
     system->server_count = kept;
 }
 
+static struct lt_counter *counter(struct lt_metric_set *metrics, const char *name)
+{
+    const struct lt_metric_desc desc = {.name = lt_str_of(name), .kind = LT_METRIC_COUNTER};
+    return lt_metric_counter(lt_metric_family(metrics, &desc), NULL);
+}
+
+static void make_counts(struct px_dns_proxy *dns, struct px_dns_forward_counts *ret)
+{
+    static const double bounds[] = {.001, .005, .01, .1, 1, 5}; /* Istio's */
+    static const struct lt_buckets buckets = {bounds, LT_ARRAY_LEN(bounds)};
+    struct lt_metric_set *metrics = dns->opts.metrics;
+    const struct lt_metric_desc took = {.name = LT_STR("istio_agent_dns_upstream_request_duration_"
+                                                       "seconds"),
+                                        .kind = LT_METRIC_HISTOGRAM,
+                                        .buckets = &buckets};
+    dns->requests = counter(metrics, "istio_agent_dns_requests_total");
+    *ret = (struct px_dns_forward_counts){
+        .requests = counter(metrics, "istio_agent_dns_upstream_requests_total"),
+        .failures = counter(metrics, "istio_agent_dns_upstream_failures_total"),
+        .refused = counter(metrics, "lateen_dns_refused_total"),
+        .took_s = lt_metric_histogram(lt_metric_family(metrics, &took), NULL)};
+}
+
+static void make_server(struct px_dns_proxy *dns, const struct system *system)
+{
+    const struct lt_dns_server_opts server = {.loop = dns->opts.loop,
+                                              .serve = serve,
+                                              .forget = forget,
+                                              .ctx = dns,
+                                              .conns_max = CONNS_MAX,
+                                              .conn_timeout_s = CONN_TIMEOUT_S};
+    struct px_dns_forward_opts forward = {.loop = dns->opts.loop,
+                                          .env = dns->env,
+                                          .servers = system->servers,
+                                          .server_count = system->server_count,
+                                          .timeout_ns = dns->opts.timeout_ns,
+                                          .asks_all = dns->opts.asks_all};
+    make_counts(dns, &forward.counts);
+    dns->forward = px_dns_forward_new(&forward);
+    dns->server = lt_dns_server_new(&server);
+}
+
 lt_rc px_dns_proxy_new(const struct px_dns_proxy_opts *opts, struct px_dns_proxy **ret_dns,
                        struct lt_err *err)
 {
@@ -440,23 +275,17 @@ lt_rc px_dns_proxy_new(const struct px_dns_proxy_opts *opts, struct px_dns_proxy
     dns->opts = *opts;
     dns->env = lt_loop_env(opts->loop);
     dns->arena = lt_arena_new(1024, 0);
-    lt_list_init(&dns->conns);
-    lt_list_init(&dns->datagrams);
     read_system(dns->arena, opts->resolv_path, &system);
     leave_out_own(&system, opts->address);
     dns->facts = (struct px_dns_facts){opts->namespace, opts->domain, system.search};
-    struct px_dns_forward_opts forward = {.loop = opts->loop,
-                                          .env = dns->env,
-                                          .servers = system.servers,
-                                          .server_count = system.server_count,
-                                          .timeout_ns = opts->timeout_ns,
-                                          .asks_all = opts->asks_all};
-    dns->forward = px_dns_forward_new(&forward);
+    make_server(dns, &system);
     lt_rc rc = open_doors(dns, &system, err);
     if (rc != LT_OK) {
         px_dns_proxy_free(&dns);
         return rc;
     }
+    if (opts->inherited == NULL)
+        lt_dns_server_accept(dns->server);
     *ret_dns = dns;
     return LT_OK;
 }
@@ -467,18 +296,7 @@ void px_dns_proxy_free(struct px_dns_proxy **pointer)
     *pointer = NULL;
     if (dns == NULL)
         return;
-    while (!lt_list_is_empty(&dns->conns))
-        close_conn(lt_list_first(&dns->conns, struct conn, link));
-    while (!lt_list_is_empty(&dns->datagrams)) {
-        struct datagram *datagram = lt_list_first(&dns->datagrams, struct datagram, link);
-        px_dns_ask_cancel(&datagram->ask);
-        lt_list_remove(&datagram->link);
-        free(datagram);
-    }
-    for (size_t i = 0; i < dns->door_count; i++) {
-        lt_loop_io_close(dns->opts.loop, &dns->doors[i].udp);
-        lt_loop_io_close(dns->opts.loop, &dns->doors[i].tcp);
-    }
+    lt_dns_server_free(&dns->server);
     px_dns_forward_free(&dns->forward);
     px_dns_names_free(&dns->names);
     lt_arena_free(&dns->arena);
@@ -499,12 +317,22 @@ bool px_dns_proxy_has_table(const struct px_dns_proxy *dns)
     return dns->names != NULL;
 }
 
-struct px_dns_stats px_dns_proxy_stats(const struct px_dns_proxy *dns)
+void px_dns_proxy_accept(struct px_dns_proxy *dns)
 {
-    const struct px_dns_forward_stats *forward = px_dns_forward_stats(dns->forward);
-    return (struct px_dns_stats){.requests = dns->requests,
-                                 .upstream_requests = forward->requests,
-                                 .upstream_failures = forward->failures,
-                                 .refused = dns->refused + forward->refused,
-                                 .took_ms = forward->took_ns / LT_NS_PER_MS};
+    lt_dns_server_accept(dns->server);
+}
+
+void px_dns_proxy_leave(struct px_dns_proxy *dns)
+{
+    lt_dns_server_leave(dns->server);
+}
+
+void px_dns_proxy_add_sockets(const struct px_dns_proxy *dns, struct lt_vec *sockets)
+{
+    struct lt_dns_door doors[LT_DNS_DOORS_MAX];
+    size_t count = lt_dns_server_doors(dns->server, doors);
+    for (size_t i = 0; i < count; i++) {
+        px_sockets_add(sockets, PX_SOCKET_DNS_UDP, 0, &doors[i].addr, doors[i].udp_fd);
+        px_sockets_add(sockets, PX_SOCKET_DNS_TCP, 0, &doors[i].addr, doors[i].tcp_fd);
+    }
 }

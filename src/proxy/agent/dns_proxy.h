@@ -11,6 +11,7 @@
 #include "base/metric.h"
 #include "net/addr.h"
 #include "net/loop.h"
+#include "proxy/run/worker.h"
 
 struct px_dns_proxy;
 
@@ -20,7 +21,9 @@ struct px_dns_proxy_opts {
     lt_str namespace, domain;
     const char *resolv_path; /* "/etc/resolv.conf" */
     bool asks_all;
-    uint64_t timeout_ns; /* of each server */
+    uint64_t timeout_ns;           /* of each server */
+    struct lt_metric_set *metrics; /* where dns_requests_total and others of Istio's agent count */
+    struct lt_vec *inherited;      /* sockets of a process before us: answers wait; NULL: none */
 };
 
 LT_MUST lt_rc px_dns_proxy_new(const struct px_dns_proxy_opts *opts, struct px_dns_proxy **ret_dns,
@@ -29,10 +32,9 @@ void px_dns_proxy_free(struct px_dns_proxy **dns);
 /* A name table; the one before serves on when it is bad. */
 LT_MUST lt_rc px_dns_proxy_set_table(struct px_dns_proxy *dns, lt_str table, struct lt_err *err);
 bool px_dns_proxy_has_table(const struct px_dns_proxy *dns);
-/* dns_requests_total and others of Istio's agent, and what there was no room for. */
-struct px_dns_stats {
-    uint64_t requests, upstream_requests, upstream_failures, refused, took_ms;
-};
-struct px_dns_stats px_dns_proxy_stats(const struct px_dns_proxy *dns);
+/* One process takes the place of another (process/takeover.h). */
+void px_dns_proxy_accept(struct px_dns_proxy *dns);
+void px_dns_proxy_leave(struct px_dns_proxy *dns);
+void px_dns_proxy_add_sockets(const struct px_dns_proxy *dns, struct lt_vec *sockets);
 
 #endif

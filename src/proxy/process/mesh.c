@@ -87,27 +87,9 @@ static bool is_ready(void *ctx)
     return has_names && strcmp(px_program_state(mesh->program), "LIVE") == 0;
 }
 
-static void set_counter(struct px_mesh *mesh, const char *name, uint64_t count)
-{
-    struct lt_metric_desc desc = {.name = lt_str_of(name), .kind = LT_METRIC_COUNTER};
-    lt_metric_counter(lt_metric_family(mesh->program->metrics, &desc), NULL)->value = count;
-}
-
-static void count_dns(struct px_mesh *mesh)
-{
-    if (mesh->dns == NULL)
-        return;
-    struct px_dns_stats stats = px_dns_proxy_stats(mesh->dns);
-    set_counter(mesh, "istio_agent_dns_requests_total", stats.requests);
-    set_counter(mesh, "istio_agent_dns_upstream_requests_total", stats.upstream_requests);
-    set_counter(mesh, "istio_agent_dns_upstream_failures_total", stats.upstream_failures);
-    set_counter(mesh, "lateen_dns_refused_total", stats.refused);
-}
-
 static void on_stats(void *ctx, struct lt_exchange *exchange, struct px_app_metrics *app)
 {
     struct px_mesh *mesh = ctx;
-    count_dns(mesh);
     px_admin_prometheus(mesh->program->admin, exchange, px_agent_metrics(mesh->agent), app);
 }
 
@@ -190,6 +172,25 @@ void px_mesh_stop(struct px_mesh *mesh)
     lt_loop_timer_set(program->loop, &mesh->drain_timer, wait_ms * LT_NS_PER_MS);
 }
 
+void px_mesh_accept(struct px_mesh *mesh)
+{
+    if (mesh->dns != NULL)
+        px_dns_proxy_accept(mesh->dns);
+}
+
+void px_mesh_leave(struct px_mesh *mesh)
+{
+    px_agent_leave(mesh->agent);
+    if (mesh->dns != NULL)
+        px_dns_proxy_leave(mesh->dns);
+}
+
+void px_mesh_add_sockets(const struct px_mesh *mesh, struct lt_vec *sockets)
+{
+    if (mesh->dns != NULL)
+        px_dns_proxy_add_sockets(mesh->dns, sockets);
+}
+
 struct lt_server *px_mesh_status_server(const struct px_mesh *mesh)
 {
     return px_agent_status_server(mesh->agent);
@@ -210,6 +211,12 @@ void px_mesh_free(struct px_mesh **pointer)
 
 /* --- the start --- */
 
+/* NULL: no process was before us. */
+static struct lt_vec *inherited(struct px_program *program)
+{
+    return program->takeover.is_new ? &program->takeover.inherited : NULL;
+}
+
 static lt_rc start_dns(struct px_mesh *mesh, struct lt_err *err)
 {
     const struct px_agent_settings *settings = px_agent_settings(mesh->agent);
@@ -219,7 +226,9 @@ static lt_rc start_dns(struct px_mesh *mesh, struct lt_err *err)
                                            .domain = settings->dns_domain,
                                            .resolv_path = settings->resolv_path.ptr,
                                            .asks_all = settings->dns_asks_all,
-                                           .timeout_ns = (uint64_t)settings->dns_timeout_ns};
+                                           .timeout_ns = (uint64_t)settings->dns_timeout_ns,
+                                           .metrics = mesh->program->metrics,
+                                           .inherited = inherited(mesh->program)};
     return px_dns_proxy_new(&opts, &mesh->dns, err);
 }
 
@@ -248,16 +257,15 @@ static lt_rc start_data_path(struct px_mesh *mesh, struct lt_err *err)
 static lt_rc start(struct px_mesh *mesh, struct lt_err *err)
 {
     struct px_program *program = mesh->program;
-    struct px_agent_opts opts = {
-        .loop = program->loop,
-        .hooks = &hooks,
-        .ctx = mesh,
-        .is_router = program->options.mode == PX_MODE_ROUTER,
-        .domain = program->options.domain,
-        .log_level = program->options.proxy_log_level,
-        .component_log_level = program->options.component_log_level,
-        .concurrency = program->options.concurrency,
-        .inherited = program->takeover.is_new ? &program->takeover.inherited : NULL};
+    struct px_agent_opts opts = {.loop = program->loop,
+                                 .hooks = &hooks,
+                                 .ctx = mesh,
+                                 .is_router = program->options.mode == PX_MODE_ROUTER,
+                                 .domain = program->options.domain,
+                                 .log_level = program->options.proxy_log_level,
+                                 .component_log_level = program->options.component_log_level,
+                                 .concurrency = program->options.concurrency,
+                                 .inherited = inherited(program)};
     LT_TRY(px_agent_new(&opts, &mesh->agent, err));
     if (!px_agent_runs_envoy(mesh->agent))
         LT_TRY(start_data_path(mesh, err));

@@ -171,6 +171,8 @@ void px_program_accept(struct px_program *program)
     size_t count = list_servers(program, servers);
     for (size_t i = 0; i < count; i++)
         lt_server_set_accepting(servers[i], true);
+    if (program->mesh != NULL)
+        px_mesh_accept(program->mesh);
 }
 
 void px_program_leave(struct px_program *program)
@@ -179,6 +181,8 @@ void px_program_leave(struct px_program *program)
     size_t count = list_servers(program, servers);
     for (size_t i = 0; i < count; i++)
         lt_server_leave(servers[i]);
+    if (program->mesh != NULL)
+        px_mesh_leave(program->mesh);
     if (program->handovers.fd >= 0) {
         lt_loop_io_del(program->loop, &program->handovers);
         close(program->handovers.fd);
@@ -200,6 +204,8 @@ void px_program_add_sockets(struct px_program *program, struct lt_vec *sockets)
                 px_sockets_add(sockets, PX_SOCKET_SERVER, 0, &addr, fds[j]);
         }
     }
+    if (program->mesh != NULL)
+        px_mesh_add_sockets(program->mesh, sockets);
     if (program->handovers.fd >= 0)
         px_sockets_add(sockets, PX_SOCKET_HANDOVERS, 0, NULL, program->handovers.fd);
 }

@@ -84,6 +84,10 @@ int px_mesh_run(struct px_program *program);
 void px_mesh_stop(struct px_mesh *mesh);
 /* The status port; NULL: there is none. */
 struct lt_server *px_mesh_status_server(const struct px_mesh *mesh);
+/* What px_program_accept and others do, of what the agent has of its own. */
+void px_mesh_accept(struct px_mesh *mesh);
+void px_mesh_leave(struct px_mesh *mesh);
+void px_mesh_add_sockets(const struct px_mesh *mesh, struct lt_vec *sockets);
 void px_mesh_free(struct px_mesh **mesh);
 
 #endif

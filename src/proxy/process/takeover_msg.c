@@ -46,7 +46,7 @@ static lt_rc make_socket(const struct message *message, int fd, struct px_socket
     struct px_socket *socket = lt_new(struct px_socket);
     size_t room = sizeof(socket->addr) - offsetof(struct lt_addr, sa);
     socket->fd = fd;
-    if (fd < 0 || message->kind > PX_SOCKET_HANDOVERS || message->addr_len > room ||
+    if (fd < 0 || message->kind > PX_SOCKET_DNS_TCP || message->addr_len > room ||
         message->addr_len > sizeof(message->addr)) {
         px_socket_free(&socket);
         return LT_E_BAD;

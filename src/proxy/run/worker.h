@@ -30,12 +30,14 @@ typedef enum {
     PX_SOCKET_SERVER,    /* of the main thread: admin, status */
     PX_SOCKET_HANDED,    /* of another network */
     PX_SOCKET_HANDOVERS, /* where those come from */
+    PX_SOCKET_DNS_UDP,   /* of the main thread */
+    PX_SOCKET_DNS_TCP,
 } px_socket_kind;
 
 struct px_socket {
     px_socket_kind kind;
     unsigned worker;            /* LISTENER: which */
-    struct lt_addr addr;        /* LISTENER, SERVER */
+    struct lt_addr addr;        /* LISTENER, SERVER, DNS */
     struct lt_handover message; /* HANDED */
     int fd;                     /* owned */
 };

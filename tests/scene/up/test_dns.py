@@ -2,6 +2,7 @@
 import json
 import os
 import signal
+import threading
 
 from mesh_lib import deployment, service, wait_until, without_control
 from test_sidecar import INJECTED
@@ -59,6 +60,13 @@ def ask(mesh, workload, *questions, container=None):
 def metric(mesh, workload, name):
     page = mesh.exec(workload, "curl", "-s", "http://localhost:15020/stats/prometheus")
     return sum(float(line.split()[-1]) for line in page.splitlines() if line.split("{")[0].split(" ")[0] == name)
+
+
+def has_restarted(mesh, workload):
+    """Its sidecar has, once, and is ready."""
+    proxy = next(c for c in mesh.workloads()[workload][0]["containers"] if c["name"] == "istio-proxy")
+    ready = ("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "http://localhost:15021/healthz/ready")
+    return proxy["restarts"] == 1 and mesh.exec(workload, *ready, check=False) == "200"
 
 
 SHOP = (INJECTED + deployment("web", ns="shop") + service("web", ns="shop") +
@@ -121,14 +129,7 @@ def test_without_lateend_and_after_a_kill(mesh):
         assert [reply.addresses for reply in ask(mesh, "client", *names)] == before
         pod = mesh.workloads()["client"][0]
         os.kill(mesh.host_pid(pod, "istio-proxy"), signal.SIGKILL)
-
-        def has_restarted():
-            now = mesh.workloads()["client"][0]
-            proxy = next(c for c in now["containers"] if c["name"] == "istio-proxy")
-            ready = ("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "http://localhost:15021/healthz/ready")
-            return now["name"] == pod["name"] and proxy["restarts"] == 1 and mesh.exec("client", *ready, check=False) == "200"
-
-        wait_until(has_restarted, 20, "the sidecar is ready again")
+        wait_until(lambda: has_restarted(mesh, "client"), 20, "the sidecar is ready again")
         assert [reply.addresses for reply in ask(mesh, "client", *names)] == before
         assert mesh.get("client", "http://web/")["peer"] == "spiffe://cluster.local/ns/shop/sa/default"
     wait_until(lambda: mesh.get("client", "http://web/")["peer"], 20, "an answer")
@@ -148,3 +149,46 @@ def test_long_answers_are_cut_and_come_whole_by_tcp(mesh):
     assert not by_tcp.is_cut and set(by_udp.addresses) < set(by_tcp.addresses)
     resolve = "import socket; print(len(socket.gethostbyname_ex('many')[2]))"  # the C library asks again by TCP
     assert int(mesh.exec("client", "/usr/bin/python3", "-c", resolve)) == 40
+
+
+def children(pid):
+    return [int(child) for child in open(f"/proc/{pid}/task/{pid}/children").read().split()]
+
+
+def test_an_upgrade_in_place_loses_no_name_and_no_identity(mesh):
+    """The new process answers at the same sockets; what the old one's end leaves is enough for a start without lateend."""
+    mesh.write("a.yaml", INJECTED + deployment("web", ns="shop") + service("web", ns="shop") + client() + """
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: istio, namespace: istio-system}
+data: {mesh: "defaultConfig: {drainDuration: 2s}"}
+""")
+    mesh.up()
+    wait_until(lambda: mesh.curl("client", "http://web/").startswith("{"), 10, "the first answer")
+    pid = mesh.host_pid(mesh.workloads()["client"][0], "istio-proxy")
+    over, answers = threading.Event(), []
+
+    def keep_asking():
+        while not over.is_set():
+            answers.extend((reply.code, len(reply.addresses)) for reply in ask(mesh, "client", *[("web", "udp"), ("web.shop", "tcp")] * 20))
+
+    thread = threading.Thread(target=keep_asking)
+    thread.start()
+    try:
+        for _ in range(2):
+            before = children(pid)
+            os.kill(pid, signal.SIGUSR2)
+            new = wait_until(lambda: set(children(pid)) - set(before), 60, "a new process").pop()
+            wait_until(lambda: all(len(os.listdir(f"/proc/{old}/task")) == 1 for old in {pid, *children(pid)} - {new}), 60, "the old one's end")
+        seen = len(answers)
+        wait_until(lambda: len(answers) > seen + 80, 60, "more answers")
+    finally:
+        over.set()
+        thread.join()
+    assert set(answers) == {(0, 1)}, {answer: answers.count(answer) for answer in set(answers)}
+    assert mesh.exec("client", "ls", "/etc/istio/proxy", container="istio-proxy").split().count("identity.pem") == 1
+    with without_control(mesh):
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: has_restarted(mesh, "client"), 20, "the sidecar is ready again")
+        assert mesh.get("client", "http://web/")["peer"] == "spiffe://cluster.local/ns/shop/sa/default"
+        assert ask(mesh, "client", ("web", "udp"))[0].code == 0

@@ -248,6 +248,9 @@ def test_other_names_and_types_are_passed_on(control, sidecar, upstream):
     assert len(ask(one.dns, "many.example.org", tcp=True).answers) == 59 and len(upstream.by_tcp) == 1
     assert one.metric("istio_agent_dns_requests_total") == 4
     assert one.metric("istio_agent_dns_upstream_requests_total") == 4
+    took = "istio_agent_dns_upstream_request_duration_seconds"
+    assert one.metric(took + '_bucket{le="+Inf"}') == one.metric(took + "_count") == one.metric(took + '_bucket{le="5"}') == 4
+    assert 0 < one.metric(took + "_sum") < 20
 
 
 @pytest.mark.parametrize("at_once", ["false", "true"])
@@ -264,7 +267,10 @@ def test_a_silent_server_is_not_the_only_one(control, sidecar, upstream, at_once
     for tcp in (False, True):
         upstream.close() if tcp else None
         assert ask(one.dns, "outside.example.org", tcp=tcp, deadline=20).code == 2
-    assert one.metric("istio_agent_dns_upstream_failures_total") >= 1
+    # questions are counted, not who was asked in vain before
+    assert one.metric("istio_agent_dns_upstream_requests_total") == 7
+    assert one.metric("istio_agent_dns_upstream_failures_total") == 2
+    assert one.metric("istio_agent_dns_upstream_request_duration_seconds_count") == 7
 
 
 def test_answers_are_cut_to_what_the_client_takes(control, sidecar):
