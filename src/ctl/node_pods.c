@@ -76,10 +76,18 @@ bool ctl_node_will_retry(const struct ctl_pod *pod)
     return pod->is_wanted && will_retry(pod);
 }
 
-static bool has_program(const char *name, void *ctx LT_UNUSED)
+/* On this machine, or one of ours, which have another place in containers than here. */
+static bool has_program(const char *name, void *ctx)
 {
-    char path[PATH_MAX];
-    return ctl_find_program(name, CONTAINER_PATH, path, sizeof(path));
+    const struct ctl_node *node = ctx;
+    lt_str base = lt_str_of(name), dir = LT_STR(CTL_BIN_DIR "/");
+    char path[PATH_MAX], bin[PATH_MAX];
+    if (ctl_find_program(name, CONTAINER_PATH, path, sizeof(path)))
+        return true;
+    if (lt_str_starts(base, dir))
+        base = lt_str_from(base, dir.len);
+    return lt_str_find_char(base, '/') < 0 &&
+           ctl_find_program(base.ptr, ctl_state_path(node->state, "bin", bin), path, sizeof(path));
 }
 
 /* --- starting --- */
