@@ -72,7 +72,7 @@ static void find(const struct px_routes_conf *routes, const lt_str *names, size_
     uint64_t begin = micro_ns();
     for (long i = 0; i < rounds; i++) {
         facts.authority = names[(size_t)i * 7 % name_count];
-        const struct px_vhost *vhost = px_route_find_vhost(routes, facts.authority);
+        const struct px_vhost *vhost = px_route_find_vhost(routes, NULL, facts.authority);
         micro_use(vhost == NULL ? NULL : px_route_find(vhost, &facts));
     }
     micro_report(what, begin, micro_ns(), rounds);
@@ -96,8 +96,8 @@ static void run(size_t count, long rounds)
         known[i] = lt_arena_printf(arena, "svc-%zu.ns.svc.cluster.local", at);
         unknown[i] = lt_arena_printf(arena, "other-%zu.example.com", at);
     }
-    LT_ASSERT(px_route_find_vhost(routes, known[1]) != NULL &&
-              px_route_find_vhost(routes, unknown[1]) == NULL);
+    LT_ASSERT(px_route_find_vhost(routes, NULL, known[1]) != NULL &&
+              px_route_find_vhost(routes, NULL, unknown[1]) == NULL);
     find(routes, known, NAMES, rounds, "find a route");
     find(routes, unknown, NAMES, rounds, "find none");
     px_table_free(&table);

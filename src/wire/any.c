@@ -32,6 +32,7 @@
 #include "wire/proto/http_jwt_authn.pb-c.h"
 #include "wire/proto/http_local_ratelimit.pb-c.h"
 #include "wire/proto/http_lua.pb-c.h"
+#include "wire/proto/http_on_demand.pb-c.h"
 #include "wire/proto/http_preserve_case.pb-c.h"
 #include "wire/proto/http_rbac.pb-c.h"
 #include "wire/proto/http_router.pb-c.h"

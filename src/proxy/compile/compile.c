@@ -24,6 +24,7 @@ static const struct {
     [PX_SECRET] = {"secret", &xds__secret__descriptor, sizeof(struct px_secret_conf)},
     [PX_EXTENSION] = {"extension", &xds__typed_extension_config__descriptor,
                       sizeof(struct px_extension_conf)},
+    [PX_VHOST] = {"virtual host", &xds__virtual_host__descriptor, sizeof(struct px_vhost_conf)},
 };
 
 const char *px_resource_kind_name(px_resource_kind kind)
@@ -38,7 +39,10 @@ static lt_rc make(struct px_build *build, px_resource_kind kind, void *message,
     switch (kind) {
     case PX_CLUSTER: return px_make_cluster(build, message, (struct px_cluster_conf *)res);
     case PX_LISTENER: return px_make_listener(build, message, (struct px_listener_conf *)res);
-    case PX_ROUTES: return px_make_routes(build, message, (struct px_routes_conf *)res);
+    case PX_ROUTES:
+        LT_TRY(px_make_routes(build, message, (struct px_routes_conf *)res));
+        return px_make_vhds(build, message, (struct px_routes_conf *)res);
+    case PX_VHOST: return px_make_vhost(build, message, (struct px_vhost_conf *)res);
     case PX_SECRET: return px_make_secret(build, message, (struct px_secret_conf *)res);
     case PX_EXTENSION: return px_make_extension(build, message, (struct px_extension_conf *)res);
     case PX_ENDPOINTS: {

@@ -59,6 +59,11 @@ LT_MUST lt_rc px_make_mutation_route(struct px_build *build, const void *message
 LT_MUST lt_rc px_make_grpc_stats_filter(struct px_build *build, const void *message,
                                         struct px_hcm_conf *hcm, const void **ret_conf);
 
+LT_MUST lt_rc px_make_on_demand_filter(struct px_build *build, const void *message,
+                                       struct px_hcm_conf *hcm, const void **ret_conf);
+LT_MUST lt_rc px_make_on_demand_route(struct px_build *build, const void *message,
+                                      struct px_filter_conf *conf);
+
 /* hcm->filters, of http_filters. The path is that of the connection manager. */
 LT_MUST lt_rc px_make_http_filters(struct px_build *build, Xds__HttpFilter *const *in, size_t count,
                                    struct px_hcm_conf *hcm);

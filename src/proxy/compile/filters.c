@@ -20,6 +20,7 @@
 #include "wire/proto/http_jwt_authn.pb-c.h"
 #include "wire/proto/http_local_ratelimit.pb-c.h"
 #include "wire/proto/http_lua.pb-c.h"
+#include "wire/proto/http_on_demand.pb-c.h"
 #include "wire/proto/http_rbac.pb-c.h"
 #include "wire/proto/http_router.pb-c.h"
 #include "wire/proto/http_stateful_session.pb-c.h"
@@ -112,6 +113,8 @@ static const struct px_filter_type types[] = {
      &xds__per_route_config__descriptor, px_make_jwt_route},
     {PX_FILTER_EXT_AUTHZ, &xds__http_ext_authz__ext_authz__descriptor, px_make_ext_authz_filter,
      &xds__http_ext_authz__ext_authz_per_route__descriptor, px_make_ext_authz_route},
+    {PX_FILTER_ON_DEMAND, &xds__http_on_demand__on_demand__descriptor, px_make_on_demand_filter,
+     &xds__http_on_demand__per_route_config__descriptor, px_make_on_demand_route},
     {PX_FILTER_ROUTER, &xds__router__descriptor, NULL, NULL, NULL},
 };
 

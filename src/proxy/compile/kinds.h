@@ -39,6 +39,11 @@ LT_MUST lt_rc px_make_secret(struct px_build *build, const Xds__Secret *secret,
 LT_MUST lt_rc px_make_extension(struct px_build *build, const Xds__TypedExtensionConfig *in,
                                 struct px_extension_conf *conf);
 
+/* Of a route configuration that comes by itself; px_make_routes() has read the rest. */
+LT_MUST lt_rc px_make_vhds(struct px_build *build, const Xds__RouteConfiguration *config,
+                           struct px_routes_conf *ret_routes);
+LT_MUST lt_rc px_make_vhost(struct px_build *build, const Xds__VirtualHost *in,
+                            struct px_vhost_conf *conf);
 LT_MUST lt_rc px_make_retry(struct px_build *build, const Xds__RetryPolicy *policy,
                             const struct px_retry **ret_retry);
 /* What a route matches, and nothing else of it. */

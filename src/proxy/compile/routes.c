@@ -3,11 +3,10 @@
  * their domains. One route: route.c.
  * Start at: px_make_routes(). Matching at run time: route_match.c.
  */
-#include <stdlib.h>
-
 #include "proxy/compile/filter.h"
 #include "proxy/compile/kinds.h"
 #include "proxy/compile/rest.h"
+#include "proxy/conf/domains.h"
 
 /* --- virtual hosts --- */
 
@@ -104,87 +103,55 @@ static lt_rc make_vhost(struct px_build *build, const Xds__VirtualHost *in, stru
 
 /* --- the index of domains --- */
 
-static int by_length(const void *a, const void *b)
-{
-    const struct px_domain_suffix *x = a, *y = b;
-    return (x->text.len < y->text.len) - (x->text.len > y->text.len);
-}
-
-static lt_str lower(struct px_build *build, lt_str text)
-{
-    lt_str copy = lt_arena_str(build->arena, text);
-    for (size_t i = 0; i < copy.len; i++) {
-        char *c = (char *)&copy.ptr[i];
-        *c = *c >= 'A' && *c <= 'Z' ? (char)(*c + 32) : *c;
-    }
-    return copy;
-}
-
-struct domain_lists {
-    struct px_domain_suffix *suffixes, *prefixes;
-    size_t suffix_count, prefix_count;
-};
-
-static bool has_text(const struct px_domain_suffix *list, size_t count, lt_str text)
-{
-    for (size_t i = 0; i < count; i++) {
-        if (lt_str_eq(list[i].text, text))
-            return true;
-    }
-    return false;
-}
-
 /* Envoy refuses a domain twice in one route configuration, whatever the case of its letters. */
-static lt_rc add_domain(struct px_build *build, struct px_routes_conf *ret,
-                        struct domain_lists *lists, const struct px_vhost *vhost, lt_str domain)
+static lt_rc make_index(struct px_build *build, struct px_routes_conf *ret)
 {
-    domain = lower(build, domain);
-    bool is_taken = false;
-    if (domain.len == 0)
+    const struct px_vhost **vhosts = lt_arena_make_n(build->scratch, const struct px_vhost *,
+                                                     ret->vhost_count);
+    lt_str twice = LT_STR_NULL;
+    for (size_t i = 0; i < ret->vhost_count; i++)
+        vhosts[i] = &ret->vhosts[i];
+    lt_rc rc = px_domains_make(build->arena, vhosts, ret->vhost_count, false, &ret->domains,
+                               &twice);
+    if (rc == LT_E_BAD)
         return px_bad(build, "domains", "a domain is empty");
-    if (lt_str_eqz(domain, "*")) {
-        is_taken = ret->catch_all != NULL;
-        ret->catch_all = vhost;
-    } else if (domain.ptr[0] == '*') {
-        domain = lt_str_from(domain, 1);
-        is_taken = has_text(lists->suffixes, lists->suffix_count, domain);
-        lists->suffixes[lists->suffix_count++] = (struct px_domain_suffix){domain, vhost};
-    } else if (domain.ptr[domain.len - 1] == '*') {
-        domain.len--;
-        is_taken = has_text(lists->prefixes, lists->prefix_count, domain);
-        lists->prefixes[lists->prefix_count++] = (struct px_domain_suffix){domain, vhost};
-    } else {
-        is_taken = lt_map_put(&ret->exact, domain, (void *)vhost) != NULL;
-    }
-    if (is_taken)
+    if (rc != LT_OK)
         return px_bad(
             build, "domains",
             "Only unique values for domains are permitted. Duplicate entry of domain %.*s",
-            LT_STR_ARG(domain));
+            LT_STR_ARG(twice));
     return LT_OK;
 }
 
-static lt_rc make_index(struct px_build *build, struct px_routes_conf *ret)
+/* --- on demand --- */
+
+lt_rc px_make_vhds(struct px_build *build, const Xds__RouteConfiguration *config,
+                   struct px_routes_conf *ret)
 {
-    size_t total = 0;
-    for (size_t i = 0; i < ret->vhost_count; i++)
-        total += ret->vhosts[i].domain_count;
-    struct domain_lists lists = {
-        .suffixes = lt_arena_make_n(build->arena, struct px_domain_suffix, total),
-        .prefixes = lt_arena_make_n(build->arena, struct px_domain_suffix, total),
-    };
-    for (size_t i = 0; i < ret->vhost_count; i++) {
-        const struct px_vhost *vhost = &ret->vhosts[i];
-        for (size_t j = 0; j < vhost->domain_count; j++)
-            LT_TRY(add_domain(build, ret, &lists, vhost, vhost->domains[j]));
-    }
-    qsort(lists.suffixes, lists.suffix_count, sizeof(*lists.suffixes), by_length);
-    qsort(lists.prefixes, lists.prefix_count, sizeof(*lists.prefixes), by_length);
-    ret->suffixes = lists.suffixes;
-    ret->suffix_count = lists.suffix_count;
-    ret->prefixes = lists.prefixes;
-    ret->prefix_count = lists.prefix_count;
+    const Xds__ConfigSource *source = config->vhds != NULL ? config->vhds->config_source : NULL;
+    if (config->vhds == NULL)
+        return LT_OK;
+    lt_str name = lt_arena_printf(build->scratch, "%.*s/", LT_STR_ARG(ret->res.name));
+    LT_TRY(px_refer(build, "vhds.config_source", PX_VHOST, source, name, false, &ret->vhds_row));
+    const struct px_source *at = px_source_at(px_tls_slots_rows(build->slots)->sources,
+                                              ret->vhds_row->source);
+    if (at->kind != PX_SOURCE_ADS && (at->kind != PX_SOURCE_GRPC || at->is_sotw))
+        return px_bad(build, "vhds.config_source",
+                      "vhds: only 'DELTA_GRPC' is supported as an api_type.");
+    ret->has_vhds = true;
+    ret->vhds_source = at->id;
     return LT_OK;
+}
+
+/* It is named by who sends it: the message may call itself otherwise. */
+lt_rc px_make_vhost(struct px_build *build, const Xds__VirtualHost *in, struct px_vhost_conf *conf)
+{
+    conf->vhost.is_on_demand = true;
+    for (size_t i = 0; i < in->n_domains; i++) {
+        if (in->domains[i][0] == '\0')
+            return px_bad(build, "domains", "a domain is empty");
+    }
+    return make_vhost(build, in, &conf->vhost);
 }
 
 lt_rc px_make_routes(struct px_build *build, const Xds__RouteConfiguration *config,
@@ -198,8 +165,6 @@ lt_rc px_make_routes(struct px_build *build, const Xds__RouteConfiguration *conf
                                config->ignore_port_in_host_matching;
     ret->has_unknown_clusters = config->validate_clusters != NULL &&
                                 !config->validate_clusters->value;
-    if (config->vhds != NULL)
-        return px_unsupported(build, "vhds", "virtual hosts on demand are not supported yet");
     ret->most_specific_wins = config->has_most_specific_header_mutations_wins &&
                               config->most_specific_header_mutations_wins;
     list_rest(build, config);
@@ -232,6 +197,6 @@ lt_rc px_make_routes(struct px_build *build, const Xds__RouteConfiguration *conf
     }
     ret->vhosts = vhosts;
     ret->vhost_count = config->n_virtual_hosts;
-    lt_vec_push(&build->maps, &ret->exact);
+    lt_vec_push(&build->maps, &ret->domains.exact);
     return make_index(build, ret);
 }

@@ -38,7 +38,7 @@ struct px_row {
     bool gave_up : 1;     /* who needs it shall not wait: it took too long, or isn't there */
     bool is_warming : 1;  /* in table->warming */
     bool is_wished : 1;   /* in table->wishes */
-    bool is_stale : 1;    /* in table->stale_clusters */
+    bool is_stale : 1;    /* in table->stale_clusters or _routes */
     bool was_asked : 1;   /* the feeds': subscribed */
     bool is_restored : 1; /* what serves is from the last run, and nobody has confirmed it */
     struct px_resource *serving, *warming; /* counted */

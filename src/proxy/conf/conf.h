@@ -155,6 +155,7 @@ typedef enum {
     PX_FILTER_LOCAL_LIMIT,
     PX_FILTER_BUFFER,
     PX_FILTER_HEADER_MUTATION,
+    PX_FILTER_ON_DEMAND,
     PX_FILTER_MISSING, /* its configuration has not come by ECDS */
     PX_FILTER_ROUTER,
     PX_FILTER_KINDS,
@@ -388,6 +389,7 @@ struct px_vhost {
     const struct px_route *routes;
     size_t route_count;
     struct px_header_edits request, response;
+    bool is_on_demand; /* it came by itself: mirrors of its route configuration are looked up */
     bool require_tls_all;
     bool include_attempt_count; /* x-envoy-attempt-count */
     bool tells_attempt_count;   /* the client, too: include_attempt_count_in_response */
@@ -398,16 +400,26 @@ struct px_vhost {
     struct px_filter_confs filters;
 };
 
-struct px_routes_conf {
-    struct px_resource res; /* kind PX_ROUTES; inside an hcm only the name is set */
-    const struct px_vhost *vhosts;
-    size_t vhost_count;
+struct px_domain_suffix {
+    lt_str text;
+    const struct px_vhost *vhost;
+};
+
+/* Which virtual host has a domain (domains.h). */
+struct px_domains {
     struct lt_map exact;                     /* domain in lower case -> const struct px_vhost */
     const struct px_domain_suffix *suffixes; /* "*.example.com" -> ".example.com", longest first */
     size_t suffix_count;
     const struct px_domain_suffix *prefixes; /* "example.*", longest first */
     size_t prefix_count;
     const struct px_vhost *catch_all; /* "*" */
+};
+
+struct px_routes_conf {
+    struct px_resource res; /* kind PX_ROUTES; inside an hcm only the name is set */
+    const struct px_vhost *vhosts;
+    size_t vhost_count;
+    struct px_domains domains;
     struct px_header_edits request, response;
     const lt_str *internal_headers; /* internal_only_headers: taken from what comes from outside */
     size_t internal_header_count;
@@ -415,12 +427,25 @@ struct px_routes_conf {
     bool ignore_port_in_host;
     bool most_specific_wins;   /* of header edits: the route's after all others */
     bool has_unknown_clusters; /* validate_clusters: false */
+    bool has_vhds;             /* hosts that no virtual host has are asked for at: */
+    uint16_t vhds_source;      /* id */
+    struct px_row *vhds_row;   /* the main thread's: "<name>/", which never serves; NULL: no VHDS */
     struct px_filter_confs filters;
 };
 
-struct px_domain_suffix {
-    lt_str text;
-    const struct px_vhost *vhost;
+/* One that came on demand. */
+struct px_vhost_conf {
+    struct px_resource res; /* kind PX_VHOST; its name: "<route configuration>/<any>" */
+    struct px_vhost vhost;
+};
+
+/* Those of one route configuration that came on demand, in a snapshot (table/vhosts.h). */
+struct px_vhost_set {
+    uint32_t refs; /* main thread only */
+    struct lt_arena *arena;
+    const struct px_vhost_conf **vhosts; /* counted each */
+    size_t count;
+    struct px_domains domains;
 };
 
 /* --- listeners --- */
@@ -652,6 +677,7 @@ struct px_cluster_entry {
 
 struct px_routes_entry {
     const struct px_routes_conf *conf;
+    const struct px_vhost_set *on_demand; /* NULL: none has come */
 };
 
 struct px_listener_entry {
@@ -702,6 +728,14 @@ static inline const struct px_routes_conf *px_snapshot_routes(const struct px_sn
 {
     const struct px_routes_entry *entry = px_shelf_at(&snapshot->routes, slot);
     return entry != NULL ? entry->conf : NULL;
+}
+
+/* The virtual hosts that came on demand for these routes; NULL: none. */
+static inline const struct px_domains *px_snapshot_on_demand(const struct px_snapshot *snapshot,
+                                                             uint32_t slot)
+{
+    const struct px_routes_entry *entry = px_shelf_at(&snapshot->routes, slot);
+    return entry != NULL && entry->on_demand != NULL ? &entry->on_demand->domains : NULL;
 }
 
 static inline struct lt_tls_ctx *px_snapshot_tls(const struct px_snapshot *snapshot, uint32_t slot)

@@ -17,6 +17,7 @@ typedef enum {
     PX_ROUTES,
     PX_SECRET,
     PX_EXTENSION, /* an HTTP filter's configuration, by ECDS */
+    PX_VHOST,     /* a virtual host that came on demand, by VHDS */
     PX_RESOURCE_KINDS
 } px_resource_kind;
 

@@ -5,6 +5,7 @@
 #include "proxy/conf/route_match.h"
 
 #include "http/url.h"
+#include "proxy/conf/domains.h"
 #include "proxy/conf/meta.h"
 
 enum { AUTHORITY_MAX = 256 };
@@ -19,44 +20,20 @@ static lt_str without_port(lt_str authority)
     return colon < 0 || colon < bracket ? authority : lt_str_slice(authority, 0, (size_t)colon);
 }
 
-static const struct px_vhost *find_suffix(const struct px_routes_conf *routes, lt_str host)
-{
-    for (size_t i = 0; i < routes->suffix_count; i++) {
-        /* "*.x" needs at least one character for the star */
-        if (host.len > routes->suffixes[i].text.len && lt_str_ends(host, routes->suffixes[i].text))
-            return routes->suffixes[i].vhost;
-    }
-    return NULL;
-}
-
-static const struct px_vhost *find_prefix(const struct px_routes_conf *routes, lt_str host)
-{
-    for (size_t i = 0; i < routes->prefix_count; i++) {
-        if (host.len > routes->prefixes[i].text.len &&
-            lt_str_starts(host, routes->prefixes[i].text))
-            return routes->prefixes[i].vhost;
-    }
-    return NULL;
-}
-
-const struct px_vhost *px_route_find_vhost(const struct px_routes_conf *routes, lt_str authority)
+const struct px_vhost *px_route_find_vhost(const struct px_routes_conf *routes,
+                                           const struct px_domains *on_demand, lt_str authority)
 {
     char lower[AUTHORITY_MAX];
-    if (routes->vhost_count == 1 && routes->catch_all != NULL)
-        return routes->catch_all; /* most route configurations of a sidecar's inbound side */
+    const struct px_vhost *catch_all = routes->domains.catch_all;
+    if (routes->vhost_count == 1 && catch_all != NULL && on_demand == NULL)
+        return catch_all; /* most route configurations of a sidecar's inbound side */
     lt_str host = routes->ignore_port_in_host ? without_port(authority) : authority;
     if (host.len > sizeof(lower))
-        return routes->catch_all;
+        return catch_all;
     for (size_t i = 0; i < host.len; i++)
         lower[i] = host.ptr[i] >= 'A' && host.ptr[i] <= 'Z' ? (char)(host.ptr[i] + 32)
                                                             : host.ptr[i];
-    host = lt_str_make(lower, host.len);
-    const struct px_vhost *vhost = lt_map_find(&routes->exact, host);
-    if (vhost == NULL)
-        vhost = find_suffix(routes, host);
-    if (vhost == NULL)
-        vhost = find_prefix(routes, host);
-    return vhost != NULL ? vhost : routes->catch_all;
+    return px_domains_find(&routes->domains, on_demand, lt_str_make(lower, host.len));
 }
 
 /* --- strings --- */

@@ -24,8 +24,9 @@ struct px_request_facts {
     uint64_t random; /* for runtime fractions; the same for all routes of one request */
 };
 
-/* NULL: no domain takes that authority. */
-const struct px_vhost *px_route_find_vhost(const struct px_routes_conf *routes, lt_str authority);
+/* on_demand: of virtual hosts that came so; NULL. NULL: no domain takes that authority. */
+const struct px_vhost *px_route_find_vhost(const struct px_routes_conf *routes,
+                                           const struct px_domains *on_demand, lt_str authority);
 /* NULL: no route of the virtual host takes the request. */
 const struct px_route *px_route_find(const struct px_vhost *vhost,
                                      const struct px_request_facts *facts);

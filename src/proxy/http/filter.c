@@ -39,6 +39,7 @@ static const struct px_filter_ops *const ops_of[PX_FILTER_KINDS] = {
     [PX_FILTER_LOCAL_LIMIT] = &px_filter_local_limit,
     [PX_FILTER_BUFFER] = &px_filter_buffer,
     [PX_FILTER_HEADER_MUTATION] = &px_filter_header_mutation,
+    [PX_FILTER_ON_DEMAND] = &px_filter_on_demand,
     [PX_FILTER_MISSING] = &px_filter_missing,
     [PX_FILTER_ROUTER] = &router,
 };

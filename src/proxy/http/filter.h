@@ -40,7 +40,7 @@ struct px_filter_ops {
 
 extern const struct px_filter_ops px_filter_buffer, px_filter_cors, px_filter_ext_authz,
     px_filter_fault, px_filter_grpc_stats, px_filter_header_mutation, px_filter_jwt_authn,
-    px_filter_local_limit, px_filter_missing;
+    px_filter_local_limit, px_filter_missing, px_filter_on_demand;
 
 /* Never NULL. */
 const struct px_filter_ops *px_filter_ops_of(px_http_filter_kind kind);

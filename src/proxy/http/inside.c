@@ -355,7 +355,7 @@ void px_request_add_to_mirrors(struct px_request *request, lt_str piece, bool is
 
 void px_request_start_mirrors(struct px_request *request)
 {
-    const struct px_mirrors *wanted = &request->route->mirrors;
+    const struct px_mirrors *wanted = px_request_mirrors(request);
     request->mirrors = lt_arena_make_n(request->arena, struct px_mirror *, wanted->count);
     for (size_t i = 0; i < wanted->count; i++) {
         const struct px_mirror_conf *conf = &wanted->items[i];

@@ -105,6 +105,14 @@ static void free_parts(struct px_request *request)
     lt_buf_fini(&request->down_out);
 }
 
+static void drop_pins(struct px_request *request)
+{
+    for (struct px_old_pin *old = request->old_pins; old != NULL; old = old->next)
+        px_pin_drop(&old->pin);
+    request->old_pins = NULL;
+    px_pin_drop(&request->pin);
+}
+
 /* Out of everything that could find it. */
 static void take_out(struct px_request *request)
 {
@@ -123,7 +131,7 @@ static void take_out(struct px_request *request)
     px_cluster_drop(&request->cluster);
     px_peer_drop(&request->peer);
     px_text_drop(&request->peer_principal);
-    px_pin_drop(&request->pin);
+    drop_pins(request);
 }
 
 static void give_back(struct px_request *request)
@@ -412,7 +420,12 @@ void px_request_find_route(struct px_request *request)
     for (size_t i = 0; request->routes != NULL && i < request->routes->internal_header_count; i++)
         lt_headers_remove_name(&request->head.headers, request->routes->internal_headers[i]);
     if (request->routes != NULL)
-        request->vhost = px_route_find_vhost(request->routes, request->authority);
+        request->vhost = px_route_find_vhost(
+            request->routes,
+            request->routes->has_vhds
+                ? px_snapshot_on_demand(request->pin->snapshot, hcm->routes_slot)
+                : NULL,
+            request->authority);
     if (request->vhost != NULL)
         request->route = px_route_find(request->vhost, &facts);
     const struct px_route *route = request->route;
@@ -420,6 +433,16 @@ void px_request_find_route(struct px_request *request)
         request->weighted = px_route_pick_weighted(route->weighted, route->weighted_count,
                                                    route->total_weight, request->random);
     px_deadlines_route(request);
+}
+
+bool px_request_renew(struct px_request *request)
+{
+    struct px_old_pin *old = lt_arena_make(request->arena, struct px_old_pin);
+    *old = (struct px_old_pin){request->pin, request->old_pins};
+    request->old_pins = old;
+    request->pin = px_pin_take(request->worker->pin);
+    px_request_find_route(request);
+    return check_upgrade(request);
 }
 
 static bool is_grpc_request(const struct lt_headers *headers)

@@ -111,6 +111,11 @@ struct px_rare_timers {
     struct lt_timer try_idle; /* per_try_idle_timeout */
 };
 
+struct px_old_pin {
+    struct px_pin *pin;
+    struct px_old_pin *next;
+};
+
 struct px_request {
     struct lt_list wait_link;  /* in cluster->waiting, or in the worker's free list */
     struct lt_list ready_link; /* in worker->ready: runs at the end of this turn */
@@ -118,8 +123,9 @@ struct px_request {
     struct lt_list up_link;    /* in up->requests */
     struct px_worker *worker;
     struct px_conn *conn;
-    struct px_pin *pin;     /* of routes and clusters; the connection's own pin holds hcm */
-    struct lt_arena *arena; /* owned; reset between requests */
+    struct px_pin *pin;          /* of routes and clusters; the connection's own pin holds hcm */
+    struct px_old_pin *old_pins; /* px_request_renew; in the arena */
+    struct lt_arena *arena;      /* owned; reset between requests */
     const struct px_down *down;
     px_protocol client_protocol; /* that of down, or of the request that this is a copy of */
     const struct px_hcm_conf *hcm;
@@ -243,6 +249,11 @@ void px_request_bury(struct px_request *request);
 void px_request_start(struct px_request *request);
 /* Looks for the route again: a step has changed what it was found by. */
 void px_request_find_route(struct px_request *request);
+/*
+ * The same by the worker's newest snapshot; what steps before have found stays valid. False: it is
+ * answered.
+ */
+bool px_request_renew(struct px_request *request);
 /* What the route says about that type; NULL: nothing. */
 const struct px_upgrade_conf *px_route_upgrade(const struct px_route *route, lt_str type);
 /* Runs it at the end of this turn: events of HTTP/2 come inside a call of the engine. */
@@ -285,6 +296,13 @@ static inline void px_request_touch(struct px_request *request)
     uint64_t own_ms = request->route != NULL ? request->route->idle_timeout_ms : UINT64_MAX;
     request->down->touch(request,
                          own_ms != UINT64_MAX ? own_ms : request->hcm->stream_idle_timeout_ms);
+}
+
+/* Those of its route; a virtual host that came by itself has none of its route configuration. */
+static inline const struct px_mirrors *px_request_mirrors(const struct px_request *request)
+{
+    const struct px_mirrors *own = &request->route->mirrors;
+    return own->count == 0 && request->vhost->is_on_demand ? &request->routes->mirrors : own;
 }
 
 static inline px_priority px_request_priority(const struct px_request *request)

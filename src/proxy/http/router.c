@@ -137,7 +137,7 @@ void px_router_start(struct px_request *request)
         px_request_reply(request, 431, 0, "http1.headers_too_large", LT_STR_NULL, NULL);
         return;
     }
-    if (request->route->mirrors.count > 0)
+    if (px_request_mirrors(request)->count > 0)
         px_request_start_mirrors(request);
     if (request->head.expects_continue && !request->hcm->proxy_100_continue &&
         !request->has_said_continue) {

@@ -21,6 +21,18 @@ enum { LAST_TURNS = 8, MEMORY_LOOK_MS = 100 };
 
 /* --- configuration into the workers --- */
 
+static void tell_decided(void *ctx, const struct px_demand *what, px_demand_outcome outcome)
+{
+    px_workers_tell_decided(((struct px_program *)ctx)->workers, what, outcome);
+}
+
+static void run_tell(struct lt_task *task)
+{
+    struct px_program *program = LT_CONTAINER_OF(task, struct px_program, tell);
+    if (!px_table_is_dirty(program->table)) /* else behind the snapshot */
+        px_feeds_tell_decided(program->feeds, tell_decided, program);
+}
+
 static void run_publish(struct lt_task *task)
 {
     struct px_program *program = LT_CONTAINER_OF(task, struct px_program, publish);
@@ -32,6 +44,7 @@ static void run_publish(struct lt_task *task)
     if (err.text[0] != '\0')
         lt_log_warn(&program->env.log, "TLS context: %s", err.text);
     px_workers_publish(program->workers, snapshot);
+    px_feeds_tell_decided(program->feeds, tell_decided, program);
 }
 
 void px_program_publish(struct px_program *program)
@@ -96,6 +109,17 @@ static void start_members(struct px_program *program)
     struct px_table_keeper keeper = {program->members, cluster_is_ready, roster_of,
                                      on_cluster_gone};
     px_table_set_keeper(program->table, &keeper);
+}
+
+static px_demand_outcome on_demand(void *ctx, const struct px_demand *what)
+{
+    return px_feeds_demand(((struct px_program *)ctx)->feeds, what);
+}
+
+static void on_decided(void *ctx)
+{
+    struct px_program *program = ctx;
+    lt_loop_defer(program->loop, &program->tell);
 }
 
 static void on_listener_error(void *ctx, const char *text)
@@ -398,6 +422,7 @@ static lt_rc start_feeds(struct px_program *program, const struct px_feeds_opts 
                                  .node_id = program->bootstrap.node_id,
                                  .state_directory = state_directory(program),
                                  .on_change = on_feeds_change,
+                                 .on_decided = on_decided,
                                  .ctx = program};
     LT_TRY(px_node_complete(program->arena, program->bootstrap.node, &opts.node, err));
     if (mesh_feeds != NULL) {
@@ -493,6 +518,7 @@ lt_rc px_program_start(struct px_program *program, const struct px_feeds_opts *m
         .pressure = &program->bootstrap.pressure,
         .on_listener_error = on_listener_error,
         .on_report = on_report,
+        .on_demand = on_demand,
         .ctx = program,
     };
     program->options.concurrency = opts.count;
@@ -514,6 +540,7 @@ void px_program_init(struct px_program *program)
     program->metrics = lt_metric_set_new(1000);
     program->handovers.fd = -1;
     lt_task_init(&program->publish, run_publish);
+    lt_task_init(&program->tell, run_tell);
     lt_timer_init(&program->stop_listeners, on_stop_listeners);
     lt_timer_init(&program->memory, on_memory);
     px_takeover_init(program);
@@ -522,6 +549,7 @@ void px_program_init(struct px_program *program)
 void px_program_fini(struct px_program *program)
 {
     lt_task_cancel(&program->publish);
+    lt_task_cancel(&program->tell);
     lt_loop_timer_cancel(program->loop, &program->stop_listeners);
     lt_loop_timer_cancel(program->loop, &program->memory);
     px_takeover_fini(program);

@@ -36,6 +36,7 @@ struct px_program {
     struct px_takeover takeover;
     struct lt_io signals;
     struct lt_task publish;         /* one snapshot a turn, however much has changed */
+    struct lt_task tell;            /* what became of demands, behind a snapshot that is due */
     struct lt_io handovers;         /* from whoever started us; fd -1: nobody hands sockets over */
     struct lt_timer stop_listeners; /* set while a graceful drain runs */
     px_scope drain_scope;

@@ -343,10 +343,11 @@ struct px_worker {
     struct px_telemetry *telemetry;
     struct px_access_logger *access_log;
     struct px_decisions *decisions;
-    struct lt_list inside;        /* of struct px_fetch.link (inside.c) */
-    struct px_conn *inside_conn;  /* owned; NULL until the first of them */
-    struct lt_list ready;         /* of px_request.ready_link */
-    struct lt_list dirty;         /* of px_h2_link.dirty */
+    struct px_on_demand *on_demand; /* owned; NULL: no request needed anything (on_demand.h) */
+    struct lt_list inside;          /* of struct px_fetch.link (inside.c) */
+    struct px_conn *inside_conn;    /* owned; NULL until the first of them */
+    struct lt_list ready;           /* of px_request.ready_link */
+    struct lt_list dirty;           /* of px_h2_link.dirty */
     struct lt_list buried;        /* of px_request.wait_link: GONE, freed at the end of the turn */
     struct lt_task turn;          /* px_http_turn */
     struct lt_task relieve;       /* relieve.c */

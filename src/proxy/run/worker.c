@@ -15,6 +15,7 @@
 
 #include "proxy/filter/jwks.h"
 #include "proxy/http/inside.h"
+#include "proxy/run/on_demand.h"
 #include "proxy/run/relieve.h"
 #include "proxy/run/run.h"
 #include "proxy/run/workers.h"
@@ -437,6 +438,7 @@ static void free_worker(struct px_worker *worker)
     px_jwks_free(worker);
     px_jwt_cache_fini(&worker->jwt_cache);
     px_inside_free(worker);
+    px_on_demand_free(worker);
     px_clusters_free(worker);
     lt_map_fini(&worker->listeners);
     px_http_free_requests(worker);

@@ -10,6 +10,7 @@
 #include "net/handover.h"
 #include "net/loop.h"
 #include "proxy/conf/conf.h"
+#include "proxy/conf/demand.h"
 #include "proxy/run/pressure.h"
 #include "proxy/told/telemetry.h"
 
@@ -74,6 +75,8 @@ struct px_workers_opts {
     void (*on_listener_error)(void *ctx, const char *text); /* a listener could not bind */
     /* What a worker has seen of a host: px_members_report(). NULL: nobody wants to know. */
     void (*on_report)(void *ctx, struct px_host_state *host, unsigned kind);
+    /* A request needs it: px_feeds_demand(). NULL: there is nothing on demand. */
+    px_demand_outcome (*on_demand)(void *ctx, const struct px_demand *what);
     void *ctx;
 };
 
@@ -97,6 +100,9 @@ void px_workers_list_sockets(struct px_workers *workers, px_sockets_fn *done, vo
 void px_workers_give_away(struct px_workers *workers);
 /* The health of hosts of these clusters has changed (px_host_state.flags): workers look. */
 void px_workers_tell_health(struct px_workers *workers, const lt_str *clusters, size_t count);
+/* What became of a demand that had to wait; what is there is in the snapshot published before. */
+void px_workers_tell_decided(struct px_workers *workers, const struct px_demand *what,
+                             px_demand_outcome outcome);
 /* True once every worker has taken its first snapshot: listeners are open. */
 bool px_workers_are_ready(const struct px_workers *workers);
 /*

@@ -7,6 +7,7 @@
 
 #include "proxy/table/roster.h"
 #include "proxy/table/table_priv.h"
+#include "proxy/table/vhosts.h"
 
 /* --- what entries hold --- */
 
@@ -46,6 +47,22 @@ static void drop_cluster(void *at)
     drop(entry->conf);
 }
 
+static void hold_routes(void *at)
+{
+    const struct px_routes_entry *entry = at;
+    hold(entry->conf);
+    if (entry->on_demand != NULL)
+        px_vhost_set_ref((struct px_vhost_set *)entry->on_demand);
+}
+
+static void drop_routes(void *at)
+{
+    struct px_routes_entry *entry = at;
+    struct px_vhost_set *set = (struct px_vhost_set *)entry->on_demand;
+    px_vhost_set_unref(&set);
+    drop(entry->conf);
+}
+
 static void hold_first(void *at)
 {
     hold(*(const void **)at);
@@ -58,8 +75,8 @@ static void drop_first(void *at)
 
 static const struct px_shelf_kind cluster_shelf = {sizeof(struct px_cluster_entry), hold_cluster,
                                                    drop_cluster};
-static const struct px_shelf_kind routes_shelf = {sizeof(struct px_routes_entry), hold_first,
-                                                  drop_first};
+static const struct px_shelf_kind routes_shelf = {sizeof(struct px_routes_entry), hold_routes,
+                                                  drop_routes};
 static const struct px_shelf_kind listener_shelf = {sizeof(struct px_listener_entry), hold_first,
                                                     drop_first};
 
@@ -104,11 +121,33 @@ static void note_endpoints(struct px_table *table, const struct px_row *row)
     }
 }
 
+static void note_routes(struct px_table *table, struct px_row *row)
+{
+    if (row->is_stale)
+        return;
+    row->is_stale = true;
+    lt_vec_push(&table->stale_routes, px_row_ref(row));
+}
+
+/* Route configurations that the virtual host is of, or was. */
+static void note_vhost(struct px_table *table, const struct px_row *row)
+{
+    const struct px_row_set *set = px_row_set(table->rows, PX_ROUTES);
+    lt_str space = px_vhost_space(px_row_name(row));
+    for (uint32_t i = 0; i < set->slot_count; i++) {
+        const struct px_routes_conf *conf =
+            set->by_slot[i] == NULL ? NULL
+                                    : (const struct px_routes_conf *)set->by_slot[i]->serving;
+        if (conf != NULL && conf->vhds_row != NULL && conf->vhds_row->source == row->source &&
+            lt_str_eq(px_row_name(conf->vhds_row), space))
+            note_routes(table, set->by_slot[i]);
+    }
+}
+
 void px_table_note_serving(struct px_table *table, struct px_row *row,
                            const struct px_resource *before)
 {
     const void *serving = row->serving;
-    struct px_shelf *shelf = NULL;
     table->is_dirty = true;
     switch ((px_resource_kind)row->kind) {
     case PX_CLUSTER:
@@ -118,16 +157,16 @@ void px_table_note_serving(struct px_table *table, struct px_row *row,
     case PX_ENDPOINTS: note_endpoints(table, row); return;
     case PX_SECRET: px_tls_slots_mark(table->slots); return;
     case PX_EXTENSION: return; /* what was made of it is in listeners */
-    case PX_LISTENER: shelf = &table->listeners; break;
-    case PX_ROUTES: shelf = &table->routes; break;
+    case PX_ROUTES: note_routes(table, row); return;
+    case PX_VHOST: note_vhost(table, row); return;
+    case PX_LISTENER:
+        if (serving == NULL)
+            px_shelf_clear(&table->listeners, row->slot);
+        else
+            px_shelf_put(&table->listeners, row->slot, &(struct px_listener_entry){serving});
+        return;
     case PX_RESOURCE_KINDS: LT_UNREACHABLE();
     }
-    if (serving == NULL)
-        px_shelf_clear(shelf, row->slot);
-    else if (row->kind == PX_LISTENER)
-        px_shelf_put(shelf, row->slot, &(struct px_listener_entry){.conf = serving});
-    else
-        px_shelf_put(shelf, row->slot, &(struct px_routes_entry){.conf = serving});
 }
 
 /* --- making one --- */
@@ -156,6 +195,30 @@ static void refresh_clusters(struct px_table *table)
         struct px_row *row = lt_vec_pop(&table->stale_clusters);
         row->is_stale = false;
         refresh_cluster(table, row);
+        px_row_unref(&row);
+    }
+}
+
+static void refresh_routes(struct px_table *table, struct px_row *row)
+{
+    const struct px_routes_conf *conf = (const struct px_routes_conf *)row->serving;
+    if (conf == NULL) {
+        px_shelf_clear(&table->routes, row->slot);
+        return;
+    }
+    struct px_vhost_set *set = conf->vhds_row == NULL
+                                   ? NULL
+                                   : px_vhost_set_new(table->rows, conf->vhds_row);
+    px_shelf_put(&table->routes, row->slot, &(struct px_routes_entry){conf, set});
+    px_vhost_set_unref(&set);
+}
+
+static void refresh_all_routes(struct px_table *table)
+{
+    while (table->stale_routes.count > 0) {
+        struct px_row *row = lt_vec_pop(&table->stale_routes);
+        row->is_stale = false;
+        refresh_routes(table, row);
         px_row_unref(&row);
     }
 }
@@ -190,6 +253,7 @@ struct px_snapshot *px_table_snapshot(struct px_table *table, struct lt_err *ret
     if (px_tls_slots_refresh(table->slots, ret_err) || table->tls == NULL)
         make_tls_set(table);
     refresh_clusters(table);
+    refresh_all_routes(table);
     struct px_snapshot *made = lt_new(struct px_snapshot);
     *made = (struct px_snapshot){
         .generation = ++table->generation,
@@ -248,13 +312,17 @@ void px_table_init_snapshots(struct px_table *table)
     table->cluster_names = px_index_new();
 }
 
+static void drop_rows(struct lt_vec *rows)
+{
+    for (struct px_row *row; (row = lt_vec_pop(rows)) != NULL;)
+        px_row_unref(&row);
+    lt_vec_fini(rows);
+}
+
 void px_table_fini_snapshots(struct px_table *table)
 {
-    while (table->stale_clusters.count > 0) {
-        struct px_row *row = lt_vec_pop(&table->stale_clusters);
-        px_row_unref(&row);
-    }
-    lt_vec_fini(&table->stale_clusters);
+    drop_rows(&table->stale_clusters);
+    drop_rows(&table->stale_routes);
     px_index_unref(&table->cluster_names);
     px_shelf_fini(&table->clusters);
     px_shelf_fini(&table->routes);

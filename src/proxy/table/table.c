@@ -6,6 +6,7 @@
 
 #include "proxy/table/roster.h"
 #include "proxy/table/table_priv.h"
+#include "proxy/table/vhosts.h"
 
 struct px_table *px_table_new(void)
 {
@@ -42,20 +43,28 @@ static void wish(struct px_table *table, struct px_row *row)
     lt_vec_push(&table->wishes, px_row_ref(row));
 }
 
+void px_table_want(struct px_table *table, struct px_row *row)
+{
+    if (row->wanted++ == 0)
+        wish(table, row);
+}
+
+void px_table_unwant(struct px_table *table, struct px_row *row)
+{
+    if (--row->wanted == 0)
+        wish(table, row);
+}
+
 static void want_needs(struct px_table *table, const struct px_resource *resource)
 {
-    for (uint16_t i = 0; i < resource->need_count; i++) {
-        if (resource->needs[i]->wanted++ == 0)
-            wish(table, resource->needs[i]);
-    }
+    for (uint16_t i = 0; i < resource->need_count; i++)
+        px_table_want(table, resource->needs[i]);
 }
 
 static void unwant_needs(struct px_table *table, const struct px_resource *resource)
 {
-    for (uint16_t i = 0; resource != NULL && i < resource->need_count; i++) {
-        if (--resource->needs[i]->wanted == 0)
-            wish(table, resource->needs[i]);
-    }
+    for (uint16_t i = 0; resource != NULL && i < resource->need_count; i++)
+        px_table_unwant(table, resource->needs[i]);
 }
 
 struct px_row *px_table_next_wish(struct px_table *table)
@@ -173,10 +182,12 @@ static void settle_needers(struct px_table *table, const struct px_row *arrived)
         }
     }
     for (size_t i = table->warming.count; i-- > 0;) {
-        struct px_row *row =
-            table->warming.items[i]; /* the last takes the place of one that goes */
-        if (needs(row->warming, arrived))
-            try_promote(table, row);
+        struct px_row *row = i < table->warming.count ? table->warming.items[i] : NULL;
+        if (row == NULL || !needs(row->warming, arrived))
+            continue; /* the last takes the place of one that goes */
+        try_promote(table, row);
+        if (row->kind == PX_ROUTES && row->warming == NULL)
+            settle_needers(table, row); /* listeners, of routes that waited for virtual hosts */
     }
 }
 
@@ -266,6 +277,9 @@ static lt_rc take(struct px_table *table, const struct px_compile *what,
                   struct px_resource *resource, struct lt_err *err)
 {
     LT_TRY(check_name(what, resource, err));
+    if (what->kind == PX_VHOST && what->source != NULL)
+        LT_TRY(px_vhost_check(table->rows, &table->routes, what->source,
+                              (const struct px_vhost_conf *)resource, err));
     struct px_row *row = px_row_get(table->rows, what->kind, what->source, resource->name);
     if (row == NULL)
         return lt_err_set(err, LT_E_LIMIT, "more than %d names are in use", PX_ROWS_MAX);

@@ -74,6 +74,9 @@ const struct px_endpoints_conf *px_table_members(const struct px_table *table,
  * become something or nothing since the last time. The caller holds the row. NULL: no more.
  */
 struct px_row *px_table_next_wish(struct px_table *table);
+/* The row is needed, though no resource names it; or no longer. */
+void px_table_want(struct px_table *table, struct px_row *row);
+void px_table_unwant(struct px_table *table, struct px_row *row);
 
 /*
  * The serving resource, or the warming one when nothing serves yet; NULL. Borrowed until the next

@@ -25,7 +25,8 @@ struct px_table {
     struct px_shelf clusters, routes, listeners;
     struct px_index *cluster_names;
     struct px_tls_set *tls;
-    struct lt_vec stale_clusters; /* of struct px_row, counted: entries to be made again */
+    /* of struct px_row, counted: entries to be made again */
+    struct lt_vec stale_clusters, stale_routes;
 };
 
 /* --- snapshot.c --- */

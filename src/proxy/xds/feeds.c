@@ -4,6 +4,7 @@
  */
 #include <stdlib.h>
 
+#include "proxy/table/vhosts.h"
 #include "proxy/xds/feeds_priv.h"
 
 enum { NACK_TEXT_MAX = 8192, ERROR_ROWS_MAX = 1000, ERROR_TEXT_MAX = 4096 };
@@ -231,6 +232,68 @@ static lt_rc take_view(struct px_feed *feed, px_resource_kind kind,
     return px_feed_take(feed, kind, view->name, view->version, view->value, err);
 }
 
+/* --- on demand --- */
+
+static void decide_all(struct px_feed *feed, px_resource_kind kind,
+                       const struct lt_ads_resource_view *view, struct px_row *vhost)
+{
+    uint16_t source = source_of(feed)->id;
+    px_demands_decide(feed->feeds, kind, source, view->name, vhost);
+    for (size_t i = 0; i < view->alias_count; i++)
+        px_demands_decide(feed->feeds, kind, source, view->aliases[i], vhost);
+}
+
+/* A virtual host of a route configuration that is wanted. Without a body there is none. */
+static lt_rc take_vhost(struct px_feed *feed, const struct lt_ads_resource_view *view,
+                        struct lt_err *err)
+{
+    struct px_rows *rows = px_table_rows(feed->feeds->opts.table);
+    const struct px_source *source = source_of(feed);
+    struct px_row *space = px_row_look_up(rows, PX_VHOST, source, px_vhost_space(view->name));
+    bool is_asked = space != NULL && space->wanted > 0;
+    if (!is_asked)
+        px_demands_note_unasked(feed->feeds);
+    if (!is_asked || !view->has_body) {
+        decide_all(feed, PX_VHOST, view, NULL);
+        return LT_OK;
+    }
+    lt_rc rc = take_view(feed, PX_VHOST, view, err);
+    struct px_row *row = px_row_look_up(rows, PX_VHOST, source, view->name);
+    decide_all(feed, PX_VHOST, view, row != NULL && row->serving != NULL ? row : NULL);
+    return rc;
+}
+
+/* The first answer is what route configurations wait for. */
+static void settle_spaces(const struct px_feed *feed)
+{
+    struct px_table *table = feed->feeds->opts.table;
+    const struct px_row_set *set = px_row_set(px_table_rows(table), PX_VHOST);
+    uint16_t source = source_of(feed)->id;
+    for (uint32_t i = 0; i < set->slot_count; i++) {
+        struct px_row *row = set->by_slot[i];
+        if (row != NULL && row->was_asked && row->source == source)
+            px_table_give_up(table, row);
+    }
+}
+
+static lt_rc take_one(struct px_feed *feed, px_resource_kind kind,
+                      const struct lt_ads_resource_view *view, struct lt_err *err)
+{
+    if (kind == PX_VHOST)
+        return take_vhost(feed, view, err);
+    lt_rc rc = take_view(feed, kind, view, err);
+    if (rc != LT_OK && kind == PX_CLUSTER)
+        decide_all(feed, kind, view, NULL);
+    return rc;
+}
+
+static void drop_one(struct px_feed *feed, px_resource_kind kind, lt_str name)
+{
+    px_feed_drop(feed, kind, name);
+    if (kind == PX_CLUSTER || kind == PX_VHOST)
+        px_demands_decide(feed->feeds, kind, source_of(feed)->id, name, NULL);
+}
+
 static void take_update(struct px_feed *feed, px_resource_kind kind,
                         const struct lt_ads_update *update)
 {
@@ -238,10 +301,10 @@ static void take_update(struct px_feed *feed, px_resource_kind kind,
     struct px_answer *answer = new_answer(feed, kind, update);
     /* removals first: a new listener may have the address of one that goes */
     for (size_t i = 0; i < update->removed_count; i++)
-        px_feed_drop(feed, kind, update->removed[i]);
+        drop_one(feed, kind, update->removed[i]);
     for (size_t i = 0; i < update->resource_count; i++) {
         struct lt_err err = {0};
-        if (take_view(feed, kind, &update->resources[i], &err) != LT_OK)
+        if (take_one(feed, kind, &update->resources[i], &err) != LT_OK)
             refuse(answer, update->resources[i].name, err.text);
     }
     px_feed_count(feeds, kind, answer->refused_count == 0);
@@ -249,6 +312,8 @@ static void take_update(struct px_feed *feed, px_resource_kind kind,
         px_feeds_store_state(feeds, kind);
     feeds->was_updated[kind] = true;
     px_feeds_note_update(feeds, kind);
+    if (kind == PX_VHOST)
+        settle_spaces(feed);
     queue_answer(feeds, answer);
     px_feeds_settle(feeds);
 }
@@ -500,6 +565,7 @@ void px_feeds_free(struct px_feeds **pointer)
     feeds->is_started = false;
     px_store_close(&feeds->store);
     px_feeds_end_extras(feeds);
+    px_demands_free(feeds);
     px_feeds_end_all(feeds);
     lt_task_cancel(&feeds->bury);
     run_bury(&feeds->bury);

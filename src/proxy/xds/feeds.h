@@ -14,6 +14,7 @@
 
 #include "base/metric.h"
 #include "http/grpc_client.h"
+#include "proxy/conf/demand.h"
 #include "proxy/table/table.h"
 
 struct px_feeds;
@@ -58,6 +59,8 @@ struct px_feeds_opts {
     struct px_feed_extra extras[PX_FEED_EXTRAS_MAX]; /* until one without a type */
     /* The table has changed, or the phase: publish a snapshot soon. */
     void (*on_change)(void *ctx);
+    /* Something is known of what was demanded: px_feeds_tell_decided() soon. May be NULL. */
+    void (*on_decided)(void *ctx);
     void *ctx;
 };
 
@@ -73,6 +76,14 @@ void px_feeds_give_secret(struct px_feeds *feeds, lt_str cluster, lt_str name, l
                           lt_str bytes);
 /* The table was changed by somebody else: what waited for it may go on. */
 void px_feeds_settle(struct px_feeds *feeds);
+
+/* --- on demand --- */
+
+/* A request needs it. PX_DEMAND_WAITS: px_feeds_tell_decided() says what became of it. */
+px_demand_outcome px_feeds_demand(struct px_feeds *feeds, const struct px_demand *what);
+/* What is known since the last time; what is there is in the snapshot that was made before. */
+typedef void px_decided_fn(void *ctx, const struct px_demand *what, px_demand_outcome outcome);
+void px_feeds_tell_decided(struct px_feeds *feeds, px_decided_fn *tell, void *ctx);
 
 typedef enum {
     PX_PHASE_STATIC,    /* clusters of the bootstrap warm */

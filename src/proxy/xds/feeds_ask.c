@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "proxy/table/vhosts.h"
 #include "proxy/xds/feeds_priv.h"
 
 /* --- how long is waited --- */
@@ -22,8 +23,9 @@ static void on_timeout(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
 {
     struct px_fetch_wait *wait = LT_CONTAINER_OF(timer, struct px_fetch_wait, timer);
     struct px_feeds *feeds = wait->feeds;
-    bool is_late = wait->row != NULL ? wait->row->was_asked && wait->row->serving == NULL
-                                     : !feeds->has_update[wait->kind];
+    const struct px_row *row = wait->row;
+    bool is_late = row != NULL ? row->was_asked && row->serving == NULL && !row->gave_up
+                               : !feeds->has_update[wait->kind];
     if (is_late) {
         lt_counter_add(feeds->timeouts[wait->kind], 1);
         lt_log_warn(&feeds->opts.env->log,
@@ -123,12 +125,22 @@ struct px_feed *px_feeds_start_ads(struct px_feeds *feeds)
     return feed;
 }
 
+/* Clusters on demand alone: only those that are named. */
+static bool is_set(const struct px_feed *feed, px_resource_kind kind)
+{
+    const struct px_feed_roots *roots = &feed->feeds->opts.roots;
+    if (kind == PX_CLUSTER && feed->is_aggregated)
+        return roots->cds != NULL && roots->cds->kind == PX_SOURCE_ADS;
+    return px_xds_kinds[kind].is_set && !feed->is_by_name;
+}
+
 static struct lt_ads_watch *watch_of(struct px_feed *feed, px_resource_kind kind)
 {
     if (feed->watches[kind] == NULL) {
-        feed->watches[kind] = lt_ads_client_watch(px_xds_client(feed->xds),
-                                                  lt_str_of(px_xds_kinds[kind].type_url),
-                                                  px_xds_kinds[kind].is_set);
+        feed->watches[kind] = lt_ads_client_watch(
+            px_xds_client(feed->xds), lt_str_of(px_xds_kinds[kind].type_url), is_set(feed, kind));
+        if (kind == PX_VHOST)
+            lt_ads_watch_take_all(feed->watches[kind]);
         px_feed_preload(feed, feed->watches[kind], kind);
     }
     return feed->watches[kind];
@@ -150,7 +162,8 @@ static struct px_feed *start_feed(struct px_feeds *feeds, const struct px_source
     const struct px_xds_kind *how = &px_xds_kinds[kind];
     open_stream(feed, source->is_sotw ? how->sotw_method : how->delta_method);
     struct lt_ads_watch *watch = watch_of(feed, kind);
-    if (row != NULL && lt_ads_watch_subscribe(watch, name) != LT_OK)
+    /* hosts are asked for one by one, later */
+    if (row != NULL && kind != PX_VHOST && lt_ads_watch_subscribe(watch, name) != LT_OK)
         lt_log_warn(&feeds->opts.env->log, "%s cannot be asked for: its name is too long",
                     feed->what);
     return feed;
@@ -176,25 +189,60 @@ void px_feeds_start_set(struct px_feeds *feeds, px_resource_kind kind)
 
 /* --- rows --- */
 
-static struct px_feed *feed_of(struct px_feeds *feeds, const struct px_row *row)
+/* Clusters on demand of one source share a stream. */
+static bool is_for(const struct px_feed *feed, const struct px_row *row)
+{
+    if (row->kind == PX_CLUSTER)
+        return feed->is_by_name && feed->source->id == row->source;
+    return feed->row == row;
+}
+
+struct px_feed *px_feeds_feed_of(struct px_feeds *feeds, const struct px_row *row)
 {
     struct lt_list *it, *next;
+    if (row->source == PX_SOURCE_ADS)
+        return feeds->ads;
     lt_list_each (&feeds->list, it, next) {
         struct px_feed *feed = LT_CONTAINER_OF(it, struct px_feed, link);
-        if (feed->row == row)
+        if (is_for(feed, row))
             return feed;
     }
     return NULL;
 }
 
-static void subscribe(struct px_feeds *feeds, const struct px_row *row)
+static void subscribe(struct px_feed *feed, const struct px_row *row)
 {
-    struct lt_ads_watch *watch = watch_of(feeds->ads, (px_resource_kind)row->kind);
+    const struct px_feeds *feeds = feed->feeds;
+    struct lt_ads_watch *watch = watch_of(feed, (px_resource_kind)row->kind);
+    if (row->kind == PX_VHOST)
+        return; /* the type alone: hosts are asked for one by one, later */
     lt_rc rc = lt_ads_watch_subscribe(watch, px_row_name(row));
     if (rc != LT_OK)
         lt_log_warn(&feeds->opts.env->log, "xds: %s '%.*s' cannot be asked for: %s",
                     px_resource_kind_name((px_resource_kind)row->kind),
                     LT_STR_ARG(px_row_name(row)), lt_rc_name(rc));
+}
+
+static void ask_by_name(struct px_feeds *feeds, const struct px_source *source,
+                        const struct px_row *row)
+{
+    struct px_feed *feed = px_feeds_feed_of(feeds, row);
+    if (feed == NULL) {
+        feed = new_feed(feeds, source, PX_CLUSTER);
+        feed->is_by_name = true;
+        (void)snprintf(feed->what, sizeof(feed->what), "clusters on demand");
+        const struct px_xds_kind *how = &px_xds_kinds[PX_CLUSTER];
+        open_stream(feed, source->is_sotw ? how->sotw_method : how->delta_method);
+    }
+    subscribe(feed, row);
+    px_xds_send(feed->xds);
+}
+
+/* What was there in the last run is not waited for. */
+static void ask_for_hosts(struct px_feeds *feeds, struct px_row *row)
+{
+    if (feeds->has_update[PX_VHOST])
+        px_table_give_up(feeds->opts.table, row);
 }
 
 static bool is_given(const struct px_feeds *feeds, const struct px_source *source,
@@ -215,27 +263,53 @@ static void ask(struct px_feeds *feeds, struct px_row *row)
     case PX_SOURCE_BOOTSTRAP: break;
     case PX_SOURCE_ADS:
         if (feeds->ads != NULL)
-            subscribe(feeds, row);
+            subscribe(feeds->ads, row);
         break;
     case PX_SOURCE_GRPC:
-        if (!is_given(feeds, source, row))
+        if (row->kind == PX_CLUSTER)
+            ask_by_name(feeds, source, row);
+        else if (!is_given(feeds, source, row))
             start_feed(feeds, source, (px_resource_kind)row->kind, row);
         break;
     case PX_SOURCE_PATH: start_feed(feeds, source, (px_resource_kind)row->kind, row); break;
     }
+    if (row->kind == PX_VHOST)
+        ask_for_hosts(feeds, row);
+}
+
+/* The virtual hosts of a route configuration that has gone. */
+static void drop_hosts(struct px_feeds *feeds, const struct px_row *space)
+{
+    const struct px_row_set *set = px_row_set(px_table_rows(feeds->opts.table), PX_VHOST);
+    px_demands_end_space(feeds, space);
+    for (uint32_t i = 0; i < set->slot_count; i++) {
+        struct px_row *row = set->by_slot[i];
+        if (row == NULL || row == space || row->source != space->source ||
+            !lt_str_eq(px_vhost_space(px_row_name(row)), px_row_name(space)))
+            continue;
+        px_feeds_store_gone(feeds, row);
+        px_table_drop(feeds->opts.table, row);
+    }
+}
+
+static void leave_feed(struct px_feeds *feeds, const struct px_row *row)
+{
+    struct px_feed *feed = row->source < PX_SOURCE_ADS ? NULL : px_feeds_feed_of(feeds, row);
+    bool is_shared = feed != NULL && (feed->is_aggregated || feed->is_by_name);
+    if (is_shared && feed->watches[row->kind] != NULL)
+        lt_ads_watch_unsubscribe(feed->watches[row->kind], px_row_name(row));
+    else if (feed != NULL && !is_shared)
+        px_feed_end(feed);
 }
 
 static void unask(struct px_feeds *feeds, struct px_row *row)
 {
-    struct px_feed *feed = NULL;
     row->was_asked = false;
     row->gave_up = false;
-    if (row->source == PX_SOURCE_ADS && feeds->ads != NULL &&
-        feeds->ads->watches[row->kind] != NULL)
-        lt_ads_watch_unsubscribe(feeds->ads->watches[row->kind], px_row_name(row));
-    else if (row->source > PX_SOURCE_ADS && (feed = feed_of(feeds, row)) != NULL)
-        px_feed_end(feed);
-    if (row->is_static)
+    if (row->kind == PX_VHOST)
+        drop_hosts(feeds, row);
+    leave_feed(feeds, row);
+    if (row->is_static || row->kind == PX_CLUSTER) /* clusters serve on, whoever sent them */
         return;
     if (px_row_any(row) != NULL)
         px_feeds_store_gone(feeds, row);

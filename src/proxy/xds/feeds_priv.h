@@ -5,6 +5,7 @@
  *   feeds_file.c    sources that are files
  *   feeds_store.c   the last good resources on disk
  *   feeds_extra.c   types that are not of the table
+ *   feeds_demand.c  what running requests need
  */
 #ifndef LT_PROXY_XDS_FEEDS_PRIV_H
 #define LT_PROXY_XDS_FEEDS_PRIV_H
@@ -31,6 +32,7 @@ struct px_feed {
     px_resource_kind kind;                           /* of any other the only one */
     struct px_row *row;          /* counted; whom it is for; NULL: ADS, and the two sets */
     bool is_aggregated;          /* the ADS stream */
+    bool is_by_name;             /* of clusters on demand: those that were asked for */
     bool is_gone;                /* in feeds->graves */
     char what[PX_FEED_WHAT_MAX]; /* for log lines */
 };
@@ -68,6 +70,7 @@ struct px_feeds {
     struct px_answer *answers; /* oldest first */
     struct px_extra extras[PX_FEED_EXTRAS_MAX];
     size_t extra_count;
+    struct px_demands *demands; /* owned; NULL: no request needed anything */
     px_phase phase;
     bool is_started;
     bool is_settling;
@@ -93,6 +96,8 @@ void px_feeds_note_update(struct px_feeds *feeds, px_resource_kind kind);
 void px_feeds_follow_wishes(struct px_feeds *feeds);
 void px_feeds_start_set(struct px_feeds *feeds, px_resource_kind kind);
 struct px_feed *px_feeds_start_ads(struct px_feeds *feeds);
+/* Where the row is asked for; NULL: nowhere. */
+struct px_feed *px_feeds_feed_of(struct px_feeds *feeds, const struct px_row *row);
 void px_feed_end(struct px_feed *feed);
 void px_feeds_end_all(struct px_feeds *feeds);
 
@@ -117,6 +122,24 @@ bool px_feeds_take_extra(struct px_feed *feed, const struct lt_ads_update *updat
 /* What the last run had of it. */
 void px_feeds_restore_extra(struct px_feeds *feeds, lt_str type_url, lt_str message);
 void px_feeds_end_extras(struct px_feeds *feeds);
+
+/* --- feeds_demand.c --- */
+typedef enum {
+    PX_DEMAND_STAT_ASKED,
+    PX_DEMAND_STAT_FOUND,
+    PX_DEMAND_STAT_ABSENT,
+    PX_DEMAND_STAT_REFUSED, /* too many */
+    PX_DEMAND_STAT_DROPPED, /* absent ones that made room */
+    PX_DEMAND_STAT_UNASKED, /* answers that nobody had asked for */
+    PX_DEMAND_STATS
+} px_demand_stat;
+/* What was asked for by that name is there (vhost: which it is; a cluster's own row), or isn't. */
+void px_demands_decide(struct px_feeds *feeds, px_resource_kind kind, uint16_t source, lt_str name,
+                       struct px_row *vhost);
+void px_demands_note_unasked(struct px_feeds *feeds);
+/* Nobody wants virtual hosts of it any more. */
+void px_demands_end_space(struct px_feeds *feeds, const struct px_row *space);
+void px_demands_free(struct px_feeds *feeds);
 
 /* --- streams: called by xds.c (feeds.c) --- */
 void px_feed_on_open(void *ctx);

@@ -93,7 +93,7 @@ static void write_all(void *ctx, struct lt_buf *out)
             write_resource(feeds, row, row->warming, out);
         }
         struct px_store_record state = state_record((px_resource_kind)kind);
-        if (px_xds_kinds[kind].is_set && feeds->has_update[kind])
+        if ((px_xds_kinds[kind].is_set || kind == PX_VHOST) && feeds->has_update[kind])
             px_store_write(out, &state);
     }
     for (size_t i = 0; i < feeds->extra_count; i++) {

@@ -26,4 +26,6 @@ const struct px_xds_kind px_xds_kinds[PX_RESOURCE_KINDS] = {
     [PX_EXTENSION] = {LT_ADS_EXTENSION, false, true, "extension_config_discovery",
                       "Error updating extension",
                       SERVICE("extension", "ExtensionConfigDiscoveryService", "ExtensionConfigs")},
+    [PX_VHOST] = {LT_ADS_VIRTUAL_HOST, false, true, "http.rds.vhds", "Error updating virtual host",
+                  SERVICE("route", "VirtualHostDiscoveryService", "VirtualHosts")},
 };

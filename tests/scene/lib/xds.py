@@ -357,7 +357,8 @@ class AdsServer:
         wanted = {n: v for n, v in wanted.items() if n not in unchanged}
         removed = missing if self.missing == "remove" else []
         empty = missing if self.missing == "empty" else []
-        is_awaited = sub.is_first and sub.is_wildcard and not self.held_back[type_url] & {"*"}
+        is_whole = sub.is_wildcard or (type_url == VHDS and not asked)  # what there is before any host is asked for
+        is_awaited = sub.is_first and is_whole and not self.held_back[type_url] & {"*"}
         if wanted or removed or empty or is_awaited:
             self._send_delta(stream, sub, type_url, wanted, removed, empty)
 

@@ -169,10 +169,10 @@ static void test_routes(void **state)
         "- {name: rest, domains: ['*'], routes: [{match: {prefix: /}, direct_response: {status: 502}}]}\n");
     assert_int_equal(conf->vhost_count, 2);
     assert_true(conf->ignore_port_in_host);
-    assert_ptr_equal(lt_map_find(&conf->exact, LT_STR("web.shop")), &conf->vhosts[0]);
-    assert_text(conf->suffixes[0].text, ".shop");
-    assert_text(conf->prefixes[0].text, "web.");
-    assert_ptr_equal(conf->catch_all, &conf->vhosts[1]);
+    assert_ptr_equal(lt_map_find(&conf->domains.exact, LT_STR("web.shop")), &conf->vhosts[0]);
+    assert_text(conf->domains.suffixes[0].text, ".shop");
+    assert_text(conf->domains.prefixes[0].text, "web.");
+    assert_ptr_equal(conf->domains.catch_all, &conf->vhosts[1]);
     const struct px_route *route = &conf->vhosts[0].routes[0];
     assert_text(route->headers[0].name, "x-kind");
     assert_true(route->headers[0].invert);

@@ -33,6 +33,7 @@ static const ProtobufCMessageDescriptor *const resource_types[PX_RESOURCE_KINDS]
     [PX_ROUTES] = &xds__route_configuration__descriptor,
     [PX_SECRET] = &xds__secret__descriptor,
     [PX_EXTENSION] = &xds__typed_extension_config__descriptor,
+    [PX_VHOST] = &xds__virtual_host__descriptor,
 };
 
 /* The message's bytes, in arena. */

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "base/env.h"
+#include "proxy/conf/domains.h"
 #include "proxy/conf/route_match.h"
 
 static struct lt_arena *arena;
@@ -52,7 +53,7 @@ static const struct px_vhost vhosts[] = {
 
 static const char *vhost_of(const struct px_routes_conf *routes, const char *authority)
 {
-    const struct px_vhost *vhost = px_route_find_vhost(routes, lt_str_of(authority));
+    const struct px_vhost *vhost = px_route_find_vhost(routes, NULL, lt_str_of(authority));
     return vhost == NULL ? "none" : vhost->name.ptr;
 }
 
@@ -64,15 +65,15 @@ static void test_domains(void **state)
     const struct px_domain_suffix prefixes[] = {{LT_STR("shop."), &vhosts[3]}};
     struct px_routes_conf routes = {.vhosts = vhosts,
                                     .vhost_count = 5,
-                                    .suffixes = suffixes,
-                                    .suffix_count = 2,
-                                    .prefixes = prefixes,
-                                    .prefix_count = 1,
-                                    .catch_all = &vhosts[4],
+                                    .domains = {.suffixes = suffixes,
+                                                .suffix_count = 2,
+                                                .prefixes = prefixes,
+                                                .prefix_count = 1,
+                                                .catch_all = &vhosts[4]},
                                     .ignore_port_in_host = true};
-    lt_map_init(&routes.exact);
-    lt_map_put(&routes.exact, LT_STR("a.example.com"), (void *)&vhosts[0]);
-    lt_map_put(&routes.exact, LT_STR("[::1]"), (void *)&vhosts[0]);
+    lt_map_init(&routes.domains.exact);
+    lt_map_put(&routes.domains.exact, LT_STR("a.example.com"), (void *)&vhosts[0]);
+    lt_map_put(&routes.domains.exact, LT_STR("[::1]"), (void *)&vhosts[0]);
     assert_string_equal(vhost_of(&routes, "a.example.com"), "exact");
     assert_string_equal(vhost_of(&routes, "A.Example.COM:8080"), "exact");
     assert_string_equal(vhost_of(&routes, "[::1]:80"), "exact");
@@ -89,11 +90,49 @@ static void test_domains(void **state)
     memset(long_name, 'a', sizeof(long_name) - 1);
     long_name[sizeof(long_name) - 1] = '\0';
     assert_string_equal(vhost_of(&routes, long_name), "all");
-    routes.catch_all = NULL;
+    routes.domains.catch_all = NULL;
     assert_string_equal(vhost_of(&routes, "example.com"), "none");
     routes.ignore_port_in_host = false;
     assert_string_equal(vhost_of(&routes, "a.example.com:8080"), "none");
-    lt_map_fini(&routes.exact);
+    lt_map_fini(&routes.domains.exact);
+}
+
+/* Two indexes are searched as if they were one. */
+static void test_domains_of_two(void **state)
+{
+    (void)state;
+    struct lt_arena *lists = lt_arena_new(0, 0);
+    static const lt_str of_a[] = {LT_STR("a.test"), LT_STR("*.b.test"), LT_STR("shop.*")};
+    static const lt_str of_b[] = {LT_STR("x.b.test"), LT_STR("*.eu.b.test"), LT_STR("shop.eu.*"),
+                                  LT_STR("*")};
+    const struct px_vhost a = {.name = LT_STR("a"), .domains = of_a, .domain_count = 3},
+                          b = {.name = LT_STR("b"), .domains = of_b, .domain_count = 4};
+    const struct px_vhost *first[] = {&a}, *second[] = {&b}, *both[] = {&a, &b, &a};
+    struct px_domains one = {0}, two = {0}, all = {0};
+    lt_str twice;
+    assert_int_equal(px_domains_make(lists, first, 1, false, &one, &twice), LT_OK);
+    assert_int_equal(px_domains_make(lists, second, 1, false, &two, &twice), LT_OK);
+    assert_int_equal(px_domains_make(lists, both, 3, false, &all, &twice), LT_E_EXISTS);
+    assert_int_equal(twice.len, 6);
+    const struct {
+        const char *host;
+        const struct px_vhost *who;
+    } cases[] = {{"a.test", first[0]},       {"x.b.test", second[0]}, {"y.b.test", first[0]},
+                 {"y.eu.b.test", second[0]}, {"shop.de", first[0]},   {"shop.eu.de", second[0]},
+                 {"else", second[0]}};
+    for (size_t i = 0; i < LT_ARRAY_LEN(cases); i++) {
+        lt_str host = lt_str_of(cases[i].host);
+        assert_ptr_equal(px_domains_find(&one, &two, host), cases[i].who);
+        assert_ptr_equal(px_domains_find(&two, &one, host), cases[i].who);
+    }
+    assert_null(px_domains_find(&one, NULL, LT_STR("else")));
+    assert_ptr_equal(px_domains_owner(&one, LT_STR("*.B.test")), &a);
+    assert_null(px_domains_owner(&one, LT_STR("y.b.test")));
+    assert_null(px_domains_owner(&one, LT_STR("")));
+    lt_map_fini(&one.exact);
+    lt_map_fini(&two.exact);
+    lt_map_fini(&all.exact);
+    lt_arena_free(&lists);
 }
 
 /* --- routes --- */
@@ -291,6 +330,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_domains, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_domains_of_two, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_paths, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_regex, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_headers, set_up, tear_down),

@@ -5,6 +5,7 @@
 #include "conf_test.h"
 
 #include "base/buf.h"
+#include "proxy/conf/route_match.h"
 #include "proxy/table/table.h"
 
 static struct lt_arena *arena;
@@ -263,6 +264,97 @@ static void test_snapshot_holds(void **state)
     px_snapshot_drop(&held);
 }
 
+/* --- virtual hosts on demand --- */
+
+#define VHDS_ROUTES \
+    "{name: r, virtual_hosts: [{name: v, domains: [known]}], vhds: {config_source: {ads: {}}}}"
+#define VHOST(name, ...) "{name: " name ", domains: [" #__VA_ARGS__ "]}"
+
+static const char *host_of(const char *authority)
+{
+    struct px_snapshot *now = snapshot();
+    const struct px_row *row = px_row_find(px_table_rows(table), PX_ROUTES, LT_STR("r"));
+    const struct px_routes_conf *routes = px_snapshot_routes(now, row->slot);
+    const struct px_vhost *vhost = px_route_find_vhost(
+        routes, px_snapshot_on_demand(now, row->slot), lt_str_of(authority));
+    const char *name = vhost == NULL ? "none" : lt_arena_strz(arena, vhost->name);
+    px_snapshot_drop(&now);
+    return name;
+}
+
+static void let_hosts_be_known(const char *space)
+{
+    struct px_row *row = px_row_find(px_table_rows(table), PX_VHOST, lt_str_of(space));
+    assert_non_null(row);
+    assert_int_equal(row->wanted, 1);
+    px_table_give_up(table, row);
+}
+
+/* Routes wait for the first word of the control plane, and listeners for them. */
+static void test_routes_wait_for_hosts(void **state)
+{
+    (void)state;
+    must_put(PX_LISTENER, "l", LISTENER("l", "s", "r"));
+    must_put(PX_ROUTES, "r", VHDS_ROUTES);
+    assert_false(px_table_is_warm(table, PX_ROUTES, LT_STR("r")));
+    assert_int_equal(serving_listeners(), 0);
+    let_hosts_be_known("r/");
+    assert_true(px_table_is_warm(table, PX_ROUTES, LT_STR("r")));
+    assert_int_equal(serving_listeners(), 1);
+}
+
+static void test_hosts_on_demand(void **state)
+{
+    (void)state;
+    must_put(PX_ROUTES, "r", VHDS_ROUTES);
+    let_hosts_be_known("r/");
+    assert_string_equal(host_of("a.test"), "none");
+    must_put(PX_VHOST, "r/a", VHOST("one", a.test, "*.a.test"));
+    assert_string_equal(host_of("A.test"), "one");
+    assert_string_equal(host_of("x.a.test"), "one");
+    assert_string_equal(host_of("known"), "v");
+    must_put(PX_VHOST, "other/b", VHOST("two", b.test)); /* of other routes */
+    must_put(PX_VHOST, "r/s/c", VHOST("three", c.test));
+    assert_string_equal(host_of("b.test"), "none");
+    assert_string_equal(host_of("c.test"), "none");
+    must_put(PX_VHOST, "r/a", VHOST("four", a.test, d.test));
+    assert_string_equal(host_of("d.test"), "four");
+    assert_string_equal(host_of("x.a.test"), "none");
+    must_put(PX_ROUTES, "r", "{name: r, vhds: {config_source: {ads: {}}}}"); /* hosts stay */
+    assert_string_equal(host_of("d.test"), "four");
+    assert_string_equal(host_of("known"), "none");
+    px_table_remove(table, PX_VHOST, LT_STR("r/a"));
+    assert_string_equal(host_of("d.test"), "none");
+}
+
+static void test_domains_of_hosts_on_demand(void **state)
+{
+    (void)state;
+    must_put(PX_ROUTES, "r", VHDS_ROUTES);
+    let_hosts_be_known("r/");
+    must_put(PX_VHOST, "r/a", VHOST("one", a.test));
+    assert_string_equal(host_of("a.test"), "one");
+    assert_int_equal(put(PX_VHOST, "r/b", VHOST("two", KNOWN)), LT_E_EXISTS);
+    assert_non_null(strstr(err.text, "Duplicate entry of domain KNOWN in route r"));
+    assert_int_equal(put(PX_VHOST, "r/b", VHOST("two", b.test, a.test)), LT_E_EXISTS);
+    assert_int_equal(put(PX_VHOST, "r/b", VHOST("two", "")), LT_E_BAD);
+    assert_int_equal(put(PX_VHOST, "r/b", "{name: x}"), LT_E_BAD);
+    assert_string_equal(host_of("a.test"), "one");
+    assert_string_equal(host_of("b.test"), "none");
+}
+
+static void test_sources_of_hosts(void **state)
+{
+    (void)state;
+    assert_int_equal(put(PX_ROUTES, "r",
+                         "{name: r, vhds: {config_source: {api_config_source: {api_type: GRPC, "
+                         "grpc_services: [{envoy_grpc: {cluster_name: c}}]}}}}"),
+                     LT_E_BAD);
+    assert_non_null(strstr(err.text, "vhds: only 'DELTA_GRPC' is supported as an api_type."));
+    assert_int_equal(put(PX_ROUTES, "r", "{name: r, vhds: {}}"), LT_E_BAD);
+    assert_non_null(strstr(err.text, "vhds.config_source"));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -278,6 +370,10 @@ int main(void)
         TEST(test_endpoints_go),
         TEST(test_static_is_not_replaced),
         TEST(test_snapshot_holds),
+        TEST(test_routes_wait_for_hosts),
+        TEST(test_hosts_on_demand),
+        TEST(test_domains_of_hosts_on_demand),
+        TEST(test_sources_of_hosts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,15 @@
+/*
+ * proxy/compile/on_demand.h - private to compile: where clusters on demand come from.
+ */
+#ifndef LT_PROXY_COMPILE_ON_DEMAND_H
+#define LT_PROXY_COMPILE_ON_DEMAND_H
+
+#include "proxy/compile/build.h"
+#include "proxy/conf/on_demand.h"
+
+/* field: of the source. A resources_locator (names of another form) is refused. */
+LT_MUST lt_rc px_make_odcds(struct px_build *build, const char *field, const Xds__ConfigSource *in,
+                            const char *locator, const Pb__Duration *timeout,
+                            struct px_on_demand_conf *conf);
+
+#endif

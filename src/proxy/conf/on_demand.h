@@ -1,0 +1,18 @@
+/*
+ * proxy/conf/on_demand.h - clusters that are asked for when a request or a connection needs them.
+ */
+#ifndef LT_PROXY_CONF_ON_DEMAND_H
+#define LT_PROXY_CONF_ON_DEMAND_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct px_on_demand_conf {
+    bool has_odcds;
+    uint16_t source; /* id */
+    uint32_t timeout_ms;
+};
+
+enum { PX_ON_DEMAND_TIMEOUT_MS = 5000 /* of Envoy; of virtual hosts, too */ };
+
+#endif
