@@ -26,7 +26,7 @@
 
 enum { PX_BUILD_PATH_MAX = 512, PX_UNHONOURED_MAX = 64 };
 
-enum { PX_TCP_REPORT_MS = 5000 };
+enum { PX_TCP_REPORT_MS = 5000, PX_BODY_LIMIT_MAX = 64 << 20 };
 
 /* What a filter istio.stats says. */
 struct px_stats_facts {
@@ -54,6 +54,7 @@ struct px_build {
     struct lt_vec owned;             /* of struct px_owned, in scratch */
     bool holds_key;                  /* a private key was read inline */
     bool is_inbound, is_outbound;    /* of the listener being made */
+    uint32_t body_limit;             /* likewise: what may be kept of a body */
     bool takes_exchange;             /* the filter chain being made speaks istio-peer-exchange */
     struct px_stats_facts net_stats; /* of the chain being made */
 };
@@ -148,6 +149,10 @@ LT_MUST lt_rc px_make_json_metas(struct px_build *build, const char *field, cons
 const Pb__Struct *px_find_metadata(const Xds__Metadata *metadata, const char *filter);
 LT_MUST lt_rc px_make_strings(struct px_build *build, const char *const *texts, size_t count,
                               const lt_str **ret_strs);
+
+LT_MUST lt_rc px_make_prefixes(struct px_build *build, const char *field,
+                               Xds__CidrRange *const *ranges, size_t count,
+                               const struct px_cidr **ret_prefixes);
 
 /* --- shared parts --- */
 

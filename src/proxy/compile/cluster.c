@@ -66,19 +66,16 @@ static lt_rc make_discovery(struct px_build *build, const Xds__Cluster *cluster,
 
 /* --- protocols --- */
 
-static void make_common_http(struct px_build *build, const Xds__HttpProtocolOptions *common,
-                             struct px_cluster_conf *conf)
+static lt_rc make_common_http(struct px_build *build, const Xds__HttpProtocolOptions *common,
+                              struct px_cluster_conf *conf)
 {
     if (common == NULL)
-        return;
+        return LT_OK;
     conf->idle_timeout_ms = px_duration_ms(common->idle_timeout, conf->idle_timeout_ms);
     conf->max_connection_duration_ms = px_duration_ms(common->max_connection_duration, 0);
     conf->max_requests_per_connection = px_u32(common->max_requests_per_connection,
                                                conf->max_requests_per_connection);
-    if (px_duration_ms(common->max_stream_duration, 0) > 0)
-        px_unhonoured(build, "common_http_protocol_options.max_stream_duration");
-    if (common->max_headers_count != NULL)
-        px_unhonoured(build, "common_http_protocol_options.max_headers_count");
+    return px_make_response_limits(build, common, &conf->response);
 }
 
 static lt_rc make_h1(struct px_build *build, const Xds__Http1ProtocolOptions *in,
@@ -168,7 +165,7 @@ static lt_rc make_http_options(struct px_build *build, const Pb__Any *any,
     LT_TRY(px_unpack_any(build, "typed_extension_protocol_options", any,
                          &xds__upstream_http__http_protocol_options__descriptor, &in));
     size_t mark = px_path_enter(build, "typed_extension_protocol_options", -1);
-    make_common_http(build, in->common_http_protocol_options, conf);
+    LT_TRY(make_common_http(build, in->common_http_protocol_options, conf));
     LT_TRY(make_protocol_choice(build, in, conf));
     make_auto_sni(build, in->upstream_http_protocol_options, conf);
     LT_TRY(check_filters(build, in));
@@ -189,6 +186,7 @@ static lt_rc make_protocol(struct px_build *build, const Xds__Cluster *cluster,
 {
     conf->protocol = PX_UPSTREAM_H1;
     conf->h1 = &px_h1_defaults;
+    conf->response = &px_response_limits_default;
     LT_TRY(make_h1(build, cluster->http_protocol_options, conf));
     if (cluster->http2_protocol_options != NULL) {
         conf->protocol = PX_UPSTREAM_H2;
@@ -196,7 +194,7 @@ static lt_rc make_protocol(struct px_build *build, const Xds__Cluster *cluster,
     }
     conf->idle_timeout_ms = POOL_IDLE_DEFAULT_MS;
     conf->max_requests_per_connection = px_u32(cluster->max_requests_per_connection, 0);
-    make_common_http(build, cluster->common_http_protocol_options, conf);
+    LT_TRY(make_common_http(build, cluster->common_http_protocol_options, conf));
     make_auto_sni(build, cluster->upstream_http_protocol_options, conf);
     for (size_t i = 0; i < cluster->n_typed_extension_protocol_options; i++) {
         const Pb__Any *any = cluster->typed_extension_protocol_options[i]->value;

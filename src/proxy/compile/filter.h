@@ -63,6 +63,8 @@ LT_MUST lt_rc px_make_on_demand_filter(struct px_build *build, const void *messa
                                        struct px_hcm_conf *hcm, const void **ret_conf);
 LT_MUST lt_rc px_make_on_demand_route(struct px_build *build, const void *message,
                                       struct px_filter_conf *conf);
+LT_MUST lt_rc px_make_router(struct px_build *build, const void *message, struct px_hcm_conf *hcm,
+                             const void **ret_conf);
 
 /* hcm->filters, of http_filters. The path is that of the connection manager. */
 LT_MUST lt_rc px_make_http_filters(struct px_build *build, Xds__HttpFilter *const *in, size_t count,

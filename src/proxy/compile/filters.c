@@ -115,7 +115,7 @@ static const struct px_filter_type types[] = {
      &xds__http_ext_authz__ext_authz_per_route__descriptor, px_make_ext_authz_route},
     {PX_FILTER_ON_DEMAND, &xds__http_on_demand__on_demand__descriptor, px_make_on_demand_filter,
      &xds__http_on_demand__per_route_config__descriptor, px_make_on_demand_route},
-    {PX_FILTER_ROUTER, &xds__router__descriptor, NULL, NULL, NULL},
+    {PX_FILTER_ROUTER, &xds__router__descriptor, px_make_router, NULL, NULL},
 };
 
 /* What may be left out without opening anything: it is listed. */

@@ -50,11 +50,25 @@ static lt_rc make_scheme(struct px_build *build, const Hcm *in, struct px_forwar
     return LT_OK;
 }
 
+static lt_rc make_internal(struct px_build *build, const Hcm *in, struct px_forward_conf *conf)
+{
+    const Xds__HttpConnectionManager__InternalAddressConfig *internal = in->internal_address_config;
+    if (internal == NULL)
+        return LT_OK;
+    conf->trusts_unix = internal->has_unix_sockets && internal->unix_sockets;
+    conf->internal_count = internal->n_cidr_ranges;
+    conf->has_internal = conf->trusts_unix || conf->internal_count > 0;
+    return px_make_prefixes(build, "internal_address_config.cidr_ranges", internal->cidr_ranges,
+                            internal->n_cidr_ranges, &conf->internal);
+}
+
 lt_rc px_make_forward(struct px_build *build, const Hcm *in, struct px_forward_conf *conf)
 {
     LT_TRY(make_server(build, in, conf));
     LT_TRY(make_ports(build, in, conf));
     LT_TRY(make_scheme(build, in, conf));
+    LT_TRY(make_internal(build, in, conf));
+    conf->tells_own_cluster = px_bool(in->add_user_agent, false);
     conf->via = px_copy(build, in->via);
     conf->keeps_xff = in->has_skip_xff_append && in->skip_xff_append;
     conf->tells_port = in->has_append_x_forwarded_port && in->append_x_forwarded_port;

@@ -116,6 +116,7 @@ static lt_rc check_the_rest(struct px_build *build, const Xds__HttpConnectionMan
                                         "path_with_escaped_slashes_action",
                                         "path_normalization_options",
                                         "internal_address_config",
+                                        "add_user_agent",
                                         "server_header_transformation",
                                         "via",
                                         "skip_xff_append",
@@ -147,6 +148,7 @@ static lt_rc make_hcm(struct px_build *build, const Xds__HttpConnectionManager *
     conf->xff_num_trusted_hops = in->has_xff_num_trusted_hops ? in->xff_num_trusted_hops : 0;
     conf->proxy_100_continue = in->has_proxy_100_continue && in->proxy_100_continue;
     conf->generate_request_id = px_bool(in->generate_request_id, true);
+    conf->body_limit = build->body_limit;
     conf->is_inbound = build->is_inbound;
     conf->takes_operation = in->tracing != NULL && !build->is_outbound;
     LT_TRY(px_make_tracing(build, in, conf));

@@ -54,6 +54,9 @@ LT_MUST lt_rc px_make_route(struct px_build *build, const Xds__Route *in,
 /* rate_limits of a route or a virtual host; NULL: none. */
 LT_MUST lt_rc px_make_own_rate_limits(struct px_build *build, Xds__RateLimit *const *in,
                                       size_t count, const struct px_rate_limits **ret_limits);
+/* Of a route or a virtual host: the limit, or the one by its former name, or otherwise. */
+uint64_t px_body_limit(const Pb__UInt64Value *limit, const Pb__UInt32Value *former,
+                       uint64_t otherwise);
 /* What is given there, over what mirrors has. */
 LT_MUST lt_rc px_make_mirrors(struct px_build *build,
                               Xds__RouteAction__RequestMirrorPolicy *const *in, size_t count,

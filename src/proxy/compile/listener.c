@@ -18,6 +18,7 @@ enum {
     TCP_IDLE_DEFAULT_MS = 3600 * 1000,
     FILTERS_TIMEOUT_DEFAULT_MS = 15000,
     BACKLOG_DEFAULT = 1024,
+    BODY_LIMIT_DEFAULT = 1024 * 1024, /* Envoy's */
     PREDICATE_DEPTH_MAX = 16,
 };
 
@@ -98,22 +99,6 @@ static lt_rc make_listener_filter(struct px_build *build, const Xds__ListenerFil
 
 /* --- chains --- */
 
-static lt_rc make_prefixes(struct px_build *build, const char *field, Xds__CidrRange *const *ranges,
-                           size_t count, const struct px_cidr **ret_prefixes)
-{
-    struct px_cidr *prefixes = lt_arena_make_n(build->arena, struct px_cidr, count);
-    for (size_t i = 0; i < count; i++) {
-        const Xds__CidrRange *range = ranges[i];
-        if (lt_addr_parse(lt_str_of(range->address_prefix), 0, &prefixes[i].prefix) != LT_OK)
-            return px_bad(build, field, "malformed IP address: %s", range->address_prefix);
-        prefixes[i].bits = px_u32(range->prefix_len, 0);
-        if (prefixes[i].bits > (prefixes[i].prefix.sa.sa_family == AF_INET ? 32u : 128u))
-            return px_bad(build, field, "a prefix of %u bits is too long", prefixes[i].bits);
-    }
-    *ret_prefixes = prefixes;
-    return LT_OK;
-}
-
 static lt_rc make_source(struct px_build *build, const Xds__FilterChainMatch *match,
                          struct px_chain *chain)
 {
@@ -128,12 +113,12 @@ static lt_rc make_source(struct px_build *build, const Xds__FilterChainMatch *ma
     source->type = (px_source_type)type;
     source->prefix_count = match->n_source_prefix_ranges;
     source->direct_prefix_count = match->n_direct_source_prefix_ranges;
-    LT_TRY(make_prefixes(build, "filter_chain_match.source_prefix_ranges",
-                         match->source_prefix_ranges, match->n_source_prefix_ranges,
-                         &source->prefixes));
-    LT_TRY(make_prefixes(build, "filter_chain_match.direct_source_prefix_ranges",
-                         match->direct_source_prefix_ranges, match->n_direct_source_prefix_ranges,
-                         &source->direct_prefixes));
+    LT_TRY(px_make_prefixes(build, "filter_chain_match.source_prefix_ranges",
+                            match->source_prefix_ranges, match->n_source_prefix_ranges,
+                            &source->prefixes));
+    LT_TRY(px_make_prefixes(build, "filter_chain_match.direct_source_prefix_ranges",
+                            match->direct_source_prefix_ranges,
+                            match->n_direct_source_prefix_ranges, &source->direct_prefixes));
     uint32_t *ports = lt_arena_make_n(build->arena, uint32_t, match->n_source_ports);
     for (size_t i = 0; i < match->n_source_ports; i++) {
         ports[i] = match->source_ports[i];
@@ -180,8 +165,8 @@ static lt_rc make_chain_match(struct px_build *build, const Xds__FilterChainMatc
     if (chain->destination_port > UINT16_MAX)
         return px_bad(build, "filter_chain_match.destination_port", "%u is out of range",
                       chain->destination_port);
-    LT_TRY(make_prefixes(build, "filter_chain_match.prefix_ranges", match->prefix_ranges,
-                         match->n_prefix_ranges, &chain->prefixes));
+    LT_TRY(px_make_prefixes(build, "filter_chain_match.prefix_ranges", match->prefix_ranges,
+                            match->n_prefix_ranges, &chain->prefixes));
     chain->prefix_count = match->n_prefix_ranges;
     LT_TRY(make_source(build, match, chain));
     LT_TRY(make_server_names(build, match, chain));
@@ -440,7 +425,6 @@ static void list_socket_rest(struct px_build *build, const Xds__Listener *in)
     } rows[] = {
         {"additional_addresses", in->n_additional_addresses > 0},
         {"connection_balance_config", in->connection_balance_config != NULL},
-        {"per_connection_buffer_limit_bytes", in->per_connection_buffer_limit_bytes != NULL},
         {"enable_mptcp", in->has_enable_mptcp && in->enable_mptcp},
         {"ignore_global_conn_limit",
          in->has_ignore_global_conn_limit && in->ignore_global_conn_limit},
@@ -476,6 +460,13 @@ static lt_rc make_socket(struct px_build *build, const Xds__Listener *in,
     return LT_OK;
 }
 
+/* 0 means no limit: there is one all the same. */
+static uint32_t body_limit(const Xds__Listener *in)
+{
+    uint32_t bytes = px_u32(in->per_connection_buffer_limit_bytes, BODY_LIMIT_DEFAULT);
+    return bytes == 0 ? PX_BODY_LIMIT_MAX : LT_MIN(bytes, (uint32_t)PX_BODY_LIMIT_MAX);
+}
+
 lt_rc px_make_listener(struct px_build *build, const Xds__Listener *in,
                        struct px_listener_conf *conf)
 {
@@ -493,6 +484,7 @@ lt_rc px_make_listener(struct px_build *build, const Xds__Listener *in,
     conf->is_outbound = direction == XDS__TRAFFIC_DIRECTION__OUTBOUND;
     build->is_inbound = conf->is_inbound;
     build->is_outbound = conf->is_outbound;
+    build->body_limit = body_limit(in);
     conf->bypasses_overload = in->has_bypass_overload_manager && in->bypass_overload_manager;
     conf->ignores_connection_limit = in->has_ignore_global_conn_limit &&
                                      in->ignore_global_conn_limit;

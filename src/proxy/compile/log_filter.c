@@ -50,7 +50,7 @@ static lt_rc make_comparison(struct px_build *build, const Xds__ComparisonFilter
 }
 
 static const char *const flag_names[] = {
-#define LT_FLAG(id, text, help) text,
+#define LT_FLAG(id, text, name, help) text,
 #include "proxy/conf/flags.def"
 #undef LT_FLAG
 };
@@ -58,8 +58,7 @@ static const char *const flag_names[] = {
 /* Envoy's that we never set. */
 static bool is_other_flag(const char *name)
 {
-    static const char *const others[] = {"LH",   "DI", "FI", "RL", "UAEX", "RLSE", "IH",    "RFCF",
-                                         "NFCF", "DT", "DF", "DR", "UDO",  "SI",   "UMSDR", "OM"};
+    static const char *const others[] = {"LH", "RLSE", "RFCF", "DF"};
     for (size_t i = 0; i < LT_ARRAY_LEN(others); i++) {
         if (strcmp(name, others[i]) == 0)
             return true;
@@ -72,12 +71,12 @@ static lt_rc make_flags(struct px_build *build, const Xds__ResponseFlagFilter *i
 {
     enum { NEVER = 63 }; /* a bit that no request has */
     for (size_t i = 0; i < in->n_flags; i++) {
-        unsigned at = 0;
-        while (at < PX_FLAG_COUNT && strcmp(in->flags[i], flag_names[at]) != 0)
-            at++;
-        if (at == PX_FLAG_COUNT && !is_other_flag(in->flags[i]))
+        uint64_t named = 0; /* a name may stand for two */
+        for (unsigned at = 0; at < PX_FLAG_COUNT; at++)
+            named |= strcmp(in->flags[i], flag_names[at]) == 0 ? UINT64_C(1) << at : 0;
+        if (named == 0 && !is_other_flag(in->flags[i]))
             return px_bad(build, "flags", "there is no flag '%s'", in->flags[i]);
-        out->set |= UINT64_C(1) << (at < PX_FLAG_COUNT ? at : NEVER);
+        out->set |= named != 0 ? named : UINT64_C(1) << NEVER;
     }
     return LT_OK;
 }

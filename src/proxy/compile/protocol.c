@@ -29,6 +29,41 @@ enum {
     H2_UPDATES_DEFAULT = 10,
 };
 
+#define RESPONSE_H1_KB 80
+
+const struct px_response_limits px_response_limits_default = {
+    .h1 = {.head_bytes_max = RESPONSE_H1_KB * 1024,
+           .headers_max = HEADERS_COUNT_DEFAULT,
+           .chunk_ext_bytes_max = 4096,
+           .trailer_bytes_max = 8192,
+           .trailers_max = 32},
+    .h2_head_bytes = HEADERS_KB_DEFAULT * 1024,
+};
+
+lt_rc px_make_response_limits(struct px_build *build, const Xds__HttpProtocolOptions *in,
+                              const struct px_response_limits **ret_limits)
+{
+    uint64_t max_stream_ms = px_duration_ms(in->max_stream_duration, 0);
+    if (in->max_headers_count == NULL && in->max_response_headers_kb == NULL && max_stream_ms == 0)
+        return LT_OK;
+    uint32_t count = px_u32(in->max_headers_count, HEADERS_COUNT_DEFAULT);
+    uint32_t kb = px_u32(in->max_response_headers_kb, HEADERS_KB_DEFAULT);
+    if (count == 0 || count > HEADERS_COUNT_MAX)
+        return px_bad(build, "common_http_protocol_options.max_headers_count",
+                      "must be between 1 and %d", HEADERS_COUNT_MAX);
+    if (kb == 0 || kb > HEADERS_KB_MAX)
+        return px_bad(build, "common_http_protocol_options.max_response_headers_kb",
+                      "must be between 1 and %d", HEADERS_KB_MAX);
+    struct px_response_limits *limits = lt_arena_make(build->arena, struct px_response_limits);
+    *limits = px_response_limits_default;
+    limits->max_stream_ms = max_stream_ms;
+    limits->h1.headers_max = count;
+    if (in->max_response_headers_kb != NULL)
+        limits->h1.head_bytes_max = limits->h2_head_bytes = kb * 1024;
+    *ret_limits = limits;
+    return LT_OK;
+}
+
 /* --- HTTP/1 --- */
 
 const struct px_h1_options px_h1_defaults = {.allows_absolute_url = true};

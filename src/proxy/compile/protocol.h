@@ -16,4 +16,8 @@ LT_MUST lt_rc px_make_h2_options(struct px_build *build, const Xds__Http2Protoco
 LT_MUST lt_rc px_make_hcm_protocol(struct px_build *build, const Xds__HttpConnectionManager *in,
                                    struct px_hcm_conf *conf);
 
+/* *ret_limits stays where nothing is said. */
+LT_MUST lt_rc px_make_response_limits(struct px_build *build, const Xds__HttpProtocolOptions *in,
+                                      const struct px_response_limits **ret_limits);
+
 #endif

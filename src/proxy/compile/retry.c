@@ -2,51 +2,13 @@
  * proxy/compile/retry.c - RetryPolicy to px_retry. What it means for a failed try: retry.c.
  */
 #include "proxy/compile/kinds.h"
+#include "proxy/conf/retry_on.h"
 #include "wire/proto/retry_omit_canary_hosts.pb-c.h"
 #include "wire/proto/retry_omit_host_metadata.pb-c.h"
 #include "wire/proto/retry_previous_hosts.pb-c.h"
 #include "wire/proto/retry_previous_priorities.pb-c.h"
 
 enum { BACKOFF_BASE_DEFAULT_MS = 25, RESET_MAX_DEFAULT_MS = 300 * 1000 };
-
-static const struct {
-    const char *name;
-    uint32_t bit;
-} retry_names[] = {
-    {"5xx", PX_RETRY_5XX},
-    {"gateway-error", PX_RETRY_GATEWAY_ERROR},
-    {"reset", PX_RETRY_RESET},
-    {"connect-failure", PX_RETRY_CONNECT_FAILURE},
-    {"refused-stream", PX_RETRY_REFUSED_STREAM},
-    {"retriable-4xx", PX_RETRY_4XX},
-    {"retriable-status-codes", PX_RETRY_STATUS_CODES},
-    {"reset-before-request", PX_RETRY_RESET_BEFORE_REQUEST},
-    {"cancelled", PX_RETRY_GRPC_CANCELLED},
-    {"unavailable", PX_RETRY_GRPC_UNAVAILABLE},
-    {"deadline-exceeded", PX_RETRY_GRPC_DEADLINE},
-    {"resource-exhausted", PX_RETRY_GRPC_EXHAUSTED},
-    {"internal", PX_RETRY_GRPC_INTERNAL},
-    {"retriable-headers", PX_RETRY_HEADERS},
-    {"envoy-ratelimited", PX_RETRY_RATE_LIMITED},
-    {"http3-post-connect-failure", 0}, /* what cannot happen here */
-};
-
-static uint32_t retry_bits(struct px_build *build, const char *text)
-{
-    uint32_t bits = 0;
-    lt_str rest = lt_str_of(text), name;
-    while (lt_str_split(&rest, ',', &name)) {
-        name = lt_str_trim(name);
-        size_t i = 0;
-        while (i < LT_ARRAY_LEN(retry_names) && !lt_str_eqz(name, retry_names[i].name))
-            i++;
-        if (i < LT_ARRAY_LEN(retry_names))
-            bits |= retry_names[i].bit;
-        else if (name.len > 0)
-            px_unhonoured(build, "retry_policy.retry_on");
-    }
-    return bits;
-}
 
 static lt_rc avoid_metadata(struct px_build *build, const Pb__Any *any, struct px_retry *retry)
 {
@@ -127,7 +89,9 @@ lt_rc px_make_retry(struct px_build *build, const Xds__RetryPolicy *policy,
     if (policy == NULL)
         return LT_OK;
     struct px_retry *retry = lt_arena_make(build->arena, struct px_retry);
-    retry->on = retry_bits(build, policy->retry_on);
+    if (!px_retry_on_parse(lt_str_of(policy->retry_on != NULL ? policy->retry_on : ""),
+                           PX_RETRY_WORDS_ALL, &retry->on))
+        px_unhonoured(build, "retry_policy.retry_on");
     retry->num_retries = px_u32(policy->num_retries, 1);
     retry->per_try_timeout_ms = px_duration_ms(policy->per_try_timeout, 0);
     uint32_t *codes = lt_arena_make_n(build->arena, uint32_t, policy->n_retriable_status_codes);

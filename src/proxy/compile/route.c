@@ -514,7 +514,6 @@ static lt_rc make_direct(struct px_build *build, const Xds__DirectResponseAction
     return LT_OK;
 }
 
-/* Every route of Istio's has a decorator, for spans (docs/compatibility.md). */
 static void list_rest(struct px_build *build, const Xds__Route *in)
 {
     static const char *const known[] = {"match",
@@ -533,8 +532,26 @@ static void list_rest(struct px_build *build, const Xds__Route *in)
                                         "decorator",
                                         "tracing",
                                         "stat_prefix",
+                                        "request_body_buffer_limit",
+                                        "per_request_buffer_limit_bytes",
                                         NULL};
     px_list_rest(build, in, known);
+}
+
+static void make_decorator(struct px_build *build, const Xds__Decorator *in, struct px_route *route)
+{
+    if (in == NULL || !px_bool(in->propagate, true) || lt_str_of(in->operation).len == 0)
+        return;
+    struct px_decorator *decorator = lt_arena_make(build->arena, struct px_decorator);
+    decorator->operation = px_copy(build, in->operation);
+    route->decorator = decorator;
+}
+
+uint64_t px_body_limit(const Pb__UInt64Value *limit, const Pb__UInt32Value *former,
+                       uint64_t otherwise)
+{
+    uint64_t bytes = limit != NULL ? limit->value : former != NULL ? former->value : otherwise;
+    return bytes == UINT64_MAX ? bytes : LT_MIN(bytes, (uint64_t)PX_BODY_LIMIT_MAX);
 }
 
 /* --- the whole --- */
@@ -545,6 +562,9 @@ lt_rc px_make_route(struct px_build *build, const Xds__Route *in, const struct p
     const struct px_uri_template *template = NULL;
     route->name = px_copy(build, in->name);
     list_rest(build, in);
+    make_decorator(build, in->decorator, route);
+    route->body_limit = px_body_limit(in->request_body_buffer_limit,
+                                      in->per_request_buffer_limit_bytes, vhost->body_limit);
     LT_TRY(make_match(build, in->match, route, &template));
     LT_TRY(px_make_header_edits(build, in->request_headers_to_add, in->n_request_headers_to_add,
                                 in->request_headers_to_remove, in->n_request_headers_to_remove,

@@ -29,6 +29,8 @@ static void list_rest_of_host(struct px_build *build, const Xds__VirtualHost *in
                                         "request_mirror_policies",
                                         "metadata",
                                         "rate_limits",
+                                        "request_body_buffer_limit",
+                                        "per_request_buffer_limit_bytes",
                                         NULL};
     px_list_rest(build, in, known);
 }
@@ -68,9 +70,11 @@ static lt_rc make_vhost(struct px_build *build, const Xds__VirtualHost *in, stru
         return px_bad(build, "domains", "a virtual host needs at least one domain");
     LT_TRY(px_make_strings(build, in->domains, in->n_domains, &vhost->domains));
     vhost->domain_count = in->n_domains;
-    /* EXTERNAL_ONLY is the same: nobody is inside (internal_address_config) */
-    vhost->require_tls_all = in->has_require_tls &&
-                             in->require_tls != XDS__VIRTUAL_HOST__TLS_REQUIREMENT_TYPE__NONE;
+    int tls = in->has_require_tls ? (int)in->require_tls : 0;
+    vhost->require_tls_all = tls == XDS__VIRTUAL_HOST__TLS_REQUIREMENT_TYPE__ALL;
+    vhost->require_tls_external = tls == XDS__VIRTUAL_HOST__TLS_REQUIREMENT_TYPE__EXTERNAL_ONLY;
+    vhost->body_limit = px_body_limit(in->request_body_buffer_limit,
+                                      in->per_request_buffer_limit_bytes, UINT64_MAX);
     vhost->include_attempt_count = in->has_include_request_attempt_count &&
                                    in->include_request_attempt_count;
     vhost->tells_attempt_count = in->has_include_attempt_count_in_response &&

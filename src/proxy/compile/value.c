@@ -455,3 +455,19 @@ const Pb__Struct *px_find_metadata(const Xds__Metadata *metadata, const char *fi
     }
     return NULL;
 }
+
+lt_rc px_make_prefixes(struct px_build *build, const char *field, Xds__CidrRange *const *ranges,
+                       size_t count, const struct px_cidr **ret_prefixes)
+{
+    struct px_cidr *prefixes = lt_arena_make_n(build->arena, struct px_cidr, count);
+    for (size_t i = 0; i < count; i++) {
+        const Xds__CidrRange *range = ranges[i];
+        if (lt_addr_parse(lt_str_of(range->address_prefix), 0, &prefixes[i].prefix) != LT_OK)
+            return px_bad(build, field, "malformed IP address: %s", range->address_prefix);
+        prefixes[i].bits = px_u32(range->prefix_len, 0);
+        if (prefixes[i].bits > (prefixes[i].prefix.sa.sa_family == AF_INET ? 32u : 128u))
+            return px_bad(build, field, "a prefix of %u bits is too long", prefixes[i].bits);
+    }
+    *ret_prefixes = prefixes;
+    return LT_OK;
+}

@@ -331,6 +331,7 @@ struct px_cluster_conf {
     const lt_str *auto_sni_header;                   /* override_auto_sni_header; NULL: Host */
     const struct px_transport_match *transports; /* first that matches wins; the last always does */
     const struct px_endpoints_conf *inline_endpoints; /* STATIC and DNS; same arena; or NULL */
+    const struct px_response_limits *response;        /* http.h; never NULL */
     uint64_t idle_timeout_ms; /* of pooled upstream connections; 0: never; default 1 h */
     uint64_t max_connection_duration_ms;
     uint32_t connect_timeout_ms;

@@ -324,6 +324,11 @@ struct px_upgrade_conf {
     bool ends_here; /* CONNECT with connect_config: its bytes go to the cluster as they are */
 };
 
+/* Route.decorator, where it is passed on: x-envoy-decorator-operation. */
+struct px_decorator {
+    lt_str operation;
+};
+
 struct px_query_match {
     lt_str name;
     struct px_string_match value;
@@ -377,6 +382,8 @@ struct px_route {
     const struct px_rate_limits *rate_limits; /* NULL: none */
     const struct px_upgrade_conf *upgrades;
     size_t upgrade_count;
+    uint64_t body_limit; /* of what is kept for retries; UINT64_MAX: the listener's */
+    const struct px_decorator *decorator; /* NULL: none, or it is not told */
     struct px_header_edits request, response;
     struct px_filter_confs filters;
     lt_str config_path; /* metadata.istio.config: the VirtualService */
@@ -391,10 +398,12 @@ struct px_vhost {
     struct px_header_edits request, response;
     bool is_on_demand; /* it came by itself: mirrors of its route configuration are looked up */
     bool require_tls_all;
+    bool require_tls_external;  /* unless it is internal (internal_address_config) */
     bool include_attempt_count; /* x-envoy-attempt-count */
     bool tells_attempt_count;   /* the client, too: include_attempt_count_in_response */
     bool tells_timeout_retry;   /* include_is_timeout_retry_header */
     const struct px_retry *retry;
+    uint64_t body_limit;                      /* of routes that have none */
     struct px_mirrors mirrors;                /* of routes that have none */
     const struct px_rate_limits *rate_limits; /* NULL: none */
     struct px_filter_confs filters;
@@ -485,6 +494,22 @@ typedef enum { PX_CODEC_AUTO, PX_CODEC_H1, PX_CODEC_H2 } px_codec_type;
 
 struct px_stats_conf;
 
+/* Headers that Router.strict_check_headers may name. */
+typedef enum {
+    PX_STRICT_TIMEOUT,
+    PX_STRICT_PER_TRY,
+    PX_STRICT_MAX_RETRIES,
+    PX_STRICT_RETRY_ON,
+    PX_STRICT_RETRY_GRPC_ON,
+    PX_STRICT_HEADERS
+} px_strict_header;
+
+struct px_router_conf {
+    bool hides_headers;             /* suppress_envoy_headers */
+    bool respects_expected_timeout; /* respect_expected_rq_timeout */
+    uint32_t strict_headers;        /* a bit for each px_strict_header */
+};
+
 struct px_hcm_conf {
     lt_str stat_prefix;
     lt_str route_config_name;            /* RDS; empty: inline */
@@ -492,6 +517,7 @@ struct px_hcm_conf {
     const struct px_routes_conf *routes; /* inline; same arena; NULL with RDS */
     lt_str server_name;                  /* "envoy" by default */
     struct px_forward_conf forward;
+    struct px_router_conf router;
     bool use_remote_address;
     uint32_t xff_num_trusted_hops;
     px_xfcc_mode xfcc;
@@ -508,6 +534,7 @@ struct px_hcm_conf {
     uint32_t max_requests_per_connection; /* 0: no limit */
     uint32_t max_request_headers_kb;      /* 60 */
     uint32_t max_headers;                 /* 100 */
+    uint32_t body_limit; /* per_connection_buffer_limit_bytes: kept of a body for retries */
     px_underscores underscores;
     bool normalize_path;
     bool merge_slashes;

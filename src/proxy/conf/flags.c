@@ -6,7 +6,7 @@
 lt_str px_flags_format(uint32_t flags, char out[PX_FLAGS_TEXT_MAX])
 {
     static const char *const names[] = {
-#define LT_FLAG(id, text, help) text,
+#define LT_FLAG(id, text, name, help) text,
 #include "proxy/conf/flags.def"
 #undef LT_FLAG
     };

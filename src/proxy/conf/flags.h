@@ -7,21 +7,21 @@
 #include "base/str.h"
 
 enum px_flag_index {
-#define LT_FLAG(id, text, help) PX_FLAG_INDEX_##id,
+#define LT_FLAG(id, text, name, help) PX_FLAG_INDEX_##id,
 #include "proxy/conf/flags.def"
 #undef LT_FLAG
     PX_FLAG_COUNT
 };
 
 enum px_flag {
-#define LT_FLAG(id, text, help) PX_FLAG_##id = 1 << PX_FLAG_INDEX_##id,
+#define LT_FLAG(id, text, name, help) PX_FLAG_##id = 1 << PX_FLAG_INDEX_##id,
 #include "proxy/conf/flags.def"
 #undef LT_FLAG
 };
 
-enum { PX_FLAGS_TEXT_MAX = 96 };
+enum { PX_FLAGS_TEXT_MAX = 128 };
 
-/* "-" for none, else "UF,URX" in the order of the table. The result points into out. */
+/* "-" for none, else "URX,UF" in the order of the table. The result points into out. */
 lt_str px_flags_format(uint32_t flags, char out[PX_FLAGS_TEXT_MAX]);
 
 #endif

@@ -220,10 +220,21 @@ static lt_str port_of(lt_str address)
     return colon < 0 ? LT_STR_NULL : lt_str_from(address, (size_t)colon + 1);
 }
 
+/* Envoy: in one word, for those who split lines at blanks. */
+static void op_transport_failure(const struct px_log_facts *facts, lt_str argument LT_UNUSED,
+                                 struct px_sink *out)
+{
+    lt_str rest = lt_str_of(facts->transport_failure), word;
+    for (bool is_first = true; lt_str_split(&rest, ' ', &word); is_first = false) {
+        if (!is_first)
+            put(out, LT_STR("_"));
+        put(out, word);
+    }
+}
+
 TEXT_OP(protocol, facts->protocol)
 TEXT_OP(details, lt_str_of(facts->details))
 TEXT_OP(termination, lt_str_of(facts->termination_details))
-TEXT_OP(transport_failure, lt_str_of(facts->transport_failure))
 TEXT_OP(upstream_host, facts->upstream_host)
 TEXT_OP(upstream_cluster, facts->upstream_cluster)
 TEXT_OP(upstream_local, facts->upstream_local)

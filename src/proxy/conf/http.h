@@ -39,6 +39,15 @@ struct px_h2_options {
     uint32_t ping_jitter_percent;
 };
 
+/* Of a cluster's common_http_protocol_options, what few clusters say. */
+struct px_response_limits {
+    struct lt_h1_limits h1; /* max_response_headers_kb, 80 by default, and max_headers_count */
+    uint32_t h2_head_bytes; /* 60 KiB by default */
+    uint64_t max_stream_ms; /* of a try; 0: none */
+};
+
+extern const struct px_response_limits px_response_limits_default;
+
 /* HttpProtocolOptions.headers_with_underscores_action */
 typedef enum { PX_UNDERSCORES_ALLOW, PX_UNDERSCORES_REJECT, PX_UNDERSCORES_DROP } px_underscores;
 

@@ -10,6 +10,16 @@
 
 /* --- when it is late --- */
 
+/* The client may have asked for a quiet answer (x-envoy-upstream-rq-timeout-alt-response). */
+static void reply_timeout(struct px_request *request, const char *details)
+{
+    if (request->answers_timeout_with_204)
+        px_request_reply(request, 204, PX_FLAG_UPSTREAM_TIMEOUT, details, LT_STR_NULL, NULL);
+    else
+        px_request_reply(request, 504, PX_FLAG_UPSTREAM_TIMEOUT, details,
+                         LT_STR("upstream request timeout"), "text/plain");
+}
+
 static void on_route_timeout(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
 {
     struct px_request *request = LT_CONTAINER_OF(timer, struct px_request, timer);
@@ -21,8 +31,7 @@ static void on_route_timeout(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
                 px_host_note_timeout(request->host);
         }
     }
-    px_request_reply(request, 504, PX_FLAG_UPSTREAM_TIMEOUT, "response_timeout",
-                     LT_STR("upstream request timeout"), "text/plain");
+    reply_timeout(request, "response_timeout");
     px_request_run(request);
 }
 
@@ -55,8 +64,7 @@ static void per_try_timeout(struct px_request *request)
     }
     request->is_timeout_retry = true;
     if (!px_request_retry_failure(request, PX_FAIL_TIMEOUT))
-        px_request_reply(request, 504, PX_FLAG_UPSTREAM_TIMEOUT, "upstream_per_try_timeout",
-                         LT_STR("upstream request timeout"), "text/plain");
+        reply_timeout(request, "upstream_per_try_timeout");
 }
 
 /* A back-off has ended, or a try has lasted too long. */
@@ -90,6 +98,16 @@ static void on_try_idle(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
     px_request_run(request);
 }
 
+static void on_try_life(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
+{
+    struct px_request *request = LT_CONTAINER_OF(timer, struct px_rare_timers, try_life)->request;
+    px_cluster_count(request->cluster, PX_STAT_RQ_MAX_DURATION);
+    if (request->response_begun || !px_request_retry_failure(request, PX_FAIL_TIMEOUT))
+        px_request_reply(request, 504, PX_FLAG_MAX_DURATION, "upstream_max_stream_duration_reached",
+                         LT_STR("upstream max stream duration reached"), "text/plain");
+    px_request_run(request);
+}
+
 struct px_rare_timers *px_request_rare(struct px_request *request)
 {
     if (request->rare != NULL)
@@ -97,6 +115,7 @@ struct px_rare_timers *px_request_rare(struct px_request *request)
     struct px_rare_timers *rare = lt_arena_make(request->arena, struct px_rare_timers);
     rare->request = request;
     lt_timer_init(&rare->try_idle, on_try_idle);
+    lt_timer_init(&rare->try_life, on_try_life);
     request->rare = rare;
     return rare;
 }

@@ -9,6 +9,7 @@
 #include "http/url.h"
 #include "proxy/conf/route_match.h"
 #include "proxy/http/request.h"
+#include "proxy/http/steer.h"
 #include "proxy/http/xfcc.h"
 #include "proxy/told/trace.h"
 
@@ -91,21 +92,8 @@ static lt_str make_request_id(struct px_request *request)
     return lt_str_make(text, 36);
 }
 
-/*
- * Headers by which a request could steer this proxy if it came from inside. Nobody is inside by
- * default (Envoy: internal_address_config), so that they go from every request ...
- */
-#define STEERING(X) \
-    X(LT_H_X_ENVOY_INTERNAL) \
-    X(LT_H_X_ENVOY_RETRY_ON) \
-    X(LT_H_X_ENVOY_RETRY_GRPC_ON) \
-    X(LT_H_X_ENVOY_MAX_RETRIES) \
-    X(LT_H_X_ENVOY_UPSTREAM_ALT_STAT_NAME) \
-    X(LT_H_X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS) \
-    X(LT_H_X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS) \
-    X(LT_H_X_ENVOY_UPSTREAM_RQ_TIMEOUT_ALT_RESPONSE) \
-    X(LT_H_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS) \
-    X(LT_H_X_ENVOY_HEDGE_ON_PER_TRY_TIMEOUT)
+/* Headers by which a request could steer this proxy go from every one that is not internal ... */
+#define STEERING(X) X(LT_H_X_ENVOY_INTERNAL) PX_STEERS_TIMES(X) PX_STEERS_TRIES(X)
 static const struct lt_header_set steering = LT_HEADER_SET(STEERING);
 static const lt_str steering_rare[] = {
     {"x-envoy-retriable-status-codes", 30},
@@ -165,10 +153,11 @@ static lt_rc forward_address(struct px_request *request, struct lt_headers *head
     lt_str value = before.len > 0 ? lt_arena_printf(request->arena, "%.*s,%.*s", LT_STR_ARG(before),
                                                     LT_STR_ARG(ip))
                                   : lt_arena_str(request->arena, ip);
-    for (size_t i = 0; i < LT_ARRAY_LEN(edge_only); i++)
+    for (size_t i = 0; i < LT_ARRAY_LEN(edge_only) && !request->is_internal; i++)
         lt_headers_remove(headers, edge_only[i]);
-    LT_TRY(lt_headers_set_id(headers, LT_H_X_ENVOY_EXTERNAL_ADDRESS,
-                             external_address(request, before, ip)));
+    if (!request->is_internal)
+        LT_TRY(lt_headers_set_id(headers, LT_H_X_ENVOY_EXTERNAL_ADDRESS,
+                                 external_address(request, before, ip)));
     return request->hcm->forward.keeps_xff
                ? LT_OK
                : lt_headers_set_id(headers, LT_H_X_FORWARDED_FOR, value);
@@ -220,7 +209,9 @@ static lt_rc rewrite_path(struct px_request *request, struct lt_headers *headers
         return LT_OK;
     }
     request->original_path = before;
-    return lt_headers_set(headers, LT_STR("x-envoy-original-path"), before);
+    return request->hcm->router.hides_headers
+               ? LT_OK
+               : lt_headers_set_id(headers, LT_H_X_ENVOY_ORIGINAL_PATH, before);
 }
 
 /* By a regular expression over the path; empty: it gives nothing. */
@@ -263,13 +254,18 @@ static lt_rc rewrite_host(struct px_request *request, struct lt_headers *headers
     return host.len > 0 ? set_host(request, headers, host) : LT_OK;
 }
 
+/* What a try may take, or what is left for it of the whole. */
 static lt_rc add_timeout(struct px_request *request, struct lt_headers *headers)
 {
-    uint64_t timeout_ms = request->timeout_ms;
-    const struct px_retry *retry = request->route->retry;
-    if (retry != NULL && retry->per_try_timeout_ms != 0 &&
-        (timeout_ms == 0 || retry->per_try_timeout_ms < timeout_ms))
-        timeout_ms = retry->per_try_timeout_ms;
+    uint64_t timeout_ms = request->timeout_ms, try_ms = request->try_timeout_ms;
+    if (request->hcm->router.hides_headers)
+        return LT_OK;
+    if (timeout_ms != 0 && request->attempts > 1 && request->request_end_ns != 0) {
+        uint64_t used_ms = (px_now_ns(request->worker) - request->request_end_ns) / LT_NS_PER_MS;
+        timeout_ms = timeout_ms > used_ms ? timeout_ms - used_ms : 1;
+    }
+    if (try_ms != 0 && (request->timeout_ms == 0 || try_ms < request->timeout_ms))
+        timeout_ms = try_ms;
     if (timeout_ms == 0)
         return LT_OK;
     return lt_headers_set_id(headers, LT_H_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS,
@@ -312,9 +308,14 @@ lt_rc px_request_sanitize(struct px_request *request)
     LT_TRY(strip_hop_by_hop(request, headers));
     if (!hcm->proxy_100_continue && request->head.expects_continue)
         lt_headers_remove(headers, LT_H_EXPECT);
-    remove_steering(headers);
+    request->is_internal = hcm->forward.has_internal && px_forward_is_internal(request);
+    if (request->is_internal)
+        LT_TRY(lt_headers_set_id(headers, LT_H_X_ENVOY_INTERNAL, LT_STR("true")));
+    else
+        remove_steering(headers);
     if (hcm->takes_operation)
-        lt_headers_remove(headers, LT_H_X_ENVOY_DECORATOR_OPERATION);
+        request->has_operation = lt_headers_remove(headers, LT_H_X_ENVOY_DECORATOR_OPERATION) > 0 &&
+                                 (!hcm->use_remote_address || request->is_internal);
     LT_TRY(px_xfcc_forward(request, headers));
     if (hcm->use_remote_address)
         LT_TRY(forward_address(request, headers));
@@ -357,6 +358,8 @@ lt_rc px_request_edit_try(struct px_request *request)
         LT_TRY(lt_headers_set(&request->head.headers, LT_STR("x-envoy-is-timeout-retry"),
                               request->is_timeout_retry ? LT_STR("true") : LT_STR("false")));
     request->is_timeout_retry = false;
+    if (request->attempts > 1)
+        LT_TRY(add_timeout(request, &request->head.headers));
     if (!request->vhost->include_attempt_count)
         return LT_OK;
     return lt_headers_set_id(&request->head.headers, LT_H_X_ENVOY_ATTEMPT_COUNT,
@@ -369,7 +372,7 @@ lt_rc px_request_edit_try(struct px_request *request)
 static lt_rc add_service_time(struct px_request *request, struct lt_headers *headers)
 {
     bool is_open = request->head.wants_upgrade || request->head.method_id == LT_METHOD_CONNECT;
-    if (request->request_end_ns == 0 || is_open)
+    if (request->request_end_ns == 0 || is_open || request->hcm->router.hides_headers)
         return LT_OK;
     uint64_t ms = (px_now_ns(request->worker) - request->request_end_ns) / LT_NS_PER_MS;
     return lt_headers_set_id(headers, LT_H_X_ENVOY_UPSTREAM_SERVICE_TIME,
@@ -423,6 +426,34 @@ static lt_rc edit_response_by_config(struct px_request *request, struct lt_heade
     return LT_OK;
 }
 
+/*
+ * Envoy, where it traces: a client's side names the operation to the host, and keeps what the host
+ * says of it for its span; a server's side tells the client, unless that one had named it.
+ */
+void px_request_decorate(struct px_request *request)
+{
+    const struct px_decorator *decorator = request->route != NULL ? request->route->decorator
+                                                                  : NULL;
+    if (decorator == NULL || request->has_operation)
+        return;
+    if (request->hcm->takes_operation) {
+        request->decorator = decorator;
+        return;
+    }
+    lt_rc rc = lt_headers_set_id(&request->head.headers, LT_H_X_ENVOY_DECORATOR_OPERATION,
+                                 decorator->operation);
+    (void)rc; /* room was made for edits of ours */
+}
+
+static lt_rc tell_operation(struct px_request *request, struct lt_headers *headers)
+{
+    if (!request->hcm->takes_operation)
+        lt_headers_remove(headers, LT_H_X_ENVOY_DECORATOR_OPERATION);
+    return request->decorator == NULL ? LT_OK
+                                      : lt_headers_set_id(headers, LT_H_X_ENVOY_DECORATOR_OPERATION,
+                                                          request->decorator->operation);
+}
+
 lt_rc px_response_edit(struct px_request *request)
 {
     struct lt_headers *headers = &request->rhead.headers;
@@ -443,6 +474,8 @@ lt_rc px_response_edit(struct px_request *request)
         LT_TRY(lt_headers_set_id(headers, LT_H_X_REQUEST_ID,
                                  lt_headers_value(&request->head.headers, LT_H_X_REQUEST_ID)));
     px_filters_on_response(request);
+    if (request->hcm->tracing != NULL)
+        LT_TRY(tell_operation(request, headers));
     LT_TRY(add_date(request, headers));
     return px_forward_response(request);
 }

@@ -34,13 +34,14 @@ static void take_back_request_piece(struct px_request *request)
 /* What a retry would have to send again. */
 static void remember(struct px_request *request, lt_str data)
 {
-    bool is_wanted = request->route != NULL && request->route->retry != NULL;
+    bool is_wanted = request->retry != NULL;
     if (!request->replay_is_whole || data.len == 0)
         return;
     if (!is_wanted) {
         request->replay_is_whole = false;
     } else if (lt_buf_append_str(&request->replay, data) != LT_OK) {
         request->replay_is_whole = false;
+        px_cluster_count(request->cluster, PX_STAT_RETRY_ABANDONED);
         lt_buf_clear(&request->replay, 0);
     }
 }
@@ -166,7 +167,7 @@ px_verdict px_request_hold(struct px_request *request, size_t max, bool *ret_is_
         req->is_read = request->was_read;
         request->resends = false;
     }
-    request->replay.bytes_max = LT_MAX(max + HELD_PIECE_MAX, (size_t)PX_REPLAY_MAX);
+    request->replay.bytes_max = LT_MAX(max + HELD_PIECE_MAX, (size_t)request->hcm->body_limit);
     if (!req->is_read)
         rc = ask_for_body(request);
     if (rc == LT_OK)

@@ -47,6 +47,48 @@ void px_forward_host(struct px_request *request)
         request->authority = lt_str_slice(request->authority, 0, (size_t)colon);
 }
 
+static bool is_internal_address(const struct px_forward_conf *conf, const struct lt_addr *addr)
+{
+    if (addr->sa.sa_family == AF_UNIX)
+        return conf->trusts_unix;
+    for (size_t i = 0; i < conf->internal_count; i++) {
+        if (lt_addr_in_prefix(addr, &conf->internal[i].prefix, conf->internal[i].bits))
+            return true;
+    }
+    return false;
+}
+
+/*
+ * Envoy: there is one address and no more between us and the client, and it is an internal one: the
+ * peer's, or with use_remote_address off that of x-forwarded-for.
+ */
+bool px_forward_is_internal(const struct px_request *request)
+{
+    const struct px_hcm_conf *hcm = request->hcm;
+    const struct lt_headers *headers = &request->head.headers;
+    lt_str list = lt_headers_may_have(headers, LT_H_X_FORWARDED_FOR)
+                      ? lt_headers_joined(headers, LT_STR("x-forwarded-for"))
+                      : LT_STR_NULL;
+    struct lt_addr addr;
+    if (hcm->use_remote_address)
+        return list.ptr == NULL && is_internal_address(&hcm->forward, &request->conn->peer);
+    return hcm->xff_num_trusted_hops == 0 && lt_str_find_char(list, ',') < 0 &&
+           lt_addr_parse(lt_str_trim(list), 0, &addr) == LT_OK &&
+           is_internal_address(&hcm->forward, &addr);
+}
+
+/* add_user_agent: who we are, as a client of what is behind us. */
+static lt_rc tell_own_cluster(struct px_request *request, struct lt_headers *headers)
+{
+    const struct px_node_facts *own = px_telemetry_node(request->worker->telemetry);
+    LT_TRY(lt_headers_set_id(headers, LT_H_X_ENVOY_DOWNSTREAM_SERVICE_CLUSTER, own->cluster));
+    if (lt_headers_value(headers, LT_H_USER_AGENT).len == 0)
+        LT_TRY(lt_headers_set_id(headers, LT_H_USER_AGENT, own->cluster));
+    return own->id.len == 0
+               ? LT_OK
+               : lt_headers_set_id(headers, LT_H_X_ENVOY_DOWNSTREAM_SERVICE_NODE, own->id);
+}
+
 static lt_rc append_via(struct px_request *request, struct lt_headers *headers)
 {
     lt_str via = request->hcm->forward.via;
@@ -70,6 +112,8 @@ lt_rc px_forward_request(struct px_request *request)
 {
     const struct px_forward_conf *conf = &request->hcm->forward;
     struct lt_headers *headers = &request->head.headers;
+    if (conf->tells_own_cluster)
+        LT_TRY(tell_own_cluster(request, headers));
     if (conf->tells_port)
         LT_TRY(add_port(request, headers));
     if (conf->scheme.len > 0)

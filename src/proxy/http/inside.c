@@ -38,6 +38,7 @@ struct px_mirror {
 static const struct px_hcm_conf no_manager = {
     .server_name = {"envoy", 5},
     .max_request_headers_kb = 8192,
+    .body_limit = 1024 * 1024,
 };
 static const struct px_chain no_chain = {.hcm = &no_manager};
 static const struct px_routes_conf no_routes;
@@ -191,6 +192,7 @@ static void init_fetch(struct px_fetch *fetch, struct px_worker *worker, lt_str 
 {
     fetch->arena = lt_arena_new(512, 0);
     fetch->route = (struct px_route){
+        .body_limit = UINT64_MAX,
         .action = PX_ACTION_CLUSTER,
         .cluster = lt_arena_str(fetch->arena, cluster),
         .cluster_not_found_code = 503,

@@ -76,10 +76,8 @@ static lt_rc make_head(struct px_request *request, uint32_t code, lt_str body,
         lt_headers_remove(request->reply_headers, LT_H_CONTENT_TYPE);
     if (request->reply_headers != NULL)
         LT_TRY(lt_headers_add_all(&head->headers, request->reply_headers));
-    if (request->is_overloaded)
-        LT_TRY(lt_headers_add(&head->headers, LT_STR("x-envoy-overloaded"), LT_STR("true")));
-    if (request->is_dropped)
-        LT_TRY(lt_headers_add(&head->headers, LT_STR("x-envoy-drop-overload"), LT_STR("true")));
+    if (request->reply_mark != NULL && !request->hcm->router.hides_headers)
+        LT_TRY(lt_headers_add(&head->headers, lt_str_of(request->reply_mark), LT_STR("true")));
     struct px_cluster *cluster = request->cluster;
     request->cluster = NULL; /* no service time: no service answered */
     lt_rc rc = px_response_edit(request);

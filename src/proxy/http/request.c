@@ -86,7 +86,7 @@ struct px_request *px_request_new(struct px_conn *conn, const struct px_down *do
     lt_list_init(&request->up_link);
     px_deadlines_begin(request);
     request->up_out.bytes_max = request->hcm->max_request_headers_kb * 1024 + 2 * PX_RQ_HEADS_MAX;
-    lt_buf_init(&request->replay, PX_REPLAY_MAX);
+    lt_buf_init(&request->replay, request->hcm->body_limit);
     return request;
 }
 
@@ -417,7 +417,9 @@ void px_request_find_route(struct px_request *request)
     request->vhost = NULL;
     request->route = NULL;
     request->weighted = NULL;
-    for (size_t i = 0; request->routes != NULL && i < request->routes->internal_header_count; i++)
+    for (size_t i = 0; request->routes != NULL && !request->is_internal &&
+                       i < request->routes->internal_header_count;
+         i++)
         lt_headers_remove_name(&request->head.headers, request->routes->internal_headers[i]);
     if (request->routes != NULL)
         request->vhost = px_route_find_vhost(
@@ -506,6 +508,8 @@ void px_request_start(struct px_request *request)
         return;
     }
     px_request_find_route(request);
+    if (request->hcm->tracing != NULL)
+        px_request_decorate(request);
     if (check_upgrade(request))
         px_filters_start(request);
 }

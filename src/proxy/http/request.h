@@ -35,7 +35,7 @@ typedef enum {
     PX_RQ_GONE, /* it ended early; its memory goes at the end of this turn */
 } px_rq_state;
 
-enum { PX_RQ_HOSTS_MAX = 8, PX_RQ_HEADS_MAX = 128 * 1024, PX_REPLAY_MAX = 64 * 1024 };
+enum { PX_RQ_HOSTS_MAX = 8, PX_RQ_HEADS_MAX = 128 * 1024 };
 
 /* One direction of a body: what was read from one side and is not written to the other yet. */
 struct px_dir {
@@ -109,6 +109,7 @@ struct px_up {
 struct px_rare_timers {
     struct px_request *request;
     struct lt_timer try_idle; /* per_try_idle_timeout */
+    struct lt_timer try_life; /* max_stream_duration of the cluster */
 };
 
 struct px_old_pin {
@@ -202,9 +203,12 @@ struct px_request {
     bool is_traced;
     struct px_messages *messages; /* messages.h; NULL: no gRPC, or nobody wants to know */
     struct px_trace *trace;       /* in the arena; what the host is told; NULL: nothing */
-    bool is_overloaded;           /* the reply says x-envoy-overloaded */
-    bool is_dropped;              /* the reply says x-envoy-drop-overload */
-    lt_str location;              /* of a redirect */
+    const char *reply_mark;       /* x-envoy-overloaded and the like: the reply says so; NULL */
+    bool answers_timeout_with_204;
+    bool is_internal;                     /* it comes from where internal_address_config says */
+    lt_str location;                      /* of a redirect */
+    const struct px_decorator *decorator; /* what the client is told; NULL: nothing */
+    bool has_operation;                   /* the client has said what it is for */
 
     uint32_t answered_at; /* index of the filter that answered, and 1; 0: none did */
 
@@ -219,12 +223,14 @@ struct px_request {
     bool counts_retry, counts_pending, counts_active;
     bool counts_at_host; /* counts_pending, and a connection of the host is on its way */
     bool is_shared_retry, is_shared_pending, is_shared_active; /* px_limit_take */
-    struct lt_timer timer;       /* until it is read: request timeout; then the route's */
-    struct lt_timer try_timer;   /* per try timeout, or back-off */
-    struct lt_timer life_timer;  /* of the whole stream */
-    uint64_t timeout_ms;         /* the route's, or the client's by grpc-timeout; 0: none */
-    struct px_rare_timers *rare; /* in the arena; NULL: none was asked for */
-    struct lt_timer idle_timer;  /* HTTP/2 only: HTTP/1 has its connection's */
+    struct lt_timer timer;        /* until it is read: request timeout; then the route's */
+    struct lt_timer try_timer;    /* per try timeout, or back-off */
+    struct lt_timer life_timer;   /* of the whole stream */
+    uint64_t timeout_ms;          /* the route's, or the client's by grpc-timeout; 0: none */
+    uint64_t try_timeout_ms;      /* of each try; 0: none */
+    const struct px_retry *retry; /* the route's, or the request's own (steer.h); NULL: none */
+    struct px_rare_timers *rare;  /* in the arena; NULL: none was asked for */
+    struct lt_timer idle_timer;   /* HTTP/2 only: HTTP/1 has its connection's */
     uint64_t idle_at_ns;
     uint64_t random;
 
@@ -286,7 +292,7 @@ struct px_rare_timers *px_request_rare(struct px_request *request);
 /* The try moved: its idle timeout starts again. */
 static inline void px_request_touch_try(struct px_request *request)
 {
-    const struct px_retry *retry = request->route->retry;
+    const struct px_retry *retry = request->retry;
     if (retry != NULL && retry->per_try_idle_ms != 0)
         lt_loop_timer_set(request->worker->loop, &px_request_rare(request)->try_idle,
                           retry->per_try_idle_ms * LT_NS_PER_MS);
@@ -343,6 +349,8 @@ LT_MUST lt_rc px_request_sanitize(struct px_request *request);
 LT_MUST lt_rc px_request_edit(struct px_request *request);
 /* Once for each try. */
 LT_MUST lt_rc px_request_edit_try(struct px_request *request);
+/* The route's decorator, for the host or for the client. */
+void px_request_decorate(struct px_request *request);
 LT_MUST lt_rc px_response_edit(struct px_request *request);
 /* One edit of a head that is on its way. */
 LT_MUST lt_rc px_request_edit_header(struct px_request *request, struct lt_headers *headers,
@@ -357,6 +365,8 @@ void px_request_log_facts(struct px_request *request, struct px_log_facts *facts
 /* --- forward.c: names and addresses, as the connection manager wants them told --- */
 /* Before the route is looked for. */
 void px_forward_host(struct px_request *request);
+/* internal_address_config; before x-forwarded-for is appended to. */
+bool px_forward_is_internal(const struct px_request *request);
 LT_MUST lt_rc px_forward_request(struct px_request *request);
 LT_MUST lt_rc px_forward_response(struct px_request *request);
 /* As an HTTP/2 host or one that gets full URLs sees it; request->up stands. */

@@ -134,10 +134,8 @@ static bool may_retry(struct px_request *request, const struct px_retry *retry)
     if (request->response_begun || !request->replay_is_whole)
         return false;
     if (request->attempts > retry->num_retries) {
-        if (retry->num_retries > 0) {
-            px_cluster_count(cluster, PX_STAT_RQ_RETRY_LIMIT);
-            request->flags |= PX_FLAG_RETRY_LIMIT;
-        }
+        px_cluster_count(cluster, PX_STAT_RQ_RETRY_LIMIT);
+        request->flags |= PX_FLAG_RETRY_LIMIT;
         return false;
     }
     if (!request->counts_retry &&
@@ -262,7 +260,7 @@ bool px_request_retry_failure(struct px_request *request, px_failure failure)
         [PX_FAIL_REFUSED] = "refused stream",
         [PX_FAIL_TIMEOUT] = "per try timeout",
     };
-    const struct px_retry *retry = request->route->retry;
+    const struct px_retry *retry = request->retry;
     if (is_meant(request, retry) && px_retry_covers_failure(retry, failure))
         return try_again(request, retry, words[failure]);
     if (!may_replay(request, failure))
@@ -274,7 +272,7 @@ bool px_request_retry_failure(struct px_request *request, px_failure failure)
 
 bool px_request_retry_status(struct px_request *request)
 {
-    const struct px_retry *retry = request->route->retry;
+    const struct px_retry *retry = request->retry;
     lt_str grpc_status = lt_headers_value(&request->rhead.headers, LT_H_GRPC_STATUS);
     uint32_t status = request->rhead.status;
     const struct lt_headers *headers = &request->rhead.headers;

@@ -7,6 +7,12 @@
 #include "proxy/conf/route_match.h"
 #include "proxy/http/hash_policy.h"
 #include "proxy/http/request.h"
+#include "proxy/http/steer.h"
+
+enum { ALL_PPM = 1000000 };
+
+static const struct lt_header_set steers_times = LT_HEADER_SET(PX_STEERS_TIMES);
+static const struct lt_header_set steers_tries = LT_HEADER_SET(PX_STEERS_TRIES);
 
 /* --- replies that the route asks for --- */
 
@@ -60,7 +66,10 @@ static bool answered_by_route(struct px_request *request)
 {
     static const struct px_redirect to_https = {.code = 301, .https = true};
     const struct px_route *route = request->route;
-    if (request->vhost->require_tls_all && !lt_str_eqz(request->scheme, "https")) {
+    const struct px_vhost *vhost = request->vhost;
+    bool needs_tls = vhost->require_tls_all ||
+                     (vhost->require_tls_external && !request->is_internal);
+    if (needs_tls && !lt_str_eqz(request->scheme, "https")) {
         redirect(request, &to_https);
         return true;
     }
@@ -101,30 +110,65 @@ static void route_not_found(struct px_request *request)
     px_request_reply(request, 404, PX_FLAG_NO_ROUTE, "route_not_found", LT_STR_NULL, NULL);
 }
 
+static void drop(struct px_request *request, bool is_all)
+{
+    request->reply_mark = is_all ? "x-envoy-unconditional-drop-overload" : "x-envoy-drop-overload";
+    if (is_all)
+        px_request_reply(request, 503, PX_FLAG_DROP_ALL, "unconditional_drop_overload",
+                         LT_STR("unconditional drop overload"), "text/plain");
+    else
+        px_request_reply(request, 503, PX_FLAG_DROP_OVERLOAD, "drop_overload",
+                         LT_STR("drop overload"), "text/plain");
+}
+
 /* ClusterLoadAssignment.Policy.drop_overloads. True: answered. */
 static bool dropped(struct px_request *request)
 {
     const struct px_endpoints_conf *endpoints = request->cluster->endpoints;
     for (size_t i = 0; endpoints != NULL && i < endpoints->drop_count; i++) {
-        if (lt_prng_below(&request->worker->prng, 1000000) >= endpoints->drops[i].ppm)
+        if (lt_prng_below(&request->worker->prng, ALL_PPM) >= endpoints->drops[i].ppm)
             continue;
-        request->is_dropped = true;
-        px_request_reply(request, 503, PX_FLAG_DROP_OVERLOAD, "drop_overload",
-                         LT_STR("drop overload"), "text/plain");
+        drop(request, endpoints->drops[i].ppm >= ALL_PPM);
         return true;
     }
     return false;
 }
 
+/* How long, and how often: of the route, unless the request says something else. */
+static void choose_times(struct px_request *request)
+{
+    px_deadlines_router(request);
+    request->retry = request->route->retry;
+    request->try_timeout_ms = request->retry != NULL ? request->retry->per_try_timeout_ms : 0;
+    if (request->route->body_limit != UINT64_MAX) /* what a filter holds is not for retries */
+        request->replay.bytes_max = LT_MAX(request->route->body_limit,
+                                           lt_buf_len(&request->replay));
+    if (lt_headers_may_have_any(&request->head.headers, &steers_times))
+        px_steer_times(request);
+}
+
+static bool edited(struct px_request *request)
+{
+    if (px_request_edit(request) != LT_OK) {
+        px_request_reply(request, 431, 0, "http1.headers_too_large", LT_STR_NULL, NULL);
+        return false;
+    }
+    if (lt_headers_may_have_any(&request->head.headers, &steers_tries))
+        px_steer_retries(request);
+    return true;
+}
+
 void px_router_start(struct px_request *request)
 {
+    if (request->hcm->router.strict_headers != 0 && !px_steer_check(request))
+        return;
     if (request->route == NULL) {
         route_not_found(request);
         return;
     }
     if (answered_by_route(request))
         return;
-    px_deadlines_router(request);
+    choose_times(request);
     struct px_cluster *cluster = px_cluster_get(request->worker, px_request_cluster_name(request));
     if (cluster == NULL) {
         cluster_not_found(request);
@@ -133,10 +177,8 @@ void px_router_start(struct px_request *request)
     request->cluster = px_cluster_take(cluster);
     if (dropped(request))
         return;
-    if (px_request_edit(request) != LT_OK) {
-        px_request_reply(request, 431, 0, "http1.headers_too_large", LT_STR_NULL, NULL);
+    if (!edited(request))
         return;
-    }
     if (px_request_mirrors(request)->count > 0)
         px_request_start_mirrors(request);
     if (request->head.expects_continue && !request->hcm->proxy_100_continue &&
@@ -157,7 +199,7 @@ void px_router_start(struct px_request *request)
 static void overflow(struct px_request *request, px_cluster_stat stat)
 {
     px_cluster_count(request->cluster, stat);
-    request->is_overloaded = true;
+    request->reply_mark = "x-envoy-overloaded";
     px_request_reply(
         request, 503, PX_FLAG_UPSTREAM_OVERFLOW, "upstream_reset_before_response_started{overflow}",
         LT_STR("upstream connect error or disconnect/reset before headers. reset reason: overflow"),
@@ -259,7 +301,7 @@ static void use_host(struct px_request *request, struct px_host *host)
         request->tried[request->tried_count++] = px_host_take(request->host);
     px_host_drop(&request->host);
     request->host = px_host_take(host);
-    const struct px_retry *retry = request->route->retry;
+    const struct px_retry *retry = request->retry;
     if (retry != NULL && retry->priority_every > 0)
         request->tried_levels |= 1u << LT_MIN(px_host_priority(host), 31u);
 }
@@ -296,7 +338,7 @@ static uint32_t spared_levels(struct px_request *request, const struct px_retry 
 
 static struct px_host *choose_host(struct px_request *request)
 {
-    const struct px_retry *retry = request->route->retry;
+    const struct px_retry *retry = request->retry;
     struct px_host *tried[PX_RQ_HOSTS_MAX + 1];
     struct lt_addr space;
     struct px_pick pick = {
@@ -376,8 +418,10 @@ static void leave_counts(struct px_request *request)
 void px_request_leave_upstream(struct px_request *request, bool is_reusable)
 {
     lt_loop_timer_cancel(request->worker->loop, &request->try_timer);
-    if (request->rare != NULL)
+    if (request->rare != NULL) {
         lt_loop_timer_cancel(request->worker->loop, &request->rare->try_idle);
+        lt_loop_timer_cancel(request->worker->loop, &request->rare->try_life);
+    }
     lt_list_remove(&request->wait_link);
     if (request->up_codec != NULL)
         request->up_codec->leave(request, is_reusable);
@@ -418,6 +462,9 @@ static void begin_try(struct px_request *request)
         px_cluster_count(cluster, PX_STAT_CX_MAX_REQUESTS);
     px_text_set(&request->peer_principal,
                 px_intern(request->worker, lt_tls_peer_uri(&request->up->transport)));
+    if (cluster->conf->response->max_stream_ms != 0)
+        lt_loop_timer_set(request->worker->loop, &px_request_rare(request)->try_life,
+                          cluster->conf->response->max_stream_ms * LT_NS_PER_MS);
     px_request_set_state(request, PX_RQ_FLOW);
     px_host_note_connected(request->host, false);
     if (px_request_edit_try(request) != LT_OK || request->up_codec->start(request) != LT_OK)
@@ -426,11 +473,10 @@ static void begin_try(struct px_request *request)
 
 static void start_try_timer(struct px_request *request)
 {
-    const struct px_retry *retry = request->route->retry;
     request->up_start_ns = px_now_ns(request->worker);
-    if (retry != NULL && retry->per_try_timeout_ms != 0)
+    if (request->try_timeout_ms != 0)
         lt_loop_timer_set(request->worker->loop, &request->try_timer,
-                          retry->per_try_timeout_ms * LT_NS_PER_MS);
+                          request->try_timeout_ms * LT_NS_PER_MS);
     px_request_touch_try(request);
 }
 
@@ -438,13 +484,24 @@ static void start_try_timer(struct px_request *request)
 static const struct {
     const char *details, *text;
 } failures[] = {
-    [PX_FAILED_REMOTE] = {"upstream_reset_before_response_started{remote_connection_failure}",
-                          "remote connection failure"},
-    [PX_FAILED_LOCAL] = {"upstream_reset_before_response_started{local_connection_failure}",
-                         "local connection failure"},
-    [PX_FAILED_TIMEOUT] = {"upstream_reset_before_response_started{connection_timeout}",
-                           "connection timeout"},
+    [PX_FAILED_REMOTE] = {"remote_connection_failure", "remote connection failure"},
+    [PX_FAILED_LOCAL] = {"local_connection_failure", "local connection failure"},
+    [PX_FAILED_TIMEOUT] = {"connection_timeout", "connection timeout"},
 };
+
+/* With the transport's own words behind it: details hold no blanks. */
+static const char *failure_details(struct px_request *request, const struct px_failed *failed)
+{
+    bool has_words = request->failure[0] != '\0' && failed->how != PX_FAILED_TIMEOUT;
+    lt_str text = lt_arena_printf(request->arena, "upstream_reset_before_response_started{%s%s%s}",
+                                  failures[failed->how].details, has_words ? "|" : "",
+                                  has_words ? request->failure : "");
+    for (size_t i = 0; i < text.len; i++) {
+        if (text.ptr[i] == ' ')
+            ((char *)text.ptr)[i] = '_';
+    }
+    return lt_arena_strz(request->arena, text);
+}
 
 static void connect_failed(struct px_request *request, const struct px_failed *failed)
 {
@@ -458,7 +515,7 @@ static void connect_failed(struct px_request *request, const struct px_failed *f
         request->arena,
         "upstream connect error or disconnect/reset before headers. reset reason: %s",
         failures[failed->how].text);
-    px_request_reply(request, 503, PX_FLAG_UPSTREAM_FAILURE, failures[failed->how].details, body,
+    px_request_reply(request, 503, PX_FLAG_UPSTREAM_FAILURE, failure_details(request, failed), body,
                      "text/plain");
 }
 

@@ -81,7 +81,7 @@ static lt_rc start(struct px_request *request)
     if (request->head.wants_upgrade)
         framing.connection = "upgrade";
     choose_framing(request, &framing);
-    lt_h1_parser_init(&request->up->parser, true, NULL);
+    lt_h1_parser_init(&request->up->parser, true, &request->cluster->conf->response->h1);
     return lt_h1_write_request(&request->up_out, request->method, choose_target(request), 1,
                                headers, &framing);
 }
@@ -113,6 +113,11 @@ static lt_rc broke(struct px_request *request, px_broke how)
     return how == PX_BROKE_PROTOCOL ? LT_E_BAD : LT_E_IO;
 }
 
+static size_t head_room(const struct px_request *request)
+{
+    return request->cluster->conf->response->h1.head_bytes_max + PX_BLOCK_BYTES;
+}
+
 /* LT_OK with bytes to parse; LT_AGAIN; LT_EOF. */
 static lt_rc read_more(struct px_request *request)
 {
@@ -122,7 +127,7 @@ static lt_rc read_more(struct px_request *request)
     lt_rc rc = px_input_read(request->worker, &up->in, &up->transport, &up->can_read);
     if (rc == LT_E_LIMIT)
         rc = request->has_rhead ? LT_E_BAD
-                                : px_input_grow(request->worker, &up->in, PX_RQ_HEADS_MAX);
+                                : px_input_grow(request->worker, &up->in, head_room(request));
     if (rc == LT_OK || rc == LT_AGAIN || rc == LT_EOF)
         return rc;
     return broke(request,
@@ -135,7 +140,7 @@ static lt_rc next_head(struct px_request *request)
     for (;;) {
         size_t used = 0;
         if (!request->rhead_begun)
-            lt_h1_head_init(&request->rhead, request->arena, NULL);
+            lt_h1_head_init(&request->rhead, request->arena, &request->cluster->conf->response->h1);
         request->rhead_begun = true;
         up->parser.request_was_head = request->head.method_id == LT_METHOD_HEAD;
         up->parser.request_was_connect = request->head.method_id == LT_METHOD_CONNECT;

@@ -7,7 +7,7 @@
 #include "proxy/http/h2_link.h"
 #include "proxy/http/request.h"
 
-enum { INTERIM_MAX = 16 };
+enum { INTERIM_MAX = 16, PSEUDO_FIELDS = 1 };
 
 /* --- the connection --- */
 
@@ -59,13 +59,15 @@ static void on_over(struct px_h2_link *link)
 void px_up_h2_open(struct px_upstream *up)
 {
     const struct px_h2_options *conf = up->host->cluster->conf->h2;
+    const struct px_response_limits *limits = up->host->cluster->conf->response;
     struct lt_h2_opts opts = LT_H2_OPTS_DEFAULT;
     opts.stream_window_bytes = conf->stream_window_first;
     opts.stream_window_max = conf->stream_window_bytes;
     opts.conn_ahead_bytes = LT_MAX((size_t)PX_H2_AHEAD, (size_t)conf->conn_window_bytes);
     opts.conn_window_bytes = conf->conn_window_bytes;
     opts.header_table_bytes = conf->header_table_bytes;
-    opts.header_list_bytes_max = PX_RQ_HEADS_MAX;
+    opts.header_list_bytes_max = limits->h2_head_bytes;
+    opts.headers_max = limits->h1.headers_max + PSEUDO_FIELDS;
     opts.send_queue_bytes = PX_H2_STREAM_QUEUE;
     opts.conn_queue_bytes = PX_H2_CONN_QUEUE;
     opts.empty_frames_max = conf->empty_frames_max;
@@ -137,7 +139,9 @@ static void on_headers(struct lt_h2_stream *stream, const struct lt_h2_fields *f
     struct px_request *request = lt_h2_stream_user(stream);
     if (request == NULL)
         return;
-    lt_http_head_init(&request->rhead, request->arena, 0, PX_RQ_HEADS_MAX);
+    const struct px_response_limits *limits = request->cluster->conf->response;
+    lt_http_head_init(&request->rhead, request->arena, limits->h1.headers_max,
+                      limits->h2_head_bytes);
     lt_rc rc = lt_h2_read_response(fields, is_end, request->head.method_id == LT_METHOD_HEAD,
                                    &request->rhead);
     if (rc != LT_OK) {

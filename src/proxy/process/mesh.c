@@ -242,6 +242,7 @@ static lt_rc start_data_path(struct px_mesh *mesh, struct lt_err *err)
         return lt_err_wrap(err, rc, "the agent's bootstrap");
     px_node_facts_read(mesh->arena, settings->node_id, &settings->metadata, settings->is_router,
                        &program->node);
+    program->node.cluster = settings->node_cluster;
     program->options.concurrency = settings->concurrency;
     program->options.drain_time_s = settings->drain_ms / 1000;
     program->options.drain_strategy = "immediate";

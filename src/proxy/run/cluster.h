@@ -83,6 +83,7 @@ struct px_host {
     X(RQ_PER_TRY_IDLE, "upstream_rq_per_try_idle_timeout") \
     X(RQ_MAX_DURATION, "upstream_rq_max_duration_reached") \
     X(RQ_RETRY, "upstream_rq_retry") \
+    X(RETRY_ABANDONED, "retry_or_shadow_abandoned") \
     X(RQ_RETRY_OVERFLOW, "upstream_rq_retry_overflow") \
     X(RQ_RETRY_LIMIT, "upstream_rq_retry_limit_exceeded") \
     X(RQ_RETRY_SUCCESS, "upstream_rq_retry_success") \

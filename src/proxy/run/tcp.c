@@ -511,5 +511,5 @@ void px_tcp_on_upstream_failed(struct px_tcp *tcp, const struct px_failed *faile
         (void)connect_upstream(tcp);
         return;
     }
-    give_up(tcp, PX_FLAG_UPSTREAM_FAILURE | PX_FLAG_RETRY_LIMIT);
+    give_up(tcp, PX_FLAG_UPSTREAM_FAILURE | PX_FLAG_CONNECT_LIMIT);
 }

@@ -171,4 +171,6 @@ void px_node_facts_of(struct lt_arena *arena, lt_str node, struct px_node_facts 
         return;
     lt_str id = lt_str_of(message->id != NULL ? message->id : "");
     px_node_facts_read(arena, id, &metadata, lt_str_starts(id, LT_STR("router~")), ret_facts);
+    if (message->cluster != NULL)
+        ret_facts->cluster = lt_arena_str(arena, lt_str_of(message->cluster));
 }

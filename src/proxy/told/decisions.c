@@ -191,7 +191,7 @@ static void write_flags(uint32_t flags, struct lt_json_writer *w)
     static const struct {
         const char *name, *meaning;
     } words[] = {
-#define LT_FLAG(id, text, help) {text, help},
+#define LT_FLAG(id, text, name, help) {text, help},
 #include "proxy/conf/flags.def"
 #undef LT_FLAG
     };

@@ -308,43 +308,10 @@ OP(grpc_number)
 /* --- flags in words --- */
 
 static const char *const long_names[] = {
-#define LT_FLAG(id, text, help) [PX_FLAG_INDEX_##id] = #id,
+#define LT_FLAG(id, text, name, help) name,
 #include "proxy/conf/flags.def"
 #undef LT_FLAG
 };
-
-/* Envoy's names for what flags.def calls by its own. */
-static const struct {
-    uint32_t flag;
-    const char *name;
-} envoy_names[] = {
-    {PX_FLAG_NO_HEALTHY_UPSTREAM, "NoHealthyUpstream"},
-    {PX_FLAG_UPSTREAM_FAILURE, "UpstreamConnectionFailure"},
-    {PX_FLAG_UPSTREAM_OVERFLOW, "UpstreamOverflow"},
-    {PX_FLAG_NO_ROUTE, "NoRouteFound"},
-    {PX_FLAG_RETRY_LIMIT, "UpstreamRetryLimitExceeded"},
-    {PX_FLAG_NO_CLUSTER, "NoClusterFound"},
-    {PX_FLAG_DOWNSTREAM_TERMINATION, "DownstreamConnectionTermination"},
-    {PX_FLAG_UPSTREAM_TIMEOUT, "UpstreamRequestTimeout"},
-    {PX_FLAG_LOCAL_RESET, "LocalReset"},
-    {PX_FLAG_UPSTREAM_RESET, "UpstreamRemoteReset"},
-    {PX_FLAG_UPSTREAM_TERMINATION, "UpstreamConnectionTermination"},
-    {PX_FLAG_STREAM_IDLE, "StreamIdleTimeout"},
-    {PX_FLAG_DOWNSTREAM_PROTOCOL, "DownstreamProtocolError"},
-    {PX_FLAG_UPSTREAM_PROTOCOL, "UpstreamProtocolError"},
-    {PX_FLAG_MAX_DURATION, "UpstreamMaxStreamDurationReached"},
-    {PX_FLAG_OVERLOAD, "OverloadManagerTerminated"},
-    {PX_FLAG_DROP_OVERLOAD, "DropOverload"},
-};
-
-static const char *long_name(unsigned at)
-{
-    for (size_t i = 0; i < LT_ARRAY_LEN(envoy_names); i++) {
-        if (envoy_names[i].flag == 1u << at)
-            return envoy_names[i].name;
-    }
-    return long_names[at];
-}
 
 OP(flags_long)
 {
@@ -353,7 +320,7 @@ OP(flags_long)
         if ((facts->flags & 1u << i) == 0)
             continue;
         put(out, has_some ? LT_STR(",") : LT_STR(""));
-        put(out, lt_str_of(long_name(i)));
+        put(out, lt_str_of(long_names[i]));
         has_some = true;
     }
 }

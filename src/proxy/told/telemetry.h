@@ -14,6 +14,7 @@
 /* Who this proxy's workload is; from the node's metadata. Borrowed for the life of the workers. */
 struct px_node_facts {
     lt_str id;            /* node id */
+    lt_str cluster;       /* its service cluster */
     lt_str peer_metadata; /* base64 of the Struct that peers get in x-envoy-peer-metadata */
     lt_str preface;       /* the same for raw TCP: exchange.h */
     lt_str workload, namespace, cluster_id;

@@ -133,3 +133,28 @@ def test_w3c(run_proxy, backends):
 def test_contexts_stay_at_home(run_proxy, backends):
     asker = Asker(run_proxy, backends, tracing(otel(), no_context_propagation=True))
     assert asker.ask() == {} and asker.reason() == "9"
+
+
+@pytest.mark.parametrize("direction, fields, decorator, asked, up, down", [
+    (None, {}, {"operation": "deco"}, None, None, "deco"), (None, {}, {"operation": "deco"}, "theirs", None, "host"),
+    (None, {}, {"operation": "deco", "propagate": False}, None, None, "host"), (None, {}, None, None, None, "host"),
+    (None, {"use_remote_address": True}, {"operation": "deco"}, "theirs", None, "deco"),
+    ("OUTBOUND", {}, {"operation": "deco"}, "theirs", "deco", None), ("OUTBOUND", {}, {"operation": "deco"}, None, "deco", None),
+    ("OUTBOUND", {}, {"operation": "deco", "propagate": False}, "theirs", "theirs", None)], ids=str)
+@pytest.mark.parametrize("sampled", [0, 100])
+def test_operations_are_named(run_proxy, backends, direction, fields, decorator, asked, up, down, sampled):
+    """Clients' sides name the route's operation to the host, servers' sides to the client that has not named one."""
+    name = "x-envoy-decorator-operation"
+    server = backends(behaviour=lambda *_: (200, [(name, "host")], b""))
+    entry = route("/", "a", **({"decorator": decorator} if decorator else {}))
+    kind = {"traffic_direction": direction} if direction else {}
+    proxy = run_proxy(bootstrap(listener(hcm([entry], tracing=tracing(random=sampled), **fields), **kind), [cluster("a", server.port)]))
+    reply = client.get(proxy.port, headers={name: asked} if asked else {})
+    assert (server.requests[0].header(name), reply.header(name)) == (up, down)
+
+
+def test_operations_of_who_does_not_trace(run_proxy, backends):
+    server = backends()
+    proxy = run_proxy(bootstrap(listener(hcm([route("/", "a", decorator={"operation": "deco"})])), [cluster("a", server.port)]))
+    reply = client.get(proxy.port, headers={"x-envoy-decorator-operation": "theirs"})
+    assert (server.requests[0].header("x-envoy-decorator-operation"), reply.header("x-envoy-decorator-operation")) == ("theirs", None)

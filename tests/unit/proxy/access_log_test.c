@@ -110,7 +110,7 @@ static void test_operators(void **state)
            "a long one, because some people put the name of the day, Saturday, and that of the "
            "month, August, into each line of each log, and hope for the best");
     facts.flags = PX_FLAG_UPSTREAM_FAILURE | PX_FLAG_RETRY_LIMIT;
-    expect("%RESPONSE_FLAGS%", "UF,URX");
+    expect("%RESPONSE_FLAGS%", "URX,UF");
 }
 
 /* A '%' that begins nothing would take what follows with it: such a text is refused. */

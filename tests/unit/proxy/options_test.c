@@ -136,10 +136,11 @@ static void test_flags(void **state)
     } rows[] = {
         {0, "-"},
         {PX_FLAG_NO_ROUTE, "NR"},
-        {PX_FLAG_UPSTREAM_FAILURE | PX_FLAG_RETRY_LIMIT, "UF,URX"},
+        {PX_FLAG_UPSTREAM_FAILURE | PX_FLAG_RETRY_LIMIT, "URX,UF"},
+        {PX_FLAG_UPSTREAM_FAILURE | PX_FLAG_CONNECT_LIMIT, "UF,URX"},
         {PX_FLAG_OVERLOAD | PX_FLAG_NO_HEALTHY_UPSTREAM, "UH,OM"},
         {UINT32_MAX,
-         "UH,UT,DR,LR,UR,UF,UC,UO,NR,DI,FI,RL,UAEX,DC,URX,SI,DPE,UMSDR,DT,UPE,NC,OM,DO,NFCF"},
+         "DI,FI,URX,UO,UH,UT,DR,LR,UR,UF,URX,UC,NR,RL,UAEX,IH,SI,DPE,UMSDR,DT,UPE,NC,OM,DO,UDO,NFCF,DC"},
     };
     for (size_t i = 0; i < LT_ARRAY_LEN(rows); i++) {
         char out[PX_FLAGS_TEXT_MAX];

@@ -214,7 +214,7 @@ static void test_source_by_endpoint(void **state)
         "destination_app=\"unknown\",destination_version=\"unknown\",destination_service=\"pay.bank.svc.cluster.local\","
         "destination_canonical_service=\"pay\",destination_canonical_revision=\"latest\",destination_service_name=\"pay\","
         "destination_service_namespace=\"bank\",destination_cluster=\"Kubernetes\",request_protocol=\"http\","
-        "response_code=\"503\",grpc_response_status=\"\",response_flags=\"UF,URX\",connection_security_policy=\"unknown\"} 1\n");
+        "response_code=\"503\",grpc_response_status=\"\",response_flags=\"URX,UF\",connection_security_policy=\"unknown\"} 1\n");
 }
 
 static void test_passthrough(void **state)
