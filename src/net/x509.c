@@ -81,6 +81,7 @@ static lt_rc read_cert(struct lt_arena *arena, X509 *x509, struct lt_cert *cert,
     cert->issuer = arena_take(arena, x509_name_text(X509_get_issuer_name(x509)));
     cert->serial = serial_text(arena, x509);
     cert->sha256 = arena_take(arena, x509_sha256_text(x509));
+    cert->sha1 = arena_take(arena, x509_sha1_text(x509));
     cert->is_ca = X509_check_ca(x509) == 1; /* 1: v3 with CA:TRUE; the other answers are guesses */
     cert->pem = cert_pem(arena, x509);
     read_sans(arena, x509, cert);
@@ -139,6 +140,13 @@ const struct lt_cert *lt_tls_peer_cert(const struct lt_transport *transport, str
     if (!lt_tls_has_verified_peer(transport))
         return NULL;
     X509 *x509 = SSL_get0_peer_certificate(transport->tls->ssl);
+    struct lt_cert *cert = lt_arena_make(arena, struct lt_cert);
+    return x509 != NULL && read_cert(arena, x509, cert, NULL) == LT_OK ? cert : NULL;
+}
+
+const struct lt_cert *lt_tls_own_cert(const struct lt_transport *transport, struct lt_arena *arena)
+{
+    X509 *x509 = transport->tls != NULL ? SSL_get_certificate(transport->tls->ssl) : NULL;
     struct lt_cert *cert = lt_arena_make(arena, struct lt_cert);
     return x509 != NULL && read_cert(arena, x509, cert, NULL) == LT_OK ? cert : NULL;
 }

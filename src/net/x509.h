@@ -99,7 +99,7 @@ struct lt_cert {
     lt_str subject; /* RFC 2253, may be empty */
     lt_str issuer;
     lt_str serial;        /* lower-case hex without leading zeros */
-    lt_str sha256;        /* lower-case hex of the DER */
+    lt_str sha256, sha1;  /* lower-case hex of the DER */
     int64_t not_before_s; /* Unix time */
     int64_t not_after_s;
     bool is_ca;
@@ -112,6 +112,8 @@ LT_MUST lt_rc lt_cert_parse_chain(struct lt_arena *arena, lt_str pem, struct lt_
 /* The peer's, when it was verified; NULL otherwise. Everything lives in arena. */
 const struct lt_cert *lt_tls_peer_cert(const struct lt_transport *transport,
                                        struct lt_arena *arena);
+/* The one that we show; NULL: none. */
+const struct lt_cert *lt_tls_own_cert(const struct lt_transport *transport, struct lt_arena *arena);
 /* First URI SAN, or empty. */
 lt_str lt_cert_uri(const struct lt_cert *cert);
 /*

@@ -44,5 +44,6 @@ char *x509_first_san(X509 *cert, lt_san_type type);
 char *x509_name_text(const X509_NAME *name);
 /* Lower-case hex on the heap. */
 char *x509_sha256_text(const X509 *cert);
+char *x509_sha1_text(const X509 *cert); /* a name, for logs: nothing is trusted by it */
 
 #endif

@@ -123,14 +123,24 @@ char *x509_name_text(const X509_NAME *name)
     return text;
 }
 
-char *x509_sha256_text(const X509 *cert)
+static char *digest_text(const X509 *cert, const EVP_MD *kind)
 {
     unsigned char digest[EVP_MAX_MD_SIZE];
     unsigned len = 0;
-    if (X509_digest(cert, EVP_sha256(), digest, &len) != 1)
+    if (X509_digest(cert, kind, digest, &len) != 1)
         return lt_strdup("");
     char *text = lt_malloc(2 * (size_t)len + 1);
     for (unsigned i = 0; i < len; i++)
         (void)snprintf(text + 2 * (size_t)i, 3, "%02x", digest[i]);
     return text;
+}
+
+char *x509_sha256_text(const X509 *cert)
+{
+    return digest_text(cert, EVP_sha256());
+}
+
+char *x509_sha1_text(const X509 *cert)
+{
+    return digest_text(cert, EVP_sha1());
 }

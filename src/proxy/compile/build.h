@@ -35,6 +35,8 @@ struct px_stats_facts {
     uint64_t tcp_report_ms;
 };
 
+struct px_meta;
+
 struct px_build {
     struct lt_arena *arena;   /* of the resource being made */
     struct lt_arena *scratch; /* of the messages read; dies when the resource is done */
@@ -144,6 +146,12 @@ LT_MUST lt_rc px_make_address(struct px_build *build, const char *field,
 LT_MUST lt_rc px_make_metas(struct px_build *build, const Pb__Struct *st,
                             struct px_metas *ret_metas);
 /* All values, as JSON, sorted by key. */
+/*
+ * All metadata that has no place of its own in what is made of a resource: istio, envoy.lb and the
+ * like are read apart. *ret_meta NULL: nothing is left, as nearly always.
+ */
+LT_MUST lt_rc px_make_other_meta(struct px_build *build, const Xds__Metadata *in,
+                                 const struct px_meta **ret_meta);
 LT_MUST lt_rc px_make_json_metas(struct px_build *build, const char *field, const Pb__Struct *st,
                                  struct px_metas *ret_metas);
 const Pb__Struct *px_find_metadata(const Xds__Metadata *metadata, const char *filter);
@@ -160,6 +168,9 @@ LT_MUST lt_rc px_make_transport_socket(struct px_build *build, const Xds__Transp
                                        bool is_server, const struct px_tls_conf **ret_tls);
 LT_MUST lt_rc px_make_access_logs(struct px_build *build, Xds__AccessLog *const *logs, size_t count,
                                   const struct px_access_log **ret_logs, size_t *ret_count);
+/* access_log_options.access_log_flush_interval; NULL: none. */
+LT_MUST lt_rc px_make_log_interval(struct px_build *build, const Pb__Duration *in,
+                                   uint32_t *ret_ms);
 /* in NULL: no filter. */
 LT_MUST lt_rc px_make_log_filter(struct px_build *build, const Xds__AccessLogFilter *in,
                                  const struct px_log_filter **ret_filter);

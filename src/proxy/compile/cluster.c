@@ -428,6 +428,7 @@ lt_rc px_make_cluster(struct px_build *build, const Xds__Cluster *cluster,
     px_path_leave(build, mark);
     LT_TRY(px_make_check(build, cluster, conf));
     make_istio_metadata(build, cluster, conf);
+    LT_TRY(px_make_other_meta(build, cluster->metadata, &conf->metadata));
     list_unhonoured(build, cluster);
     return make_inline_endpoints(build, cluster, conf);
 }

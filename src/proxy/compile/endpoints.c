@@ -76,9 +76,9 @@ static bool same_metas(const struct px_metas *a, const struct px_metas *b)
 
 static bool same_facts(const struct px_endpoint_facts *a, const struct px_endpoint_facts *b)
 {
-    return a->check == NULL && b->check == NULL && lt_str_eq(a->workload, b->workload) &&
-           lt_str_eq(a->hostname, b->hostname) && same_metas(&a->transport, &b->transport) &&
-           same_metas(&a->lb, &b->lb);
+    return a->check == NULL && b->check == NULL && a->metadata == NULL && b->metadata == NULL &&
+           lt_str_eq(a->workload, b->workload) && lt_str_eq(a->hostname, b->hostname) &&
+           same_metas(&a->transport, &b->transport) && same_metas(&a->lb, &b->lb);
 }
 
 static lt_rc make_check(struct px_build *build, const Xds__Endpoint__HealthCheckConfig *in,
@@ -106,6 +106,7 @@ static lt_rc fill_facts(struct px_build *build, const Xds__LbEndpoint *lb, lt_st
         facts->hostname = lt_arena_str(build->arena, name);
     lt_str workload = lt_struct_find_str(px_find_metadata(lb->metadata, "istio"), "workload");
     facts->workload = workload.len > 0 ? lt_arena_str(build->arena, workload) : LT_STR_NULL;
+    LT_TRY(px_make_other_meta(build, lb->metadata, &facts->metadata));
     const Pb__Struct *transport = px_find_metadata(lb->metadata, "envoy.transport_socket_match");
     LT_TRY(px_make_metas(build, transport, &facts->transport));
     const Pb__Struct *own = px_find_metadata(lb->metadata, "envoy.lb");

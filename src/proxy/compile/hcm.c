@@ -101,6 +101,7 @@ static lt_rc check_the_rest(struct px_build *build, const Xds__HttpConnectionMan
                                         "drain_timeout",
                                         "delayed_close_timeout",
                                         "access_log",
+                                        "access_log_options",
                                         "use_remote_address",
                                         "xff_num_trusted_hops",
                                         "generate_request_id",
@@ -133,6 +134,19 @@ static lt_rc check_the_rest(struct px_build *build, const Xds__HttpConnectionMan
     return LT_OK;
 }
 
+static lt_rc make_log_times(struct px_build *build,
+                            const Xds__HttpConnectionManager__HcmAccessLogOptions *in,
+                            struct px_log_times *times)
+{
+    if (in == NULL)
+        return LT_OK;
+    times->at_start = in->has_flush_access_log_on_new_request &&
+                      in->flush_access_log_on_new_request;
+    times->at_tunnel = in->has_flush_log_on_tunnel_successfully_established &&
+                       in->flush_log_on_tunnel_successfully_established;
+    return px_make_log_interval(build, in->access_log_flush_interval, &times->every_ms);
+}
+
 static lt_rc make_hcm(struct px_build *build, const Xds__HttpConnectionManager *in,
                       struct px_hcm_conf *conf)
 {
@@ -158,6 +172,7 @@ static lt_rc make_hcm(struct px_build *build, const Xds__HttpConnectionManager *
     LT_TRY(check_the_rest(build, in));
     LT_TRY(px_make_http_filters(build, in->http_filters, in->n_http_filters, conf));
     LT_TRY(make_route_specifier(build, in, conf));
+    LT_TRY(make_log_times(build, in->access_log_options, &conf->log_times));
     return px_make_access_logs(build, in->access_log, in->n_access_log, &conf->access_logs,
                                &conf->access_log_count);
 }

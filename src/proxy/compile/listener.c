@@ -206,7 +206,6 @@ static void list_tcp_rest(struct px_build *build, const Xds__TcpProxy *in)
     } rows[] = {
         {"downstream_idle_timeout", in->downstream_idle_timeout != NULL},
         {"upstream_idle_timeout", in->upstream_idle_timeout != NULL},
-        {"access_log_options", in->access_log_options != NULL},
         {"backoff_options", in->backoff_options != NULL},
         {"proxy_protocol_tlvs", in->n_proxy_protocol_tlvs > 0},
         {"upstream_connect_mode", in->has_upstream_connect_mode && in->upstream_connect_mode != 0},
@@ -256,6 +255,12 @@ static lt_rc make_tcp(struct px_build *build, const Pb__Any *any, bool has_istio
         return px_unsupported(build, "tunneling_config",
                               "tunnels and clusters on demand are not supported yet");
     LT_TRY(make_tcp_limits(build, in, conf));
+    if (in->access_log_options != NULL) {
+        conf->log_times.at_start = in->access_log_options->has_flush_access_log_on_connected &&
+                                   in->access_log_options->flush_access_log_on_connected;
+        LT_TRY(px_make_log_interval(build, in->access_log_options->access_log_flush_interval,
+                                    &conf->log_times.every_ms));
+    }
     list_tcp_rest(build, in);
     conf->has_istio_stats = has_istio_stats;
     conf->stats = has_istio_stats ? build->net_stats.stats : NULL;
@@ -323,6 +328,7 @@ static lt_rc make_chain(struct px_build *build, const Xds__FilterChain *in, stru
 {
     bool has_istio_stats = false;
     chain->name = px_copy(build, in->name);
+    LT_TRY(px_make_other_meta(build, in->metadata, &chain->metadata));
     chain->transport_timeout_ms = px_duration_ms(in->transport_socket_connect_timeout, 0);
     LT_TRY(make_chain_match(build, in->filter_chain_match, chain));
     build->takes_exchange = has_exchange(build, in);
@@ -471,6 +477,7 @@ lt_rc px_make_listener(struct px_build *build, const Xds__Listener *in,
                        struct px_listener_conf *conf)
 {
     conf->res.name = px_copy(build, in->name);
+    LT_TRY(px_make_other_meta(build, in->metadata, &conf->metadata));
     LT_TRY(px_make_address(build, "address", in->address, &conf->addr));
     if (in->listener_specifier_case != XDS__LISTENER__LISTENER_SPECIFIER__NOT_SET ||
         in->udp_listener_config != NULL)

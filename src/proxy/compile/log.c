@@ -147,3 +147,13 @@ lt_rc px_make_access_logs(struct px_build *build, Xds__AccessLog *const *in, siz
     *ret_count = kept;
     return LT_OK;
 }
+
+lt_rc px_make_log_interval(struct px_build *build, const Pb__Duration *in, uint32_t *ret_ms)
+{
+    uint64_t ms = px_duration_ms(in, 0);
+    if (in != NULL && ms == 0)
+        return px_bad(build, "access_log_options.access_log_flush_interval",
+                      "must be at least 1 ms");
+    *ret_ms = (uint32_t)LT_MIN(ms, (uint64_t)UINT32_MAX);
+    return LT_OK;
+}

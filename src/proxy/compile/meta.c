@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "proxy/compile/build.h"
+#include "proxy/conf/meta.h"
 #include "wire/json.h"
 #include "wire/struct.h"
 
@@ -69,5 +70,36 @@ lt_rc px_make_json_metas(struct px_build *build, const char *field, const Pb__St
     }
     qsort(pairs, count, sizeof(*pairs), by_key);
     *ret_metas = (struct px_metas){pairs, count};
+    return LT_OK;
+}
+
+static bool has_a_place(const char *filter)
+{
+    static const char *const known[] = {"istio", "envoy.lb", "envoy.transport_socket_match"};
+    for (size_t i = 0; i < LT_ARRAY_LEN(known); i++) {
+        if (strcmp(filter, known[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
+lt_rc px_make_other_meta(struct px_build *build, const Xds__Metadata *in,
+                         const struct px_meta **ret_meta)
+{
+    for (size_t i = 0; in != NULL && i < in->n_filter_metadata; i++) {
+        const char *filter = in->filter_metadata[i]->key;
+        struct lt_doc doc;
+        if (filter == NULL || has_a_place(filter))
+            continue;
+        if (lt_struct_to_doc(build->scratch, in->filter_metadata[i]->value, NULL, &doc, NULL) !=
+            LT_OK)
+            return px_bad(build, "metadata.filter_metadata", "'%s' is not a readable Struct",
+                          filter);
+        struct px_meta *meta = lt_arena_make(build->arena, struct px_meta);
+        meta->filter = px_copy(build, filter);
+        meta->doc = lt_doc_copy(build->arena, &doc);
+        meta->next = *ret_meta;
+        *ret_meta = meta;
+    }
     return LT_OK;
 }

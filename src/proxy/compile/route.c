@@ -563,6 +563,7 @@ lt_rc px_make_route(struct px_build *build, const Xds__Route *in, const struct p
     route->name = px_copy(build, in->name);
     list_rest(build, in);
     make_decorator(build, in->decorator, route);
+    LT_TRY(px_make_other_meta(build, in->metadata, &route->metadata));
     route->body_limit = px_body_limit(in->request_body_buffer_limit,
                                       in->per_request_buffer_limit_bytes, vhost->body_limit);
     LT_TRY(make_match(build, in->match, route, &template));

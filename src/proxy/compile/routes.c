@@ -65,6 +65,7 @@ static lt_rc make_vhost(struct px_build *build, const Xds__VirtualHost *in, stru
     LT_TRY(px_make_own_rate_limits(build, in->rate_limits, in->n_rate_limits, &vhost->rate_limits));
     LT_TRY(px_make_mirrors(build, in->request_mirror_policies, in->n_request_mirror_policies,
                            &vhost->mirrors));
+    LT_TRY(px_make_other_meta(build, in->metadata, &vhost->metadata));
     vhost->name = px_copy(build, in->name);
     if (in->n_domains == 0)
         return px_bad(build, "domains", "a virtual host needs at least one domain");

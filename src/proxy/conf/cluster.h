@@ -44,14 +44,17 @@ struct px_endpoint_check {
     bool is_off;
 };
 
+struct px_meta;
+
 /* What endpoints have beside an address; most of an assignment share one of these. */
 struct px_endpoint_facts {
-    lt_str hostname;           /* the DNS name to resolve, or Endpoint.hostname */
-    lt_str workload;           /* metadata istio.workload, "<workload>;<ns>;<service>;..." */
-    struct px_metas transport; /* metadata envoy.transport_socket_match, strings */
-    struct px_metas lb;        /* metadata envoy.lb, sorted by key; JSON */
-    lt_str hash_key;           /* its hash_key, when that is a string */
-    bool is_canary;            /* its canary */
+    lt_str hostname;                /* the DNS name to resolve, or Endpoint.hostname */
+    const struct px_meta *metadata; /* other than the below; NULL: none */
+    lt_str workload;                /* metadata istio.workload, "<workload>;<ns>;<service>;..." */
+    struct px_metas transport;      /* metadata envoy.transport_socket_match, strings */
+    struct px_metas lb;             /* metadata envoy.lb, sorted by key; JSON */
+    lt_str hash_key;                /* its hash_key, when that is a string */
+    bool is_canary;                 /* its canary */
     const struct px_endpoint_check *check; /* NULL: none */
 };
 
@@ -356,6 +359,7 @@ struct px_cluster_conf {
     lt_str config_path; /* metadata.istio.config: the DestinationRule */
     lt_str service_host, service_name, service_namespace;
     lt_str subset;
+    const struct px_meta *metadata; /* other than istio; NULL: none */
 };
 
 /* True when something of it is counted for all workers together (shared.h). */

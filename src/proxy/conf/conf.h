@@ -184,6 +184,7 @@ struct px_filter_confs {
 
 /* --- routes --- */
 
+struct px_meta;
 struct px_meta_match;
 struct px_rate_limits;
 
@@ -382,7 +383,8 @@ struct px_route {
     const struct px_rate_limits *rate_limits; /* NULL: none */
     const struct px_upgrade_conf *upgrades;
     size_t upgrade_count;
-    uint64_t body_limit; /* of what is kept for retries; UINT64_MAX: the listener's */
+    const struct px_meta *metadata; /* other than istio; NULL: none */
+    uint64_t body_limit;            /* of what is kept for retries; UINT64_MAX: the listener's */
     const struct px_decorator *decorator; /* NULL: none, or it is not told */
     struct px_header_edits request, response;
     struct px_filter_confs filters;
@@ -403,6 +405,7 @@ struct px_vhost {
     bool tells_attempt_count;   /* the client, too: include_attempt_count_in_response */
     bool tells_timeout_retry;   /* include_is_timeout_retry_header */
     const struct px_retry *retry;
+    const struct px_meta *metadata;           /* other than istio; NULL: none */
     uint64_t body_limit;                      /* of routes that have none */
     struct px_mirrors mirrors;                /* of routes that have none */
     const struct px_rate_limits *rate_limits; /* NULL: none */
@@ -480,6 +483,13 @@ struct px_access_log {
     const struct px_log_node *json;     /* JSON form: an object */
     bool omits_empty;                   /* no "-" and no null members */
     const struct px_log_filter *filter; /* log_filter.h; NULL: all requests */
+};
+
+/* access_log_options: when lines are written beside the one at the end. */
+struct px_log_times {
+    bool at_start;     /* of a request; when the connection to the host stands */
+    bool at_tunnel;    /* HTTP: when it stands */
+    uint32_t every_ms; /* 0: never */
 };
 
 typedef enum {
@@ -564,6 +574,7 @@ struct px_hcm_conf {
         takes_operation; /* it traces and is no client: x-envoy-decorator-operation is for itself */
     const struct px_access_log *access_logs;
     size_t access_log_count;
+    struct px_log_times log_times;
 };
 
 struct px_tcp_conf {
@@ -583,6 +594,7 @@ struct px_tcp_conf {
     uint64_t tcp_report_ms;
     const struct px_access_log *access_logs;
     size_t access_log_count;
+    struct px_log_times log_times;
 };
 
 struct px_cidr {
@@ -617,7 +629,8 @@ struct px_net_filter {
 /* envoy.config.listener.v3.FilterChain */
 struct px_chain {
     lt_str name;
-    uint32_t destination_port; /* 0: any */
+    const struct px_meta *metadata; /* other than istio; NULL: none */
+    uint32_t destination_port;      /* 0: any */
     const struct px_cidr *prefixes;
     size_t prefix_count;
     const lt_str *server_names; /* "*.x" kept as ".x" with is_suffix by the leading dot */
@@ -667,6 +680,7 @@ struct px_listener_conf {
     uint32_t unix_mode; /* of its file; 0: our default */
     const struct lt_sock_option *socket_options;
     size_t socket_option_count;
+    const struct px_meta *metadata; /* other than istio; NULL: none */
     const struct px_chain *chains;
     size_t chain_count;
     const struct px_chain *default_chain; /* may be NULL */

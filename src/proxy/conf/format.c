@@ -83,7 +83,7 @@ static void expand_times(struct lt_buf *to, lt_str format, int64_t wall_ns)
     lt_buf_add(to, LT_STR("\0"));
 }
 
-static void put_time(struct px_sink *out, lt_str format, int64_t wall_ns)
+static void put_formatted(struct px_sink *out, lt_str format, int64_t wall_ns, bool is_local)
 {
     enum { GROWTH_MAX = 32, LEAST = 256 }; /* of one specification, "%c" and the like */
     time_t seconds = (time_t)(wall_ns / (int64_t)LT_NS_PER_S);
@@ -92,23 +92,38 @@ static void put_time(struct px_sink *out, lt_str format, int64_t wall_ns)
     struct lt_buf expanded;
     char *text = lt_malloc(room);
     lt_buf_init(&expanded, room);
-    gmtime_r(&seconds, &parts);
+    if (is_local)
+        localtime_r(&seconds, &parts);
+    else
+        gmtime_r(&seconds, &parts);
     expand_times(&expanded, format, wall_ns);
     put(out, lt_str_make(text, strftime(text, room, lt_buf_str(&expanded).ptr, &parts)));
     lt_buf_fini(&expanded);
     free(text);
 }
 
+void px_sink_put_time(struct px_sink *out, lt_str format, int64_t wall_ns, bool is_local)
+{
+    char text[32];
+    if (format.len == 0 && is_local)
+        format = LT_STR("%Y-%m-%dT%H:%M:%S.%3f%z");
+    if (format.len > 0) {
+        put_formatted(out, format, wall_ns, is_local);
+        return;
+    }
+    lt_time_format(wall_ns, text);
+    put(out, lt_str_of(text));
+}
+
 /* START_TIME or START_TIME(strftime) in UTC. */
 static void op_start_time(const struct px_log_facts *facts, lt_str argument, struct px_sink *out)
 {
-    char text[32];
-    if (argument.len > 0) {
-        put_time(out, argument, facts->start_wall_ns);
-        return;
-    }
-    lt_time_format(facts->start_wall_ns, text);
-    put(out, lt_str_of(text));
+    px_sink_put_time(out, argument, facts->start_wall_ns, false);
+}
+
+static void op_start_local(const struct px_log_facts *facts, lt_str argument, struct px_sink *out)
+{
+    px_sink_put_time(out, argument, facts->start_wall_ns, true);
 }
 
 static lt_str pseudo(const struct px_log_facts *facts, lt_str name)
@@ -155,17 +170,18 @@ static void op_trailer(const struct px_log_facts *facts, lt_str argument, struct
         facts->trailers == NULL ? LT_STR_NULL : lt_headers_value_of(facts->trailers, argument));
 }
 
-/* "filter:key:key": a string as it is, anything else as JSON. */
-static void op_dynamic_metadata(const struct px_log_facts *facts, lt_str argument,
-                                struct px_sink *out)
+const struct lt_doc *px_tree_walk(const struct lt_doc *node, lt_str path)
+{
+    lt_str part;
+    while (node != NULL && path.len > 0 && lt_str_split(&path, ':', &part))
+        node = lt_doc_find(node, part);
+    return node == NULL || node->kind == LT_DOC_NULL ? NULL : node;
+}
+
+void px_sink_put_tree(struct px_sink *out, const struct lt_doc *node)
 {
     enum { JSON_MAX = 1024 * 1024 };
-    lt_str part;
-    lt_str_split(&argument, ':', &part);
-    const struct lt_doc *node = px_meta_find(facts->meta, part);
-    while (node != NULL && argument.len > 0 && lt_str_split(&argument, ':', &part))
-        node = lt_doc_find(node, part);
-    if (node == NULL || node->kind == LT_DOC_NULL)
+    if (node == NULL)
         return;
     if (node->kind == LT_DOC_STRING) {
         put(out, node->string);
@@ -179,6 +195,20 @@ static void op_dynamic_metadata(const struct px_log_facts *facts, lt_str argumen
     if (lt_json_writer_finish(&w) == LT_OK)
         put(out, lt_buf_str(&json));
     lt_buf_fini(&json);
+}
+
+/* "filter:key:key" */
+static const struct lt_doc *tree_of_meta(const struct px_log_facts *facts, lt_str argument)
+{
+    lt_str filter;
+    lt_str_split(&argument, ':', &filter);
+    return px_tree_walk(px_meta_find(facts->meta, filter), argument);
+}
+
+static void op_dynamic_metadata(const struct px_log_facts *facts, lt_str argument,
+                                struct px_sink *out)
+{
+    px_sink_put_tree(out, tree_of_meta(facts, argument));
 }
 
 static void op_flags(const struct px_log_facts *facts, lt_str argument LT_UNUSED,
@@ -221,15 +251,26 @@ static lt_str port_of(lt_str address)
 }
 
 /* Envoy: in one word, for those who split lines at blanks. */
-static void op_transport_failure(const struct px_log_facts *facts, lt_str argument LT_UNUSED,
-                                 struct px_sink *out)
+static void put_one_word(const char *text, struct px_sink *out)
 {
-    lt_str rest = lt_str_of(facts->transport_failure), word;
+    lt_str rest = lt_str_of(text), word;
     for (bool is_first = true; lt_str_split(&rest, ' ', &word); is_first = false) {
         if (!is_first)
             put(out, LT_STR("_"));
         put(out, word);
     }
+}
+
+static void op_transport_failure(const struct px_log_facts *facts, lt_str argument LT_UNUSED,
+                                 struct px_sink *out)
+{
+    put_one_word(facts->transport_failure, out);
+}
+
+static void op_client_failure(const struct px_log_facts *facts, lt_str argument LT_UNUSED,
+                              struct px_sink *out)
+{
+    put_one_word(facts->client_failure, out);
 }
 
 TEXT_OP(protocol, facts->protocol)
@@ -246,7 +287,18 @@ TEXT_OP(downstream_remote_ip, without_port(facts->downstream_remote))
 TEXT_OP(downstream_remote_port, port_of(facts->downstream_remote))
 TEXT_OP(downstream_direct, facts->downstream_direct_remote)
 TEXT_OP(downstream_direct_ip, without_port(facts->downstream_direct_remote))
-TEXT_OP(server_name, facts->requested_server_name)
+/* "SNI_ONLY", or which of SNI and Host goes first. */
+static void op_server_name(const struct px_log_facts *facts, lt_str argument, struct px_sink *out)
+{
+    lt_str which, sni = facts->requested_server_name;
+    lt_str_split(&argument, ':', &which);
+    bool is_host_first = lt_str_eqz(which, "HOST_FIRST");
+    bool may_be_host = is_host_first || lt_str_eqz(which, "SNI_FIRST");
+    lt_str host = may_be_host ? facts->authority : LT_STR_NULL;
+    lt_str first = is_host_first ? host : sni, second = is_host_first ? sni : host;
+    put(out, first.len > 0 ? first : second);
+}
+
 TEXT_OP(route_name, facts->route_name)
 TEXT_OP(peer_uri, facts->downstream_peer_uri)
 TEXT_OP(local_uri, facts->downstream_local_uri)
@@ -260,47 +312,48 @@ NUMBER_OP(response_duration, facts->response_ns / LT_NS_PER_MS)
 NUMBER_OP(attempts, facts->attempts)
 NUMBER_OP(connection_id, facts->connection_id)
 
-static const struct {
-    const char *name;
-    op_fn *run;
-    bool is_number; /* bare in JSON */
-} ops[] = {
-    {"BYTES_RECEIVED", op_received, true},
-    {"BYTES_SENT", op_sent, true},
-    {"CONNECTION_ID", op_connection_id, true},
-    {"CONNECTION_TERMINATION_DETAILS", op_termination, false},
-    {"DOWNSTREAM_DIRECT_REMOTE_ADDRESS", op_downstream_direct, false},
-    {"DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT", op_downstream_direct_ip, false},
-    {"DOWNSTREAM_LOCAL_ADDRESS", op_downstream_local, false},
-    {"DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT", op_downstream_local_ip, false},
-    {"DOWNSTREAM_LOCAL_PORT", op_downstream_local_port, true},
-    {"DOWNSTREAM_LOCAL_URI_SAN", op_local_uri, false},
-    {"DOWNSTREAM_PEER_URI_SAN", op_peer_uri, false},
-    {"DOWNSTREAM_REMOTE_ADDRESS", op_downstream_remote, false},
-    {"DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", op_downstream_remote_ip, false},
-    {"DOWNSTREAM_REMOTE_PORT", op_downstream_remote_port, true},
-    {"DOWNSTREAM_TLS_CIPHER", op_tls_cipher, false},
-    {"DOWNSTREAM_TLS_VERSION", op_tls_version, false},
-    {"DURATION", op_duration, true},
-    {"DYNAMIC_METADATA", op_dynamic_metadata, false},
-    {"PROTOCOL", op_protocol, false},
-    {"REQ", op_req, false},
-    {"REQUESTED_SERVER_NAME", op_server_name, false},
-    {"REQUEST_DURATION", op_request_duration, true},
-    {"RESP", op_resp, false},
-    {"RESPONSE_CODE", op_code, true},
-    {"RESPONSE_CODE_DETAILS", op_details, false},
-    {"RESPONSE_DURATION", op_response_duration, true},
-    {"RESPONSE_FLAGS", op_flags, false},
-    {"ROUTE_NAME", op_route_name, false},
-    {"START_TIME", op_start_time, false},
-    {"TRAILER", op_trailer, false},
-    {"UPSTREAM_CLUSTER", op_upstream_cluster, false},
-    {"UPSTREAM_CLUSTER_RAW", op_upstream_cluster, false},
-    {"UPSTREAM_HOST", op_upstream_host, false},
-    {"UPSTREAM_LOCAL_ADDRESS", op_upstream_local, false},
-    {"UPSTREAM_REQUEST_ATTEMPT_COUNT", op_attempts, true},
-    {"UPSTREAM_TRANSPORT_FAILURE_REASON", op_transport_failure, false},
+static const struct px_op ops[] = {
+    {"BYTES_RECEIVED", op_received, true, NULL},
+    {"BYTES_SENT", op_sent, true, NULL},
+    {"CONNECTION_ID", op_connection_id, true, NULL},
+    {"CONNECTION_TERMINATION_DETAILS", op_termination, false, NULL},
+    {"DOWNSTREAM_DIRECT_REMOTE_ADDRESS", op_downstream_direct, false, NULL},
+    {"DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT", op_downstream_direct_ip, false, NULL},
+    {"DOWNSTREAM_LOCAL_ADDRESS", op_downstream_local, false, NULL},
+    {"DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT", op_downstream_local_ip, false, NULL},
+    {"DOWNSTREAM_LOCAL_PORT", op_downstream_local_port, true, NULL},
+    {"DOWNSTREAM_LOCAL_URI_SAN", op_local_uri, false, NULL},
+    {"DOWNSTREAM_PEER_URI_SAN", op_peer_uri, false, NULL},
+    {"DOWNSTREAM_REMOTE_ADDRESS", op_downstream_remote, false, NULL},
+    {"DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", op_downstream_remote_ip, false, NULL},
+    {"DOWNSTREAM_REMOTE_PORT", op_downstream_remote_port, true, NULL},
+    {"DOWNSTREAM_TLS_CIPHER", op_tls_cipher, false, NULL},
+    {"DOWNSTREAM_TRANSPORT_FAILURE_REASON", op_client_failure, false, NULL},
+    {"DOWNSTREAM_TLS_VERSION", op_tls_version, false, NULL},
+    {"DURATION", op_duration, true, NULL},
+    {"DYNAMIC_METADATA", op_dynamic_metadata, false, tree_of_meta},
+    {"PROTOCOL", op_protocol, false, NULL},
+    {"REQ", op_req, false, NULL},
+    {"REQUESTED_SERVER_NAME", op_server_name, false, NULL},
+    {"REQUEST_HEADER", op_req, false, NULL},
+    {"REQUEST_DURATION", op_request_duration, true, NULL},
+    {"RESP", op_resp, false, NULL},
+    {"RESPONSE_CODE", op_code, true, NULL},
+    {"RESPONSE_CODE_DETAILS", op_details, false, NULL},
+    {"RESPONSE_DURATION", op_response_duration, true, NULL},
+    {"RESPONSE_FLAGS", op_flags, false, NULL},
+    {"RESPONSE_HEADER", op_resp, false, NULL},
+    {"RESPONSE_TRAILER", op_trailer, false, NULL},
+    {"ROUTE_NAME", op_route_name, false, NULL},
+    {"START_TIME", op_start_time, false, NULL},
+    {"START_TIME_LOCAL", op_start_local, false, NULL},
+    {"TRAILER", op_trailer, false, NULL},
+    {"UPSTREAM_CLUSTER", op_upstream_cluster, false, NULL},
+    {"UPSTREAM_CLUSTER_RAW", op_upstream_cluster, false, NULL},
+    {"UPSTREAM_HOST", op_upstream_host, false, NULL},
+    {"UPSTREAM_LOCAL_ADDRESS", op_upstream_local, false, NULL},
+    {"UPSTREAM_REQUEST_ATTEMPT_COUNT", op_attempts, true, NULL},
+    {"UPSTREAM_TRANSPORT_FAILURE_REASON", op_transport_failure, false, NULL},
 };
 
 /* --- from text to parts --- */
@@ -309,6 +362,7 @@ struct part {
     lt_str literal; /* when op is NULL */
     op_fn *op;
     bool is_number;
+    px_tree_fn *tree;
     lt_str argument;
     size_t length_max; /* 0: none */
 };
@@ -335,14 +389,17 @@ static bool is_name(lt_str text)
 
 static bool find_op(lt_str name, struct part *part)
 {
-    for (size_t i = 0; i < LT_ARRAY_LEN(ops); i++) {
-        if (!lt_str_eqz(name, ops[i].name))
-            continue;
-        part->op = ops[i].run;
-        part->is_number = ops[i].is_number;
-        return true;
-    }
-    return px_format_more(name, &part->op, &part->is_number);
+    const struct px_op *op = NULL;
+    for (size_t i = 0; i < LT_ARRAY_LEN(ops) && op == NULL; i++)
+        op = lt_str_eqz(name, ops[i].name) ? &ops[i] : NULL;
+    if (op == NULL)
+        op = px_format_more(name);
+    if (op == NULL)
+        return false;
+    part->op = op->run;
+    part->is_number = op->is_number;
+    part->tree = op->tree;
+    return true;
 }
 
 /* What is between two '%': NAME, NAME(argument), each with :length. */
@@ -444,6 +501,16 @@ bool px_format_is_number(const struct px_format *format)
 bool px_format_is_one(const struct px_format *format)
 {
     return format->count == 1 && format->parts[0].op != NULL;
+}
+
+bool px_format_tree(const struct px_format *format, const struct px_log_facts *facts,
+                    const struct lt_doc **ret_tree)
+{
+    const struct part *part = &format->parts[0];
+    if (!px_format_is_one(format) || part->tree == NULL || part->length_max != 0)
+        return false;
+    *ret_tree = part->tree(facts, part->argument);
+    return true;
 }
 
 /* --- from parts to text --- */

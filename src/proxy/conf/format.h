@@ -13,6 +13,11 @@
 
 struct px_meta;
 struct px_request;
+struct px_conn;
+struct px_upstream;
+struct px_host;
+struct px_cluster;
+struct lt_doc;
 
 /* What a text can tell. */
 struct px_log_facts {
@@ -41,7 +46,14 @@ struct px_log_facts {
     uint64_t random;            /* the same for all that is said of one request */
     bool is_traced;
     lt_str trace_id;
-    const struct px_request *rq; /* for what few formats ask for; NULL on TCP */
+    /* for what few formats ask for */
+    const struct px_request *rq; /* NULL on TCP */
+    const struct px_conn *conn;
+    const struct px_upstream *up;     /* NULL: none */
+    const struct px_host *host;       /* NULL: none */
+    const struct px_cluster *cluster; /* NULL: none */
+    uint32_t type;                    /* AccessLogType: PX_LOG_TYPE_* */
+    const char *client_failure;       /* why TLS with the client failed; NULL */
 };
 
 struct px_format;
@@ -57,6 +69,10 @@ LT_MUST lt_rc px_format_make(struct lt_arena *arena, lt_str text,
 /* One operator and nothing else; and one whose value is a number. */
 bool px_format_is_one(const struct px_format *format);
 bool px_format_is_number(const struct px_format *format);
+
+/* One operator whose value may be a tree: that, or NULL in *ret_tree. False: it is a text. */
+bool px_format_tree(const struct px_format *format, const struct px_log_facts *facts,
+                    const struct lt_doc **ret_tree);
 
 struct px_format_opts {
     /*

@@ -19,7 +19,24 @@ void px_sink_put_number(struct px_sink *out, uint64_t number);
 /* Appends what the operator stands for; nothing at all means "-". */
 typedef void px_op_fn(const struct px_log_facts *facts, lt_str argument, struct px_sink *out);
 
-/* Those that few formats have (format_more.c); false: there is none of that name. */
-bool px_format_more(lt_str name, px_op_fn **ret_op, bool *ret_is_number);
+/* What it stands for, where that may be more than a text; NULL: nothing. For the call. */
+typedef const struct lt_doc *px_tree_fn(const struct px_log_facts *facts, lt_str argument);
+
+struct px_op {
+    const char *name;
+    px_op_fn *run;
+    bool is_number;   /* bare in JSON */
+    px_tree_fn *tree; /* as it is in JSON; NULL: it is a text */
+};
+
+/* A string as it is, anything else as JSON. */
+void px_sink_put_tree(struct px_sink *out, const struct lt_doc *node);
+/* Down the keys of "a:b:c". */
+const struct lt_doc *px_tree_walk(const struct lt_doc *node, lt_str path);
+/* An strftime with Envoy's fractions; empty: "2026-08-01T10:00:00.000Z" and the like. */
+void px_sink_put_time(struct px_sink *out, lt_str format, int64_t wall_ns, bool is_local);
+
+/* Those that few formats have (told/format_more.c); NULL: there is none of that name. */
+const struct px_op *px_format_more(lt_str name);
 
 #endif

@@ -85,7 +85,6 @@ static bool header_fits(const struct px_log_filter *filter, const struct px_log_
 
 static bool part_fits(const struct px_log_filter *filter, const struct px_log_facts *facts)
 {
-    uint32_t type = facts->request != NULL ? PX_LOG_TYPE_HTTP_END : PX_LOG_TYPE_TCP_END;
     switch (filter->kind) {
     case PX_LOG_IF_STATUS: return compares(filter->op, facts->code, filter->value);
     case PX_LOG_IF_DURATION:
@@ -98,7 +97,7 @@ static bool part_fits(const struct px_log_filter *filter, const struct px_log_fa
         return filter->set == 0 ? facts->flags != 0 : (facts->flags & filter->set) != 0;
     case PX_LOG_IF_GRPC: return grpc_fits(filter, facts);
     case PX_LOG_IF_METADATA: return filter->match_missing;
-    case PX_LOG_IF_TYPE: return ((filter->set >> type & 1) != 0) != filter->excludes;
+    case PX_LOG_IF_TYPE: return ((filter->set >> facts->type & 1) != 0) != filter->excludes;
     case PX_LOG_IF_ALL:
     case PX_LOG_IF_ANY: break;
     }

@@ -40,7 +40,16 @@ struct px_log_filter {
 enum { PX_LOG_FILTER_DEPTH_MAX = 16 };
 
 /* envoy.data.accesslog.v3.AccessLogType */
-enum { PX_LOG_TYPE_TCP_END = 3, PX_LOG_TYPE_HTTP_END = 6 };
+enum {
+    PX_LOG_TYPE_NOT_SET = 0, /* of listeners */
+    PX_LOG_TYPE_TCP_CONNECTED = 1,
+    PX_LOG_TYPE_TCP_PERIODIC = 2,
+    PX_LOG_TYPE_TCP_END = 3,
+    PX_LOG_TYPE_HTTP_START = 4,
+    PX_LOG_TYPE_HTTP_PERIODIC = 5,
+    PX_LOG_TYPE_HTTP_END = 6,
+    PX_LOG_TYPE_TUNNEL = 10,
+};
 
 /* Of trailers, head, or what the status stands for; not known: there was no response. */
 uint32_t px_log_grpc_status(const struct px_log_facts *facts, bool *ret_is_known);

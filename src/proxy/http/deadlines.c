@@ -6,6 +6,7 @@
 #include <inttypes.h>
 
 #include "http/grpc.h"
+#include "proxy/conf/log_filter.h"
 #include "proxy/http/request.h"
 
 /* --- when it is late --- */
@@ -108,6 +109,27 @@ static void on_try_life(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
     px_request_run(request);
 }
 
+static void log_again(struct px_request *request)
+{
+    lt_loop_timer_set(request->worker->loop, &px_request_rare(request)->log,
+                      request->hcm->log_times.every_ms * LT_NS_PER_MS);
+}
+
+static void on_log(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
+{
+    struct px_request *request = LT_CONTAINER_OF(timer, struct px_rare_timers, log)->request;
+    px_request_log(request, PX_LOG_TYPE_HTTP_PERIODIC);
+    log_again(request);
+}
+
+void px_request_log_on_way(struct px_request *request)
+{
+    if (request->hcm->log_times.at_start)
+        px_request_log(request, PX_LOG_TYPE_HTTP_START);
+    if (request->hcm->log_times.every_ms != 0)
+        log_again(request);
+}
+
 struct px_rare_timers *px_request_rare(struct px_request *request)
 {
     if (request->rare != NULL)
@@ -116,6 +138,7 @@ struct px_rare_timers *px_request_rare(struct px_request *request)
     rare->request = request;
     lt_timer_init(&rare->try_idle, on_try_idle);
     lt_timer_init(&rare->try_life, on_try_life);
+    lt_timer_init(&rare->log, on_log);
     request->rare = rare;
     return rare;
 }
@@ -237,4 +260,6 @@ void px_deadlines_end(struct px_request *request)
     lt_loop_timer_cancel(request->worker->loop, &request->timer);
     lt_loop_timer_cancel(request->worker->loop, &request->idle_timer);
     lt_loop_timer_cancel(request->worker->loop, &request->life_timer);
+    if (request->rare != NULL)
+        lt_loop_timer_cancel(request->worker->loop, &request->rare->log);
 }

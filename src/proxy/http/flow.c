@@ -4,6 +4,7 @@
  * and nothing is read while something waits to be written. Knows no version of HTTP.
  * Start at: px_request_flow().
  */
+#include "proxy/conf/log_filter.h"
 #include "proxy/http/hash_policy.h"
 #include "proxy/http/pace.h"
 #include "proxy/http/request.h"
@@ -233,6 +234,8 @@ static void begin_tunnel(struct px_request *request)
     req->is_read = req->is_sent = req->is_framed = req->is_raw = req->is_chunked = false;
     resp->is_read = resp->is_framed = resp->is_raw = resp->is_chunked = false;
     px_request_ready(request); /* what the client sent ahead has been read already */
+    if (request->hcm->log_times.at_tunnel)
+        px_request_log(request, PX_LOG_TYPE_TUNNEL);
 }
 
 /*

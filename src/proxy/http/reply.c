@@ -7,6 +7,7 @@
 #include "proxy/http/request.h"
 #include "proxy/run/run.h"
 #include "proxy/told/attributes.h"
+#include "proxy/told/conn_log.h"
 #include "proxy/told/decisions.h"
 #include "proxy/told/trace.h"
 
@@ -200,6 +201,15 @@ static lt_str protocol_name(const struct px_request *request)
     return request->head.minor == 0 ? LT_STR("HTTP/1.0") : LT_STR("HTTP/1.1");
 }
 
+/* Envoy knows it from the route on, when the request does not get there, too. */
+static lt_str routed_cluster(const struct px_request *request)
+{
+    lt_str name = px_request_cluster_name(request);
+    bool is_there = name.len > 0 && request->routes != NULL &&
+                    px_snapshot_find_cluster(request->pin->snapshot, name) != NULL;
+    return is_there ? name : LT_STR_NULL;
+}
+
 void px_request_log_facts(struct px_request *request, struct px_log_facts *facts,
                           char text[PX_FACTS_TEXTS][LT_ADDR_TEXT_MAX])
 {
@@ -230,7 +240,8 @@ void px_request_log_facts(struct px_request *request, struct px_log_facts *facts
         .upstream_host = request->host != NULL ? lt_addr_format(&request->host->addr, text[0])
                                                : LT_STR_NULL,
         .upstream_cluster = request->cluster != NULL ? lt_str_of(request->cluster->name)
-                                                     : LT_STR_NULL,
+                                                     : routed_cluster(request),
+        .type = PX_LOG_TYPE_HTTP_END,
         .downstream_local = lt_addr_format(&conn->local, text[1]),
         .downstream_remote = lt_addr_format(px_request_remote(request), text[2]),
         .requested_server_name = px_conn_server_name(conn),
@@ -247,6 +258,10 @@ void px_request_log_facts(struct px_request *request, struct px_log_facts *facts
         .is_traced = request->is_traced,
         .trace_id = request->trace != NULL ? lt_str_of(request->trace->trace_id) : LT_STR_NULL,
         .rq = request,
+        .conn = conn,
+        .up = request->up,
+        .host = request->host,
+        .cluster = request->cluster,
     };
     facts->downstream_direct_remote = request->remote == NULL
                                           ? facts->downstream_remote
@@ -387,11 +402,20 @@ void px_request_report(struct px_request *request)
         px_decisions_note(worker->decisions, request);
     if (hcm->has_istio_stats)
         tell_metrics(request);
-    if (hcm->access_log_count == 0)
-        return;
+    if (request->conn->listener != NULL && request->conn->listener->access_log_count > 0)
+        px_conn_log_bytes(request->conn, request->req.wire_bytes, request->resp.wire_bytes);
+    if (hcm->access_log_count > 0)
+        px_request_log(request, PX_LOG_TYPE_HTTP_END);
+}
+
+void px_request_log(struct px_request *request, uint32_t type)
+{
+    struct px_worker *worker = request->worker;
+    const struct px_hcm_conf *hcm = request->hcm;
     char text[PX_FACTS_TEXTS][LT_ADDR_TEXT_MAX];
     struct px_log_facts facts;
     px_request_log_facts(request, &facts, text);
+    facts.type = type;
     for (size_t i = 0; i < hcm->access_log_count; i++)
         px_access_log_write(worker->access_log, &hcm->access_logs[i], &facts);
 }

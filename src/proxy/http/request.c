@@ -510,6 +510,8 @@ void px_request_start(struct px_request *request)
     px_request_find_route(request);
     if (request->hcm->tracing != NULL)
         px_request_decorate(request);
+    if (request->hcm->log_times.at_start || request->hcm->log_times.every_ms != 0)
+        px_request_log_on_way(request);
     if (check_upgrade(request))
         px_filters_start(request);
 }

@@ -109,6 +109,7 @@ struct px_up {
 struct px_rare_timers {
     struct px_request *request;
     struct lt_timer try_idle; /* per_try_idle_timeout */
+    struct lt_timer log;      /* access_log_flush_interval */
     struct lt_timer try_life; /* max_stream_duration of the cluster */
 };
 
@@ -426,6 +427,10 @@ void px_request_broke(struct px_request *request);
 void px_request_tell_messages(struct px_request *request, const struct px_message_result *result);
 /* Metrics, log, counters. */
 void px_request_report(struct px_request *request);
+/* Lines before that, PX_LOG_TYPE_*. */
+void px_request_log(struct px_request *request, uint32_t type);
+/* Of those that are wanted on the way. */
+void px_request_log_on_way(struct px_request *request);
 
 /* --- h1_out.c: what both HTTP/1 sides write --- */
 /*

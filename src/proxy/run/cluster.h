@@ -275,6 +275,7 @@ struct px_upstream {
     struct px_tcp *tcp;
     char *name;           /* owned; whom it must find there, as the request said; NULL: nobody */
     uint64_t client_id;   /* of the downstream connection that it is for alone; 0: anybody */
+    uint64_t id;          /* among all connections of the worker */
     uint64_t opened_ns;   /* since when it stands */
     uint64_t idle_ns;     /* since when it is idle */
     uint64_t timer_ns;    /* when the timer fires, once it stands */

@@ -21,6 +21,7 @@
 #include "proxy/run/run.h"
 #include "proxy/run/workers.h"
 #include "proxy/told/codec_stats.h"
+#include "proxy/told/conn_log.h"
 #include "proxy/told/tls_stats.h"
 
 enum {
@@ -183,6 +184,7 @@ void px_conn_close(struct px_conn *conn)
         px_h2_abort(conn);
     else
         px_tcp_abort(conn); /* if it has one */
+    px_conn_log_end(conn);
     lt_task_cancel(&conn->again);
     lt_loop_timer_cancel(conn->worker->loop, &conn->timer);
     lt_loop_io_del(conn->worker->loop, &conn->io);
@@ -414,6 +416,16 @@ static void start_codec(struct px_conn *conn)
     px_conn_filtered(conn, px_net_filters_start(conn));
 }
 
+/* For the listener's access log. */
+static void keep_failure(struct px_conn *conn)
+{
+    if (conn->listener->access_log_count == 0)
+        return;
+    struct px_conn_more *more = px_conn_more(conn);
+    lt_str text = lt_arena_printf(more->arena, "TLS error: %s", lt_tls_error(&conn->transport));
+    more->tls_failure = lt_arena_strz(more->arena, text);
+}
+
 static void handshake(struct px_conn *conn)
 {
     lt_rc rc = lt_transport_handshake(&conn->transport);
@@ -421,6 +433,7 @@ static void handshake(struct px_conn *conn)
         return;
     px_tls_count_client(conn, rc == LT_OK);
     if (rc != LT_OK) {
+        keep_failure(conn);
         px_conn_close(conn);
         return;
     }
@@ -486,6 +499,8 @@ static void choose_chain(struct px_conn *conn, const struct inspection *found)
         px_tcp_abort(conn); /* the guess was wrong */
     if (conn->chain == NULL) {
         px_listener_count(conn, "no_filter_chain_match"); /* STRICT: who came in plaintext */
+        if (conn->listener->access_log_count > 0)
+            px_net_refuse(conn, "filter_chain_not_found", PX_FLAG_NO_ROUTE);
         px_conn_close(conn);
         return;
     }

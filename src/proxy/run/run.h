@@ -116,6 +116,8 @@ struct px_conn_more {
     void *net_state;                /* what it waits with */
     struct px_conn_bucket *buckets; /* of rate limits (filter/local_limit.c) */
     const char *details;            /* why it was refused; NULL: it was not */
+    const char *tls_failure;        /* of the handshake; in the arena; NULL */
+    uint64_t received, sent;        /* for the listener's access log */
     uint32_t flags;
 };
 
@@ -142,6 +144,7 @@ struct px_conn {
     bool is_draining; /* the next response says "connection: close" */
     bool has_served;  /* HTTP/1: a request was answered */
     bool is_told;     /* HTTP/2: the first GOAWAY was sent. HTTP/1: it was counted */
+    bool is_logged;   /* in the listener's access log */
     bool is_closing;  /* the response in hand was the last: close when it is out */
     struct px_input in;
     struct lt_addr peer;

@@ -5,12 +5,14 @@
  */
 #include <stdlib.h>
 
+#include "proxy/conf/log_filter.h"
 #include "proxy/conf/route_match.h"
 #include "proxy/http/hash_policy.h"
 #include "proxy/run/exchange.h"
 #include "proxy/run/run.h"
 #include "proxy/told/access_log.h"
 #include "proxy/told/attributes.h"
+#include "proxy/told/conn_log.h"
 
 struct px_tcp {
     struct px_conn *conn;
@@ -26,6 +28,7 @@ struct px_tcp {
     uint64_t started_ns, tell_at_ns;
     uint64_t ends_at_ns; /* max_downstream_connection_duration; 0: none */
     int64_t started_wall_ns;
+    struct lt_timer log; /* access_log_flush_interval */
     uint32_t flags;
     uint32_t attempts;
     struct px_pipe there, back;
@@ -150,12 +153,10 @@ static void tell_end(struct px_tcp *tcp)
     px_telemetry_tcp_closed(tcp->conn->worker->telemetry, &report);
 }
 
-static void finish_report(struct px_tcp *tcp)
+static void write_lines(struct px_tcp *tcp, uint32_t type)
 {
     struct px_conn *conn = tcp->conn;
     char upstream[LT_ADDR_TEXT_MAX], local[LT_ADDR_TEXT_MAX], remote[LT_ADDR_TEXT_MAX];
-    if (tcp->conf->has_istio_stats)
-        tell_end(tcp);
     struct px_log_facts facts = {
         .start_wall_ns = tcp->started_wall_ns,
         .flags = tcp->flags,
@@ -171,6 +172,11 @@ static void finish_report(struct px_tcp *tcp)
         .requested_server_name = px_conn_server_name(conn),
         .downstream_peer_uri = lt_str_of(conn->principal),
         .connection_id = conn->id,
+        .conn = conn,
+        .up = tcp->up,
+        .host = tcp->host,
+        .cluster = tcp->cluster,
+        .attempts = tcp->attempts,
         .random = conn->id * 0x9E3779B97F4A7C15ull >> 20,
     };
     facts.downstream_direct_remote = facts.downstream_remote;
@@ -179,8 +185,25 @@ static void finish_report(struct px_tcp *tcp)
         facts.meta = conn->more->meta;
         facts.flags |= conn->more->flags;
     }
+    facts.type = type;
     for (size_t i = 0; i < tcp->conf->access_log_count; i++)
         px_access_log_write(conn->worker->access_log, &tcp->conf->access_logs[i], &facts);
+    if (type == PX_LOG_TYPE_TCP_END)
+        px_conn_log(conn, &facts);
+}
+
+static void finish_report(struct px_tcp *tcp)
+{
+    if (tcp->conf->has_istio_stats)
+        tell_end(tcp);
+    write_lines(tcp, PX_LOG_TYPE_TCP_END);
+}
+
+static void on_log(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
+{
+    struct px_tcp *tcp = LT_CONTAINER_OF(timer, struct px_tcp, log);
+    write_lines(tcp, PX_LOG_TYPE_TCP_PERIODIC);
+    lt_loop_timer_set(tcp->conn->worker->loop, timer, tcp->conf->log_times.every_ms * LT_NS_PER_MS);
 }
 
 void px_tcp_abort(struct px_conn *conn)
@@ -191,6 +214,7 @@ void px_tcp_abort(struct px_conn *conn)
     if (!tcp->is_guess)
         finish_report(tcp);
     conn->tcp = NULL;
+    lt_loop_timer_cancel(conn->worker->loop, &tcp->log);
     px_pipe_close(conn->worker, &tcp->there);
     px_pipe_close(conn->worker, &tcp->back);
     px_text_drop(&tcp->peer_principal);
@@ -305,6 +329,7 @@ static struct px_tcp *make_tcp(struct px_conn *conn, const struct px_chain *chai
     tcp->chain = chain;
     tcp->conf = chain->tcp;
     lt_list_init(&tcp->untold_link);
+    lt_timer_init(&tcp->log, on_log);
     tcp->started_ns = px_now_ns(conn->worker);
     tcp->started_wall_ns = lt_env_wall_ns(conn->worker->env);
     tcp->peer_principal = tcp->local_principal = "";
@@ -345,6 +370,9 @@ void px_tcp_connect(struct px_conn *conn)
     struct px_tcp *tcp = conn->tcp;
     bool is_begun = tcp->cluster != NULL;
     set_end(tcp);
+    if (tcp->conf->log_times.every_ms != 0)
+        lt_loop_timer_set(conn->worker->loop, &tcp->log,
+                          tcp->conf->log_times.every_ms * LT_NS_PER_MS);
     if (!is_begun && !begin(tcp))
         return;
     set_deadline(tcp);
@@ -488,6 +516,8 @@ void px_tcp_on_upstream(struct px_tcp *tcp)
             px_text_set(&tcp->local_principal, px_text_take(worker->own_principal));
         tcp->conn->can_read = true; /* what came before the connection stood was not looked at */
         tcp->up->can_read = true;
+        if (tcp->conf->log_times.at_start)
+            write_lines(tcp, PX_LOG_TYPE_TCP_CONNECTED);
         if (tcp->chain->has_tcp_metadata_exchange)
             px_exchange_begin(&tcp->with_client, worker, &tcp->conn->transport);
         if (tcp->cluster->conf->has_tcp_metadata_exchange)

@@ -119,6 +119,7 @@ static struct px_upstream *make_upstream(struct px_host *host, const struct px_c
 {
     struct px_upstream *up = lt_slab_take(&host->cluster->worker->up_slab);
     up->worker = host->cluster->worker;
+    up->id = ++up->worker->next_conn_id;
     up->host = px_host_take(host);
     up->pin = px_pin_take(up->worker->pin);
     up->protocol = how->protocol;

@@ -177,6 +177,14 @@ static lt_rc write_json_string(struct px_access_logger *logger, const struct px_
                                const struct px_log_facts *facts, struct lt_json_writer *w,
                                size_t line_bytes)
 {
+    const struct lt_doc *tree = NULL;
+    if (px_format_tree(format, facts, &tree)) {
+        if (tree != NULL)
+            lt_json_doc(w, tree);
+        else
+            lt_json_null(w);
+        return LT_OK;
+    }
     bool is_one = px_format_is_one(format);
     size_t left = VALUES_MAX - LT_MIN(line_bytes, (size_t)VALUES_MAX);
     struct px_format_opts opts = {.values_max = left / JSON_GROWTH_MAX,

@@ -10,28 +10,26 @@
 #include "http/grpc.h"
 #include "http/url.h"
 #include "proxy/conf/flags.h"
-#include "proxy/conf/format_parts.h"
 #include "proxy/conf/log_filter.h"
-#include "proxy/http/request.h"
+#include "proxy/told/format_more.h"
+#include "proxy/told/trace.h"
 
-#define OP(name) \
-    static void op_##name(const struct px_log_facts *facts LT_UNUSED, lt_str argument LT_UNUSED, \
-                          struct px_sink *out)
+#define OP PX_OP
 
 static void put(struct px_sink *out, lt_str text)
 {
     px_sink_put(out, text);
 }
 
-/* --- addresses and TLS of the host's side --- */
+/* --- addresses of the host's side --- */
 
-static lt_str without_port(lt_str address)
+lt_str px_address_ip(lt_str address)
 {
     ptrdiff_t colon = lt_str_rfind_char(address, ':');
     return colon < 0 ? address : lt_str_slice(address, 0, (size_t)colon);
 }
 
-static lt_str port_of(lt_str address)
+lt_str px_address_port(lt_str address)
 {
     ptrdiff_t colon = lt_str_rfind_char(address, ':');
     return colon < 0 ? LT_STR_NULL : lt_str_from(address, (size_t)colon + 1);
@@ -44,83 +42,44 @@ OP(up_remote)
 
 OP(up_remote_ip)
 {
-    put(out, without_port(facts->upstream_host));
+    put(out, px_address_ip(facts->upstream_host));
 }
 
 OP(up_remote_port)
 {
-    put(out, port_of(facts->upstream_host));
+    put(out, px_address_port(facts->upstream_host));
 }
 
 OP(up_local_ip)
 {
-    put(out, without_port(facts->upstream_local));
+    put(out, px_address_ip(facts->upstream_local));
 }
 
 OP(up_local_port)
 {
-    put(out, port_of(facts->upstream_local));
+    put(out, px_address_port(facts->upstream_local));
 }
 
 OP(direct_port)
 {
-    put(out, port_of(facts->downstream_direct_remote));
+    put(out, px_address_port(facts->downstream_direct_remote));
+}
+
+static lt_str name_of_host(const struct px_log_facts *facts)
+{
+    bool has_name = facts->host != NULL && facts->host->facts != NULL &&
+                    facts->host->facts->hostname.len > 0;
+    return has_name ? facts->host->facts->hostname : facts->upstream_host;
 }
 
 OP(up_name)
 {
-    const struct px_request *rq = facts->rq;
-    bool has_name = rq != NULL && rq->host != NULL && rq->host->facts != NULL &&
-                    rq->host->facts->hostname.len > 0;
-    put(out, has_name ? rq->host->facts->hostname : facts->upstream_host);
+    put(out, name_of_host(facts));
 }
 
-static const struct lt_transport *up_tls(const struct px_log_facts *facts)
+OP(up_name_alone)
 {
-    const struct px_request *rq = facts->rq;
-    return rq != NULL && rq->up != NULL && rq->up->transport.tls != NULL ? &rq->up->transport
-                                                                         : NULL;
-}
-
-static const struct lt_transport *down_tls(const struct px_log_facts *facts)
-{
-    const struct px_request *rq = facts->rq;
-    return rq != NULL && rq->conn->transport.tls != NULL ? &rq->conn->transport : NULL;
-}
-
-OP(up_tls_version)
-{
-    put(out, up_tls(facts) != NULL ? lt_str_of(lt_tls_version(up_tls(facts))) : LT_STR_NULL);
-}
-
-OP(up_tls_cipher)
-{
-    put(out, up_tls(facts) != NULL ? lt_str_of(lt_tls_cipher(up_tls(facts))) : LT_STR_NULL);
-}
-
-OP(up_peer_uri)
-{
-    put(out, facts->rq != NULL ? lt_str_of(facts->rq->peer_principal) : LT_STR_NULL);
-}
-
-OP(up_peer_subject)
-{
-    put(out, up_tls(facts) != NULL ? lt_tls_peer_subject(up_tls(facts)) : LT_STR_NULL);
-}
-
-OP(down_peer_subject)
-{
-    put(out, down_tls(facts) != NULL ? lt_tls_peer_subject(down_tls(facts)) : LT_STR_NULL);
-}
-
-OP(down_peer_dns)
-{
-    put(out, down_tls(facts) != NULL ? lt_tls_peer_dns(down_tls(facts)) : LT_STR_NULL);
-}
-
-OP(down_peer_sha256)
-{
-    put(out, down_tls(facts) != NULL ? lt_tls_peer_sha256(down_tls(facts)) : LT_STR_NULL);
+    put(out, px_address_ip(name_of_host(facts)));
 }
 
 OP(up_protocol)
@@ -165,6 +124,15 @@ OP(path)
     put(out, lt_str_eqz(query, "NQ") ? lt_url_split(value).path : value);
 }
 
+/* "PATH", "ORIG", or ORIG_OR_PATH. */
+OP(query_params)
+{
+    bool is_path = lt_str_eqz(argument, "PATH") || facts->original_path.len == 0;
+    struct lt_url_parts parts = lt_url_split(is_path ? facts->path : facts->original_path);
+    if (parts.has_query)
+        put(out, parts.query);
+}
+
 OP(query_param)
 {
     struct lt_url_parts parts = lt_url_split(facts->path);
@@ -175,21 +143,6 @@ OP(query_param)
         put(out, value);
         return;
     }
-}
-
-static uint64_t head_bytes(const struct px_dir *dir)
-{
-    return dir->wire_bytes > dir->body_bytes ? dir->wire_bytes - dir->body_bytes : 0;
-}
-
-OP(request_head_bytes)
-{
-    px_sink_put_number(out, facts->rq != NULL ? head_bytes(&facts->rq->req) : 0);
-}
-
-OP(response_head_bytes)
-{
-    px_sink_put_number(out, facts->rq != NULL ? head_bytes(&facts->rq->resp) : 0);
 }
 
 OP(response_tx)
@@ -247,6 +200,28 @@ OP(trace_id)
     put(out, facts->trace_id);
 }
 
+OP(span_id)
+{
+    const struct px_request *rq = facts->rq;
+    if (rq != NULL && rq->trace != NULL)
+        put(out, lt_str_of(rq->trace->span_id));
+}
+
+/* A UUID of version 4 (RFC 9562), another one for each value. */
+OP(unique_id)
+{
+    struct px_worker *worker = facts->conn != NULL ? facts->conn->worker : NULL;
+    char text[64];
+    if (worker == NULL)
+        return;
+    uint64_t high = lt_prng_next(&worker->prng), low = lt_prng_next(&worker->prng);
+    int len = snprintf(text, sizeof(text), "%08x-%04x-4%03x-%04x-%012llx", (unsigned)(high >> 32),
+                       (unsigned)(high >> 16 & 0xffff), (unsigned)(high & 0xfff),
+                       (unsigned)(0x8000 | (low >> 48 & 0x3fff)),
+                       (unsigned long long)(low & 0xffffffffffffull));
+    put(out, lt_str_make(text, (size_t)len));
+}
+
 OP(stream_id)
 {
     lt_str id = facts->request == NULL ? LT_STR_NULL
@@ -256,14 +231,23 @@ OP(stream_id)
 
 OP(chain_name)
 {
-    const struct px_request *rq = facts->rq;
-    if (rq != NULL && rq->conn->chain != NULL)
-        put(out, rq->conn->chain->name);
+    if (facts->conn != NULL && facts->conn->chain != NULL)
+        put(out, facts->conn->chain->name);
 }
 
 OP(type)
 {
-    put(out, facts->request != NULL ? LT_STR("DownstreamEnd") : LT_STR("TcpConnectionEnd"));
+    static const char *const names[] = {
+        [PX_LOG_TYPE_NOT_SET] = "NotSet",
+        [PX_LOG_TYPE_TCP_CONNECTED] = "TcpUpstreamConnected",
+        [PX_LOG_TYPE_TCP_PERIODIC] = "TcpPeriodic",
+        [PX_LOG_TYPE_TCP_END] = "TcpConnectionEnd",
+        [PX_LOG_TYPE_HTTP_START] = "DownstreamStart",
+        [PX_LOG_TYPE_HTTP_PERIODIC] = "DownstreamPeriodic",
+        [PX_LOG_TYPE_HTTP_END] = "DownstreamEnd",
+        [PX_LOG_TYPE_TUNNEL] = "DownstreamTunnelSuccessfullyEstablished",
+    };
+    put(out, lt_str_of(names[facts->type]));
 }
 
 /* --- gRPC --- */
@@ -307,6 +291,7 @@ OP(grpc_number)
 
 /* --- flags in words --- */
 
+/* As many as there are, "-" for none. */
 static const char *const long_names[] = {
 #define LT_FLAG(id, text, name, help) name,
 #include "proxy/conf/flags.def"
@@ -316,6 +301,8 @@ static const char *const long_names[] = {
 OP(flags_long)
 {
     bool has_some = false;
+    if (facts->flags == 0)
+        put(out, LT_STR("-"));
     for (unsigned i = 0; i < PX_FLAG_COUNT; i++) {
         if ((facts->flags & 1u << i) == 0)
             continue;
@@ -346,52 +333,44 @@ OP(environment)
     put(out, lt_str_of(getenv(text)));
 }
 
-static const struct {
-    const char *name;
-    px_op_fn *run;
-    bool is_number;
-} ops[] = {
-    {"ACCESS_LOG_TYPE", op_type, false},
-    {"COMMON_DURATION", op_common_duration, true},
-    {"DOWNSTREAM_DIRECT_REMOTE_PORT", op_direct_port, true},
-    {"DOWNSTREAM_PEER_DNS_SAN", op_down_peer_dns, false},
-    {"DOWNSTREAM_PEER_FINGERPRINT_256", op_down_peer_sha256, false},
-    {"DOWNSTREAM_PEER_SUBJECT", op_down_peer_subject, false},
-    {"ENVIRONMENT", op_environment, false},
-    {"FILTER_CHAIN_NAME", op_chain_name, false},
-    {"GRPC_STATUS", op_grpc_status, false},
-    {"GRPC_STATUS_NUMBER", op_grpc_number, true},
-    {"HOSTNAME", op_hostname, false},
-    {"PATH", op_path, false},
-    {"QUERY_PARAM", op_query_param, false},
-    {"REQUEST_HEADERS_BYTES", op_request_head_bytes, true},
-    {"REQ_WITHOUT_QUERY", op_req_without_query, false},
-    {"RESPONSE_FLAGS_LONG", op_flags_long, false},
-    {"RESPONSE_HEADERS_BYTES", op_response_head_bytes, true},
-    {"RESPONSE_TX_DURATION", op_response_tx, true},
-    {"STREAM_ID", op_stream_id, false},
-    {"TRACE_ID", op_trace_id, false},
-    {"UPSTREAM_HOST_NAME", op_up_name, false},
-    {"UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT", op_up_local_ip, false},
-    {"UPSTREAM_LOCAL_PORT", op_up_local_port, true},
-    {"UPSTREAM_PEER_SUBJECT", op_up_peer_subject, false},
-    {"UPSTREAM_PEER_URI_SAN", op_up_peer_uri, false},
-    {"UPSTREAM_PROTOCOL", op_up_protocol, false},
-    {"UPSTREAM_REMOTE_ADDRESS", op_up_remote, false},
-    {"UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", op_up_remote_ip, false},
-    {"UPSTREAM_REMOTE_PORT", op_up_remote_port, true},
-    {"UPSTREAM_TLS_CIPHER", op_up_tls_cipher, false},
-    {"UPSTREAM_TLS_VERSION", op_up_tls_version, false},
+static const struct px_op own_ops[] = {
+    {"ACCESS_LOG_TYPE", op_type, false, NULL},
+    {"COMMON_DURATION", op_common_duration, true, NULL},
+    {"DOWNSTREAM_DIRECT_REMOTE_PORT", op_direct_port, true, NULL},
+    {"ENVIRONMENT", op_environment, false, NULL},
+    {"FILTER_CHAIN_NAME", op_chain_name, false, NULL},
+    {"GRPC_STATUS", op_grpc_status, false, NULL},
+    {"GRPC_STATUS_NUMBER", op_grpc_number, true, NULL},
+    {"HOSTNAME", op_hostname, false, NULL},
+    {"PATH", op_path, false, NULL},
+    {"QUERY_PARAM", op_query_param, false, NULL},
+    {"QUERY_PARAMS", op_query_params, false, NULL},
+    {"REQ_WITHOUT_QUERY", op_req_without_query, false, NULL},
+    {"RESPONSE_FLAGS_LONG", op_flags_long, false, NULL},
+    {"RESPONSE_TX_DURATION", op_response_tx, true, NULL},
+    {"SPAN_ID", op_span_id, false, NULL},
+    {"STREAM_ID", op_stream_id, false, NULL},
+    {"TRACE_ID", op_trace_id, false, NULL},
+    {"UNIQUE_ID", op_unique_id, false, NULL},
+    {"UPSTREAM_HOST_NAME", op_up_name, false, NULL},
+    {"UPSTREAM_HOST_NAME_WITHOUT_PORT", op_up_name_alone, false, NULL},
+    {"UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT", op_up_local_ip, false, NULL},
+    {"UPSTREAM_LOCAL_PORT", op_up_local_port, true, NULL},
+    {"UPSTREAM_PROTOCOL", op_up_protocol, false, NULL},
+    {"UPSTREAM_REMOTE_ADDRESS", op_up_remote, false, NULL},
+    {"UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", op_up_remote_ip, false, NULL},
+    {"UPSTREAM_REMOTE_PORT", op_up_remote_port, true, NULL},
 };
 
-bool px_format_more(lt_str name, px_op_fn **ret_op, bool *ret_is_number)
+const struct px_op *px_format_more(lt_str name)
 {
-    for (size_t i = 0; i < LT_ARRAY_LEN(ops); i++) {
-        if (!lt_str_eqz(name, ops[i].name))
-            continue;
-        *ret_op = ops[i].run;
-        *ret_is_number = ops[i].is_number;
-        return true;
+    static const struct px_ops own = {own_ops, LT_ARRAY_LEN(own_ops)};
+    const struct px_ops *const groups[] = {&own, &px_format_wire, &px_format_tls, &px_format_meta};
+    for (size_t i = 0; i < LT_ARRAY_LEN(groups); i++) {
+        for (size_t j = 0; j < groups[i]->count; j++) {
+            if (lt_str_eqz(name, groups[i]->items[j].name))
+                return &groups[i]->items[j];
+        }
     }
-    return false;
+    return NULL;
 }

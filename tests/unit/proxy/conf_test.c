@@ -316,8 +316,6 @@ static void test_what_does_nothing(void **state)
          "virtual_hosts[0].routes[0].internal_redirect_policy"},
         {ONE_ROUTE("{match: {prefix: /}, route: {cluster: a, flush_timeout: 1s}}"),
          "virtual_hosts[0].routes[0].flush_timeout"},
-        {ONE_ROUTE("{match: {prefix: /}, request_body_buffer_limit: 5, route: {cluster: a}}"),
-         "virtual_hosts[0].routes[0].request_body_buffer_limit"},
         {"{name: r, cluster_specifier_plugins: [{}], virtual_hosts: []}",
          "cluster_specifier_plugins"},
         {"{name: r, virtual_hosts: [{name: v, domains: ['*'], virtual_clusters: [{name: x}], "
