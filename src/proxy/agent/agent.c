@@ -186,8 +186,7 @@ static void on_xds_upstream(void *ctx, struct lt_grpc_channel *channel)
         px_identity_start(agent->identity, channel);
     if (agent->relay != NULL)
         px_xds_relay_set_upstream(agent->relay, channel);
-    if (!agent->runs_envoy)
-        agent->opts.hooks->on_upstream(agent->opts.ctx, channel);
+    agent->opts.hooks->on_upstream(agent->opts.ctx, channel);
 }
 
 /* Usually the CA and discovery are one server, and one connection will do. */
@@ -261,12 +260,12 @@ static void on_ready_asked(void *ctx, struct lt_exchange *exchange)
     struct px_agent *agent = ctx;
     if (agent->is_stopping)
         reply_ready(exchange, false, "the proxy is stopping\n");
+    else if (!agent->opts.hooks->is_ready(agent->opts.ctx))
+        reply_ready(exchange, false, "configuration or certificate has not come yet\n");
     else if (agent->runs_envoy)
         px_envoy_check_ready(agent->envoy, reply_ready, exchange);
-    else if (agent->opts.hooks->is_ready(agent->opts.ctx))
-        reply_ready(exchange, true, "");
     else
-        reply_ready(exchange, false, "configuration or certificate has not come yet\n");
+        reply_ready(exchange, true, "");
 }
 
 /* Envoy's own metrics on their way through us, behind the agent's. */
@@ -551,10 +550,9 @@ static void set_gauge(struct px_agent *agent, const char *name, const char *labe
     lt_metric_gauge(lt_metric_family(agent->metrics, &desc), &values)->value = number;
 }
 
-const struct lt_metric_set *px_agent_metrics(const struct px_agent *const_agent)
+/* Mostly a view, made when it is looked at. */
+struct lt_metric_set *px_agent_metrics(struct px_agent *agent)
 {
-    struct px_agent *agent =
-        (struct px_agent *)const_agent; /* its metrics are a view, made when looked at */
     set_counter(agent, "istio_agent_scrapes_total", NULL, NULL, agent->scrapes_total);
     set_counter(agent, "istio_agent_scrape_failures_total", "type", "envoy",
                 agent->scrape_failures);

@@ -37,7 +37,10 @@ struct px_agent_hooks {
      * trust up to date.
      */
     void (*on_upstream)(void *ctx, struct lt_grpc_channel *channel);
-    /* For /healthz/ready: clusters and listeners were received and listeners are open. */
+    /*
+     * For /healthz/ready: clusters and listeners were received and listeners are open. With a real
+     * Envoy: all that it can't know.
+     */
     bool (*is_ready)(void *ctx);
     /*
      * GET /stats/prometheus on the status port: answer it; px_agent_metrics() belongs into it, and
@@ -91,9 +94,10 @@ void px_agent_free(struct px_agent **agent);
 /* NULL: there is no status port. */
 struct lt_server *px_agent_status_server(const struct px_agent *agent);
 
-/* True when ProxyConfig.binaryPath names an executable that is not this program. */
 /* Another process has taken our place: what lies in files is its own from now on. */
 void px_agent_leave(struct px_agent *agent);
+
+/* True when ProxyConfig.binaryPath names an executable that is not this program. */
 bool px_agent_runs_envoy(const struct px_agent *agent);
 
 /*
@@ -122,8 +126,8 @@ size_t px_agent_metadata(struct px_agent *agent, struct lt_arena *arena,
  */
 LT_MUST lt_rc px_agent_want_secret(struct px_agent *agent, lt_str name);
 
-/* The istio_agent_* counters. */
-const struct lt_metric_set *px_agent_metrics(const struct px_agent *agent);
+/* The istio_agent_* counters; borrowed. */
+struct lt_metric_set *px_agent_metrics(struct px_agent *agent);
 
 /*
  * SIGTERM, SIGINT: /healthz/ready says 503 from now on. With a real Envoy it is told to drain, and

@@ -9,6 +9,7 @@
 #include "proxy/agent/agent.h"
 #include "proxy/agent/dns_proxy.h"
 #include "proxy/agent/settings.h"
+#include "proxy/process/mesh_names.h"
 #include "proxy/process/program.h"
 #include "proxy/start/node.h"
 #include "wire/ads.h"
@@ -21,6 +22,7 @@ struct px_mesh {
     struct lt_grpc_channel *upstream; /* the agent's; NULL until it is there */
     struct lt_arena *arena;           /* node bytes and facts */
     struct px_dns_proxy *dns;         /* owned; NULL: nobody asked for it */
+    struct px_mesh_names *names;      /* owned; for it, with a real Envoy */
     bool is_stopping;
     struct lt_timer drain_timer; /* the end, or the next look whether anybody is left */
 };
@@ -77,13 +79,18 @@ static void on_upstream(void *ctx, struct lt_grpc_channel *channel)
 {
     struct px_mesh *mesh = ctx;
     mesh->upstream = channel;
-    px_feeds_connect(mesh->program->feeds);
+    if (mesh->program->feeds != NULL)
+        px_feeds_connect(mesh->program->feeds);
+    if (mesh->names != NULL)
+        px_mesh_names_connect(mesh->names, channel);
 }
 
 static bool is_ready(void *ctx)
 {
     struct px_mesh *mesh = ctx;
     bool has_names = mesh->dns == NULL || px_dns_proxy_has_table(mesh->dns);
+    if (px_agent_runs_envoy(mesh->agent))
+        return has_names; /* the rest is the agent's to know */
     return has_names && strcmp(px_program_state(mesh->program), "LIVE") == 0;
 }
 
@@ -203,6 +210,7 @@ void px_mesh_free(struct px_mesh **pointer)
     if (mesh == NULL)
         return;
     lt_loop_timer_cancel(mesh->program->loop, &mesh->drain_timer);
+    px_mesh_names_free(&mesh->names);
     px_dns_proxy_free(&mesh->dns);
     px_agent_free(&mesh->agent);
     lt_arena_free(&mesh->arena);
@@ -217,7 +225,7 @@ static struct lt_vec *inherited(struct px_program *program)
     return program->takeover.is_new ? &program->takeover.inherited : NULL;
 }
 
-static lt_rc start_dns(struct px_mesh *mesh, struct lt_err *err)
+static lt_rc start_dns(struct px_mesh *mesh, struct lt_metric_set *metrics, struct lt_err *err)
 {
     const struct px_agent_settings *settings = px_agent_settings(mesh->agent);
     const struct px_dns_proxy_opts opts = {.loop = mesh->program->loop,
@@ -227,7 +235,7 @@ static lt_rc start_dns(struct px_mesh *mesh, struct lt_err *err)
                                            .resolv_path = settings->resolv_path.ptr,
                                            .asks_all = settings->dns_asks_all,
                                            .timeout_ns = (uint64_t)settings->dns_timeout_ns,
-                                           .metrics = mesh->program->metrics,
+                                           .metrics = metrics,
                                            .inherited = inherited(mesh->program)};
     return px_dns_proxy_new(&opts, &mesh->dns, err);
 }
@@ -249,10 +257,21 @@ static lt_rc start_data_path(struct px_mesh *mesh, struct lt_err *err)
     struct px_feeds_opts feeds = {
         .ads_channel = ads_channel, .ads_metadata = ads_metadata, .want_secret = want_secret};
     if (settings->serves_dns) {
-        LT_TRY(start_dns(mesh, err));
+        LT_TRY(start_dns(mesh, program->metrics, err));
         feeds.extras[0] = (struct px_feed_extra){LT_ADS_NAME_TABLE, take_names};
     }
     return px_program_start(program, &feeds, err);
+}
+
+/* Envoy has no DNS server: that is the agent's. */
+static lt_rc start_beside_envoy(struct px_mesh *mesh, struct lt_err *err)
+{
+    if (!px_agent_settings(mesh->agent)->serves_dns)
+        return LT_OK;
+    LT_TRY(start_dns(mesh, px_agent_metrics(mesh->agent), err));
+    const struct px_mesh_names_opts opts = {
+        .loop = mesh->program->loop, .agent = mesh->agent, .dns = mesh->dns};
+    return px_mesh_names_new(&opts, &mesh->names, err);
 }
 
 static lt_rc start(struct px_mesh *mesh, struct lt_err *err)
@@ -268,8 +287,8 @@ static lt_rc start(struct px_mesh *mesh, struct lt_err *err)
                                  .concurrency = program->options.concurrency,
                                  .inherited = inherited(program)};
     LT_TRY(px_agent_new(&opts, &mesh->agent, err));
-    if (!px_agent_runs_envoy(mesh->agent))
-        LT_TRY(start_data_path(mesh, err));
+    LT_TRY(px_agent_runs_envoy(mesh->agent) ? start_beside_envoy(mesh, err)
+                                            : start_data_path(mesh, err));
     return px_agent_start(mesh->agent, err);
 }
 

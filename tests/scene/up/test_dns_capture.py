@@ -4,10 +4,13 @@ import os
 import signal
 import threading
 
+import pytest
+
+from lib.proxy import envoy_program
 from mesh_lib import deployment, service, wait_until, without_control
 from test_sidecar import INJECTED
 
-CAPTURE = "'proxy.istio.io/config': '{\"proxyMetadata\": {\"ISTIO_META_DNS_CAPTURE\": \"true\"}}'"
+
 MESH_DNS = "10.96.0.10"
 
 # name, type and protocol of each question; prints [code, flags, time to live, addresses] of each answer
@@ -80,12 +83,20 @@ spec: {type: ExternalName, externalName: plain.stock.svc.cluster.local}
 """)
 
 
-def client(name="client", annotations=CAPTURE):
+def capture(**config):
+    return f"'proxy.istio.io/config': '{json.dumps({'proxyMetadata': {'ISTIO_META_DNS_CAPTURE': 'true'}, **config})}'"
+
+
+def client(name="client", annotations=None):
+    annotations = capture() if annotations is None else annotations
     return deployment(name, ["sleep", "1000"], ns="shop", port=0, annotations=annotations)
 
 
-def test_names_are_answered_by_the_sidecar(mesh):
-    mesh.write("a.yaml", SHOP + client() + client("other", ""))
+@pytest.mark.parametrize("data_path", ["lateen-proxy", "real-envoy"])
+def test_names_are_answered_by_the_sidecar(mesh, data_path):
+    """Beside a real Envoy as data path by its agent."""
+    config = {"binaryPath": envoy_program()} if data_path == "real-envoy" else {}
+    mesh.write("a.yaml", SHOP + client(annotations=capture(**config)) + client("other", ""))
     mesh.up()
     pods = sorted(pod["address"] for pod in mesh.workloads()["plain"])
     wait_until(lambda: ask(mesh, "client", ("pods.stock.svc.cluster.local", "udp"))[0].addresses == pods, 10, "the names of both Pods")
@@ -102,7 +113,8 @@ def test_names_are_answered_by_the_sidecar(mesh):
                              ("web", "udp", 28))
     assert alias.addresses == replies[5].addresses and nobody.code == 3
     assert (six.code, six.addresses) == (0, [])
-    assert metric(mesh, "client", "istio_agent_dns_upstream_requests_total") == 2
+    for name in ("requests_total", "request_duration_seconds_count"):
+        assert metric(mesh, "client", f"istio_agent_dns_upstream_{name}") == 2
     # applications ask as they are used to
     resolve = "import socket,sys; print(*[socket.gethostbyname(name) for name in sys.argv[1:]])"
     assert len(set(mesh.exec("client", "/usr/bin/python3", "-c", resolve, "web", "web.shop", "web.shop.svc.cluster.local.").split())) == 1
