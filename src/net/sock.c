@@ -121,6 +121,17 @@ fail:;
     return LT_E_IO;
 }
 
+/* What an IPv6 socket that takes both says of an IPv4 peer, as the IPv4 address that it is. */
+static void unmap(struct lt_addr *addr)
+{
+    if (addr->sa.sa_family != AF_INET6 || !IN6_IS_ADDR_V4MAPPED(&addr->v6.sin6_addr))
+        return;
+    struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = addr->v6.sin6_port};
+    memcpy(&v4.sin_addr, addr->v6.sin6_addr.s6_addr + 12, sizeof(v4.sin_addr));
+    addr->v4 = v4;
+    addr->len = sizeof(v4);
+}
+
 lt_rc lt_sock_accept(int listen_fd, int *ret_fd, struct lt_addr *ret_peer)
 {
     struct lt_addr peer = {.len = sizeof(peer) - offsetof(struct lt_addr, sa)};
@@ -131,6 +142,7 @@ lt_rc lt_sock_accept(int listen_fd, int *ret_fd, struct lt_addr *ret_peer)
     }
     if (peer.sa.sa_family != AF_UNIX)
         lt_sock_set_nodelay(fd);
+    unmap(&peer);
     if (ret_peer != NULL)
         *ret_peer = peer;
     *ret_fd = fd;
@@ -151,6 +163,7 @@ lt_rc lt_sock_local(int fd, struct lt_addr *ret_addr)
     struct lt_addr addr = {.len = sizeof(addr) - offsetof(struct lt_addr, sa)};
     if (getsockname(fd, &addr.sa, &addr.len) != 0)
         return LT_E_IO;
+    unmap(&addr);
     *ret_addr = addr;
     return LT_OK;
 }
@@ -160,6 +173,7 @@ lt_rc lt_sock_peer(int fd, struct lt_addr *ret_addr)
     struct lt_addr addr = {.len = sizeof(addr) - offsetof(struct lt_addr, sa)};
     if (getpeername(fd, &addr.sa, &addr.len) != 0)
         return LT_E_IO;
+    unmap(&addr);
     *ret_addr = addr;
     return LT_OK;
 }
@@ -170,7 +184,7 @@ lt_rc lt_sock_original_dst(int fd, struct lt_addr *ret_addr)
     LT_TRY(lt_sock_local(fd, &local));
     struct lt_addr addr = {.len = sizeof(addr.v4)};
     int level = SOL_IP;
-    if (local.sa.sa_family == AF_INET6 && !IN6_IS_ADDR_V4MAPPED(&local.v6.sin6_addr)) {
+    if (local.sa.sa_family == AF_INET6) {
         addr.len = sizeof(addr.v6);
         level = SOL_IPV6;
     }

@@ -35,7 +35,10 @@ LT_MUST lt_rc lt_sock_listen(const struct lt_addr *addr, const struct lt_listen_
  */
 LT_MUST lt_rc lt_sock_connect(const struct lt_addr *addr, const struct lt_addr *bind_to,
                               int *ret_fd);
-/* LT_AGAIN when nobody waits. peer may be NULL. */
+/*
+ * LT_AGAIN when nobody waits. peer may be NULL. An IPv4 peer of an IPv6 socket has its IPv4
+ * address, here and in what follows.
+ */
 LT_MUST lt_rc lt_sock_accept(int listen_fd, int *ret_fd, struct lt_addr *ret_peer);
 
 /* SO_ERROR, 0 when the connection stands. */

@@ -453,6 +453,9 @@ static lt_rc make_socket(struct px_build *build, const Xds__Listener *in,
         return px_bad(build, "address.pipe.mode", "is above 0777");
     conf->transparent = px_bool(in->transparent, false);
     conf->freebind = px_bool(in->freebind, false);
+    conf->v6_only = conf->addr.sa.sa_family == AF_INET6 &&
+                    !(in->address->socket_address->has_ipv4_compat &&
+                      in->address->socket_address->ipv4_compat);
     conf->reuse_port = px_bool(in->enable_reuse_port, true);
     conf->tcp_backlog = px_u32(in->tcp_backlog_size, BACKLOG_DEFAULT);
     conf->fast_open_queue = px_u32(in->tcp_fast_open_queue_length, 0);

@@ -675,6 +675,7 @@ struct px_listener_conf {
     bool transparent;
     bool reuse_port;
     bool freebind;
+    bool v6_only; /* an IPv6 address without ipv4_compat */
     uint32_t tcp_backlog;
     uint32_t fast_open_queue;
     uint32_t unix_mode; /* of its file; 0: our default */

@@ -237,14 +237,15 @@ static void op_code(const struct px_log_facts *facts, lt_str argument LT_UNUSED,
         px_sink_put_number(out, expression); \
     }
 
-/* "10.0.0.1:80" without its port. */
-static lt_str without_port(lt_str address)
+lt_str px_address_ip(lt_str address)
 {
     ptrdiff_t colon = lt_str_rfind_char(address, ':');
-    return colon < 0 ? address : lt_str_slice(address, 0, (size_t)colon);
+    lt_str host = colon < 0 ? address : lt_str_slice(address, 0, (size_t)colon);
+    bool has_brackets = host.len >= 2 && host.ptr[0] == '[' && host.ptr[host.len - 1] == ']';
+    return has_brackets ? lt_str_slice(host, 1, host.len - 1) : host;
 }
 
-static lt_str port_of(lt_str address)
+lt_str px_address_port(lt_str address)
 {
     ptrdiff_t colon = lt_str_rfind_char(address, ':');
     return colon < 0 ? LT_STR_NULL : lt_str_from(address, (size_t)colon + 1);
@@ -280,13 +281,13 @@ TEXT_OP(upstream_host, facts->upstream_host)
 TEXT_OP(upstream_cluster, facts->upstream_cluster)
 TEXT_OP(upstream_local, facts->upstream_local)
 TEXT_OP(downstream_local, facts->downstream_local)
-TEXT_OP(downstream_local_ip, without_port(facts->downstream_local))
-TEXT_OP(downstream_local_port, port_of(facts->downstream_local))
+TEXT_OP(downstream_local_ip, px_address_ip(facts->downstream_local))
+TEXT_OP(downstream_local_port, px_address_port(facts->downstream_local))
 TEXT_OP(downstream_remote, facts->downstream_remote)
-TEXT_OP(downstream_remote_ip, without_port(facts->downstream_remote))
-TEXT_OP(downstream_remote_port, port_of(facts->downstream_remote))
+TEXT_OP(downstream_remote_ip, px_address_ip(facts->downstream_remote))
+TEXT_OP(downstream_remote_port, px_address_port(facts->downstream_remote))
 TEXT_OP(downstream_direct, facts->downstream_direct_remote)
-TEXT_OP(downstream_direct_ip, without_port(facts->downstream_direct_remote))
+TEXT_OP(downstream_direct_ip, px_address_ip(facts->downstream_direct_remote))
 /* "SNI_ONLY", or which of SNI and Host goes first. */
 static void op_server_name(const struct px_log_facts *facts, lt_str argument, struct px_sink *out)
 {

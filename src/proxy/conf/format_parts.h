@@ -16,6 +16,11 @@ struct px_sink {
 void px_sink_put(struct px_sink *out, lt_str text);
 void px_sink_put_number(struct px_sink *out, uint64_t number);
 
+/* "10.0.0.1" of "10.0.0.1:80", "::1" of "[::1]:80". */
+lt_str px_address_ip(lt_str address);
+/* LT_STR_NULL: it has none. */
+lt_str px_address_port(lt_str address);
+
 /* Appends what the operator stands for; nothing at all means "-". */
 typedef void px_op_fn(const struct px_log_facts *facts, lt_str argument, struct px_sink *out);
 

@@ -3,6 +3,7 @@
  * the next, closed. What comes after accept: conn.c.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -113,6 +114,7 @@ static lt_rc bind_listener(struct px_listener *listener, struct lt_err *err)
     struct lt_listen_opts opts = {.backlog = (int)conf->tcp_backlog,
                                   .reuse_port = conf->reuse_port,
                                   .transparent = conf->transparent,
+                                  .v6_only = conf->v6_only,
                                   .freebind = conf->freebind,
                                   .fast_open_queue = (int)conf->fast_open_queue,
                                   .options = conf->socket_options,
@@ -243,7 +245,13 @@ struct px_listener *px_listener_for(struct px_worker *worker, const struct lt_ad
         any.v4.sin_addr.s_addr = INADDR_ANY;
     else if (any.sa.sa_family == AF_INET6)
         any.v6.sin6_addr = in6addr_any;
-    return lt_map_find(&worker->by_address, lt_addr_format(&any, text));
+    listener = lt_map_find(&worker->by_address, lt_addr_format(&any, text));
+    if (listener != NULL || any.sa.sa_family != AF_INET)
+        return listener;
+    /* "::" with ipv4_compat is any IPv4 address, too */
+    (void)snprintf(text, sizeof(text), "[::]:%u", lt_addr_port(&any));
+    listener = lt_map_find(&worker->by_address, lt_str_of(text));
+    return listener != NULL && !listener->conf->v6_only ? listener : NULL;
 }
 
 /* --- following a snapshot --- */

@@ -23,18 +23,6 @@ static void put(struct px_sink *out, lt_str text)
 
 /* --- addresses of the host's side --- */
 
-lt_str px_address_ip(lt_str address)
-{
-    ptrdiff_t colon = lt_str_rfind_char(address, ':');
-    return colon < 0 ? address : lt_str_slice(address, 0, (size_t)colon);
-}
-
-lt_str px_address_port(lt_str address)
-{
-    ptrdiff_t colon = lt_str_rfind_char(address, ':');
-    return colon < 0 ? LT_STR_NULL : lt_str_from(address, (size_t)colon + 1);
-}
-
 OP(up_remote)
 {
     put(out, facts->upstream_host);

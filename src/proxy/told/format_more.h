@@ -19,8 +19,4 @@ struct px_ops {
 
 extern const struct px_ops px_format_meta, px_format_tls, px_format_wire;
 
-/* "10.0.0.1:80" without its port, and that alone. */
-lt_str px_address_ip(lt_str address);
-lt_str px_address_port(lt_str address);
-
 #endif

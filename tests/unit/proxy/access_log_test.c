@@ -102,7 +102,7 @@ static void test_operators(void **state)
     expect("%DURATION%", "8");
     expect("%START_TIME%", "2026-08-01T09:30:00.123Z");
     expect("%START_TIME(%Y/%m)%", "2026/08");
-    expect("%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%", "[::1]");
+    expect("%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%", "::1");
     expect("%NO_SUCH_THING%", "");
     expect("%START_TIME(%s %f %6f %1f%%%Q)%", "1785576600 123000000 123000 1%%Q");
     expect("%START_TIME(a long one, because some people put the name of the day, %A, and that of "
