@@ -134,13 +134,36 @@ static void clusters(struct lt_json_writer *w, const struct px_agent_settings *s
 
 /* --- listeners --- */
 
+/*
+ * Reachable by each of the Pod's addresses: its primary one may be of either kind. And by
+ * 127.0.0.1, where we ask ourselves.
+ */
+static void any_address(struct lt_json_writer *w, const struct px_agent_settings *settings,
+                        uint16_t port)
+{
+    lt_str ips = lt_doc_string(lt_doc_findz(&settings->metadata, "INSTANCE_IPS"));
+    bool has_v6 = lt_str_find_char(ips, ':') >= 0;
+    open_object(w, "address");
+    open_object(w, "socket_address");
+    kv(w, "address", has_v6 ? "::" : "0.0.0.0");
+    lt_json_kv_int(w, "port_value", port);
+    if (has_v6)
+        lt_json_kv_bool(w, "ipv4_compat", true);
+    lt_json_object_close(w);
+    lt_json_object_close(w);
+}
+
 /* A listener whose only route sends one prefix to one cluster. */
-static void listener(struct lt_json_writer *w, const char *name, uint16_t port, bool is_local,
-                     const char *stat_prefix, const char *path, const char *cluster)
+static void listener(struct lt_json_writer *w, const struct px_agent_settings *settings,
+                     const char *name, uint16_t port, bool is_local, const char *stat_prefix,
+                     const char *path, const char *cluster)
 {
     lt_json_object_open(w);
     kv(w, "name", name);
-    socket_address(w, "address", is_local ? "127.0.0.1" : "0.0.0.0", port);
+    if (is_local)
+        socket_address(w, "address", "127.0.0.1", port);
+    else
+        any_address(w, settings, port);
     lt_json_kv_bool(w, "ignore_global_conn_limit", true);
     lt_json_kv_bool(w, "bypass_overload_manager", true);
     open_array(w, "filter_chains");
@@ -193,9 +216,10 @@ static void static_resources(struct lt_json_writer *w, const struct px_agent_set
     open_object(w, "static_resources");
     clusters(w, settings);
     open_array(w, "listeners");
-    listener(w, "prometheus", settings->prometheus_port, settings->is_metrics_local_only, "stats",
-             "/stats/prometheus", "prometheus_stats");
-    listener(w, "agent-health", settings->health_port, false, "agent", "/healthz/ready", "agent");
+    listener(w, settings, "prometheus", settings->prometheus_port, settings->is_metrics_local_only,
+             "stats", "/stats/prometheus", "prometheus_stats");
+    listener(w, settings, "agent-health", settings->health_port, false, "agent", "/healthz/ready",
+             "agent");
     lt_json_array_close(w);
     lt_json_object_close(w);
 }
