@@ -67,12 +67,26 @@ static void note_program(const struct noting *n)
     lt_arena_free(&scratch);
 }
 
+static void note_source(const struct noting *n, const struct lt_env_from *from)
+{
+    const struct lt_config_map_ref *map = from->config_map_ref;
+    if (from->unread.count > 0)
+        note(n, LT_NOTE_WARNING, "envFrom: %.*s is not acted on yet",
+             LT_STR_ARG(from->unread.items[0]));
+    if (map != NULL && lt_opt_or(map->optional, 0) == 0 &&
+        ctl_plan_config_data(n->source, map->name) == NULL)
+        note(n, LT_NOTE_WARNING, "envFrom: there is no ConfigMap %.*s", LT_STR_ARG(map->name));
+}
+
 static void note_container(const struct ctl_pod_source *source,
                            const struct lt_container *container)
 {
     const struct noting n = {source, container};
     note_program(&n);
     note_unread(&n);
+    ctl_plan_note_volumes(source, container);
+    for (size_t i = 0; i < container->env_from.count; i++)
+        note_source(&n, &container->env_from.items[i]);
     for (size_t i = 0; i < container->env.count; i++)
         note_variable(&n, &container->env.items[i]);
 }

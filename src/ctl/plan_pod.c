@@ -75,6 +75,24 @@ static uint64_t hash_container(const struct lt_container *c, uint64_t h)
     return h;
 }
 
+/* What comes out of ConfigMaps: here a changed one makes a new Pod. */
+static uint64_t hash_texts(const struct ctl_container_plan *container, uint64_t h)
+{
+    if (container->role == CTL_ROLE_PROXY)
+        return h;
+    for (const char *const *var = container->env; *var != NULL; var++)
+        h = hash_text(*var, h);
+    for (size_t i = 0; i < container->mount_count; i++) {
+        const struct ctl_mount *mount = &container->mounts[i];
+        if (mount->kind != CTL_MOUNT_VOLUME)
+            continue;
+        h = hash_text(mount->source, hash_text(mount->target, h + mount->is_read_only));
+        for (size_t k = 0; k < mount->file_count; k++)
+            h = hash_str(mount->files[k].text, hash_text(mount->files[k].path, h));
+    }
+    return h;
+}
+
 /* Of everything that makes a new Pod necessary: two Pods of one hash are alike. */
 static uint64_t hash_source(const struct ctl_pod_source *source, const struct ctl_pod_plan *pod)
 {
@@ -91,6 +109,7 @@ static uint64_t hash_source(const struct ctl_pod_source *source, const struct ct
     for (size_t i = 0; i < pod->container_count; i++) {
         for (const char *const *arg = pod->containers[i].argv; *arg != NULL; arg++)
             h = hash_text(*arg, h); /* a program that has come into being since */
+        h = hash_texts(&pod->containers[i], h);
     }
     return h;
 }
@@ -219,14 +238,22 @@ static const char *field_value(const struct ctl_pod_plan *pod, const struct ctl_
 lt_str ctl_plan_config_value(const struct ctl_pod_source *source,
                              const struct lt_key_selector *selector)
 {
-    for (size_t i = 0; i < source->object_count; i++) {
-        const struct lt_object *object = source->objects[i];
-        if (object->key.kind == LT_KIND_CONFIG_MAP &&
-            lt_str_eq(object->key.ns, source->object->key.ns) &&
-            lt_str_eq(object->key.name, selector->name))
-            return lt_kvs_find(&object->config_map->data, selector->key);
+    const struct lt_kvs *data = ctl_plan_config_data(source, selector->name);
+    return data != NULL ? lt_kvs_find(data, selector->key) : LT_STR_NULL;
+}
+
+/* envFrom: names that are variables' names. */
+static void add_vars_from(struct ctl_strings *env, const struct ctl_pod_source *source,
+                          const struct lt_env_from *from)
+{
+    const struct lt_kvs *data = from->config_map_ref == NULL
+                                    ? NULL
+                                    : ctl_plan_config_data(source, from->config_map_ref->name);
+    for (size_t i = 0; data != NULL && i < data->count; i++) {
+        if (lt_str_find_char(data->items[i].key, '=') < 0)
+            ctl_strings_addf(env, "%.*s%.*s=%.*s", LT_STR_ARG(from->prefix),
+                             LT_STR_ARG(data->items[i].key), LT_STR_ARG(data->items[i].value));
     }
-    return LT_STR_NULL;
 }
 
 static void add_var(struct ctl_strings *env, const struct ctl_pod_source *source,
@@ -384,11 +411,14 @@ static struct ctl_container_plan plan_container(const struct ctl_pod_source *sou
     ctl_strings_addf(&env, "LATEEN_NAMESPACE=%s", pod->ns);
     ctl_strings_addf(&env, "LATEEN_WORKLOAD=%s", pod->workload);
     ctl_strings_addf(&env, "LATEEN_VERSION=%s", first_label(pod, versions, ""));
+    for (size_t i = 0; i < c->env_from.count; i++)
+        add_vars_from(&env, source, &c->env_from.items[i]);
     for (size_t i = 0; i < c->env.count; i++)
         add_var(&env, source, pod, &c->env.items[i]);
     fill_argv(&plan, source, pod, c, &env);
     plan.env = ctl_strings_finish(&env);
     ctl_mounts_add_common(&mounts, pod, source->world);
+    ctl_plan_add_volumes(source, a, c, &mounts);
     plan.mounts = mounts.items;
     plan.mount_count = mounts.count;
     plan.ready_port = role == CTL_ROLE_APP ? first_tcp_port(c) : 0;

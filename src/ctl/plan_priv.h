@@ -1,6 +1,6 @@
 /*
- * ctl/plan_priv.h - shared by plan.c (objects to a plan), plan_pod.c (one Pod and its application)
- * and plan_proxy.c (its sidecar, and lateend's own Pod).
+ * ctl/plan_priv.h - shared by plan.c (objects to a plan), plan_pod.c (one Pod and its application),
+ * plan_volumes.c (what that mounts) and plan_proxy.c (its sidecar, and lateend's own Pod).
  */
 #ifndef LT_CTL_PLAN_PRIV_H
 #define LT_CTL_PLAN_PRIV_H
@@ -56,6 +56,13 @@ void ctl_plan_note_pod(const struct ctl_pod_source *source, const struct ctl_pod
 /* LT_STR_NULL: no such ConfigMap, or it has no such key. */
 lt_str ctl_plan_config_value(const struct ctl_pod_source *source,
                              const struct lt_key_selector *selector);
+
+/* All of a ConfigMap; NULL: there is none of this name. */
+const struct lt_kvs *ctl_plan_config_data(const struct ctl_pod_source *source, lt_str name);
+/* volumeMounts of a container of the application; and those that will not be there. */
+void ctl_plan_add_volumes(const struct ctl_pod_source *source, struct lt_arena *arena,
+                          const struct lt_container *c, struct ctl_mounts *mounts);
+void ctl_plan_note_volumes(const struct ctl_pod_source *source, const struct lt_container *c);
 
 /* The sidecar of `pod`, or the gateway that it is. proxy_config: JSON. */
 struct ctl_container_plan ctl_plan_proxy(struct ctl_pod_plan *pod,

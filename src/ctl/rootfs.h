@@ -18,6 +18,13 @@ typedef enum {
     CTL_MOUNT_FILE,   /* a small read-only file with this text */
 } ctl_mount_kind;
 
+#define CTL_EMPTY_DIRS "empty" /* the group of a Pod's emptyDirs */
+
+struct ctl_mount_file {
+    const char *path; /* in the directory */
+    lt_str text;
+};
+
 struct ctl_mount {
     ctl_mount_kind kind;
     const char *target; /* absolute */
@@ -27,6 +34,8 @@ struct ctl_mount {
     uid_t uid;          /* VOLUME: whose, and who may what, when it is made */
     gid_t gid;
     mode_t mode;
+    const struct ctl_mount_file *files; /* VOLUME: what is in it from the start */
+    size_t file_count;
 };
 
 enum { CTL_MOUNTS_MAX = 64 };

@@ -5,6 +5,7 @@
 
 #include <limits.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -36,13 +37,32 @@ static const char *tmpfs_of(const char *dir, const struct ctl_mount *mount, char
     return out;
 }
 
+static lt_rc write_files(const char *dir, const struct ctl_mount *volume, struct lt_err *err)
+{
+    for (size_t i = 0; i < volume->file_count; i++) {
+        char path[PATH_MAX];
+        int len = snprintf(path, sizeof(path), "%s/%s", dir, volume->files[i].path);
+        if (len <= 0 || len >= PATH_MAX)
+            return lt_err_set(err, LT_E_LIMIT, "%s: path too long", volume->files[i].path);
+        char *slash = strrchr(path, '/');
+        *slash = '\0';
+        LT_TRY(ctl_mkdirs(path, 0755, err));
+        *slash = '/';
+        LT_TRY(ctl_file_write(path, volume->files[i].text, 0644, err));
+    }
+    return LT_OK;
+}
+
 static lt_rc make(const char *dir, const struct ctl_mount *volume, struct lt_err *err)
 {
     char path[PATH_MAX];
     struct stat st;
     if (stat(tmpfs_of(dir, volume, path), &st) < 0) {
         LT_TRY(ctl_mkdirs(path, 0755, err));
-        if (mount("tmpfs", path, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=64m") < 0)
+        /* an application may fill its own, and nobody else's */
+        bool is_empty_dir = lt_str_starts(lt_str_of(volume->source), LT_STR(CTL_EMPTY_DIRS "/"));
+        if (mount("tmpfs", path, "tmpfs", MS_NOSUID | MS_NODEV,
+                  is_empty_dir ? "mode=755,size=50%" : "mode=755,size=64m") < 0)
             return lt_err_errno(err, "mounting a volume");
     }
     int len = snprintf(path, sizeof(path), "%s/%s", dir, volume->source);
@@ -52,7 +72,7 @@ static lt_rc make(const char *dir, const struct ctl_mount *volume, struct lt_err
     LT_TRY(ctl_mkdirs(path, 0755, err));
     if (chown(path, volume->uid, volume->gid) < 0 || chmod(path, volume->mode) < 0)
         return lt_err_errno(err, "a volume");
-    return LT_OK;
+    return write_files(path, volume, err);
 }
 
 static lt_rc take_down(const char *dir, const struct ctl_mount *volume,

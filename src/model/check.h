@@ -31,6 +31,6 @@ lt_schema_check_fn lt_check_string_match, lt_check_destination, lt_check_header_
     lt_check_pool_http, lt_check_outlier, lt_check_client_tls, lt_check_port_policy,
     lt_check_traffic_policy, lt_check_subset, lt_check_destination_rule, lt_check_gateway_port,
     lt_check_gateway_server, lt_check_gateway, lt_check_peer_authentication, lt_check_meta,
-    lt_check_pod_spec, lt_check_deployment_spec, lt_check_service_spec;
+    lt_check_volume, lt_check_pod_spec, lt_check_deployment_spec, lt_check_service_spec;
 
 #endif

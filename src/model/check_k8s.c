@@ -31,6 +31,33 @@ void lt_check_meta(struct lt_field_reader *reader, const struct lt_doc *doc, con
                           LT_STR_ARG(meta->ns));
 }
 
+/* Relative, and not out of its directory. */
+static bool is_inner_path(lt_str path)
+{
+    lt_str rest = path, part;
+    bool is_inner = path.len > 0;
+    while (is_inner && lt_str_split(&rest, '/', &part))
+        is_inner = part.len > 0 && !lt_str_eqz(part, ".") && !lt_str_eqz(part, "..");
+    return is_inner;
+}
+
+void lt_check_volume(struct lt_field_reader *reader, const struct lt_doc *doc, const void *message,
+                     const struct lt_doc_path *path)
+{
+    const struct lt_volume *volume = message;
+    if (!lt_is_dns_label(volume->name))
+        lt_field_error_at(reader, doc, path, "name",
+                          "expected lower-case letters, digits and '-', got \"%.*s\"",
+                          LT_STR_ARG(volume->name));
+    for (size_t i = 0; volume->config_map != NULL && i < volume->config_map->items.count; i++) {
+        lt_str file = volume->config_map->items.items[i].path;
+        if (!is_inner_path(file))
+            lt_field_error_at(reader, doc, path, "configMap",
+                              "expected relative paths without \"..\", got \"%.*s\"",
+                              LT_STR_ARG(file));
+    }
+}
+
 void lt_check_pod_spec(struct lt_field_reader *reader, const struct lt_doc *doc,
                        const void *message, const struct lt_doc_path *path)
 {

@@ -283,7 +283,7 @@ static void what_will_not_be_so_is_told_once(void **state)
         "spec: {containers: [{name: istio-proxy, image: auto, readinessProbe: {}}]}\n";
     static const char *const wanted[] = {
         "a.yaml:6: info: Deployment shop/web: container i: /bin/none is no program of this machine: a stand-in answers instead",
-        "a.yaml:6: info: Deployment shop/web: container c: not acted on yet: volumeMounts, readinessProbe",
+        "a.yaml:6: info: Deployment shop/web: container c: not acted on yet: readinessProbe",
         "a.yaml:6: warning: Deployment shop/web: container c: env A is not set: secretKeyRef is not acted on yet",
         "a.yaml:6: warning: Deployment shop/web: container c: env C is not set: there is no ConfigMap colours with a key sea",
     };
