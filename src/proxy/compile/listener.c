@@ -4,6 +4,7 @@
  */
 #include "proxy/compile/kinds.h"
 #include "proxy/compile/net_filter.h"
+#include "proxy/compile/on_demand.h"
 #include "wire/proto/hcm.pb-c.h"
 #include "wire/proto/istio_metadata_exchange.pb-c.h"
 #include "wire/proto/istio_stats.pb-c.h"
@@ -251,9 +252,9 @@ static lt_rc make_tcp(struct px_build *build, const Pb__Any *any, bool has_istio
         conf->cluster = px_copy(build, in->cluster);
     else
         return px_bad(build, "cluster", "a cluster is needed");
-    if (in->tunneling_config != NULL || in->on_demand != NULL)
-        return px_unsupported(build, "tunneling_config",
-                              "tunnels and clusters on demand are not supported yet");
+    if (in->tunneling_config != NULL)
+        return px_unsupported(build, "tunneling_config", "tunnels are not supported yet");
+    LT_TRY(px_make_tcp_on_demand(build, in->on_demand, conf));
     LT_TRY(make_tcp_limits(build, in, conf));
     if (in->access_log_options != NULL) {
         conf->log_times.at_start = in->access_log_options->has_flush_access_log_on_connected &&

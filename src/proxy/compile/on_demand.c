@@ -56,3 +56,34 @@ lt_rc px_make_on_demand_route(struct px_build *build, const void *message,
     conf->conf = made;
     return LT_OK;
 }
+
+/* --- TCP --- */
+
+static struct px_stat tcp_stat(struct px_build *build, lt_str prefix, const char *what)
+{
+    struct px_stat stat = px_stat_plain(
+        build->arena,
+        lt_arena_printf(build->arena, "tcp.%.*s.on_demand_cluster_%s", LT_STR_ARG(prefix), what));
+    px_stat_tag(build->arena, &stat, LT_STR("envoy_tcp_prefix"), prefix);
+    return stat;
+}
+
+lt_rc px_make_tcp_on_demand(struct px_build *build, const Xds__TcpProxy__OnDemand *in,
+                            struct px_tcp_conf *conf)
+{
+    if (in == NULL)
+        return LT_OK;
+    struct px_on_demand_conf *made = lt_arena_make(build->arena, struct px_on_demand_conf);
+    size_t mark = px_path_enter(build, "on_demand", -1);
+    LT_TRY(px_make_odcds(build, "odcds_config", in->odcds_config, in->resources_locator,
+                         in->timeout, made));
+    px_path_leave(build, mark);
+    made->stats = (struct px_on_demand_stats){
+        .attempt = tcp_stat(build, conf->stat_prefix, "attempt"),
+        .missing = tcp_stat(build, conf->stat_prefix, "missing"),
+        .success = tcp_stat(build, conf->stat_prefix, "success"),
+        .timeout = tcp_stat(build, conf->stat_prefix, "timeout"),
+    };
+    conf->on_demand = made;
+    return LT_OK;
+}

@@ -577,9 +577,12 @@ struct px_hcm_conf {
     struct px_log_times log_times;
 };
 
+struct px_on_demand_conf;
+
 struct px_tcp_conf {
-    const struct px_hash_policies *hash; /* NULL: none */
-    const struct px_metas *metas;        /* metadata_match; NULL: none */
+    const struct px_on_demand_conf *on_demand; /* NULL: a cluster that is not there is none */
+    const struct px_hash_policies *hash;       /* NULL: none */
+    const struct px_metas *metas;              /* metadata_match; NULL: none */
     lt_str stat_prefix;
     lt_str cluster;
     const struct px_weighted_cluster *weighted;

@@ -24,12 +24,6 @@ static void on_decided(struct px_waiter *waiter, px_demand_outcome outcome)
 
 /* --- what is missing --- */
 
-static uint32_t owner_of(const struct px_request *request)
-{
-    char text[LT_ADDR_TEXT_MAX];
-    return (uint32_t)lt_str_hash(lt_addr_format_ip(&request->conn->peer, text));
-}
-
 static lt_str vhost_name(const struct px_request *request)
 {
     lt_str name = lt_arena_printf(request->arena, "%.*s/%.*s",
@@ -94,7 +88,7 @@ static px_verdict ask(struct px_request *request, const struct px_http_filter *f
                                              : find_cluster(request, conf, state, &what);
     if (!is_missing)
         return PX_GO; /* the router says what is not there */
-    what.owner = owner_of(request);
+    what.owner = px_waiter_owner(&request->conn->peer);
     state->request = request;
     state->waiter.done = on_decided;
     state->outcome = px_waiter_start(&state->waiter, request->worker, &what,

@@ -213,6 +213,12 @@ px_demand_outcome px_waiter_start(struct px_waiter *waiter, struct px_worker *wo
     return PX_DEMAND_WAITS;
 }
 
+uint32_t px_waiter_owner(const struct lt_addr *client)
+{
+    char text[LT_ADDR_TEXT_MAX];
+    return (uint32_t)lt_str_hash(lt_addr_format_ip(client, text));
+}
+
 void px_waiter_stop(struct px_waiter *waiter)
 {
     struct px_wait_group *group = waiter->group;

@@ -24,6 +24,8 @@ struct px_waiter {
 /* PX_DEMAND_WAITS: done will be called. Anything else: the outcome is known, nobody waits. */
 px_demand_outcome px_waiter_start(struct px_waiter *waiter, struct px_worker *worker,
                                   const struct px_demand *what, uint32_t timeout_ms);
+/* Whose share of what is asked for it is: the client's, by its address. */
+uint32_t px_waiter_owner(const struct lt_addr *client);
 /* It waits no longer. */
 void px_waiter_stop(struct px_waiter *waiter);
 

@@ -6,13 +6,16 @@
 #include <stdlib.h>
 
 #include "proxy/conf/log_filter.h"
+#include "proxy/conf/on_demand.h"
 #include "proxy/conf/route_match.h"
 #include "proxy/http/hash_policy.h"
 #include "proxy/run/exchange.h"
+#include "proxy/run/on_demand.h"
 #include "proxy/run/run.h"
 #include "proxy/told/access_log.h"
 #include "proxy/told/attributes.h"
 #include "proxy/told/conn_log.h"
+#include "proxy/told/count.h"
 
 struct px_tcp {
     struct px_conn *conn;
@@ -41,6 +44,14 @@ struct px_tcp {
     bool server_ended, server_end_sent;
     const char *peer_principal, *local_principal; /* counted texts */
     char *failure;                                /* owned; NULL */
+    struct px_tcp_demand *demand;                 /* owned; NULL: its cluster was there */
+};
+
+/* Its cluster is asked for. */
+struct px_tcp_demand {
+    struct px_waiter waiter;
+    struct px_tcp *tcp;
+    lt_str cluster; /* of the configuration, or the connection */
 };
 
 /* *ret_metas: metadata_match that goes with it. */
@@ -221,6 +232,10 @@ void px_tcp_abort(struct px_conn *conn)
     px_text_drop(&tcp->local_principal);
     px_peer_drop(&tcp->peer);
     free(tcp->failure);
+    if (tcp->demand != NULL) {
+        px_waiter_stop(&tcp->demand->waiter);
+        px_bury(conn->worker, tcp->demand);
+    }
     px_upstream_release(&tcp->up, false);
     px_host_drop(&tcp->host);
     px_cluster_drop(&tcp->cluster);
@@ -346,16 +361,59 @@ static lt_str cluster_name(struct px_tcp *tcp)
     return name;
 }
 
-/* False: it came to nothing, and tcp is gone. */
-static bool begin(struct px_tcp *tcp)
+static bool begin_with(struct px_tcp *tcp, struct px_cluster *cluster)
 {
-    struct px_cluster *cluster = px_cluster_get(tcp->conn->worker, cluster_name(tcp));
     if (cluster == NULL) {
         give_up(tcp, PX_FLAG_NO_CLUSTER);
         return false;
     }
     tcp->cluster = px_cluster_take(cluster);
     return connect_upstream(tcp);
+}
+
+static void on_demanded(struct px_waiter *waiter, px_demand_outcome outcome)
+{
+    const struct px_tcp_demand *demand = LT_CONTAINER_OF(waiter, struct px_tcp_demand, waiter);
+    struct px_worker *worker = demand->tcp->conn->worker;
+    const struct px_on_demand_stats *stats = &demand->tcp->conf->on_demand->stats;
+    px_stat_add(worker,
+                outcome == PX_DEMAND_THERE  ? &stats->success
+                : outcome == PX_DEMAND_LATE ? &stats->timeout
+                                            : &stats->missing,
+                1);
+    (void)begin_with(demand->tcp, px_cluster_get(worker, demand->cluster));
+}
+
+/* False: it is not asked for. */
+static bool demand_cluster(struct px_tcp *tcp, lt_str name)
+{
+    const struct px_on_demand_conf *conf = tcp->conf->on_demand;
+    struct px_worker *worker = tcp->conn->worker;
+    if (conf == NULL || tcp->is_guess || name.len == 0)
+        return false;
+    const struct px_demand what = {.kind = PX_CLUSTER,
+                                   .source = conf->source,
+                                   .name = name,
+                                   .owner = px_waiter_owner(&tcp->conn->peer)};
+    tcp->demand = lt_new(struct px_tcp_demand);
+    *tcp->demand = (struct px_tcp_demand){
+        .waiter = {.done = on_demanded}, .tcp = tcp, .cluster = name};
+    px_stat_add(worker, &conf->stats.attempt, 1);
+    px_demand_outcome outcome = px_waiter_start(&tcp->demand->waiter, worker, &what,
+                                                conf->timeout_ms);
+    if (outcome != PX_DEMAND_WAITS)
+        px_stat_add(worker, &conf->stats.missing, 1);
+    return outcome == PX_DEMAND_WAITS;
+}
+
+/* False: it came to nothing, and tcp is gone. */
+static bool begin(struct px_tcp *tcp)
+{
+    lt_str name = cluster_name(tcp);
+    struct px_cluster *cluster = px_cluster_get(tcp->conn->worker, name);
+    if (cluster == NULL && demand_cluster(tcp, name))
+        return true;
+    return begin_with(tcp, cluster);
 }
 
 void px_tcp_start(struct px_conn *conn)

@@ -7,7 +7,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from lib import client
 from lib.backend import free_port
 from lib.client import wait_until
-from lib.proxy import hcm, listener, typed
+from lib.proxy import hcm, listener, tcp_proxy, typed
 from lib.xds import (CDS, LDS, VHDS, AdsServer, ads_source, cluster_of_static, dynamic_bootstrap, grpc_source, pause, rds_hcm, routes,
                      with_type)
 
@@ -344,3 +344,58 @@ def test_many_wait_for_one_cluster(run_proxy, control, backends):
     for thread in waiting:
         thread.join(30)
     assert results == [200] * 8 and asked(server, CDS) == ["one"]
+
+
+# --- connections ---
+
+def run_tcp(run_proxy, server, cluster="one", timeout="20s"):
+    port = free_port()
+    server.set(with_type(LDS, listener(tcp_proxy(cluster, on_demand={"odcds_config": ads_source(), "timeout": timeout}), port=port)))
+    bootstrap = dynamic_bootstrap(server)
+    del bootstrap["dynamic_resources"]["cds_config"]
+    return run_proxy(bootstrap), port
+
+
+def tcp_stats(proxy):
+    prefix = "tcp.tcp.on_demand_cluster_"
+    return {name[len(prefix):]: value for name, value in proxy.stats().items() if name.startswith(prefix) and value}
+
+
+def has_ended(connection):
+    try:
+        return connection.socket.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+def test_a_connection_waits_for_its_cluster(run_proxy, control, backends):
+    server, backend = control(), backends("first")
+    proxy, port = run_tcp(run_proxy, server)
+    server.withhold(CDS)
+    server.set(cluster_of_static("one", backend.port), push=False)
+    with client.Connection(port, deadline=30) as connection, client.Connection(port) as gone:
+        connection.request(body=b"x" * 100_000, method="POST")
+        gone.request()
+        wait_until(lambda: asked(server, CDS) == ["one"], 10, "it is asked for")
+        gone.socket.close()
+        server.release(CDS)
+        assert connection.response().header("x-backend") == "first"
+    assert client.get(port).status == 200
+    wait_until(lambda: tcp_stats(proxy).get("success", 0) >= 1, 10, "it is counted")
+    assert tcp_stats(proxy)["attempt"] == 2
+
+
+def test_a_connection_whose_cluster_is_not_there(run_proxy, control):
+    server = control()
+    proxy, port = run_tcp(run_proxy, server, "nowhere")
+    with client.Connection(port) as connection:
+        assert has_ended(connection)
+    wait_until(lambda: tcp_stats(proxy) == {"attempt": 1, "missing": 1}, 10, "it is counted")
+
+
+def test_a_connection_whose_cluster_does_not_come(run_proxy, control):
+    server = control(missing="silent")
+    proxy, port = run_tcp(run_proxy, server, "silent", timeout="0.3s")
+    with client.Connection(port) as connection:
+        assert has_ended(connection)
+    wait_until(lambda: tcp_stats(proxy) == {"attempt": 1, "timeout": 1}, 10, "it is counted")
