@@ -10,6 +10,7 @@
 
 #include "base/regex.h"
 #include "http/url.h"
+#include "proxy/table/vhosts.h"
 #include "wire/pbjson.h"
 #include "wire/proto/bootstrap.pb-c.h"
 #include "wire/proto/cluster.pb-c.h"
@@ -22,6 +23,7 @@ enum { PART_BYTES = 64 * 1024, PIECE_MAX = 128 * 1024, MASK_MAX = 4096 };
 typedef enum {
     BOOTSTRAP,
     CLUSTERS,
+    ECDS,
     ENDPOINTS,
     LISTENERS,
     SCOPED_ROUTES,
@@ -33,6 +35,7 @@ typedef enum {
 static const char *const section_types[SECTIONS] = {
     [BOOTSTRAP] = DUMP_TYPE "BootstrapConfigDump",
     [CLUSTERS] = DUMP_TYPE "ClustersConfigDump",
+    [ECDS] = DUMP_TYPE "EcdsConfigDump",
     [ENDPOINTS] = DUMP_TYPE "EndpointsConfigDump",
     [LISTENERS] = DUMP_TYPE "ListenersConfigDump",
     [SCOPED_ROUTES] = DUMP_TYPE "ScopedRoutesConfigDump",
@@ -50,6 +53,7 @@ static const struct {
                                   DUMP_TYPE "ClustersConfigDump.DynamicCluster"},
     [PX_DUMP_WARMING_CLUSTERS] = {CLUSTERS, "dynamic_warming_clusters",
                                   DUMP_TYPE "ClustersConfigDump.DynamicCluster"},
+    [PX_DUMP_ECDS_FILTERS] = {ECDS, "ecds_filters", DUMP_TYPE "EcdsConfigDump.EcdsFilterConfig"},
     [PX_DUMP_STATIC_ENDPOINTS] = {ENDPOINTS, "static_endpoint_configs",
                                   DUMP_TYPE "EndpointsConfigDump.StaticEndpointConfig"},
     [PX_DUMP_DYNAMIC_ENDPOINTS] = {ENDPOINTS, "dynamic_endpoint_configs",
@@ -97,17 +101,28 @@ static bool is_wanted(const struct dump *dump, px_dump_field field, lt_str name)
     return dump->name_regex == NULL || lt_regex_matches(dump->name_regex, name);
 }
 
-static void add(struct dump *dump, px_dump_field field, lt_str name,
-                const struct px_resource *resource, const struct px_resource *warming, unsigned nth)
+static struct px_dump_item *add(struct dump *dump, px_dump_field field, lt_str name,
+                                const struct px_resource *resource,
+                                const struct px_resource *warming, unsigned nth)
 {
     if (!is_wanted(dump, field, name))
-        return;
+        return NULL;
     struct px_dump_item *item = lt_new(struct px_dump_item);
     item->field = field;
     item->resource = resource != NULL ? px_resource_ref((struct px_resource *)resource) : NULL;
     item->warming = warming != NULL ? px_resource_ref((struct px_resource *)warming) : NULL;
     item->nth = nth;
     lt_vec_push(&dump->items, item);
+    return item;
+}
+
+/* What the control plane sent last for it was refused. */
+static void add_error(const struct dump *dump, struct px_dump_item *item, px_resource_kind kind,
+                      lt_str key)
+{
+    const struct px_row *row = px_row_find(px_table_rows(dump->admin->opts.table), kind, key);
+    if (item != NULL && row != NULL && row->error != NULL)
+        item->error = px_row_error_ref(row->error);
 }
 
 /* Kinds of which a serving and a warming version are two elements. */
@@ -124,7 +139,17 @@ static void add_cluster(void *ctx, const struct px_resource *serving,
         add(pass->dump, pass->field, warming->name, warming, NULL, 0);
     else if (pass->field == (is_static ? PX_DUMP_STATIC_CLUSTERS : PX_DUMP_DYNAMIC_CLUSTERS) &&
              serving != NULL)
-        add(pass->dump, pass->field, serving->name, serving, NULL, 0);
+        add_error(pass->dump, add(pass->dump, pass->field, serving->name, serving, NULL, 0),
+                  PX_CLUSTER, serving->name);
+}
+
+static void add_extension(void *ctx, const struct px_resource *serving,
+                          const struct px_resource *warming LT_UNUSED, bool is_static LT_UNUSED)
+{
+    const struct pass *pass = ctx;
+    if (serving != NULL)
+        add_error(pass->dump, add(pass->dump, pass->field, serving->name, serving, NULL, 0),
+                  PX_EXTENSION, serving->name);
 }
 
 /* As Envoy: by where the cluster came from, whoever has told its endpoints. */
@@ -156,7 +181,20 @@ static void add_listener(void *ctx, const struct px_resource *serving,
     } else if (is_static && pass->field == PX_DUMP_STATIC_LISTENERS) {
         add(pass->dump, pass->field, any->name, any, NULL, 0);
     } else if (!is_static && pass->field == PX_DUMP_DYNAMIC_LISTENERS) {
-        add(pass->dump, pass->field, any->name, serving, warming, 0);
+        add_error(pass->dump, add(pass->dump, pass->field, any->name, serving, warming, 0),
+                  PX_LISTENER, any->name);
+    }
+}
+
+/* Those of which nothing was ever good. */
+static void add_refused_listeners(struct dump *dump)
+{
+    const struct px_row_set *set = px_row_set(px_table_rows(dump->admin->opts.table), PX_LISTENER);
+    for (uint32_t i = 0; i < set->slot_count; i++) {
+        const struct px_row *row = set->by_slot[i];
+        if (row != NULL && px_row_any(row) == NULL && row->error != NULL)
+            add_error(dump, add(dump, PX_DUMP_DYNAMIC_LISTENERS, px_row_name(row), NULL, NULL, 0),
+                      PX_LISTENER, row->key);
     }
 }
 
@@ -165,7 +203,11 @@ static void add_routes(void *ctx, const struct px_resource *serving,
 {
     const struct pass *pass = ctx;
     const struct px_resource *any = serving != NULL ? serving : warming;
-    add(pass->dump, pass->field, any->name, any, NULL, 0);
+    const struct px_row *space = ((const struct px_routes_conf *)any)->vhds_row;
+    struct px_dump_item *item = add(pass->dump, pass->field, any->name, any, NULL, 0);
+    add_error(pass->dump, item, PX_ROUTES, any->name);
+    if (item != NULL && space != NULL)
+        item->hosts = px_vhost_set_new(px_table_rows(pass->dump->admin->opts.table), space);
 }
 
 static void add_secret(void *ctx, const struct px_resource *serving,
@@ -188,6 +230,7 @@ static void collect(struct dump *dump)
         [PX_DUMP_STATIC_CLUSTERS] = {PX_CLUSTER, add_cluster},
         [PX_DUMP_DYNAMIC_CLUSTERS] = {PX_CLUSTER, add_cluster},
         [PX_DUMP_WARMING_CLUSTERS] = {PX_CLUSTER, add_cluster},
+        [PX_DUMP_ECDS_FILTERS] = {PX_EXTENSION, add_extension},
         [PX_DUMP_STATIC_ENDPOINTS] = {PX_CLUSTER, add_endpoints},
         [PX_DUMP_DYNAMIC_ENDPOINTS] = {PX_CLUSTER, add_endpoints},
         [PX_DUMP_STATIC_LISTENERS] = {PX_LISTENER, add_listener},
@@ -201,6 +244,8 @@ static void collect(struct dump *dump)
     for (int field = 0; field < PX_DUMP_FIELDS; field++) {
         struct pass pass = {dump, (px_dump_field)field};
         px_table_each(dump->admin->opts.table, passes[field].kind, passes[field].visit, &pass);
+        if (field == PX_DUMP_DYNAMIC_LISTENERS)
+            add_refused_listeners(dump);
     }
 }
 
@@ -287,6 +332,13 @@ static void open_section(struct dump *dump)
     lt_json_object_open(&dump->w);
     lt_json_kv_str(&dump->w, "@type", lt_str_of(section_types[dump->at_section]));
     dump->is_section_open = true;
+    bool has_version = dump->at_section == CLUSTERS || dump->at_section == LISTENERS;
+    lt_str version = !has_version ? LT_STR_NULL
+                                  : px_table_version(dump->admin->opts.table,
+                                                     dump->at_section == CLUSTERS ? PX_CLUSTER
+                                                                                  : PX_LISTENER);
+    if (version.len > 0)
+        lt_json_kv_str(&dump->w, "version_info", version);
     if (dump->at_section != BOOTSTRAP)
         return;
     lt_arena_reset(dump->scratch);
@@ -374,10 +426,7 @@ static lt_rc produce(struct lt_stream_source *source, struct lt_buf *out)
 static void free_dump(struct dump *dump)
 {
     for (size_t i = 0; i < dump->items.count; i++) {
-        struct px_dump_item *item = dump->items.items[i];
-        px_resource_unref(&item->resource);
-        px_resource_unref(&item->warming);
-        free(item);
+        px_dump_item_free(dump->items.items[i]);
     }
     lt_vec_fini(&dump->items);
     lt_regex_free(&dump->name_regex);
@@ -433,9 +482,7 @@ static void drop_unnamed(struct dump *dump)
             dump->items.items[kept++] = item;
             continue;
         }
-        px_resource_unref(&item->resource);
-        px_resource_unref(&item->warming);
-        free(item);
+        px_dump_item_free(item);
     }
     dump->items.count = kept;
 }
@@ -470,7 +517,7 @@ static bool read_resource(struct dump *dump, struct lt_exchange *exchange)
     if (dump->only >= 0)
         return true;
     static const char *const others[] = {"inline_scoped_route_configs",
-                                         "dynamic_scoped_route_configs", "ecds_filters"};
+                                         "dynamic_scoped_route_configs"};
     for (size_t i = 0; i < LT_ARRAY_LEN(others); i++) {
         if (lt_str_eqz(name, others[i])) {
             dump->only = PX_DUMP_FIELDS; /* there never is one */
@@ -489,6 +536,7 @@ static bool read_query(struct dump *dump, struct lt_exchange *exchange)
     for (int i = 0; i < SECTIONS; i++)
         dump->sections[i] = true;
     dump->sections[ENDPOINTS] = false;
+    dump->sections[ECDS] = px_table_count(dump->admin->opts.table, PX_EXTENSION) > 0;
     while (lt_url_query_next(&rest, &name, &value))
         dump->sections[ENDPOINTS] |= lt_str_eqz(name, "include_eds");
     if (regex.len > 0 && lt_regex_new(regex, &dump->name_regex, &err) != LT_OK)

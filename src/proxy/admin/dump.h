@@ -12,6 +12,7 @@ typedef enum {
     PX_DUMP_STATIC_CLUSTERS,
     PX_DUMP_DYNAMIC_CLUSTERS,
     PX_DUMP_WARMING_CLUSTERS,
+    PX_DUMP_ECDS_FILTERS,
     PX_DUMP_STATIC_ENDPOINTS,
     PX_DUMP_DYNAMIC_ENDPOINTS,
     PX_DUMP_STATIC_LISTENERS,
@@ -28,9 +29,12 @@ typedef enum {
 struct px_dump_item {
     px_dump_field field;
     struct px_resource *resource, *warming; /* counted; either may be NULL */
+    struct px_row_error *error;             /* counted; NULL: the last update was good */
+    struct px_vhost_set *hosts;             /* counted; DYNAMIC_ROUTES: on demand; NULL: none */
     unsigned nth;                           /* STATIC_ROUTES: of the listener's own ones */
 };
 
+void px_dump_item_free(struct px_dump_item *item);
 /* Into w, as one object; type: its "@type", or NULL. scratch is the caller's to reset. */
 void px_dump_write_item(const struct px_dump_item *item, const char *type, struct lt_arena *scratch,
                         struct lt_json_writer *w);

@@ -3,7 +3,10 @@
  * bootstrap sent it, and what is known about it. Made from the bytes that are kept anyway.
  * Start at: px_dump_write_item().
  */
+#include <stdlib.h>
+
 #include "proxy/admin/dump.h"
+#include "proxy/table/vhosts.h"
 #include "wire/any.h"
 #include "wire/pbjson.h"
 #include "wire/proto/cluster.pb-c.h"
@@ -47,13 +50,18 @@ lt_str px_dump_message(const struct px_resource *resource)
                : lt_str_make(resource->wire, resource->wire_len);
 }
 
-/* What is known of a resource beside its content. */
-static void write_facts(struct lt_json_writer *w, const struct px_resource *resource)
+static void write_time(struct lt_json_writer *w, const struct px_resource *resource)
 {
     char time[32];
     lt_time_format(resource->updated_ns, time);
     if (resource->updated_ns != 0)
         lt_json_kv_str(w, "last_updated", lt_str_of(time));
+}
+
+/* What is known of a resource beside its content. */
+static void write_facts(struct lt_json_writer *w, const struct px_resource *resource)
+{
+    write_time(w, resource);
     if (resource->extras == NULL || resource->extras->unhonoured_count == 0)
         return;
     /* no field of Envoy's: readers of its API pass over what they don't know */
@@ -71,6 +79,29 @@ static void write_version(struct lt_json_writer *w, const struct px_resource *re
         lt_json_kv_str(w, "version_info", version);
 }
 
+/* Envoy's UpdateFailureState. */
+static void write_error(const struct px_dump_item *item, const ProtobufCMessageDescriptor *type,
+                        struct lt_arena *scratch, struct lt_json_writer *w)
+{
+    const struct px_row_error *error = item->error;
+    char time[32];
+    if (error == NULL)
+        return;
+    void *failed = error->failed.len == 0 ? NULL : unpack(scratch, type, error->failed);
+    lt_json_key(w, LT_STR("error_state"));
+    lt_json_object_open(w);
+    if (failed != NULL) {
+        lt_json_key(w, LT_STR("failed_configuration"));
+        write_any(w, scratch, failed);
+    }
+    lt_time_format(error->at_ns, time);
+    lt_json_kv_str(w, "last_update_attempt", lt_str_of(time));
+    lt_json_kv_str(w, "details", error->details);
+    if (error->version.len > 0)
+        lt_json_kv_str(w, "version_info", error->version);
+    lt_json_object_close(w);
+}
+
 /* --- clusters and endpoints --- */
 
 static void write_cluster(const struct px_dump_item *item, struct lt_arena *scratch,
@@ -79,6 +110,16 @@ static void write_cluster(const struct px_dump_item *item, struct lt_arena *scra
     write_version(w, item->resource);
     write_wire(w, scratch, "cluster", &xds__cluster__descriptor, item->resource);
     write_facts(w, item->resource);
+    write_error(item, &xds__cluster__descriptor, scratch, w);
+}
+
+static void write_extension(const struct px_dump_item *item, struct lt_arena *scratch,
+                            struct lt_json_writer *w)
+{
+    write_version(w, item->resource);
+    write_wire(w, scratch, "ecds_filter", &xds__typed_extension_config__descriptor, item->resource);
+    write_facts(w, item->resource);
+    write_error(item, &xds__typed_extension_config__descriptor, scratch, w);
 }
 
 static Pb__UInt32Value *wrap(struct lt_arena *scratch, uint32_t value)
@@ -169,7 +210,8 @@ static void write_dynamic_listener(const struct px_dump_item *item, struct lt_ar
     const struct px_resource *any = item->resource != NULL ? item->resource : item->warming;
     static const char *const keys[] = {"active_state", "warming_state"};
     const struct px_resource *const states[] = {item->resource, item->warming};
-    lt_json_kv_str(w, "name", any->name);
+    if (any != NULL)
+        lt_json_kv_str(w, "name", any->name);
     for (size_t i = 0; i < LT_ARRAY_LEN(states); i++) {
         if (states[i] == NULL)
             continue;
@@ -178,6 +220,7 @@ static void write_dynamic_listener(const struct px_dump_item *item, struct lt_ar
         write_listener_state(states[i], scratch, w);
         lt_json_object_close(w);
     }
+    write_error(item, &xds__listener__descriptor, scratch, w);
 }
 
 /* --- routes --- */
@@ -236,14 +279,40 @@ static void write_static_routes(const struct px_dump_item *item, struct lt_arena
         return;
     lt_json_key(w, LT_STR("route_config"));
     write_any(w, scratch, routes);
+    write_time(w, item->resource);
+}
+
+/* Virtual hosts on demand stand behind the others, as in Envoy. */
+static void add_hosts(Xds__RouteConfiguration *routes, const struct px_vhost_set *hosts,
+                      struct lt_arena *scratch)
+{
+    size_t room = routes->n_virtual_hosts + hosts->count;
+    Xds__VirtualHost **all = lt_arena_make_n(scratch, Xds__VirtualHost *, room);
+    if (routes->n_virtual_hosts > 0)
+        memcpy(all, routes->virtual_hosts, routes->n_virtual_hosts * sizeof(*all));
+    routes->virtual_hosts = all;
+    for (size_t i = 0; i < hosts->count; i++) {
+        Xds__VirtualHost *host = unpack(scratch, &xds__virtual_host__descriptor,
+                                        px_dump_message(&hosts->vhosts[i]->res));
+        if (host != NULL)
+            all[routes->n_virtual_hosts++] = host;
+    }
 }
 
 static void write_dynamic_routes(const struct px_dump_item *item, struct lt_arena *scratch,
                                  struct lt_json_writer *w)
 {
+    Xds__RouteConfiguration *routes = unpack(scratch, &xds__route_configuration__descriptor,
+                                             px_dump_message(item->resource));
     write_version(w, item->resource);
-    write_wire(w, scratch, "route_config", &xds__route_configuration__descriptor, item->resource);
+    if (routes != NULL) {
+        if (item->hosts != NULL)
+            add_hosts(routes, item->hosts, scratch);
+        lt_json_key(w, LT_STR("route_config"));
+        write_any(w, scratch, routes);
+    }
     write_facts(w, item->resource);
+    write_error(item, &xds__route_configuration__descriptor, scratch, w);
 }
 
 /* --- secrets: what is public --- */
@@ -294,6 +363,15 @@ static void write_secret(const struct px_dump_item *item, struct lt_arena *scrat
 
 /* --- all --- */
 
+void px_dump_item_free(struct px_dump_item *item)
+{
+    px_resource_unref(&item->resource);
+    px_resource_unref(&item->warming);
+    px_row_error_unref(&item->error);
+    px_vhost_set_unref(&item->hosts);
+    free(item);
+}
+
 void px_dump_write_item(const struct px_dump_item *item, const char *type, struct lt_arena *scratch,
                         struct lt_json_writer *w)
 {
@@ -303,6 +381,7 @@ void px_dump_write_item(const struct px_dump_item *item, const char *type, struc
         [PX_DUMP_STATIC_CLUSTERS] = write_cluster,
         [PX_DUMP_DYNAMIC_CLUSTERS] = write_cluster,
         [PX_DUMP_WARMING_CLUSTERS] = write_cluster,
+        [PX_DUMP_ECDS_FILTERS] = write_extension,
         [PX_DUMP_STATIC_ENDPOINTS] = write_endpoints,
         [PX_DUMP_DYNAMIC_ENDPOINTS] = write_endpoints,
         [PX_DUMP_DYNAMIC_LISTENERS] = write_dynamic_listener,

@@ -195,6 +195,22 @@ void px_row_unref(struct px_row **pointer)
     LT_ASSERT(row->serving == NULL && row->warming == NULL && row->wanted == 0);
     remove_row(&rows->sets[row->kind], row);
     rows->count--;
-    free(row->error);
+    px_row_error_unref(&row->error);
     free(row);
+}
+
+/* --- errors --- */
+
+struct px_row_error *px_row_error_ref(struct px_row_error *error)
+{
+    error->refs++;
+    return error;
+}
+
+void px_row_error_unref(struct px_row_error **pointer)
+{
+    struct px_row_error *error = *pointer;
+    *pointer = NULL;
+    if (error != NULL && --error->refs == 0)
+        free(error);
 }

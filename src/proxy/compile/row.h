@@ -13,13 +13,18 @@
 
 enum { PX_ROWS_MAX = 1 << 21 };
 
-/* The last update that was refused. */
+/* The last update that was refused; counted. */
 struct px_row_error {
-    int64_t at_ns;  /* wall clock */
+    uint32_t refs;
     bool holds_row; /* there would perhaps be no row without it */
+    int64_t at_ns;  /* wall clock */
     lt_str version, details;
+    lt_str failed; /* the message; empty: it isn't kept */
     char bytes[];
 };
+
+struct px_row_error *px_row_error_ref(struct px_row_error *error);
+void px_row_error_unref(struct px_row_error **error);
 
 struct px_row {
     struct px_rows *rows; /* borrowed */
@@ -42,7 +47,7 @@ struct px_row {
     bool was_asked : 1;   /* the feeds': subscribed */
     bool is_restored : 1; /* what serves is from the last run, and nobody has confirmed it */
     struct px_resource *serving, *warming; /* counted */
-    struct px_row_error *error;            /* owned; NULL: none */
+    struct px_row_error *error;            /* counted; NULL: none */
 };
 
 /* Of one kind: by slot, and an open-addressing table of slots (+ 1; 0: free) by key. */

@@ -436,6 +436,8 @@ void px_table_free(struct px_table **pointer)
     for (struct px_row *row; (row = px_table_next_wish(table)) != NULL;)
         px_row_unref(&row);
     lt_vec_fini(&table->warming);
+    for (int kind = 0; kind < PX_RESOURCE_KINDS; kind++)
+        lt_bytes_unref(&table->versions[kind]);
     px_tls_slots_free(&table->slots);
     free(table);
 }
@@ -469,6 +471,18 @@ uint64_t px_table_changes(const struct px_table *table LT_UNUSED,
 size_t px_table_count(const struct px_table *table, px_resource_kind kind)
 {
     return table->held[kind];
+}
+
+void px_table_set_version(struct px_table *table, px_resource_kind kind, lt_str version)
+{
+    lt_bytes_unref(&table->versions[kind]);
+    table->versions[kind] = version.len > 0 ? lt_bytes_new(version) : NULL;
+}
+
+lt_str px_table_version(const struct px_table *table, px_resource_kind kind)
+{
+    const struct lt_bytes *version = table->versions[kind];
+    return version != NULL ? lt_bytes_str(version) : LT_STR_NULL;
 }
 
 bool px_table_is_dirty(const struct px_table *table)

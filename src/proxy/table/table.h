@@ -105,6 +105,10 @@ void px_table_each_tls(const struct px_table *table, px_tls_certs_fn *visit, voi
 /* How often the endpoints of the cluster have become others. */
 uint64_t px_table_changes(const struct px_table *table, const struct px_cluster_conf *cluster);
 
+/* What the control plane called its last good update of the kind; empty: nothing. Borrowed. */
+void px_table_set_version(struct px_table *table, px_resource_kind kind, lt_str version);
+lt_str px_table_version(const struct px_table *table, px_resource_kind kind);
+
 /* True when something changed since the last snapshot. */
 bool px_table_is_dirty(const struct px_table *table);
 /*

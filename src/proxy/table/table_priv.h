@@ -16,6 +16,7 @@ struct px_table {
     size_t wish_at;                   /* those before it were taken */
     uint32_t held[PX_RESOURCE_KINDS]; /* rows that serve or warm */
     uint32_t warming_count[PX_RESOURCE_KINDS];
+    struct lt_bytes *versions[PX_RESOURCE_KINDS]; /* counted; of the last good update; NULL: none */
     struct px_table_keeper keeper;
     bool is_static;
     bool is_dirty;

@@ -7,7 +7,13 @@
 #include "proxy/table/vhosts.h"
 #include "proxy/xds/feeds_priv.h"
 
-enum { NACK_TEXT_MAX = 8192, ERROR_ROWS_MAX = 1000, ERROR_TEXT_MAX = 4096 };
+enum {
+    NACK_TEXT_MAX = 8192,
+    ERROR_ROWS_MAX = 1000,
+    ERROR_TEXT_MAX = 4096,
+    ERROR_FAILED_MAX = 64 * 1024,  /* of one message that was refused */
+    ERROR_BYTES_MAX = 4096 * 1024, /* of all such */
+};
 
 /* An update that is not answered yet. */
 struct px_answer {
@@ -26,36 +32,57 @@ struct px_answer {
 static void forget_error(struct px_feeds *feeds, struct px_row *row)
 {
     bool was_held = row->error != NULL && row->error->holds_row;
-    free(row->error);
-    row->error = NULL;
+    feeds->error_bytes -= row->error != NULL ? row->error->failed.len : 0;
+    px_row_error_unref(&row->error);
     if (!was_held)
         return;
     feeds->error_count--;
     px_row_unref(&row);
 }
 
+static lt_str put(struct px_row_error *error, size_t *at, lt_str text)
+{
+    lt_str copy = lt_str_make(error->bytes + *at, text.len);
+    if (text.len > 0)
+        memcpy(error->bytes + *at, text.ptr, text.len);
+    *at += text.len;
+    return copy;
+}
+
+static struct px_row_error *new_error(const struct px_feeds *feeds, const struct px_compile *what,
+                                      const struct lt_err *err)
+{
+    lt_str text = lt_str_slice(lt_str_of(err->text), 0, ERROR_TEXT_MAX);
+    lt_str failed = what->bytes;
+    size_t at = 0;
+    bool has_room = feeds->error_count < ERROR_ROWS_MAX && failed.len <= ERROR_FAILED_MAX &&
+                    feeds->error_bytes + failed.len <= ERROR_BYTES_MAX;
+    if (!has_room || what->kind == PX_SECRET)
+        failed = LT_STR_NULL;
+    struct px_row_error *error = lt_malloc(sizeof(*error) + what->version.len + text.len +
+                                           failed.len);
+    error->refs = 1;
+    error->at_ns = lt_env_wall_ns(feeds->opts.env);
+    error->version = put(error, &at, what->version);
+    error->details = put(error, &at, text);
+    error->failed = put(error, &at, failed);
+    error->holds_row = feeds->error_count < ERROR_ROWS_MAX;
+    return error;
+}
+
 /* The caller's hold of the row is taken over. */
-static void note_error(struct px_feeds *feeds, struct px_row *row, lt_str version,
+static void note_error(struct px_feeds *feeds, struct px_row *row, const struct px_compile *what,
                        const struct lt_err *err)
 {
     forget_error(feeds, row);
-    lt_str text = lt_str_slice(lt_str_of(err->text), 0, ERROR_TEXT_MAX);
-    struct px_row_error *error = lt_malloc(sizeof(*error) + version.len + text.len);
-    error->at_ns = lt_env_wall_ns(feeds->opts.env);
-    error->version = lt_str_make(error->bytes, version.len);
-    error->details = lt_str_make(error->bytes + version.len, text.len);
-    error->holds_row = feeds->error_count < ERROR_ROWS_MAX;
-    memcpy(error->bytes, version.ptr != NULL ? version.ptr : "", version.len);
-    memcpy(error->bytes + version.len, text.ptr, text.len);
-    row->error = error;
-    if (error->holds_row) {
+    row->error = new_error(feeds, what, err);
+    feeds->error_bytes += row->error->failed.len;
+    if (row->error->holds_row) {
         feeds->error_count++;
         return;
     }
-    if (row->refs == 1) {
-        free(row->error);
-        row->error = NULL;
-    }
+    if (row->refs == 1)
+        px_row_error_unref(&row->error);
     px_row_unref(&row);
 }
 
@@ -99,7 +126,7 @@ lt_rc px_feed_take(struct px_feed *feed, px_resource_kind kind, lt_str name, lt_
                 px_resource_kind_name(kind), LT_STR_ARG(name), err->text);
     row = px_row_get(rows, kind, what.source, name);
     if (row != NULL)
-        note_error(feeds, row, version, err);
+        note_error(feeds, row, &what, err);
     return rc;
 }
 
@@ -308,6 +335,8 @@ static void take_update(struct px_feed *feed, px_resource_kind kind,
             refuse(answer, update->resources[i].name, err.text);
     }
     px_feed_count(feeds, kind, answer->refused_count == 0);
+    if (answer->refused_count == 0)
+        px_table_set_version(feeds->opts.table, kind, update->system_version);
     if (!feeds->was_updated[kind])
         px_feeds_store_state(feeds, kind);
     feeds->was_updated[kind] = true;

@@ -77,6 +77,7 @@ struct px_feeds {
     bool has_update[PX_RESOURCE_KINDS]; /* or no longer waits for one */
     bool was_updated[PX_RESOURCE_KINDS];
     uint32_t error_count; /* rows that are there only for their error */
+    size_t error_bytes;   /* messages that were refused, and are kept to be shown */
     struct lt_counter *success[PX_RESOURCE_KINDS], *rejected[PX_RESOURCE_KINDS];
     struct lt_counter *timeouts[PX_RESOURCE_KINDS];
     struct lt_gauge *connected_state;
