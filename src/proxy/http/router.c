@@ -8,6 +8,7 @@
 #include "proxy/http/hash_policy.h"
 #include "proxy/http/request.h"
 #include "proxy/http/steer.h"
+#include "proxy/run/worker.h"
 
 enum { ALL_PPM = 1000000 };
 
@@ -121,6 +122,13 @@ static void drop(struct px_request *request, bool is_all)
                          LT_STR("drop overload"), "text/plain");
 }
 
+static void count_drop(struct px_cluster *cluster, lt_str category)
+{
+    if (cluster->drops == NULL)
+        cluster->drops = lt_new(struct px_drop_tally);
+    *px_drop_tally_at(cluster->drops, category) += 1;
+}
+
 /* ClusterLoadAssignment.Policy.drop_overloads. True: answered. */
 static bool dropped(struct px_request *request)
 {
@@ -128,6 +136,7 @@ static bool dropped(struct px_request *request)
     for (size_t i = 0; endpoints != NULL && i < endpoints->drop_count; i++) {
         if (lt_prng_below(&request->worker->prng, ALL_PPM) >= endpoints->drops[i].ppm)
             continue;
+        count_drop(request->cluster, endpoints->drops[i].category);
         drop(request, endpoints->drops[i].ppm >= ALL_PPM);
         return true;
     }

@@ -425,6 +425,7 @@ static lt_rc start_feeds(struct px_program *program, const struct px_feeds_opts 
                                  .on_decided = on_decided,
                                  .ctx = program};
     LT_TRY(px_node_complete(program->arena, program->bootstrap.node, &opts.node, err));
+    program->node_bytes = opts.node;
     if (mesh_feeds != NULL) {
         opts.ads_channel = mesh_feeds->ads_channel;
         opts.ads_metadata = mesh_feeds->ads_metadata;
@@ -495,6 +496,19 @@ static void raise_descriptors(struct px_program *program)
                     strerror(errno));
 }
 
+static void start_load(struct px_program *program)
+{
+    const struct px_load_opts opts = {.loop = program->loop,
+                                      .env = &program->env,
+                                      .table = program->table,
+                                      .workers = program->workers,
+                                      .metrics = program->metrics,
+                                      .source = program->bootstrap.load_stats,
+                                      .node = program->node_bytes};
+    if (opts.source != NULL)
+        program->load = px_load_new(&opts);
+}
+
 lt_rc px_program_start(struct px_program *program, const struct px_feeds_opts *mesh_feeds,
                        struct lt_err *err)
 {
@@ -527,6 +541,7 @@ lt_rc px_program_start(struct px_program *program, const struct px_feeds_opts *m
     take_handovers(program);
     watch_memory(program);
     px_feeds_start(program->feeds);
+    start_load(program);
     px_program_publish(program);
     return LT_OK;
 }
@@ -555,6 +570,7 @@ void px_program_fini(struct px_program *program)
     px_takeover_fini(program);
     px_admin_free(&program->admin);
     px_mesh_free(&program->mesh);
+    px_load_free(&program->load);
     px_workers_free(&program->workers);
     if (program->handovers.fd >= 0) {
         lt_loop_io_del(program->loop, &program->handovers);

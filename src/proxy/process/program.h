@@ -14,6 +14,7 @@
 #include "proxy/start/options.h"
 #include "proxy/table/table.h"
 #include "proxy/xds/feeds.h"
+#include "proxy/xds/load.h"
 
 enum { PX_STOP_DRAIN_MS = 5000 };
 
@@ -29,8 +30,10 @@ struct px_program {
     struct px_admin *admin;
     struct px_bootstrap bootstrap;
     struct px_feeds *feeds; /* owned */
+    struct px_load *load;   /* owned; NULL: nobody wants to know */
     struct lt_arena *arena; /* owned; of what lives as long as the program */
     struct px_node_facts node;
+    lt_str node_bytes; /* as control planes are told it */
     struct lt_metric_set *metrics;
     struct px_mesh *mesh; /* NULL with -c */
     struct px_takeover takeover;

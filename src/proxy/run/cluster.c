@@ -18,6 +18,7 @@ static void free_if_unused(struct px_cluster *cluster)
     px_hosts_fini(cluster);
     px_cluster_stats_fini(cluster);
     px_pin_drop(&cluster->pin);
+    free(cluster->drops);
     free(cluster->name);
     px_text_drop(&cluster->label);
     px_text_drop(&cluster->service_host);

@@ -116,6 +116,8 @@ struct px_retry;
 struct px_stat_scope;
 struct px_upstream;
 
+struct px_drop_tally;
+
 struct px_cluster {
     struct px_worker *worker;
     char *name;        /* owned; also the key in worker->clusters */
@@ -139,8 +141,9 @@ struct px_cluster {
     struct px_code_stats *codes;                     /* owned; upstream_rq_<code>; NULL: none yet */
     struct px_cluster_gauges *gauges;                /* owned; NULL: never asked for */
     struct px_stat_scope *scope;                     /* counted; NULL: nothing was counted */
-    bool is_gone;       /* not in the snapshot any more; freed when nothing refers to it */
-    struct px_pin *pin; /* then: of the last snapshot that had it, for conf */
+    struct px_drop_tally *drops; /* owned; NULL: nothing was dropped for too much load */
+    bool is_gone;                /* not in the snapshot any more; freed when nothing refers to it */
+    struct px_pin *pin;          /* then: of the last snapshot that had it, for conf */
 };
 
 /* Finds or makes the run-time cluster; NULL when the snapshot has none of that name. */

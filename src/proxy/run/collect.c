@@ -106,6 +106,29 @@ static void add_host(struct px_cluster_counts *counts, const struct px_host *hos
     status->rq_timeout += host->rq_timeout;
 }
 
+uint64_t *px_drop_tally_at(struct px_drop_tally *tally, lt_str category)
+{
+    category = lt_str_slice(category, 0, sizeof(tally->items[0].category) - 1);
+    for (size_t i = 0; i < tally->count; i++) {
+        if (lt_str_eqz(category, tally->items[i].category))
+            return &tally->items[i].count;
+    }
+    if (tally->count == PX_DROP_CATEGORIES_MAX)
+        return &tally->items[tally->count - 1].count;
+    struct px_drop_count *made = &tally->items[tally->count++];
+    *made = (struct px_drop_count){0};
+    if (category.len > 0)
+        memcpy(made->category, category.ptr, category.len);
+    return &made->count;
+}
+
+static void add_drops(struct px_cluster_counts *counts, const struct px_drop_tally *drops)
+{
+    for (size_t i = 0; drops != NULL && i < drops->count; i++)
+        *px_drop_tally_at(&counts->drops,
+                          lt_str_of(drops->items[i].category)) += drops->items[i].count;
+}
+
 static void add_clusters(struct question *question, const struct px_worker *worker)
 {
     for (size_t i = 0; i < worker->clusters.count; i++) {
@@ -113,6 +136,7 @@ static void add_clusters(struct question *question, const struct px_worker *work
         struct px_cluster_counts *counts = get_cluster(question, cluster->name);
         if (question->on_hosts == NULL)
             continue;
+        add_drops(counts, cluster->drops);
         for (size_t j = 0; j < cluster->hosts.count; j++)
             add_host(counts, cluster->hosts.items[j]);
         for (size_t j = 0; j < cluster->by_addr.count; j++)

@@ -144,9 +144,23 @@ struct px_host_status {
     uint64_t cx_active, cx_total, cx_connect_fail, rq_active, rq_total, rq_success, rq_error,
         rq_timeout, rq_pending;
 };
+/* What was dropped for too much load (drop_overloads), by category. */
+enum { PX_DROP_CATEGORIES_MAX = 8 };
+struct px_drop_count {
+    char category[64]; /* cut, if it is longer */
+    uint64_t count;
+};
+struct px_drop_tally {
+    size_t count;
+    struct px_drop_count items[PX_DROP_CATEGORIES_MAX];
+};
+/* Found or made; when there are too many, the last one's. */
+uint64_t *px_drop_tally_at(struct px_drop_tally *tally, lt_str category);
+
 /* One cluster that some worker has. */
 struct px_cluster_counts {
-    char *name;          /* owned */
+    char *name; /* owned */
+    struct px_drop_tally drops;
     struct lt_map hosts; /* address -> struct px_host_status, owned */
 };
 /* clusters: name -> struct px_cluster_counts; borrowed during the call. */

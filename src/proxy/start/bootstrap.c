@@ -212,6 +212,26 @@ static lt_rc read_roots(struct lt_arena *scratch, const Xds__Bootstrap__DynamicR
     return LT_OK;
 }
 
+static lt_rc read_load_stats(struct lt_arena *scratch, const Xds__ClusterManager *in,
+                             struct px_table *table, struct px_bootstrap *bootstrap,
+                             struct lt_err *err)
+{
+    const Xds__ApiConfigSource *config = in != NULL ? in->load_stats_config : NULL;
+    struct px_source source = {0};
+    struct px_sources *sources = px_table_rows(table)->sources;
+    struct px_build *build = lt_arena_make(scratch, struct px_build);
+    *build = (struct px_build){.arena = scratch,
+                               .scratch = scratch,
+                               .err = err,
+                               .slots = px_table_slots(table),
+                               .own = px_source_bootstrap(sources)};
+    if (config == NULL)
+        return LT_OK;
+    LT_TRY(px_make_api_source(build, "cluster_manager.load_stats_config", config, &source));
+    bootstrap->load_stats = px_source_intern(sources, &source);
+    return LT_OK;
+}
+
 static lt_rc read_stats(const Xds__StatsConfig *in, struct px_table *table,
                         struct px_bootstrap *bootstrap, struct lt_err *err)
 {
@@ -241,6 +261,8 @@ static lt_rc fill(Xds__Bootstrap *in, struct px_table *table, struct px_bootstra
     list_unhonoured(in, bootstrap);
     struct lt_arena *scratch = lt_arena_new(0, 0);
     lt_rc rc = read_roots(scratch, in->dynamic_resources, table, &bootstrap->roots, err);
+    if (rc == LT_OK)
+        rc = read_load_stats(scratch, in->cluster_manager, table, bootstrap, err);
     px_table_set_static(table, true);
     if (rc == LT_OK)
         rc = put_static(scratch, table, in->static_resources, err);

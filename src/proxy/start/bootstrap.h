@@ -17,6 +17,7 @@ struct px_bootstrap {
     lt_str node;                /* bytes of envoy.config.core.v3.Node; empty when there is none */
     struct lt_addr admin;       /* len 0: no admin server */
     struct px_feed_roots roots; /* dynamic_resources; sources of the table */
+    const struct px_source *load_stats; /* cluster_manager.load_stats_config; NULL: none */
     struct px_stats_config stats;
     struct lt_vec regexes;            /* of struct lt_regex, owned: of stats */
     struct px_home home;              /* node.locality, cluster_manager.local_cluster_name */
