@@ -1,7 +1,7 @@
 /*
  * proxy/xds/load.h - load reports (LRS): a control plane says of which clusters it wants to know,
- * and how often, and is told what went to each locality since the last time. Counters are those that
- * workers keep of hosts anyway.
+ * and how often, and is told what went to each locality since the last time. Counters are those
+ * that workers keep of hosts anyway.
  * Main thread only.   Start at: px_load_new().
  */
 #ifndef LT_PROXY_XDS_LOAD_H
