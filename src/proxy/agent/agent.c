@@ -12,7 +12,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/buf.h"
 #include "base/file.h"
+#include "base/rope.h"
+#include "net/x509.h"
 #include "proxy/agent/envoy.h"
 #include "proxy/agent/identity.h"
 #include "proxy/agent/kept.h"
@@ -21,10 +24,17 @@
 #include "proxy/agent/status.h"
 #include "proxy/agent/upstream.h"
 #include "proxy/agent/xds.h"
+#include "wire/pb.h"
+#include "wire/proto/istio_proxyconfig.pb-c.h"
 
 _Static_assert((int)PX_XDS_METADATA_MAX == (int)PX_AGENT_METADATA_MAX, "one array for both");
 
-enum { STATS_TIMEOUT_MS = 3000, STATS_BYTES_MAX = 32 << 20 };
+enum {
+    STATS_TIMEOUT_MS = 3000,
+    STATS_BYTES_MAX = 32 << 20,
+    ROOTS_MAX = 1000, /* of PCDS */
+    ROOTS_BYTES_MAX = 4 << 20,
+};
 
 extern char **environ;
 
@@ -50,6 +60,8 @@ struct px_agent {
     struct px_probes *probes;
     struct px_scraper *scraper; /* NULL: the application has no metrics of its own */
     struct px_status *status;
+    struct lt_bytes *own_root;   /* counted; of the certificate; NULL: none yet */
+    struct lt_bytes *more_roots; /* counted; of PCDS; NULL: none */
     struct lt_metric_set *metrics;
     struct lt_list scrapes; /* of Envoy's metrics, that run */
     uint64_t scrapes_total, scrape_failures;
@@ -225,16 +237,66 @@ static void start_upstreams(struct px_agent *agent)
 
 /* --- certificates and secrets --- */
 
+/* The certificate's root, and those that the mesh trusts beside it. */
+static void put_roots(struct px_agent *agent)
+{
+    if (agent->secrets == NULL || agent->own_root == NULL)
+        return;
+    struct lt_arena *scratch = lt_arena_new(0, 0);
+    lt_str crl = LT_STR_NULL, roots = lt_bytes_str(agent->own_root);
+    (void)!lt_file_read(scratch, agent->settings.crl_path.ptr, &crl, NULL);
+    if (agent->more_roots != NULL)
+        roots = lt_arena_printf(scratch, "%.*s\n%.*s", LT_STR_ARG(roots),
+                                LT_STR_ARG(lt_bytes_str(agent->more_roots)));
+    px_secrets_put_root(agent->secrets, LT_STR("ROOTCA"), roots, lt_str_trim(crl));
+    lt_arena_free(&scratch);
+}
+
 static void on_cert(void *ctx, const struct px_identity_cert *cert)
 {
     struct px_agent *agent = ctx;
-    struct lt_arena *scratch = lt_arena_new(0, 0);
-    lt_str crl = LT_STR_NULL;
-    (void)!lt_file_read(scratch, agent->settings.crl_path.ptr, &crl, NULL);
+    lt_bytes_unref(&agent->own_root);
+    agent->own_root = lt_bytes_new(cert->root_pem);
     /* the root first: whoever has the new certificate must be able to judge its like */
-    px_secrets_put_root(agent->secrets, LT_STR("ROOTCA"), cert->root_pem, lt_str_trim(crl));
+    put_roots(agent);
     px_secrets_put_cert(agent->secrets, LT_STR("default"), cert->chain_pem, cert->key_pem);
+}
+
+static lt_rc read_roots(struct lt_arena *arena, lt_str message, struct lt_buf *roots,
+                        struct lt_err *err)
+{
+    Istio__ProxyConfig *config = NULL;
+    LT_TRY(lt_pb_unpack(arena, &istio__proxy_config__descriptor, message, NULL, &config, err));
+    if (config->n_ca_certificates_pem > ROOTS_MAX || message.len > ROOTS_BYTES_MAX)
+        return lt_err_set(err, LT_E_LIMIT, "ca_certificates_pem: more than %d, or %d bytes",
+                          ROOTS_MAX, ROOTS_BYTES_MAX);
+    for (size_t i = 0; i < config->n_ca_certificates_pem; i++) {
+        struct lt_cert *certs = NULL;
+        size_t count = 0;
+        lt_str pem = lt_str_of(config->ca_certificates_pem[i]);
+        lt_rc rc = lt_cert_parse_chain(arena, pem, &certs, &count, err);
+        if (rc != LT_OK)
+            return lt_err_wrap(err, LT_E_BAD, "ca_certificates_pem[%zu]", i);
+        for (size_t j = 0; j < count; j++)
+            LT_TRY(lt_buf_append_str(roots, certs[j].pem));
+    }
+    return LT_OK;
+}
+
+lt_rc px_agent_take_proxy_config(struct px_agent *agent, lt_str message, struct lt_err *err)
+{
+    struct lt_arena *scratch = lt_arena_new(0, 0);
+    struct lt_buf roots;
+    lt_buf_init(&roots, 2 * ROOTS_BYTES_MAX);
+    lt_rc rc = read_roots(scratch, message, &roots, err);
+    if (rc == LT_OK) {
+        lt_bytes_unref(&agent->more_roots);
+        agent->more_roots = lt_buf_len(&roots) > 0 ? lt_bytes_new(lt_buf_str(&roots)) : NULL;
+        put_roots(agent);
+    }
+    lt_buf_fini(&roots);
     lt_arena_free(&scratch);
+    return rc;
 }
 
 lt_rc px_agent_want_secret(struct px_agent *agent, lt_str name)
@@ -491,6 +553,8 @@ void px_agent_free(struct px_agent **agent)
     px_upstream_free(&dying->ca_upstream);
     px_upstream_free(&dying->xds_upstream);
     px_secrets_free(&dying->secrets);
+    lt_bytes_unref(&dying->own_root);
+    lt_bytes_unref(&dying->more_roots);
     if (dying->metrics != NULL)
         lt_metric_set_free(&dying->metrics);
     if (!dying->is_leaving) {

@@ -126,6 +126,14 @@ size_t px_agent_metadata(struct px_agent *agent, struct lt_arena *arena,
  */
 LT_MUST lt_rc px_agent_want_secret(struct px_agent *agent, lt_str name);
 
+/*
+ * PCDS: bytes of istio.mesh.v1alpha1.ProxyConfig. Its roots are trusted beside the certificate's
+ * own, by whoever trusts "ROOTCA", instead of those that came before. LT_E_BAD: one is no
+ * certificate; nothing changes.
+ */
+LT_MUST lt_rc px_agent_take_proxy_config(struct px_agent *agent, lt_str message,
+                                         struct lt_err *err);
+
 /* The istio_agent_* counters; borrowed. */
 struct lt_metric_set *px_agent_metrics(struct px_agent *agent);
 

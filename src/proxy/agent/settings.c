@@ -269,6 +269,7 @@ static lt_rc read_proxy(const struct px_agent_sources *sources, struct px_agent_
                     &settings->exits_on_zero_connections, err));
     settings->uses_delta_xds = true;
     LT_TRY(env_bool(sources, "ISTIO_DELTA_XDS", &settings->uses_delta_xds, err));
+    LT_TRY(env_bool(sources, "PROXY_CONFIG_XDS_AGENT", &settings->takes_proxy_config, err));
     int64_t minimum_ns = 5 * (int64_t)LT_NS_PER_S;
     LT_TRY(env_duration_ns(sources, "MINIMUM_DRAIN_DURATION", &minimum_ns, err));
     settings->minimum_drain_ms = (uint32_t)LT_MIN(minimum_ns / (int64_t)LT_NS_PER_MS,

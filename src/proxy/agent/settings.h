@@ -54,10 +54,11 @@ struct px_agent_settings {
     uint16_t admin_port, status_port, health_port, prometheus_port; /* 15000 15020 15021 15090 */
     bool is_metrics_local_only;
     /* names */
-    bool serves_dns;    /* DNS_CAPTURE of a sidecar, or ENABLE_DNS_SERVER */
-    lt_str dns_address; /* "localhost:15053" */
-    lt_str dns_domain;  /* "shop.svc.cluster.local" */
-    lt_str resolv_path; /* "/etc/resolv.conf" */
+    bool takes_proxy_config; /* PROXY_CONFIG_XDS_AGENT: roots by PCDS */
+    bool serves_dns;         /* DNS_CAPTURE of a sidecar, or ENABLE_DNS_SERVER */
+    lt_str dns_address;      /* "localhost:15053" */
+    lt_str dns_domain;       /* "shop.svc.cluster.local" */
+    lt_str resolv_path;      /* "/etc/resolv.conf" */
     bool dns_asks_all;
     int64_t dns_timeout_ns;
     /* the proxy */

@@ -67,6 +67,11 @@ static lt_rc take_names(void *ctx, lt_str message, struct lt_err *err)
     return px_dns_proxy_set_table(mesh_of(ctx)->dns, message, err);
 }
 
+static lt_rc take_proxy_config(void *ctx, lt_str message, struct lt_err *err)
+{
+    return px_agent_take_proxy_config(mesh_of(ctx)->agent, message, err);
+}
+
 /* --- from the agent --- */
 
 static void on_secret(void *ctx, lt_str name, lt_str version, lt_str secret)
@@ -256,10 +261,13 @@ static lt_rc start_data_path(struct px_mesh *mesh, struct lt_err *err)
     program->options.drain_strategy = "immediate";
     struct px_feeds_opts feeds = {
         .ads_channel = ads_channel, .ads_metadata = ads_metadata, .want_secret = want_secret};
+    size_t extras = 0;
     if (settings->serves_dns) {
         LT_TRY(start_dns(mesh, program->metrics, err));
-        feeds.extras[0] = (struct px_feed_extra){LT_ADS_NAME_TABLE, take_names};
+        feeds.extras[extras++] = (struct px_feed_extra){LT_ADS_NAME_TABLE, take_names};
     }
+    if (settings->takes_proxy_config)
+        feeds.extras[extras] = (struct px_feed_extra){LT_ADS_PROXY_CONFIG, take_proxy_config};
     return px_program_start(program, &feeds, err);
 }
 
