@@ -117,6 +117,8 @@ LT_MUST lt_rc lt_ads_watch_version(const struct lt_ads_watch *watch, lt_str name
 void lt_ads_client_open(struct lt_ads_client *client);
 /* It ended. lt_ads_client_next says LT_AGAIN until the next one. */
 void lt_ads_client_close(struct lt_ads_client *client);
+/* There is a next request. */
+bool lt_ads_client_has_next(const struct lt_ads_client *client);
 /* The next request, at the end of out. LT_AGAIN: nothing to say now. */
 LT_MUST lt_rc lt_ads_client_next(struct lt_ads_client *client, struct lt_buf *out);
 

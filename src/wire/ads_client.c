@@ -303,15 +303,21 @@ static lt_rc put_oldest_answer(struct lt_ads_watch *watch, struct lt_buf *out)
     return LT_OK;
 }
 
+static bool has_next(const struct lt_ads_watch *watch)
+{
+    if (watch->is_paused)
+        return false;
+    if (!watch->is_asked)
+        return watch->is_wildcard || watch->takes_all || lt_ads_subscribed_count(watch) > 0;
+    return !lt_list_is_empty(&watch->answers) || watch->changes > 0;
+}
+
 static lt_rc next_of_watch(struct lt_ads_watch *watch, struct lt_buf *out)
 {
     const struct lt_ads_form *form = watch->client->form;
-    if (watch->is_paused)
+    if (!has_next(watch))
         return LT_AGAIN;
     if (!watch->is_asked) {
-        bool asks = watch->is_wildcard || watch->takes_all || lt_ads_subscribed_count(watch) > 0;
-        if (!asks)
-            return LT_AGAIN;
         LT_TRY(form->put_first(watch, out));
         watch->is_asked = true;
         clear_changes(watch);
@@ -323,11 +329,18 @@ static lt_rc next_of_watch(struct lt_ads_watch *watch, struct lt_buf *out)
             clear_changes(watch);
         return LT_OK;
     }
-    if (watch->changes == 0)
-        return LT_AGAIN;
     LT_TRY(form->put_changes(watch, out));
     clear_changes(watch);
     return LT_OK;
+}
+
+bool lt_ads_client_has_next(const struct lt_ads_client *client)
+{
+    for (uint32_t i = 0; i < client->watch_count && client->is_open; i++) {
+        if (has_next(client->watches[i]))
+            return true;
+    }
+    return false;
 }
 
 lt_rc lt_ads_client_next(struct lt_ads_client *client, struct lt_buf *out)

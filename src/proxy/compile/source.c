@@ -3,6 +3,7 @@
  * px_source, names to rows.
  * Start at: px_refer().
  */
+#include "base/env.h"
 #include "proxy/compile/build.h"
 #include "proxy/compile/compile.h"
 
@@ -20,6 +21,26 @@ static lt_rc make_headers(struct px_build *build, const char *field, const Xds__
                                                lt_str_of(in->initial_metadata[i]->value)};
     source->headers = headers;
     source->header_count = in->n_initial_metadata;
+    return LT_OK;
+}
+
+/* What a source may ask, at most; Envoy's defaults where the settings are empty. */
+static lt_rc make_rate(struct px_build *build, const char *field, const Xds__RateLimitSettings *in,
+                       struct px_source *source)
+{
+    enum { TOKENS_DEFAULT = 100 };
+    double per_s = 10;
+    if (in == NULL)
+        return LT_OK;
+    source->rate_tokens = px_u32(in->max_tokens, TOKENS_DEFAULT);
+    if (in->fill_rate != NULL)
+        per_s = in->fill_rate->has_value ? in->fill_rate->value : 0;
+    if (source->rate_tokens == 0 || !(per_s > 0))
+        return px_bad(build, field,
+                      "rate_limit_settings: max_tokens and fill_rate must be above 0");
+    /* at least one a day, at most a million a second */
+    double fill_ns = (double)LT_NS_PER_S / per_s;
+    source->rate_fill_ns = (uint64_t)LT_MIN(LT_MAX(fill_ns, 1000.0), 86400.0 * (double)LT_NS_PER_S);
     return LT_OK;
 }
 
@@ -43,6 +64,7 @@ lt_rc px_make_api_source(struct px_build *build, const char *field, const Xds__A
         return px_unsupported(build, field, "a grpc_service with envoy_grpc is needed");
     source->cluster = lt_str_of(service->envoy_grpc->cluster_name);
     source->authority = lt_str_of(service->envoy_grpc->authority);
+    LT_TRY(make_rate(build, field, in->rate_limit_settings, source));
     return make_headers(build, field, service, source);
 }
 

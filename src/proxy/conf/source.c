@@ -52,6 +52,9 @@ static void write_text(const struct px_source *source, struct lt_buf *text)
     if (source->kind == PX_SOURCE_GRPC)
         lt_buf_addf(text, " %s%s", source->is_sotw ? "sotw" : "delta",
                     source->says_node_always ? " node" : "");
+    if (source->rate_tokens > 0)
+        lt_buf_addf(text, " rate=%u/%llu", source->rate_tokens,
+                    (unsigned long long)source->rate_fill_ns);
 }
 
 static const struct px_source *add(struct px_sources *sources, const struct px_source *like,

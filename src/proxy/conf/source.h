@@ -30,6 +30,8 @@ struct px_source {
     px_source_kind kind;
     uint16_t id;
     bool is_sotw, says_node_always; /* GRPC */
+    uint32_t rate_tokens;           /* GRPC: rate_limit_settings; 0: none */
+    uint64_t rate_fill_ns;          /* between two more */
     lt_str cluster, authority;
     const struct px_source_header *headers; /* initial_metadata */
     size_t header_count;

@@ -529,6 +529,10 @@ static void make_metrics(struct px_feeds *feeds)
                                   .kind = LT_METRIC_GAUGE,
                                   .stat = LT_STR("control_plane.connected_state")};
     feeds->connected_state = lt_metric_gauge(lt_metric_family(feeds->opts.metrics, &desc), NULL);
+    desc = (struct lt_metric_desc){.name = LT_STR("envoy_control_plane_rate_limit_enforced"),
+                                   .kind = LT_METRIC_COUNTER,
+                                   .stat = LT_STR("control_plane.rate_limit_enforced")};
+    feeds->slowed = lt_metric_counter(lt_metric_family(feeds->opts.metrics, &desc), NULL);
 }
 
 static void run_bury(struct lt_task *task)

@@ -81,6 +81,7 @@ struct px_feeds {
     struct lt_counter *success[PX_RESOURCE_KINDS], *rejected[PX_RESOURCE_KINDS];
     struct lt_counter *timeouts[PX_RESOURCE_KINDS];
     struct lt_gauge *connected_state;
+    struct lt_counter *slowed; /* requests that rate_limit_settings held back */
 };
 
 /* --- feeds.c --- */

@@ -7,6 +7,8 @@
 
 #include <stdlib.h>
 
+#include "proxy/conf/token_bucket.h"
+
 enum {
     BACKOFF_BASE_MS = 500,
     BACKOFF_MAX_MS = 30000,
@@ -21,6 +23,9 @@ struct px_xds {
     struct lt_ads_client *client; /* owned */
     struct lt_grpc_call *call;    /* the stream; NULL between streams */
     struct lt_timer retry;
+    struct lt_timer slow; /* set while a request waits for a token */
+    struct px_bucket_conf rate;
+    struct px_bucket bucket;
     struct lt_task send;
     struct lt_backoff backoff;
     struct lt_prng prng;
@@ -36,9 +41,29 @@ struct lt_ads_client *px_xds_client(const struct px_xds *xds)
 
 /* --- out --- */
 
+/* False: it goes out later. */
+static bool may_send(struct px_xds *xds)
+{
+    uint64_t now_ns = lt_env_mono_ns(xds->opts.env);
+    if (xds->opts.rate_tokens == 0)
+        return true;
+    if (lt_timer_is_set(&xds->slow) || px_bucket_take(&xds->bucket, &xds->rate, now_ns))
+        return !lt_timer_is_set(&xds->slow);
+    lt_counter_add(xds->opts.slowed, 1);
+    lt_loop_timer_set(xds->opts.loop, &xds->slow,
+                      LT_MAX(px_bucket_next_ns(&xds->bucket, &xds->rate, now_ns), (uint64_t)1));
+    return false;
+}
+
+static void on_slow(struct lt_timer *timer, uint64_t now_ns LT_UNUSED)
+{
+    px_xds_send(LT_CONTAINER_OF(timer, struct px_xds, slow));
+}
+
 static bool send_all(struct px_xds *xds, struct lt_buf *out)
 {
-    while (lt_ads_client_next(xds->client, out) == LT_OK) {
+    while (lt_ads_client_has_next(xds->client) && may_send(xds) &&
+           lt_ads_client_next(xds->client, out) == LT_OK) {
         lt_rc rc = lt_grpc_call_send(xds->call, lt_buf_str(out));
         lt_buf_clear(out, REQUEST_BYTES_KEPT);
         if (rc != LT_OK)
@@ -162,6 +187,10 @@ struct px_xds *px_xds_new(const struct px_xds_opts *opts)
     xds->client = lt_ads_client_new(&client);
     lt_timer_init(&xds->retry, open_stream);
     lt_task_init(&xds->send, send_requests);
+    lt_timer_init(&xds->slow, on_slow);
+    if (opts->rate_tokens > 0)
+        xds->rate = px_bucket_conf_make(opts->rate_tokens, 1, opts->rate_fill_ns);
+    px_bucket_init(&xds->bucket);
     lt_backoff_init(&xds->backoff, BACKOFF_BASE_MS * LT_NS_PER_MS, BACKOFF_MAX_MS * LT_NS_PER_MS);
     lt_prng_seed(&xds->prng, opts->env);
     return xds;
@@ -180,6 +209,7 @@ void px_xds_free(struct px_xds **pointer)
     if (xds == NULL)
         return;
     lt_loop_timer_cancel(xds->opts.loop, &xds->retry);
+    lt_loop_timer_cancel(xds->opts.loop, &xds->slow);
     lt_task_cancel(&xds->send);
     lt_ads_client_free(&xds->client);
     if (xds->call == NULL) {

@@ -6,6 +6,7 @@
 #ifndef LT_PROXY_XDS_XDS_H
 #define LT_PROXY_XDS_XDS_H
 
+#include "base/metric.h"
 #include "http/grpc_client.h"
 #include "wire/ads.h"
 
@@ -16,8 +17,11 @@ struct px_xds_opts {
     const struct lt_env *env;
     lt_str node; /* bytes of envoy.config.core.v3.Node */
     bool is_sotw, says_node_always;
-    const char *method; /* "/envoy.service...." */
-    const char *what;   /* for log lines: "ads" */
+    uint32_t rate_tokens; /* requests at once; 0: no limit */
+    uint64_t rate_fill_ns;
+    struct lt_counter *slowed; /* requests that had to wait for it */
+    const char *method;        /* "/envoy.service...." */
+    const char *what;          /* for log lines: "ads" */
     /* NULL: there is no way now; asked again after a while. */
     struct lt_grpc_channel *(*channel)(void *ctx);
     /* Metadata of a new stream, into arena; at most max. May be NULL. */

@@ -136,6 +136,30 @@ def test_a_stream_for_each_type(run_proxy, backends, control, api_type):
     until_answers(port, 418)
 
 
+@pytest.mark.parametrize("api_type", API_TYPES)
+def test_requests_are_slowed_where_it_is_wanted(run_proxy, control, backends, api_type):
+    """rate_limit_settings: all is asked for and answered, later."""
+    server, port = control(), free_port()
+    bootstrap = dynamic_bootstrap(server, api_type)
+    bootstrap["dynamic_resources"]["ads_config"]["rate_limit_settings"] = {"max_tokens": 2, "fill_rate": 10}
+    server.set(eds_cluster("web"), assignment("web", backends().port), with_type(LDS, listener(rds_hcm("r"), port=port)),
+               routes("r", route("/", "web")))
+    proxy = run_proxy(bootstrap)
+    until_answers(port, 200)
+    wait_until(lambda: any(r.startswith("RDS ack") for r in server.stream().story()), 10, "all is acknowledged")
+    assert proxy.stats()["control_plane.rate_limit_enforced"] >= 1
+
+
+def test_a_rate_of_nothing_is_a_mistake(run_proxy, control):
+    server, one = control(), free_port()
+    slow = grpc_source("control", "DELTA_GRPC")
+    slow["api_config_source"]["rate_limit_settings"] = {"fill_rate": 0}
+    server.set(static_listener(one, 201, "one"), eds_cluster("web", source=slow))
+    run_proxy(dynamic_bootstrap(server))
+    until_answers(one, 201)
+    assert wait_until(lambda: server.stream().nacks(CDS), 10, "a NACK")[0].error_detail.message
+
+
 @pytest.mark.parametrize("node_once", [True, False])
 def test_node_and_metadata(run_proxy, control, node_once):
     server, port = control(), free_port()
