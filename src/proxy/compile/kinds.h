@@ -46,6 +46,9 @@ LT_MUST lt_rc px_make_vhost(struct px_build *build, const Xds__VirtualHost *in,
                             struct px_vhost_conf *conf);
 LT_MUST lt_rc px_make_retry(struct px_build *build, const Xds__RetryPolicy *policy,
                             const struct px_retry **ret_retry);
+LT_MUST lt_rc px_make_internal_redirects(struct px_build *build,
+                                         const Xds__InternalRedirectPolicy *in,
+                                         const struct px_internal_redirects **ret_conf);
 /* What a route matches, and nothing else of it. */
 LT_MUST lt_rc px_make_route_match(struct px_build *build, const Xds__RouteMatch *match,
                                   struct px_route *route);

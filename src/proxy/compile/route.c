@@ -333,6 +333,7 @@ static void list_rest_of_action(struct px_build *build, const Xds__RouteAction *
                                         "path_rewrite_policy",
                                         "rate_limits",
                                         "upgrade_configs",
+                                        "internal_redirect_policy",
                                         NULL};
     px_list_rest(build, in, known);
 }
@@ -461,7 +462,8 @@ static lt_rc make_route_action(struct px_build *build, const Xds__RouteAction *i
     if (in->retry_policy == NULL)
         route->retry = vhost->retry;
     list_rest_of_action(build, in);
-    return LT_OK;
+    return px_make_internal_redirects(build, in->internal_redirect_policy,
+                                      &route->internal_redirects);
 }
 
 static lt_rc make_redirect(struct px_build *build, const Xds__RedirectAction *in,

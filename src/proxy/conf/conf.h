@@ -325,6 +325,27 @@ struct px_upgrade_conf {
     bool ends_here; /* CONNECT with connect_config: its bytes go to the cluster as they are */
 };
 
+/* RouteAction.internal_redirect_policy */
+struct px_internal_redirects {
+    uint32_t max;
+    uint16_t codes;        /* a bit for each: px_redirect_bit() */
+    bool crosses_schemes;  /* allow_cross_scheme_redirect */
+    bool only_safely;      /* safe_cross_scheme: not from http to https */
+    bool not_twice;        /* previous_routes */
+    bool has_allowed;      /* allow_listed_routes */
+    const lt_str *allowed; /* names of routes */
+    size_t allowed_count;
+    const lt_str *copied; /* response_headers_to_copy */
+    size_t copied_count;
+};
+
+/* 0: no redirect that could be followed. */
+static inline uint16_t px_redirect_bit(uint32_t code)
+{
+    bool is_one = (code >= 301 && code <= 303) || code == 307 || code == 308;
+    return is_one ? (uint16_t)(1u << (code - 300)) : 0;
+}
+
 /* Route.decorator, where it is passed on: x-envoy-decorator-operation. */
 struct px_decorator {
     lt_str operation;
@@ -379,6 +400,7 @@ struct px_route {
     const struct px_retry *retry;          /* NULL: none */
     const struct px_hash_policies *hash;   /* NULL: none */
     const struct px_metas *metas;          /* metadata_match, sorted by key; NULL: none */
+    const struct px_internal_redirects *internal_redirects; /* NULL: none */
     struct px_mirrors mirrors;
     const struct px_rate_limits *rate_limits; /* NULL: none */
     const struct px_upgrade_conf *upgrades;

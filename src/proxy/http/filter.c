@@ -121,6 +121,16 @@ void px_filters_start(struct px_request *request)
     take_steps(request);
 }
 
+void px_filters_again(struct px_request *request)
+{
+    px_filters_on_end(request);
+    request->filter_states = NULL;
+    request->filter_at = 0;
+    request->filters_off = 0;
+    request->wants_pieces = false;
+    choose_filters(request);
+}
+
 void px_filters_run(struct px_request *request)
 {
     take_steps(request);

@@ -46,6 +46,8 @@ extern const struct px_filter_ops px_filter_buffer, px_filter_cors, px_filter_ex
 const struct px_filter_ops *px_filter_ops_of(px_http_filter_kind kind);
 /* Takes the steps from the first on. */
 void px_filters_start(struct px_request *request);
+/* As if none was taken: the next run takes them from the first on. */
+void px_filters_again(struct px_request *request);
 /* PX_RQ_FILTER only: the step that waits is asked again; then the request runs. */
 void px_filters_resume(struct px_request *request);
 /* In PX_RQ_FILTER, when more of the body has come. */

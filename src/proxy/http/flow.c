@@ -35,7 +35,7 @@ static void take_back_request_piece(struct px_request *request)
 /* What a retry would have to send again. */
 static void remember(struct px_request *request, lt_str data)
 {
-    bool is_wanted = request->retry != NULL;
+    bool is_wanted = request->keeps_body;
     if (!request->replay_is_whole || data.len == 0)
         return;
     if (!is_wanted) {
@@ -295,6 +295,8 @@ static lt_rc take_head(struct px_request *request)
     request->code = head->status;
     note_answer(request);
     if (px_request_retry_status(request))
+        return LT_AGAIN;
+    if (request->route->internal_redirects != NULL && px_request_follow(request))
         return LT_AGAIN;
     if (request->up_codec->protocol == PX_PROTO_H1)
         request->rhead_block = px_input_detach(request->worker, &request->up->in,

@@ -24,13 +24,16 @@ enum {
 
 #define TO(state) (1u << PX_RQ_##state)
 
-/* Where a request may go from each state; WAIT again and again while it is tried. */
+/*
+ * Where a request may go from each state; WAIT again and again while it is tried, FILTER when it
+ * follows a redirect.
+ */
 static const uint32_t moves[] = {
     [PX_RQ_HEAD] = TO(FILTER) | TO(REPLY) | TO(GONE),
     [PX_RQ_FILTER] = TO(WAIT) | TO(REPLY) | TO(GONE),
     [PX_RQ_WAIT] = TO(WAIT) | TO(CONNECT) | TO(FLOW) | TO(REPLY) | TO(GONE),
     [PX_RQ_CONNECT] = TO(FLOW) | TO(WAIT) | TO(REPLY) | TO(GONE),
-    [PX_RQ_FLOW] = TO(WAIT) | TO(REPLY) | TO(DONE) | TO(GONE),
+    [PX_RQ_FLOW] = TO(FILTER) | TO(WAIT) | TO(REPLY) | TO(DONE) | TO(GONE),
     [PX_RQ_REPLY] = TO(DONE) | TO(GONE),
     [PX_RQ_DONE] = TO(GONE),
     [PX_RQ_GONE] = 0,
@@ -404,6 +407,18 @@ static bool normalise_path(struct px_request *request)
         request->location = request->path;
     px_request_reply(request, is_redirect ? 307 : 400, 0, "path_normalization_failed", LT_STR_NULL,
                      NULL);
+    return false;
+}
+
+bool px_request_set_path(struct px_request *request, lt_str path)
+{
+    lt_str head_before = request->head.path, before = request->path;
+    request->head.path = request->path = path;
+    lt_url_outcome outcome = find_normal_path(request);
+    if (outcome == LT_URL_UNCHANGED || outcome == LT_URL_CHANGED)
+        return true;
+    request->head.path = head_before;
+    request->path = before;
     return false;
 }
 

@@ -163,6 +163,7 @@ struct px_request {
     bool has_said_continue; /* the client has its 100 */
     bool has_reached_up;  /* some byte was written in this try: the application may have seen it */
     bool is_tunnel;       /* bytes of something else both ways */
+    bool keeps_body;      /* for retries, or redirects that are followed here */
     bool client_has_gone; /* HTTP/2: its stream has closed before we were done */
 
     /* the response */
@@ -208,6 +209,8 @@ struct px_request {
     bool answers_timeout_with_204;
     bool is_internal;                     /* it comes from where internal_address_config says */
     lt_str location;                      /* of a redirect */
+    uint32_t redirects;                   /* that were followed */
+    const struct px_hop *hops;            /* of them; in the arena (redirect.c); NULL: none */
     const struct px_decorator *decorator; /* what the client is told; NULL: nothing */
     bool has_operation;                   /* the client has said what it is for */
 
@@ -261,6 +264,8 @@ void px_request_find_route(struct px_request *request);
  * answered.
  */
 bool px_request_renew(struct px_request *request);
+/* False: that is no path that could be asked for, and nothing was changed. */
+bool px_request_set_path(struct px_request *request, lt_str path);
 /* What the route says about that type; NULL: nothing. */
 const struct px_upgrade_conf *px_route_upgrade(const struct px_route *route, lt_str type);
 /* Runs it at the end of this turn: events of HTTP/2 come inside a call of the engine. */
@@ -407,9 +412,17 @@ typedef enum {
 /* True: another try is under way (or waits for its back-off). */
 bool px_request_retry_failure(struct px_request *request, px_failure failure);
 bool px_request_retry_status(struct px_request *request);
+/* Everything as it was before the first try; what the client has sent is in the replay. */
+void px_request_rewind(struct px_request *request);
+/* The response was read whole: its connection may be used again. */
+bool px_request_has_whole(const struct px_request *request);
 /* The policy's verdict alone, for tests. */
 bool px_retry_covers_status(const struct px_retry *retry, uint32_t code, lt_str grpc_status);
 bool px_retry_covers_failure(const struct px_retry *retry, px_failure failure);
+
+/* --- redirect.c --- */
+/* True: the response is a redirect that the proxy follows itself, and the request begins again. */
+bool px_request_follow(struct px_request *request);
 
 /* --- reply.c --- */
 /*

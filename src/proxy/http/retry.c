@@ -147,8 +147,7 @@ static bool may_retry(struct px_request *request, const struct px_retry *retry)
     return !cluster->is_gone;
 }
 
-/* Everything as it was before the first try; what the client has sent is in the replay. */
-static void rewind_request(struct px_request *request)
+void px_request_rewind(struct px_request *request)
 {
     struct px_dir *req = &request->req, *resp = &request->resp;
     request->has_rhead = request->rhead_begun = false;
@@ -169,8 +168,7 @@ static void rewind_request(struct px_request *request)
     resp->trailers = NULL;
 }
 
-/* The connection may be used again. */
-static bool is_whole(const struct px_request *request)
+bool px_request_has_whole(const struct px_request *request)
 {
     const struct lt_http_head *head = &request->rhead;
     bool has_body = head->body != LT_BODY_NONE &&
@@ -183,8 +181,8 @@ static void begin_again(struct px_request *request, uint64_t after_ns, const cha
     px_cluster_count(request->cluster, PX_STAT_RQ_RETRY);
     request->host->rq_error++;
     px_decisions_note_try(request, why, request->has_rhead ? request->rhead.status : 0);
-    px_request_leave_upstream(request, is_whole(request));
-    rewind_request(request);
+    px_request_leave_upstream(request, px_request_has_whole(request));
+    px_request_rewind(request);
     px_request_set_state(request, PX_RQ_WAIT);
     lt_loop_timer_set(request->worker->loop, &request->try_timer, after_ns);
 }

@@ -164,6 +164,7 @@ static bool edited(struct px_request *request)
     }
     if (lt_headers_may_have_any(&request->head.headers, &steers_tries))
         px_steer_retries(request);
+    request->keeps_body = request->retry != NULL || request->route->internal_redirects != NULL;
     return true;
 }
 

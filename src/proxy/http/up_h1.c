@@ -19,7 +19,8 @@ static bool may_go_raw(const struct px_request *request)
 {
     return request->head.body == LT_BODY_CHUNKED && request->down->protocol == PX_PROTO_H1 &&
            request->cluster->conf->protocol != PX_UPSTREAM_AUTO && !has_trailers(request) &&
-           !request->wants_pieces && request->mirror_count == 0 && !request->resends;
+           !request->wants_pieces && request->mirror_count == 0 && !request->resends &&
+           request->route->internal_redirects == NULL; /* the next host may speak HTTP/2 */
 }
 
 /* What was kept of the client's spelling goes before what the cluster wants. */

@@ -87,6 +87,8 @@ struct px_host {
     X(RQ_RETRY_OVERFLOW, "upstream_rq_retry_overflow") \
     X(RQ_RETRY_LIMIT, "upstream_rq_retry_limit_exceeded") \
     X(RQ_RETRY_SUCCESS, "upstream_rq_retry_success") \
+    X(REDIRECT_FOLLOWED, "upstream_internal_redirect_succeeded_total") \
+    X(REDIRECT_PASSED, "upstream_internal_redirect_failed_total") \
     X(RQ_RX_RESET, "upstream_rq_rx_reset") \
     X(RQ_TX_RESET, "upstream_rq_tx_reset") \
     X(RQ_TIMEOUT, "upstream_rq_timeout") \

@@ -16,6 +16,11 @@ static const char *const hcm_names[PX_HCM_STATS] = {
     [PX_HCM_MAX_DURATION] = "downstream_cx_max_duration_reached",
     [PX_HCM_HEAD_TIMEOUT] = "downstream_rq_header_timeout",
     [PX_HCM_PATH_REFUSED] = "downstream_rq_failed_path_normalization",
+    [PX_HCM_REDIRECT_LOCATION] = "passthrough_internal_redirect_bad_location",
+    [PX_HCM_REDIRECT_SCHEME] = "passthrough_internal_redirect_unsafe_scheme",
+    [PX_HCM_REDIRECT_TOO_MANY] = "passthrough_internal_redirect_too_many_redirects",
+    [PX_HCM_REDIRECT_NO_ROUTE] = "passthrough_internal_redirect_no_route",
+    [PX_HCM_REDIRECT_PREDICATE] = "passthrough_internal_redirect_predicate",
     [PX_HCM_PATH_REDIRECTED] = "downstream_rq_redirected_with_normalized_path",
 };
 

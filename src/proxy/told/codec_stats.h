@@ -26,6 +26,12 @@ typedef enum {
     PX_HCM_HEAD_TIMEOUT,
     PX_HCM_PATH_REFUSED,
     PX_HCM_PATH_REDIRECTED,
+    /* internal redirects that were not followed */
+    PX_HCM_REDIRECT_LOCATION,
+    PX_HCM_REDIRECT_SCHEME,
+    PX_HCM_REDIRECT_TOO_MANY,
+    PX_HCM_REDIRECT_NO_ROUTE,
+    PX_HCM_REDIRECT_PREDICATE,
     PX_HCM_STATS
 } px_hcm_stat;
 

@@ -312,8 +312,6 @@ static void test_what_does_nothing(void **state)
         {ONE_ROUTE(
              "{match: {prefix: /}, route: {cluster: a, hedge_policy: {initial_requests: 2}}}"),
          "virtual_hosts[0].routes[0].hedge_policy"},
-        {ONE_ROUTE("{match: {prefix: /}, route: {cluster: a, internal_redirect_policy: {}}}"),
-         "virtual_hosts[0].routes[0].internal_redirect_policy"},
         {ONE_ROUTE("{match: {prefix: /}, route: {cluster: a, flush_timeout: 1s}}"),
          "virtual_hosts[0].routes[0].flush_timeout"},
         {"{name: r, cluster_specifier_plugins: [{}], virtual_hosts: []}",
