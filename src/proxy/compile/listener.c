@@ -287,7 +287,7 @@ static lt_rc make_network_filter(struct px_build *build, const Xds__Filter *filt
                              ? filter->typed_config
                              : NULL;
     lt_str type = lt_any_inner_type(build->scratch, any);
-    if (chain->hcm != NULL || chain->tcp != NULL)
+    if (chain->hcm != NULL || chain->tcp != NULL || chain->small != NULL)
         return px_bad(build, NULL, "the terminal filter must be the last");
     if (lt_str_eqz(type, xds__http_connection_manager__descriptor.name))
         return px_make_hcm(build, any, &chain->hcm);
@@ -306,7 +306,8 @@ static lt_rc make_network_filter(struct px_build *build, const Xds__Filter *filt
     } else if (is_onlooker(type)) {
         px_unhonoured(build, "typed_config");
     } else {
-        return px_make_net_filter(build, filter, chain);
+        LT_TRY(px_make_small(build, type, any, &chain->small));
+        return chain->small != NULL ? LT_OK : px_make_net_filter(build, filter, chain);
     }
     return LT_OK;
 }
@@ -342,9 +343,11 @@ static lt_rc make_chain(struct px_build *build, const Xds__FilterChain *in, stru
         LT_TRY(make_network_filter(build, in->filters[i], &has_istio_stats, chain));
         px_path_leave(build, mark);
     }
-    if (chain->hcm == NULL && chain->tcp == NULL)
-        return px_bad(build, "filters",
-                      "a chain needs a terminal filter: http_connection_manager or tcp_proxy");
+    if (chain->hcm == NULL && chain->tcp == NULL && chain->small == NULL)
+        return px_bad(
+            build, "filters",
+            "a chain needs a terminal filter: http_connection_manager, tcp_proxy, echo or "
+            "direct_response");
     return LT_OK;
 }
 
@@ -430,7 +433,6 @@ static void list_socket_rest(struct px_build *build, const Xds__Listener *in)
         const char *field;
         bool is_said;
     } rows[] = {
-        {"additional_addresses", in->n_additional_addresses > 0},
         {"connection_balance_config", in->connection_balance_config != NULL},
         {"enable_mptcp", in->has_enable_mptcp && in->enable_mptcp},
         {"ignore_global_conn_limit",
@@ -443,6 +445,27 @@ static void list_socket_rest(struct px_build *build, const Xds__Listener *in)
         if (rows[i].is_said)
             px_unhonoured(build, rows[i].field);
     }
+}
+
+static lt_rc make_more_addresses(struct px_build *build, const Xds__Listener *in,
+                                 struct px_listener_conf *conf)
+{
+    size_t count = in->n_additional_addresses;
+    struct lt_addr *addrs = lt_arena_make_n(build->arena, struct lt_addr, count);
+    for (size_t i = 0; i < count; i++) {
+        const Xds__AdditionalAddress *more = in->additional_addresses[i];
+        size_t mark = px_path_enter(build, "additional_addresses", (ptrdiff_t)i);
+        LT_TRY(px_make_address(build, "address", more->address, &addrs[i]));
+        if (more->socket_options != NULL)
+            px_unhonoured(build, "socket_options"); /* the listener's hold for all */
+        if (more->tcp_keepalive != NULL)
+            px_unhonoured(build, "tcp_keepalive");
+        px_path_leave(build, mark);
+    }
+    conf->more_addrs = addrs;
+    conf->more_addr_count = count;
+    conf->v6_only = count > 0;
+    return LT_OK;
 }
 
 static lt_rc make_socket(struct px_build *build, const Xds__Listener *in,
@@ -505,6 +528,7 @@ lt_rc px_make_listener(struct px_build *build, const Xds__Listener *in,
                                               FILTERS_TIMEOUT_DEFAULT_MS);
     conf->continue_on_timeout = in->has_continue_on_listener_filters_timeout &&
                                 in->continue_on_listener_filters_timeout;
+    LT_TRY(make_more_addresses(build, in, conf));
     LT_TRY(make_socket(build, in, conf));
     for (size_t i = 0; i < in->n_listener_filters; i++) {
         size_t mark = px_path_enter(build, "listener_filters", (ptrdiff_t)i);

@@ -4,7 +4,13 @@
  */
 #include "proxy/compile/net_filter.h"
 
+#include <stdlib.h>
+
 #include "proxy/compile/rbac.h"
+#include "proxy/conf/connection_limit.h"
+#include "wire/proto/net_connection_limit.pb-c.h"
+#include "wire/proto/net_direct_response.pb-c.h"
+#include "wire/proto/net_echo.pb-c.h"
 #include "wire/proto/net_ext_authz.pb-c.h"
 #include "wire/proto/net_local_ratelimit.pb-c.h"
 #include "wire/proto/net_rbac.pb-c.h"
@@ -30,6 +36,49 @@ static lt_rc make_rbac(struct px_build *build, const Pb__Any *any, const void **
     return LT_OK;
 }
 
+static lt_rc make_connection_limit(struct px_build *build, const Pb__Any *any,
+                                   const void **ret_conf)
+{
+    Xds__NetConnectionLimit__ConnectionLimit *in = NULL;
+    LT_TRY(px_unpack_any(build, "typed_config", any,
+                         &xds__net_connection_limit__connection_limit__descriptor, &in));
+    struct px_connection_limit *limit = lt_arena_make(build->arena, struct px_connection_limit);
+    *ret_conf = limit;
+    lt_str prefix = lt_str_of(in->stat_prefix != NULL ? in->stat_prefix : "");
+    if (prefix.len == 0)
+        return px_bad(build, "stat_prefix", "is empty");
+    limit->max = in->max_connections != NULL ? in->max_connections->value : 0;
+    if (limit->max == 0)
+        return px_bad(build, "max_connections", "must be at least 1");
+    limit->delay_ms = px_duration_ms(in->delay, 0);
+    limit->is_off = in->runtime_enabled != NULL &&
+                    !px_bool(in->runtime_enabled->default_value, true);
+    limit->active = lt_calloc(1, sizeof(*limit->active));
+    px_own(build, (void *)limit->active, free);
+    limit->limited = px_stat_plain(
+        build->arena, lt_arena_printf(build->scratch, "connection_limit.%.*s.limited_connections",
+                                      LT_STR_ARG(prefix)));
+    return LT_OK;
+}
+
+lt_rc px_make_small(struct px_build *build, lt_str type, const Pb__Any *any,
+                    const struct px_small_conf **ret_small)
+{
+    Xds__NetDirectResponse__Config *in = NULL;
+    bool is_echo = lt_str_eqz(type, xds__net_echo__echo__descriptor.name);
+    if (!is_echo && !lt_str_eqz(type, xds__net_direct_response__config__descriptor.name))
+        return LT_OK;
+    struct px_small_conf *small = lt_arena_make(build->arena, struct px_small_conf);
+    *ret_small = small;
+    small->is_echo = is_echo;
+    if (is_echo)
+        return LT_OK;
+    LT_TRY(px_unpack_any(build, "typed_config", any, &xds__net_direct_response__config__descriptor,
+                         &in));
+    return in->response == NULL ? LT_OK
+                                : px_make_data(build, "response", in->response, &small->text);
+}
+
 static const struct {
     px_net_filter_kind kind;
     const ProtobufCMessageDescriptor *type;
@@ -39,6 +88,8 @@ static const struct {
     {PX_NET_EXT_AUTHZ, &xds__net_ext_authz__ext_authz__descriptor, px_make_net_ext_authz},
     {PX_NET_LOCAL_LIMIT, &xds__net_local_ratelimit__local_rate_limit__descriptor,
      px_make_net_limit},
+    {PX_NET_CONNECTION_LIMIT, &xds__net_connection_limit__connection_limit__descriptor,
+     make_connection_limit},
 };
 
 lt_rc px_make_net_filter(struct px_build *build, const Xds__Filter *in, struct px_chain *chain)

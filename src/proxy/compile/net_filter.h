@@ -15,4 +15,8 @@ LT_MUST lt_rc px_make_net_limit(struct px_build *build, const Pb__Any *any, cons
 LT_MUST lt_rc px_make_net_ext_authz(struct px_build *build, const Pb__Any *any,
                                     const void **ret_conf);
 
+/* echo and direct_response; *ret_small stays NULL for all others. */
+LT_MUST lt_rc px_make_small(struct px_build *build, lt_str type, const Pb__Any *any,
+                            const struct px_small_conf **ret_small);
+
 #endif

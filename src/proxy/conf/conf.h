@@ -639,10 +639,17 @@ struct px_source_match {
 };
 
 /* One network filter before the terminal one; what it does: net_filter.h. */
+/* Terminal filters echo (of what comes) and direct_response (this text). */
+struct px_small_conf {
+    bool is_echo;
+    lt_str text;
+};
+
 typedef enum {
     PX_NET_RBAC,
     PX_NET_EXT_AUTHZ,
     PX_NET_LOCAL_LIMIT,
+    PX_NET_CONNECTION_LIMIT,
     PX_NET_FILTER_KINDS
 } px_net_filter_kind;
 
@@ -673,6 +680,7 @@ struct px_chain {
     /* the terminal filter: exactly one */
     const struct px_hcm_conf *hcm;
     const struct px_tcp_conf *tcp;
+    const struct px_small_conf *small;
 };
 
 struct px_port_range {
@@ -682,6 +690,9 @@ struct px_port_range {
 struct px_listener_conf {
     struct px_resource res;
     struct lt_addr addr;
+    const struct lt_addr *more_addrs; /* additional_addresses */
+    size_t more_addr_count;
+    bool v6_only; /* its IPv6 sockets: there are others for IPv4 */
     bool bind_to_port;
     bool use_original_dst; /* hand over to the listener of the original destination */
     bool is_inbound;       /* traffic_direction INBOUND */

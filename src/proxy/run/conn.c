@@ -184,6 +184,7 @@ void px_conn_close(struct px_conn *conn)
         px_h2_abort(conn);
     else
         px_tcp_abort(conn); /* if it has one */
+    px_small_end(conn);
     px_conn_log_end(conn);
     lt_task_cancel(&conn->again);
     lt_loop_timer_cancel(conn->worker->loop, &conn->timer);
@@ -402,6 +403,8 @@ void px_conn_filtered(struct px_conn *conn, px_verdict verdict)
         refuse(conn);
     else if (verdict == PX_GO && conn->chain->hcm != NULL)
         choose_http(conn);
+    else if (verdict == PX_GO && conn->chain->small != NULL)
+        px_small_start(conn);
     else if (verdict == PX_GO)
         px_tcp_connect(conn);
 }
@@ -410,7 +413,7 @@ static void start_codec(struct px_conn *conn)
 {
     px_text_set(&conn->principal, px_intern(conn->worker, lt_tls_peer_uri(&conn->transport)));
     px_conn_set_deadline(conn, 0);
-    conn->state = conn->chain->hcm != NULL ? PX_CONN_FILTER : PX_CONN_TCP;
+    conn->state = conn->chain->tcp != NULL ? PX_CONN_TCP : PX_CONN_FILTER;
     if (conn->state == PX_CONN_TCP)
         px_tcp_start(conn);
     px_conn_filtered(conn, px_net_filters_start(conn));
@@ -675,6 +678,7 @@ void px_conn_run(struct px_conn *conn)
     case PX_CONN_HTTP: px_h1_run(conn); break;
     case PX_CONN_H2: px_h2_run(conn); break;
     case PX_CONN_TCP: px_tcp_run(conn); break;
+    case PX_CONN_SMALL: px_small_run(conn); break;
     case PX_CONN_LINGER: run_linger(conn); break;
     case PX_CONN_FILTER: break; /* what the client sends waits in the kernel */
     case PX_CONN_INSIDE:

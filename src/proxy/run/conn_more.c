@@ -1,6 +1,8 @@
 /*
  * proxy/run/conn_more.c - what only few connections need to keep.
  */
+#include <stdatomic.h>
+
 #include "net/x509.h"
 #include "proxy/run/run.h"
 
@@ -18,6 +20,8 @@ void px_conn_more_free(struct px_conn *conn)
 {
     if (conn->more == NULL)
         return;
+    for (struct px_conn_count *count = conn->more->counts; count != NULL; count = count->next)
+        atomic_fetch_sub_explicit(count->active, 1, memory_order_relaxed);
     struct lt_arena *arena = conn->more->arena; /* it holds the struct, too */
     conn->more = NULL;
     lt_arena_free(&arena);

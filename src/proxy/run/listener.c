@@ -16,6 +16,8 @@ enum { ACCEPTS_PER_TURN = 32, WAITING_MAX = 65536 };
 struct px_more {
     struct lt_list link; /* in listener->more */
     struct px_listener *listener;
+    struct lt_addr addr;
+    bool is_shared;
     struct lt_io io;
 };
 
@@ -91,24 +93,30 @@ static void take_waiting(struct px_listener *listener, int listen_fd)
         px_conn_accept(listener, fd, &peer, NULL);
 }
 
-/* What a process before us has left for this address. False: nothing. */
-static bool take_inherited(struct px_listener *listener)
+static void add_more(struct px_listener *listener, const struct lt_addr *addr, int fd,
+                     bool is_shared)
 {
-    struct px_worker *worker = listener->worker;
-    const struct lt_addr *addr = &listener->conf->addr;
-    int fd = px_sockets_take(&worker->inherited, PX_SOCKET_LISTENER, addr);
-    listener->io.fd = fd;
-    while (fd >= 0 && (fd = px_sockets_take(&worker->inherited, PX_SOCKET_LISTENER, addr)) >= 0) {
-        struct px_more *more = lt_new(struct px_more);
-        more->listener = listener;
-        lt_io_init(&more->io, on_accept_more);
-        more->io.fd = fd;
-        lt_list_push_back(&listener->more, &more->link);
-    }
-    return listener->io.fd >= 0;
+    struct px_more *more = lt_new(struct px_more);
+    more->listener = listener;
+    more->addr = *addr;
+    more->is_shared = is_shared;
+    lt_io_init(&more->io, on_accept_more);
+    more->io.fd = fd;
+    lt_list_push_back(&listener->more, &more->link);
 }
 
-static lt_rc bind_listener(struct px_listener *listener, struct lt_err *err)
+/* The first that a process before us has left for this address; -1: none. The others are more. */
+static int take_inherited(struct px_listener *listener, const struct lt_addr *addr)
+{
+    struct px_worker *worker = listener->worker;
+    int first = px_sockets_take(&worker->inherited, PX_SOCKET_LISTENER, addr), fd = first;
+    while (fd >= 0 && (fd = px_sockets_take(&worker->inherited, PX_SOCKET_LISTENER, addr)) >= 0)
+        add_more(listener, addr, fd, false);
+    return first;
+}
+
+static lt_rc bind_one(struct px_listener *listener, const struct lt_addr *addr, int *ret_fd,
+                      bool *ret_is_shared, struct lt_err *err)
 {
     const struct px_listener_conf *conf = listener->conf;
     struct lt_listen_opts opts = {.backlog = (int)conf->tcp_backlog,
@@ -116,14 +124,37 @@ static lt_rc bind_listener(struct px_listener *listener, struct lt_err *err)
                                   .transparent = conf->transparent,
                                   .v6_only = conf->v6_only,
                                   .freebind = conf->freebind,
+                                  .v6_only = conf->v6_only,
                                   .fast_open_queue = (int)conf->fast_open_queue,
                                   .options = conf->socket_options,
                                   .option_count = conf->socket_option_count,
                                   .unix_mode = (mode_t)conf->unix_mode};
-    if (!take_inherited(listener)) {
-        lt_rc rc = lt_sock_listen(&conf->addr, &opts, &listener->io.fd, err);
-        if (rc != LT_OK)
-            return lt_err_wrap(err, rc, "listener '%.*s'", LT_STR_ARG(conf->res.name));
+    *ret_fd = take_inherited(listener, addr);
+    *ret_is_shared = false;
+    if (*ret_fd >= 0)
+        return LT_OK;
+    *ret_is_shared = !conf->reuse_port || addr->sa.sa_family == AF_UNIX;
+    lt_rc rc = *ret_is_shared ? px_shared_listen(listener->worker, addr, &opts, ret_fd, err)
+                              : lt_sock_listen(addr, &opts, ret_fd, err);
+    return rc == LT_OK ? LT_OK
+                       : lt_err_wrap(err, rc, "listener '%.*s'", LT_STR_ARG(conf->res.name));
+}
+
+static void close_sockets(struct px_listener *listener, bool takes_waiting);
+
+static lt_rc bind_listener(struct px_listener *listener, struct lt_err *err)
+{
+    const struct px_listener_conf *conf = listener->conf;
+    LT_TRY(bind_one(listener, &conf->addr, &listener->io.fd, &listener->is_shared, err));
+    for (size_t i = 0; i < conf->more_addr_count; i++) {
+        int fd = -1;
+        bool is_shared = false;
+        lt_rc rc = bind_one(listener, &conf->more_addrs[i], &fd, &is_shared, err);
+        if (rc != LT_OK) {
+            close_sockets(listener, false);
+            return rc;
+        }
+        add_more(listener, &conf->more_addrs[i], fd, is_shared);
     }
     watch(listener);
     return LT_OK;
@@ -137,6 +168,8 @@ static void close_more(struct px_listener *listener, bool takes_waiting)
         if (takes_waiting)
             take_waiting(listener, more->io.fd);
         close(more->io.fd);
+        if (more->is_shared)
+            px_shared_leave(listener->worker, &more->addr);
         px_bury(listener->worker, more);
     }
 }
@@ -151,12 +184,22 @@ static void close_sockets(struct px_listener *listener, bool takes_waiting)
     if (takes_waiting)
         take_waiting(listener, listener->io.fd);
     close(listener->io.fd);
+    if (listener->is_shared)
+        px_shared_leave(listener->worker, &listener->conf->addr);
+    listener->is_shared = false;
     listener->io.fd = -1;
 }
 
 static void close_listener(struct px_listener *listener)
 {
     close_sockets(listener, !listener->worker->holds_accept);
+}
+
+static void bury(struct px_listener *listener)
+{
+    if (listener->more_addresses != NULL)
+        px_bury(listener->worker, listener->more_addresses);
+    px_bury(listener->worker, listener);
 }
 
 static lt_rc open_listener(struct px_worker *worker, const struct px_listener_conf *conf,
@@ -209,7 +252,8 @@ void px_listeners_list(struct px_worker *worker, struct lt_vec *sockets)
             continue;
         px_sockets_add(sockets, PX_SOCKET_LISTENER, worker->index, addr, listener->io.fd);
         lt_list_each (&listener->more, it, next)
-            px_sockets_add(sockets, PX_SOCKET_LISTENER, worker->index, addr,
+            px_sockets_add(sockets, PX_SOCKET_LISTENER, worker->index,
+                           &LT_CONTAINER_OF(it, struct px_more, link)->addr,
                            LT_CONTAINER_OF(it, struct px_more, link)->io.fd);
     }
 }
@@ -222,6 +266,21 @@ void px_listeners_leave(struct px_worker *worker)
 
 /* --- by address --- */
 
+static void index_more(struct px_listener *listener)
+{
+    struct px_worker *worker = listener->worker;
+    const struct px_listener_conf *conf = listener->conf;
+    if (listener->more_addresses != NULL)
+        px_bury(worker, listener->more_addresses);
+    listener->more_addresses = conf->more_addr_count > 0
+                                   ? lt_calloc(conf->more_addr_count, LT_ADDR_TEXT_MAX)
+                                   : NULL;
+    for (size_t i = 0; i < conf->more_addr_count; i++) {
+        char *text = listener->more_addresses + i * LT_ADDR_TEXT_MAX;
+        lt_map_put(&worker->by_address, lt_addr_format(&conf->more_addrs[i], text), listener);
+    }
+}
+
 /* Built anew with each snapshot. */
 static void index_addresses(struct px_worker *worker)
 {
@@ -230,6 +289,7 @@ static void index_addresses(struct px_worker *worker)
         struct px_listener *listener = worker->listeners.entries[i].value;
         lt_map_put(&worker->by_address, lt_addr_format(&listener->conf->addr, listener->address),
                    listener);
+        index_more(listener);
     }
 }
 
@@ -267,11 +327,20 @@ static void add_conf(void *ctx, const void *at)
     lt_map_put(&confs->by_name, entry->conf->res.name, (void *)entry->conf);
 }
 
+static bool has_same_addresses(const struct px_listener_conf *a, const struct px_listener_conf *b)
+{
+    bool is_same = lt_addr_eq(&a->addr, &b->addr) && a->more_addr_count == b->more_addr_count;
+    for (size_t i = 0; is_same && i < a->more_addr_count; i++)
+        is_same = lt_addr_eq(&a->more_addrs[i], &b->more_addrs[i]);
+    return is_same;
+}
+
 static bool keeps_socket(const struct px_listener_conf *before,
                          const struct px_listener_conf *after)
 {
     return after != NULL && before->bind_to_port == after->bind_to_port &&
-           before->transparent == after->transparent && lt_addr_eq(&before->addr, &after->addr);
+           before->transparent == after->transparent && before->reuse_port == after->reuse_port &&
+           has_same_addresses(before, after);
 }
 
 /*
@@ -293,7 +362,7 @@ lt_rc px_listeners_update(struct px_worker *worker, struct lt_err *err)
             lt_map_put(&worker->listeners, conf->res.name, listener);
         } else {
             close_listener(listener);
-            px_bury(worker, listener);
+            bury(listener);
         }
     }
     lt_map_fini(&before);
@@ -331,7 +400,7 @@ void px_listeners_close(struct px_worker *worker)
     lt_map_fini(&worker->by_address);
     for (size_t i = 0; i < worker->listeners.count; i++) {
         close_listener(worker->listeners.entries[i].value);
-        px_bury(worker, worker->listeners.entries[i].value);
+        bury(worker->listeners.entries[i].value);
     }
     lt_map_fini(&worker->listeners);
     px_handed_follow(worker);

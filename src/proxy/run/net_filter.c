@@ -7,6 +7,7 @@ static const struct px_net_ops *const ops_of[PX_NET_FILTER_KINDS] = {
     [PX_NET_RBAC] = &px_net_rbac,
     [PX_NET_EXT_AUTHZ] = &px_net_ext_authz,
     [PX_NET_LOCAL_LIMIT] = &px_net_local_limit,
+    [PX_NET_CONNECTION_LIMIT] = &px_net_connection_limit,
 };
 
 /* From more->net_at on, until one stays or refuses. */

@@ -28,6 +28,7 @@ void px_net_filters_end(struct px_conn *conn);
 /* Why it is refused, for the log: details in the connection's memory, response flags. */
 void px_net_refuse(struct px_conn *conn, const char *details, uint32_t flags);
 
-extern const struct px_net_ops px_net_ext_authz, px_net_local_limit, px_net_rbac;
+extern const struct px_net_ops px_net_connection_limit, px_net_ext_authz, px_net_local_limit,
+    px_net_rbac;
 
 #endif

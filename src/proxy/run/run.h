@@ -56,6 +56,8 @@ struct px_listener {
     struct lt_timer pause;               /* set while descriptors have run out */
     struct lt_list more; /* of struct px_more: a process before us had more workers; owned */
     char address[LT_ADDR_TEXT_MAX]; /* the key in worker->by_address */
+    char *more_addresses; /* owned; the keys of the others, LT_ADDR_TEXT_MAX each; NULL: none */
+    bool is_shared;       /* its socket, with the other workers (px_shared_listen) */
     uint64_t connections;
     bool has_first_words; /* servers behind it have spoken before their clients */
 };
@@ -96,11 +98,19 @@ typedef enum {
     PX_CONN_HTTP,
     PX_CONN_H2,
     PX_CONN_TCP,
+    PX_CONN_SMALL, /* echo, direct_response */
     PX_CONN_LINGER,
     PX_CONN_INSIDE, /* stands for the client of requests that have none (inside.h) */
     PX_CONN_CLOSED
 } px_conn_state;
 
+/* One of the connections that somebody counts, over all workers. */
+struct px_conn_count {
+    struct px_conn_count *next;
+    _Atomic uint64_t *active;
+};
+
+struct px_small;
 struct px_meta;
 struct px_state;
 struct lt_cert;
@@ -114,6 +124,8 @@ struct px_conn_more {
     const struct px_state *state;
     uint32_t net_at;                /* the network filter that waits (net_filter.c) */
     void *net_state;                /* what it waits with */
+    struct px_conn_count *counts;   /* given back at its end */
+    struct px_small *small;         /* small.c; in the arena */
     struct px_conn_bucket *buckets; /* of rate limits (filter/local_limit.c) */
     const char *details;            /* why it was refused; NULL: it was not */
     const char *tls_failure;        /* of the handshake; in the arena; NULL */
@@ -302,6 +314,12 @@ void px_tcp_end(struct px_tcp *tcp);
 void px_tcp_on_upstream_failed(struct px_tcp *tcp, const struct px_failed *failed);
 /* Timer: px_worker.tcp_tell. */
 void px_tcp_on_tell(struct lt_timer *timer, uint64_t now_ns);
+
+/* --- echo and direct_response (small.c) --- */
+
+void px_small_start(struct px_conn *conn);
+void px_small_run(struct px_conn *conn);
+void px_small_end(struct px_conn *conn);
 
 /* --- the worker --- */
 

@@ -77,6 +77,82 @@ lt_rc px_sockets_listen(struct lt_vec *inherited, struct lt_server *server,
     return lt_sock_local(fd, ret_addr);
 }
 
+/* --- one for all workers --- */
+
+struct px_shared {
+    struct lt_list link; /* in workers->shared */
+    struct lt_addr addr;
+    int fd; /* owned; workers have duplicates */
+    unsigned users;
+};
+
+static struct px_shared *find_shared(struct px_workers *workers, const struct lt_addr *addr)
+{
+    struct lt_list *it, *next;
+    lt_list_each (&workers->shared, it, next) {
+        struct px_shared *shared = LT_CONTAINER_OF(it, struct px_shared, link);
+        if (lt_addr_eq(&shared->addr, addr))
+            return shared;
+    }
+    return NULL;
+}
+
+static void drop_shared(struct px_shared *shared)
+{
+    if (shared->users > 0)
+        return;
+    lt_list_remove(&shared->link);
+    close(shared->fd);
+    free(shared);
+}
+
+static lt_rc get_shared(struct px_workers *workers, const struct lt_addr *addr,
+                        const struct lt_listen_opts *opts, struct px_shared **ret_shared,
+                        struct lt_err *err)
+{
+    int fd = -1;
+    *ret_shared = find_shared(workers, addr);
+    if (*ret_shared != NULL)
+        return LT_OK;
+    LT_TRY(lt_sock_listen(addr, opts, &fd, err));
+    struct px_shared *shared = lt_new(struct px_shared);
+    shared->addr = *addr;
+    shared->fd = fd;
+    lt_list_push_back(&workers->shared, &shared->link);
+    *ret_shared = shared;
+    return LT_OK;
+}
+
+lt_rc px_shared_listen(struct px_worker *worker, const struct lt_addr *addr,
+                       const struct lt_listen_opts *opts, int *ret_fd, struct lt_err *err)
+{
+    struct px_workers *workers = worker->owner;
+    struct px_shared *shared = NULL;
+    pthread_mutex_lock(&workers->shared_lock);
+    lt_rc rc = get_shared(workers, addr, opts, &shared, err);
+    if (rc == LT_OK) {
+        *ret_fd = fcntl(shared->fd, F_DUPFD_CLOEXEC, 0);
+        if (*ret_fd >= 0)
+            shared->users++;
+        else
+            rc = lt_err_set(err, LT_E_IO, "no descriptor is left");
+        drop_shared(shared);
+    }
+    pthread_mutex_unlock(&workers->shared_lock);
+    return rc;
+}
+
+void px_shared_leave(struct px_worker *worker, const struct lt_addr *addr)
+{
+    struct px_workers *workers = worker->owner;
+    pthread_mutex_lock(&workers->shared_lock);
+    struct px_shared *shared = find_shared(workers, addr);
+    LT_ASSERT(shared != NULL && shared->users > 0);
+    shared->users--;
+    drop_shared(shared);
+    pthread_mutex_unlock(&workers->shared_lock);
+}
+
 /* --- beginning to accept --- */
 
 struct plain_letter {

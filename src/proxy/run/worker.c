@@ -484,6 +484,8 @@ struct px_workers *px_workers_new(const struct px_workers_opts *opts)
     px_pressure_conf_init(&none);
     px_pressure_init(&workers->pressure, opts->pressure != NULL ? opts->pressure : &none);
     workers->threads = lt_calloc(opts->count, sizeof(*workers->threads));
+    pthread_mutex_init(&workers->shared_lock, NULL);
+    lt_list_init(&workers->shared);
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are the main thread's */
@@ -525,6 +527,8 @@ void px_workers_free(struct px_workers **pointer)
     }
     lt_mailbox_free(&workers->mailbox);
     px_pressure_fini(&workers->pressure);
+    LT_ASSERT(lt_list_is_empty(&workers->shared)); /* their listeners have closed */
+    pthread_mutex_destroy(&workers->shared_lock);
     free(workers->threads);
     free(workers);
 }
