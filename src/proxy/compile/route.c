@@ -5,6 +5,7 @@
 #include "proxy/compile/filter.h"
 #include "proxy/compile/kinds.h"
 #include "proxy/compile/meta.h"
+#include "proxy/compile/mutations.h"
 #include "proxy/compile/rest.h"
 #include "proxy/conf/uri_template.h"
 #include "wire/proto/path_match_template.pb-c.h"
@@ -356,8 +357,15 @@ lt_rc px_make_mirrors(struct px_build *build, Xds__RouteAction__RequestMirrorPol
                                                      1000000);
         mirror->keeps_host = in[i]->has_disable_shadow_host_suffix_append &&
                              in[i]->disable_shadow_host_suffix_append;
-        if (in[i]->n_request_headers_mutations > 0)
-            px_unhonoured(build, "request_headers_mutations");
+        if (in[i]->n_request_headers_mutations > 0) {
+            struct px_mutations *made = lt_arena_make(build->arena, struct px_mutations);
+            LT_TRY(px_make_mutations(build, "request_headers_mutations",
+                                     in[i]->request_headers_mutations,
+                                     in[i]->n_request_headers_mutations, made));
+            mirror->mutations = made;
+        }
+        if (in[i]->trace_sampled != NULL)
+            px_unhonoured(build, "trace_sampled"); /* no span is reported */
         px_path_leave(build, mark);
     }
     if (count > 0) /* else those of what is around it */

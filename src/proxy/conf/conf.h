@@ -185,6 +185,7 @@ struct px_filter_confs {
 /* --- routes --- */
 
 struct px_meta;
+struct px_mutations;
 struct px_meta_match;
 struct px_rate_limits;
 
@@ -289,10 +290,11 @@ struct px_hash_policies {
 /* RouteAction.RequestMirrorPolicy */
 struct px_mirror_conf {
     lt_str cluster;
-    lt_str header;         /* cluster_header, if cluster is empty */
-    lt_str host_rewrite;   /* host_rewrite_literal; empty: see keeps_host */
-    uint32_t fraction_ppm; /* of a million */
-    bool keeps_host;       /* disable_shadow_host_suffix_append */
+    lt_str header;                        /* cluster_header, if cluster is empty */
+    lt_str host_rewrite;                  /* host_rewrite_literal; empty: see keeps_host */
+    const struct px_mutations *mutations; /* of its head; NULL: none */
+    uint32_t fraction_ppm;                /* of a million */
+    bool keeps_host;                      /* disable_shadow_host_suffix_append */
 };
 
 struct px_mirrors {

@@ -3,6 +3,7 @@
  * Start at: px_fetch_start(), px_request_start_mirrors().
  */
 #include "proxy/http/inside.h"
+#include "proxy/conf/mutations.h"
 
 #include <stdlib.h>
 
@@ -318,10 +319,13 @@ static struct px_mirror *start_mirror(struct px_request *request, const struct p
     copy->head.has_content_length = request->head.has_content_length;
     copy->req.is_read = request->head.body == LT_BODY_NONE;
     lt_rope_init(&copy->req.rx, MIRROR_QUEUE_MAX);
-    if (lt_headers_add_all(&copy->head.headers, &request->head.headers) != LT_OK)
-        px_down_inside.abort(copy);
-    else
+    lt_rc rc = lt_headers_add_all(&copy->head.headers, &request->head.headers);
+    if (rc == LT_OK && conf->mutations != NULL)
+        rc = px_mutate_head(request, &copy->head.headers, conf->mutations);
+    if (rc == LT_OK)
         lt_headers_own(&copy->head.headers);
+    else
+        px_down_inside.abort(copy);
     return mirror;
 }
 

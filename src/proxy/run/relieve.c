@@ -243,11 +243,13 @@ static void end_request(struct px_request *request)
 {
     if (!request->response_begun && request->state != PX_RQ_HEAD) {
         request->conn->is_closing |= request->down->protocol == PX_PROTO_H1;
-        px_request_reply(request, 503, 0, "overload", LT_STR("envoy overloaded"), "text/plain");
+        px_request_reply(request, 503, PX_FLAG_OVERLOAD, "overload", LT_STR("envoy overloaded"),
+                         "text/plain");
         px_request_ready(request);
         return;
     }
     request->details = "overload";
+    request->flags |= PX_FLAG_OVERLOAD;
     request->down->abort(request);
 }
 
@@ -258,8 +260,10 @@ static void end_unit(struct px_worker *worker, const struct unit *unit)
         end_request(unit->request);
         return;
     }
-    if (unit->conn->request != NULL)
+    if (unit->conn->request != NULL) {
         unit->conn->request->details = "overload";
+        unit->conn->request->flags |= PX_FLAG_OVERLOAD;
+    }
     px_conn_close(unit->conn);
 }
 

@@ -10,9 +10,10 @@ import time
 import pytest
 from hyperframe.frame import DataFrame, HeadersFrame
 
-from lib import client
+from lib import certs, client
 from lib.frames import H2
-from lib.proxy import bootstrap, cluster, hcm, listener, route, typed
+from lib.logs import log_to, text
+from lib.proxy import bootstrap, cluster, hcm, listener, route, tcp_proxy, typed
 from lib.watch import resident
 
 MIB = 1 << 20
@@ -254,6 +255,13 @@ def slow_readers(port, sockets):
         send(connect(port, sockets), b"GET /big/4000000 HTTP/1.1\r\nhost: x\r\n\r\n")
 
 
+def kept_bodies(port, sockets):
+    """Bodies that are kept for retries, of requests that are never answered: 900 KB each."""
+    for _ in range(120):
+        sock = connect(port, sockets)
+        send(sock, b"POST /hold HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n" + b"x" * 900_000)
+
+
 def h2_connection(port, sockets):
     peer = H2(port)
     sockets.append(peer.sock)
@@ -335,3 +343,90 @@ def test_memory_stays_below_its_limit(run_proxy, host, attack):
     assert high < limit, f"{high / MIB:.1f} MiB"
     assert any(value for name, value in stats.items() if "overload" in name and not name.endswith(".active")), stats
     wait(lambda: resident(proxy.process.pid) < 0.75 * limit, lambda: f"{resident(proxy.process.pid) / MIB} MiB are kept")
+
+
+class OverTls:
+    """Sockets of clients that have made a handshake, for attacks that know nothing of it."""
+
+    def __init__(self, context):
+        self.context = context
+
+    def __call__(self, port, sockets):
+        sock = self.context.wrap_socket(socket.create_connection(("127.0.0.1", port), timeout=30), do_handshake_on_connect=False)
+        sockets.append(sock)
+        try:
+            sock.do_handshake()
+        except OSError:
+            pass  # it is refused
+        return sock
+
+
+def under_load(proxy, sockets, attack, ask, is_relieved=True):
+    """Attacks; what was seen of the limit meanwhile, and that others are served again afterwards."""
+    try:
+        attack()
+        time.sleep(1)
+        assert proxy.process.poll() is None
+        stats, high = proxy.stats(), peak(proxy)
+    finally:
+        for sock in sockets:
+            sock.close()
+    wait(ask, lambda: proxy.stats())
+    assert high < 40 * MIB, f"{high / MIB:.1f} MiB"
+    assert not is_relieved or any(value for name, value in stats.items() if "overload" in name and not name.endswith(".active")), stats
+    wait(lambda: resident(proxy.process.pid) < 30 * MIB, lambda: f"{resident(proxy.process.pid) / MIB} MiB are kept")
+    return stats
+
+
+LAVISH = {"circuit_breakers": {"thresholds": [{"max_connections": 100000, "max_pending_requests": 100000, "max_requests": 100000}]}}
+LIMIT = ["--memory-limit", "40Mi"]
+
+
+def is_served(port, context=None):
+    def ask():
+        try:
+            return client.get(port, "/", ssl_context=context).body == b"xx"
+        except (OSError, AttributeError):
+            return False
+    return ask
+
+
+@pytest.mark.lateen_only
+@pytest.mark.no_sanitizer
+def test_bodies_kept_for_retries_count(run_proxy, host, workdir):
+    log = workdir / "log"
+    to = {"cluster": "b", "timeout": "0s", "retry_policy": {"retry_on": "5xx"}}
+    proxy = run_proxy(bootstrap(listener(hcm([route(to=to)], access_log=[log_to(log, **text("%RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS%\n"))])),
+                                [cluster("b", host.port, **LAVISH)]), concurrency=2, extra=LIMIT)
+    sockets = []
+    stats = under_load(proxy, sockets, lambda: kept_bodies(proxy.port, sockets), is_served(proxy.port))
+    if any(value for name, value in stats.items() if "overload.shed" in name):  # or it was enough to refuse who came later
+        wait(lambda: "OM overload" in log.read_text(), "a line of who had to go")
+
+
+@pytest.mark.lateen_only
+@pytest.mark.no_sanitizer
+def test_the_limit_holds_over_tls(run_proxy, host, workdir):
+    root = certs.Root()
+    leaf = root.leaf("spiffe://cluster.local/ns/a/sa/x")
+    context = certs.client_context(workdir, root, leaf)
+    chain = {"filters": [hcm([route(to="b")])], "transport_socket": certs.downstream(leaf, root)}
+    proxy = run_proxy(bootstrap(listener(chains=[chain]), [cluster("b", host.port, **LAVISH)]), concurrency=2, extra=LIMIT)
+    sockets, connect_tls = [], OverTls(context)
+
+    def attack():
+        for _ in range(800):
+            send(connect_tls(proxy.port, sockets), b"GET /big/4000000 HTTP/1.1\r\nhost: x\r\n\r\n")
+    under_load(proxy, sockets, attack, is_served(proxy.port, context))
+
+
+@pytest.mark.lateen_only
+@pytest.mark.no_sanitizer
+def test_the_limit_holds_over_raw_tcp(run_proxy, host):
+    proxy = run_proxy(bootstrap(listener(tcp_proxy("b")), [cluster("b", host.port, **LAVISH)]), concurrency=2, extra=LIMIT)
+    sockets = []
+
+    def attack():
+        for _ in range(3000):
+            send(connect(proxy.port, sockets), b"GET /big/4000000 HTTP/1.1\r\nhost: x\r\n\r\n")
+    under_load(proxy, sockets, attack, is_served(proxy.port), is_relieved=False)  # two blocks each, at most: that may do

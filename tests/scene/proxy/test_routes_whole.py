@@ -175,6 +175,18 @@ def test_mirrors_by_header(run_proxy, backends):
     assert copy.header("host") == "test.local"
 
 
+def test_heads_of_mirrors_are_edited(run_proxy, backends):
+    """Of the copy alone; what it says of the request is what the request says."""
+    edits = [{"append": {"header": {"key": "x-new", "value": "%REQ(X-OLD)% from %DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"}}}, {"remove": "x-old"}]
+    action = {"cluster": "a", "request_mirror_policies": [{"cluster": "b", "request_headers_mutations": edits}]}
+    proxy, servers = serve(run_proxy, backends, [route("/", action)])
+    assert server_of(proxy, headers={"x-old": "here"}) == "a"
+    (copy,) = mirrored(servers["b"])
+    assert (copy.header("x-new"), copy.header("x-old")) == ("here from 127.0.0.1", None)
+    (asked,) = servers["a"].requests
+    assert (asked.header("x-new"), asked.header("x-old")) == (None, "here")
+
+
 # --- retries ---
 
 def failing(times, status=503, headers=()):
