@@ -4,6 +4,7 @@
  */
 #include "proxy/conf/log_filter.h"
 #include "proxy/compile/build.h"
+#include "proxy/compile/meta.h"
 #include "proxy/conf/flags.h"
 
 static lt_rc make_filter(struct px_build *build, const Xds__AccessLogFilter *in, unsigned depth,
@@ -89,6 +90,19 @@ static lt_rc make_header(struct px_build *build, const Xds__HeaderFilter *in,
     return px_make_header_matches(build, &in->header, 1, &out->header);
 }
 
+static lt_rc make_metadata(struct px_build *build, const Xds__MetadataMatcher *in,
+                           struct px_log_filter *out)
+{
+    if (in == NULL)
+        return LT_OK;
+    struct px_meta_match *match = lt_arena_make(build->arena, struct px_meta_match);
+    size_t mark = px_path_enter(build, "metadata_filter.matcher", -1);
+    LT_TRY(px_make_meta_match(build, in, match));
+    px_path_leave(build, mark);
+    out->meta = match;
+    return LT_OK;
+}
+
 static void make_runtime(const Xds__RuntimeFilter *in, struct px_log_filter *out)
 {
     out->value = px_fraction_ppm(in->percent_sampled, 0);
@@ -148,8 +162,7 @@ static lt_rc make_filter(struct px_build *build, const Xds__AccessLogFilter *in,
     case XDS__ACCESS_LOG_FILTER__FILTER_SPECIFIER_METADATA_FILTER:
         out->kind = PX_LOG_IF_METADATA;
         out->match_missing = px_bool(in->metadata_filter->match_if_key_not_found, true);
-        px_unhonoured(build, "metadata_filter.matcher");
-        return LT_OK;
+        return make_metadata(build, in->metadata_filter->matcher, out);
     case XDS__ACCESS_LOG_FILTER__FILTER_SPECIFIER_LOG_TYPE_FILTER:
         out->kind = PX_LOG_IF_TYPE;
         make_types(in->log_type_filter, out);

@@ -2,6 +2,7 @@
  * proxy/conf/log_filter.c - filters of access logs. Rules: Envoy's access_log_impl.
  */
 #include "proxy/conf/log_filter.h"
+#include "proxy/conf/meta.h"
 
 #include <string.h>
 
@@ -83,6 +84,16 @@ static bool header_fits(const struct px_log_filter *filter, const struct px_log_
     return facts->request != NULL && px_header_matches(filter->header, &request);
 }
 
+/* Envoy: a matcher's `invert` counts for nothing here. */
+static bool metadata_fits(const struct px_log_filter *filter, const struct px_log_facts *facts)
+{
+    const struct px_meta_match *match = filter->meta;
+    const struct lt_doc *node = match != NULL ? px_meta_find(facts->meta, match->filter) : NULL;
+    for (size_t i = 0; node != NULL && i < match->depth; i++)
+        node = lt_doc_find(node, match->path[i]);
+    return node == NULL ? filter->match_missing : px_value_matches(&match->value, node);
+}
+
 static bool part_fits(const struct px_log_filter *filter, const struct px_log_facts *facts)
 {
     switch (filter->kind) {
@@ -96,7 +107,7 @@ static bool part_fits(const struct px_log_filter *filter, const struct px_log_fa
     case PX_LOG_IF_FLAG:
         return filter->set == 0 ? facts->flags != 0 : (facts->flags & filter->set) != 0;
     case PX_LOG_IF_GRPC: return grpc_fits(filter, facts);
-    case PX_LOG_IF_METADATA: return filter->match_missing;
+    case PX_LOG_IF_METADATA: return metadata_fits(filter, facts);
     case PX_LOG_IF_TYPE: return ((filter->set >> facts->type & 1) != 0) != filter->excludes;
     case PX_LOG_IF_ALL:
     case PX_LOG_IF_ANY: break;

@@ -26,12 +26,13 @@ typedef enum { PX_LOG_EQ, PX_LOG_GE, PX_LOG_LE, PX_LOG_NE } px_log_op;
 
 struct px_log_filter {
     px_log_filter_kind kind;
-    px_log_op op;       /* STATUS, DURATION (milliseconds) */
-    uint32_t value;     /* the same; RANDOM: ppm */
-    uint64_t set;       /* FLAG: PX_FLAG_*, 0 any; GRPC, TYPE: a bit for each */
-    bool excludes;      /* GRPC, TYPE */
-    bool ignores_id;    /* RANDOM: use_independent_randomness */
-    bool match_missing; /* METADATA: match_if_key_not_found */
+    px_log_op op;                     /* STATUS, DURATION (milliseconds) */
+    uint32_t value;                   /* the same; RANDOM: ppm */
+    uint64_t set;                     /* FLAG: PX_FLAG_*, 0 any; GRPC, TYPE: a bit for each */
+    bool excludes;                    /* GRPC, TYPE */
+    bool ignores_id;                  /* RANDOM: use_independent_randomness */
+    bool match_missing;               /* METADATA: match_if_key_not_found */
+    const struct px_meta_match *meta; /* METADATA; NULL: no key is found */
     const struct px_header_match *header;
     const struct px_log_filter *parts; /* ALL, ANY */
     size_t part_count;

@@ -111,3 +111,26 @@ def test_an_operator_of_an_extension(run_proxy, backends, workdir):
     assert client.get(proxy.port, "/ok?a=1").status == 200
     proxy.stop()
     assert path.read_text() == "/ok\n"
+
+
+def by_metadata(value, invert=False, missing=None, key="shadow_engine_result"):
+    matcher = {"filter": "envoy.filters.http.rbac", "path": [{"key": key}], "value": {"string_match": {"exact": value}}, "invert": invert}
+    return {"metadata_filter": {"matcher": matcher, **({} if missing is None else {"match_if_key_not_found": missing})}}
+
+
+@pytest.mark.parametrize("log_filter, told", [
+    (by_metadata("denied"), ["/bad"]), (by_metadata("allowed"), ["/ok", "/teapot", "/nowhere"]), (by_metadata("denied", invert=True), ["/bad"]),
+    (by_metadata("x", key="none"), ASKED), (by_metadata("x", key="none", missing=False), [])], ids=str)
+def test_what_filters_have_left_behind(run_proxy, backends, workdir, log_filter, told):
+    """Dynamic metadata: of RBAC, which would have denied one of them."""
+    path, all_path = workdir / "log", workdir / "all"
+    rules = {"action": "DENY", "policies": {"p": {"permissions": [{"url_path": {"path": {"prefix": "/bad"}}}], "principals": [{"any": True}]}}}
+    rbac = {"name": "envoy.filters.http.rbac", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC", "shadow_rules": rules}}
+    logs = [{**log_to(path, **text("%REQ(:PATH)%\n")), "filter": log_filter}, log_to(all_path, **text("%REQ(:PATH)%\n"))]
+    proxy = run_proxy(bootstrap(listener(hcm(ROUTES, access_log=logs, http_filters=[rbac])), [cluster("a", backends().port)]))
+    for asked in ASKED:
+        client.get(proxy.port, asked)
+    proxy.stop()
+    wait_until(lambda: all_path.read_text().splitlines() == ASKED, what="all lines")
+    assert (path.read_text().splitlines() if path.exists() else []) == told
