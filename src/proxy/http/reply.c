@@ -403,7 +403,8 @@ void px_request_report(struct px_request *request)
     if (hcm->has_istio_stats)
         tell_metrics(request);
     if (request->conn->listener != NULL && request->conn->listener->access_log_count > 0)
-        px_conn_log_bytes(request->conn, request->req.wire_bytes, request->resp.wire_bytes);
+        px_conn_log_bytes(request->conn, request->req.wire_bytes, request->resp.wire_bytes,
+                          request->flags);
     if (hcm->access_log_count > 0)
         px_request_log(request, PX_LOG_TYPE_HTTP_END);
 }

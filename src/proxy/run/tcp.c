@@ -332,7 +332,7 @@ void px_tcp_timeout(struct px_conn *conn)
 {
     struct px_tcp *tcp = conn->tcp;
     bool is_old = tcp->ends_at_ns != 0 && px_now_ns(conn->worker) >= tcp->ends_at_ns;
-    give_up(tcp, is_old ? PX_FLAG_DURATION_TIMEOUT : PX_FLAG_STREAM_IDLE);
+    give_up(tcp, is_old ? PX_FLAG_DURATION_TIMEOUT : 0); /* Envoy: idleness has no flag here */
 }
 
 /* --- beginning --- */

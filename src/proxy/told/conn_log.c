@@ -8,11 +8,12 @@
 #include "proxy/conf/log_filter.h"
 #include "proxy/told/access_log.h"
 
-void px_conn_log_bytes(struct px_conn *conn, uint64_t received, uint64_t sent)
+void px_conn_log_bytes(struct px_conn *conn, uint64_t received, uint64_t sent, uint32_t flags)
 {
     struct px_conn_more *more = px_conn_more(conn);
     more->received += received;
     more->sent += sent;
+    more->flags |= flags & PX_FLAG_DOWNSTREAM_PROTOCOL; /* who breaks HTTP breaks the connection */
 }
 
 void px_conn_log(struct px_conn *conn, const struct px_log_facts *facts)

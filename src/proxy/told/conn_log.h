@@ -7,8 +7,8 @@
 #include "proxy/conf/format.h"
 #include "proxy/run/run.h"
 
-/* A request of it went over the wire. */
-void px_conn_log_bytes(struct px_conn *conn, uint64_t received, uint64_t sent);
+/* A request of it went over the wire; flags: of it. */
+void px_conn_log_bytes(struct px_conn *conn, uint64_t received, uint64_t sent, uint32_t flags);
 /* Once; of raw TCP, which knows more. */
 void px_conn_log(struct px_conn *conn, const struct px_log_facts *facts);
 /* It ends, and nothing was told yet. */

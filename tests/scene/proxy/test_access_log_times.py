@@ -138,3 +138,15 @@ def test_why_a_handshake_failed(run_proxy, backends, workdir, log):
     with pytest.raises(OSError):
         client.get(proxy.port, ssl_context=certs.client_context(workdir, root))
     assert "TLS_error:" in lines(log, 1)[0] and "PEER_DID_NOT_RETURN_A_CERTIFICATE" in lines(log, 1)[0]
+
+
+@pytest.mark.parametrize("chain, ask, expected", [
+    ({"filters": [hcm([route("/", "a")])]}, lambda c: c.send("GARBAGE\r\n\r\n"), "f=DPE"),
+    ({"filters": [tcp_proxy("a", idle_timeout="0.1s")]}, lambda c: None, "f=-"),
+    ({"filters": [tcp_proxy("a", max_downstream_connection_duration="0.1s")]}, lambda c: None, "f=DT")], ids=["no HTTP", "idle", "old"])
+def test_flags_of_connections(run_proxy, backends, log, chain, ask, expected):
+    def until_the_end(proxy):
+        with client.Connection(proxy.port) as connection:
+            ask(connection)
+            connection.response()
+    assert at_listener(run_proxy, backends, log, chain, until_the_end).startswith(f"NotSet c=0 {expected} d=-")
