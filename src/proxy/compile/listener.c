@@ -447,24 +447,32 @@ static void list_socket_rest(struct px_build *build, const Xds__Listener *in)
     }
 }
 
+static bool is_v6_only(const Xds__Address *address, const struct lt_addr *addr)
+{
+    return addr->sa.sa_family == AF_INET6 &&
+           !(address->socket_address->has_ipv4_compat && address->socket_address->ipv4_compat);
+}
+
 static lt_rc make_more_addresses(struct px_build *build, const Xds__Listener *in,
                                  struct px_listener_conf *conf)
 {
     size_t count = in->n_additional_addresses;
-    struct lt_addr *addrs = lt_arena_make_n(build->arena, struct lt_addr, count);
+    struct px_more_address *all = lt_arena_make_n(build->arena, struct px_more_address, count);
     for (size_t i = 0; i < count; i++) {
+        char text[LT_ADDR_TEXT_MAX];
         const Xds__AdditionalAddress *more = in->additional_addresses[i];
         size_t mark = px_path_enter(build, "additional_addresses", (ptrdiff_t)i);
-        LT_TRY(px_make_address(build, "address", more->address, &addrs[i]));
+        LT_TRY(px_make_address(build, "address", more->address, &all[i].addr));
+        all[i].v6_only = is_v6_only(more->address, &all[i].addr);
+        all[i].text = lt_arena_str(build->arena, lt_addr_format(&all[i].addr, text));
         if (more->socket_options != NULL)
             px_unhonoured(build, "socket_options"); /* the listener's hold for all */
         if (more->tcp_keepalive != NULL)
             px_unhonoured(build, "tcp_keepalive");
         px_path_leave(build, mark);
     }
-    conf->more_addrs = addrs;
+    conf->more_addrs = all;
     conf->more_addr_count = count;
-    conf->v6_only = count > 0;
     return LT_OK;
 }
 
@@ -477,9 +485,7 @@ static lt_rc make_socket(struct px_build *build, const Xds__Listener *in,
         return px_bad(build, "address.pipe.mode", "is above 0777");
     conf->transparent = px_bool(in->transparent, false);
     conf->freebind = px_bool(in->freebind, false);
-    conf->v6_only = conf->addr.sa.sa_family == AF_INET6 &&
-                    !(in->address->socket_address->has_ipv4_compat &&
-                      in->address->socket_address->ipv4_compat);
+    conf->v6_only = is_v6_only(in->address, &conf->addr);
     conf->reuse_port = px_bool(in->enable_reuse_port, true);
     conf->tcp_backlog = px_u32(in->tcp_backlog_size, BACKLOG_DEFAULT);
     conf->fast_open_queue = px_u32(in->tcp_fast_open_queue_length, 0);

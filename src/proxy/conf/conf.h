@@ -689,12 +689,19 @@ struct px_port_range {
     uint32_t from, to; /* [from, to) */
 };
 
+/* Where a listener is, besides its address. */
+struct px_more_address {
+    struct lt_addr addr;
+    bool v6_only; /* an IPv6 address without ipv4_compat */
+    lt_str text;
+};
+
 struct px_listener_conf {
     struct px_resource res;
     struct lt_addr addr;
-    const struct lt_addr *more_addrs; /* additional_addresses */
+    bool v6_only;                             /* an IPv6 address without ipv4_compat */
+    const struct px_more_address *more_addrs; /* additional_addresses */
     size_t more_addr_count;
-    bool v6_only; /* its IPv6 sockets: there are others for IPv4 */
     bool bind_to_port;
     bool use_original_dst; /* hand over to the listener of the original destination */
     bool is_inbound;       /* traffic_direction INBOUND */
@@ -713,7 +720,6 @@ struct px_listener_conf {
     bool transparent;
     bool reuse_port;
     bool freebind;
-    bool v6_only; /* an IPv6 address without ipv4_compat */
     uint32_t tcp_backlog;
     uint32_t fast_open_queue;
     uint32_t unix_mode; /* of its file; 0: our default */

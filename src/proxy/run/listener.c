@@ -115,16 +115,15 @@ static int take_inherited(struct px_listener *listener, const struct lt_addr *ad
     return first;
 }
 
-static lt_rc bind_one(struct px_listener *listener, const struct lt_addr *addr, int *ret_fd,
-                      bool *ret_is_shared, struct lt_err *err)
+static lt_rc bind_one(struct px_listener *listener, const struct lt_addr *addr, bool v6_only,
+                      int *ret_fd, bool *ret_is_shared, struct lt_err *err)
 {
     const struct px_listener_conf *conf = listener->conf;
     struct lt_listen_opts opts = {.backlog = (int)conf->tcp_backlog,
                                   .reuse_port = conf->reuse_port,
                                   .transparent = conf->transparent,
-                                  .v6_only = conf->v6_only,
+                                  .v6_only = v6_only,
                                   .freebind = conf->freebind,
-                                  .v6_only = conf->v6_only,
                                   .fast_open_queue = (int)conf->fast_open_queue,
                                   .options = conf->socket_options,
                                   .option_count = conf->socket_option_count,
@@ -145,16 +144,18 @@ static void close_sockets(struct px_listener *listener, bool takes_waiting);
 static lt_rc bind_listener(struct px_listener *listener, struct lt_err *err)
 {
     const struct px_listener_conf *conf = listener->conf;
-    LT_TRY(bind_one(listener, &conf->addr, &listener->io.fd, &listener->is_shared, err));
+    LT_TRY(bind_one(listener, &conf->addr, conf->v6_only, &listener->io.fd, &listener->is_shared,
+                    err));
     for (size_t i = 0; i < conf->more_addr_count; i++) {
         int fd = -1;
         bool is_shared = false;
-        lt_rc rc = bind_one(listener, &conf->more_addrs[i], &fd, &is_shared, err);
+        const struct px_more_address *more = &conf->more_addrs[i];
+        lt_rc rc = bind_one(listener, &more->addr, more->v6_only, &fd, &is_shared, err);
         if (rc != LT_OK) {
             close_sockets(listener, false);
             return rc;
         }
-        add_more(listener, &conf->more_addrs[i], fd, is_shared);
+        add_more(listener, &more->addr, fd, is_shared);
     }
     watch(listener);
     return LT_OK;
@@ -197,8 +198,6 @@ static void close_listener(struct px_listener *listener)
 
 static void bury(struct px_listener *listener)
 {
-    if (listener->more_addresses != NULL)
-        px_bury(listener->worker, listener->more_addresses);
     px_bury(listener->worker, listener);
 }
 
@@ -266,21 +265,6 @@ void px_listeners_leave(struct px_worker *worker)
 
 /* --- by address --- */
 
-static void index_more(struct px_listener *listener)
-{
-    struct px_worker *worker = listener->worker;
-    const struct px_listener_conf *conf = listener->conf;
-    if (listener->more_addresses != NULL)
-        px_bury(worker, listener->more_addresses);
-    listener->more_addresses = conf->more_addr_count > 0
-                                   ? lt_calloc(conf->more_addr_count, LT_ADDR_TEXT_MAX)
-                                   : NULL;
-    for (size_t i = 0; i < conf->more_addr_count; i++) {
-        char *text = listener->more_addresses + i * LT_ADDR_TEXT_MAX;
-        lt_map_put(&worker->by_address, lt_addr_format(&conf->more_addrs[i], text), listener);
-    }
-}
-
 /* Built anew with each snapshot. */
 static void index_addresses(struct px_worker *worker)
 {
@@ -289,8 +273,19 @@ static void index_addresses(struct px_worker *worker)
         struct px_listener *listener = worker->listeners.entries[i].value;
         lt_map_put(&worker->by_address, lt_addr_format(&listener->conf->addr, listener->address),
                    listener);
-        index_more(listener);
+        for (size_t k = 0; k < listener->conf->more_addr_count; k++)
+            lt_map_put(&worker->by_address, listener->conf->more_addrs[k].text, listener);
     }
+}
+
+/* At the address of this text, which is IPv6. */
+static bool takes_v4(const struct px_listener_conf *conf, lt_str text)
+{
+    for (size_t i = 0; i < conf->more_addr_count; i++) {
+        if (lt_str_eq(conf->more_addrs[i].text, text))
+            return !conf->more_addrs[i].v6_only;
+    }
+    return !conf->v6_only;
 }
 
 struct px_listener *px_listener_for(struct px_worker *worker, const struct lt_addr *destination)
@@ -311,7 +306,7 @@ struct px_listener *px_listener_for(struct px_worker *worker, const struct lt_ad
     /* "::" with ipv4_compat is any IPv4 address, too */
     (void)snprintf(text, sizeof(text), "[::]:%u", lt_addr_port(&any));
     listener = lt_map_find(&worker->by_address, lt_str_of(text));
-    return listener != NULL && !listener->conf->v6_only ? listener : NULL;
+    return listener != NULL && takes_v4(listener->conf, lt_str_of(text)) ? listener : NULL;
 }
 
 /* --- following a snapshot --- */
@@ -329,9 +324,11 @@ static void add_conf(void *ctx, const void *at)
 
 static bool has_same_addresses(const struct px_listener_conf *a, const struct px_listener_conf *b)
 {
-    bool is_same = lt_addr_eq(&a->addr, &b->addr) && a->more_addr_count == b->more_addr_count;
+    bool is_same = lt_addr_eq(&a->addr, &b->addr) && a->v6_only == b->v6_only &&
+                   a->more_addr_count == b->more_addr_count;
     for (size_t i = 0; is_same && i < a->more_addr_count; i++)
-        is_same = lt_addr_eq(&a->more_addrs[i], &b->more_addrs[i]);
+        is_same = lt_addr_eq(&a->more_addrs[i].addr, &b->more_addrs[i].addr) &&
+                  a->more_addrs[i].v6_only == b->more_addrs[i].v6_only;
     return is_same;
 }
 

@@ -56,8 +56,7 @@ struct px_listener {
     struct lt_timer pause;               /* set while descriptors have run out */
     struct lt_list more; /* of struct px_more: a process before us had more workers; owned */
     char address[LT_ADDR_TEXT_MAX]; /* the key in worker->by_address */
-    char *more_addresses; /* owned; the keys of the others, LT_ADDR_TEXT_MAX each; NULL: none */
-    bool is_shared;       /* its socket, with the other workers (px_shared_listen) */
+    bool is_shared;                 /* its socket, with the other workers (px_shared_listen) */
     uint64_t connections;
     bool has_first_words; /* servers behind it have spoken before their clients */
 };
