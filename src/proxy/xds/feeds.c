@@ -437,6 +437,7 @@ static void advance(struct px_feeds *feeds)
     if (feeds->phase == PX_PHASE_LISTENERS) {
         px_feeds_start_set(feeds, PX_LISTENER);
         px_feeds_start_extras(feeds);
+        px_feeds_want_restored(feeds);
     }
     px_feeds_follow_wishes(feeds);
 }

@@ -113,6 +113,8 @@ void px_feeds_open_store(struct px_feeds *feeds);
 void px_feeds_store_taken(struct px_feeds *feeds, const struct px_row *row, uint64_t hash_before);
 void px_feeds_store_gone(struct px_feeds *feeds, const struct px_row *row);
 void px_feeds_store_state(struct px_feeds *feeds, px_resource_kind kind);
+/* Clusters that came on demand in the last run are asked for: they change, too. */
+void px_feeds_want_restored(struct px_feeds *feeds);
 /* The new watch is told what its source's rows hold. */
 void px_feed_preload(struct px_feed *feed, struct lt_ads_watch *watch, px_resource_kind kind);
 

@@ -177,8 +177,24 @@ void px_feed_preload(struct px_feed *feed, struct lt_ads_watch *watch, px_resour
         const struct px_row *row = set->by_slot[i];
         if (row == NULL || row->source != source->id || row->is_static || newest_of(row) == NULL)
             continue;
-        if (lt_ads_watch_preload(watch, px_row_name(row), px_resource_version(newest_of(row))) !=
-            LT_OK)
+        lt_rc rc = lt_ads_watch_preload(watch, px_row_name(row),
+                                        px_resource_version(newest_of(row)));
+        if (rc == LT_OK && kind == PX_VHOST) /* by which alias it came is not known any more */
+            rc = lt_ads_watch_subscribe(watch, px_row_name(row));
+        if (rc != LT_OK)
             return; /* more names than may be: the server sends it all */
+    }
+}
+
+void px_feeds_want_restored(struct px_feeds *feeds)
+{
+    const struct px_row_set *set = px_row_set(px_table_rows(feeds->opts.table), PX_CLUSTER);
+    const struct px_source *cds = feeds->opts.roots.cds;
+    for (uint32_t i = 0; feeds->store != NULL && i < set->slot_count; i++) {
+        struct px_row *row = set->by_slot[i];
+        bool is_kept = row != NULL && row->wanted == 0 && px_row_any(row) != NULL &&
+                       !row->is_static && (cds == NULL || cds->id != row->source);
+        if (is_kept)
+            px_table_want(feeds->opts.table, row);
     }
 }

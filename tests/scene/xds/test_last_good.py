@@ -7,8 +7,9 @@ import pytest
 from lib import client, proxy
 from lib.backend import free_port
 from lib.client import wait_until
-from lib.proxy import hcm, listener, route
-from lib.xds import (CDS, LDS, AdsServer, assignment, dynamic_bootstrap, eds_cluster, rds_hcm, routes, with_type)
+from lib.proxy import hcm, listener, route, typed
+from lib.xds import (CDS, LDS, VHDS, AdsServer, ads_source, assignment, cluster_of_static, dynamic_bootstrap, eds_cluster, rds_hcm, routes,
+                     with_type)
 
 API_TYPES = ["GRPC", "DELTA_GRPC"]
 pytestmark = pytest.mark.lateen_only  # Envoy keeps nothing
@@ -141,3 +142,31 @@ def test_the_file_does_not_grow_without_end(kind, run, workdir, control, backend
     kill(first)
     run(dynamic_bootstrap(control))
     assert answers(port) == 429
+
+
+def test_what_came_on_demand_is_kept(kind, run, control, backends, workdir):
+    port = free_port()
+    filters = [{"name": "on_demand", "typed_config": typed("envoy.extensions.filters.http.on_demand.v3.OnDemand",
+                                                           odcds={"source": ads_source()})}]
+    control.set(with_type(LDS, listener(rds_hcm("r", http_filters=filters), port=port)),
+                routes("r", vhosts=[], vhds={"config_source": ads_source(initial_fetch_timeout="5s")}))
+    control.set(cluster_of_static("web", backends("web").port), push=False)
+    control.set({"@type": VHDS, "name": "r/shop", "domains": ["shop.example"], "routes": [route("/", "web")]}, aliases=["r/shop.example"],
+                push=False)
+    bootstrap = dynamic_bootstrap(control)
+    del bootstrap["dynamic_resources"]["cds_config"]
+    running = run(bootstrap)
+    assert client.get(port, "/", host="shop.example").header("x-backend") == "web"
+    wait_until(lambda: b"shop.example" in b"".join(path.read_bytes() for path in (workdir / "state").rglob("*") if path.is_file()), 10,
+               "it is kept")
+    kill(running)
+    control.stop()
+    run(bootstrap)
+    assert client.get(port, "/", host="shop.example").header("x-backend") == "web"
+    control.set(cluster_of_static("web", backends("another").port), push=False)
+    control.set({"@type": VHDS, "name": "r/shop", "domains": ["shop.example"], "routes": [route("/", "web")], "require_tls": "NONE"},
+                aliases=["r/shop.example"], push=False)
+    control.start()
+    wait_until(lambda: client.get(port, "/", host="shop.example").header("x-backend") == "another", 20, "clusters are asked for again")
+    stream = control.open_streams()[0]
+    assert "r/shop" in stream.names(VHDS) and "web" in stream.names(CDS)
