@@ -8,8 +8,8 @@ from lib import client
 from lib.backend import free_port
 from lib.client import wait_until
 from lib.proxy import hcm, listener, tcp_proxy, typed
-from lib.xds import (CDS, LDS, VHDS, AdsServer, ads_source, cluster_of_static, dynamic_bootstrap, grpc_source, pause, rds_hcm, routes,
-                     with_type)
+from lib.xds import (CDS, EDS, LDS, VHDS, AdsServer, ads_source, assignment, cluster_of_static, dynamic_bootstrap, eds_cluster, grpc_source,
+                     pause, rds_hcm, routes, with_type)
 
 FILTER = "envoy.extensions.filters.http.on_demand.v3"
 WAY = ["ads", "own"]
@@ -275,6 +275,21 @@ def test_a_cluster_comes_when_it_is_needed(run_proxy, control, backends, api_typ
     assert via(port, "one", method="POST", body=b"a body").header("x-backend") == "first"
     server.set(cluster_of_static("one", second.port))  # updates come as for any other
     wait_until(lambda: via(port, "one").header("x-backend") == "second", 10, "the update")
+
+
+def test_a_cluster_waits_for_its_endpoints(run_proxy, control, backends):
+    server, backend = control(), backends("first")
+    _, port = run_clusters(run_proxy, server, [cluster_by_header()])
+    server.withhold(EDS)
+    server.set(eds_cluster("web"), assignment("web", backend.port), push=False)
+    results = []
+    waiting = threading.Thread(target=lambda: results.append(via(port, "web", deadline=30).header("x-backend")))
+    waiting.start()
+    wait_until(lambda: asked(server, EDS) == ["web"], 10, "endpoints are asked for")
+    assert not results
+    server.release(EDS)
+    waiting.join(30)
+    assert results == ["first"]
 
 
 @pytest.mark.lateen_only  # Envoy closes the connection
