@@ -126,6 +126,10 @@ def test_names_are_answered_by_the_sidecar(mesh, data_path):
     assert metric(mesh, "client", "istio_agent_dns_requests_total") == before
     assert ask(mesh, "other", ("web", "udp"))[0].code == 3  # the mesh's DNS knows no short names
     assert metric(mesh, "other", "istio_agent_dns_requests_total") == 0
+    # what it left when it was killed, such as sockets, is not in its way
+    os.kill(mesh.host_pid(mesh.workloads()["client"][0], "istio-proxy"), signal.SIGKILL)
+    wait_until(lambda: has_restarted(mesh, "client"), 20, "the sidecar is ready again")
+    assert ask(mesh, "client", ("web", "udp"))[0].addresses == ask(mesh, "client", ("web", "tcp"))[0].addresses != []
 
 
 def test_without_lateend_and_after_a_kill(mesh):
