@@ -52,30 +52,46 @@ struct listener_page {
     struct lt_json_writer *w; /* NULL: text */
 };
 
+static void write_address(struct lt_json_writer *w, const struct lt_addr *addr)
+{
+    char ip[LT_ADDR_TEXT_MAX];
+    lt_json_object_open(w);
+    lt_json_key(w, LT_STR("socket_address"));
+    lt_json_object_open(w);
+    json_member(w, "address", lt_addr_format_ip(addr, ip));
+    lt_json_key(w, LT_STR("port_value"));
+    lt_json_uint(w, lt_addr_port(addr));
+    lt_json_object_close(w);
+    lt_json_object_close(w);
+}
+
 static void add_listener(void *ctx, const struct px_resource *serving,
                          const struct px_resource *warming LT_UNUSED, bool is_static LT_UNUSED)
 {
     struct listener_page *page = ctx;
-    char text[LT_ADDR_TEXT_MAX], ip[LT_ADDR_TEXT_MAX];
+    char text[LT_ADDR_TEXT_MAX];
     if (serving == NULL)
         return;
     const struct px_listener_conf *conf = (const struct px_listener_conf *)serving;
     if (page->w == NULL) {
         lt_buf_addf(page->out, "%.*s::%.*s\n", LT_STR_ARG(conf->res.name),
                     LT_STR_ARG(lt_addr_format(&conf->addr, text)));
+        for (size_t i = 0; i < conf->more_addr_count; i++)
+            lt_buf_addf(page->out, "%.*s::%.*s\n", LT_STR_ARG(conf->res.name),
+                        LT_STR_ARG(conf->more_addrs[i].text));
         return;
     }
     lt_json_object_open(page->w);
     json_member(page->w, "name", conf->res.name);
     lt_json_key(page->w, LT_STR("local_address"));
-    lt_json_object_open(page->w);
-    lt_json_key(page->w, LT_STR("socket_address"));
-    lt_json_object_open(page->w);
-    json_member(page->w, "address", lt_addr_format_ip(&conf->addr, ip));
-    lt_json_key(page->w, LT_STR("port_value"));
-    lt_json_uint(page->w, lt_addr_port(&conf->addr));
-    lt_json_object_close(page->w);
-    lt_json_object_close(page->w);
+    write_address(page->w, &conf->addr);
+    if (conf->more_addr_count > 0) {
+        lt_json_key(page->w, LT_STR("additional_local_addresses"));
+        lt_json_array_open(page->w);
+        for (size_t i = 0; i < conf->more_addr_count; i++)
+            write_address(page->w, &conf->more_addrs[i].addr);
+        lt_json_array_close(page->w);
+    }
     lt_json_object_close(page->w);
 }
 

@@ -54,7 +54,8 @@ struct px_listener {
     const struct px_listener_conf *conf; /* of the worker's current snapshot */
     struct lt_io io;                     /* fd -1 when it does not bind */
     struct lt_timer pause;               /* set while descriptors have run out */
-    struct lt_list more; /* of struct px_more: a process before us had more workers; owned */
+    /* of struct px_more: additional addresses, or a process before us had more workers; owned */
+    struct lt_list more;
     char address[LT_ADDR_TEXT_MAX]; /* the key in worker->by_address */
     bool is_shared;                 /* its socket, with the other workers (px_shared_listen) */
     uint64_t connections;

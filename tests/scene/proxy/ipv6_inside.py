@@ -85,6 +85,8 @@ def configuration(directory, dns):
         front("both", "::", 9000, manager(log, "six"), ipv4_compat=True),
         front("alone", "::", 9001, manager(log, "six")),
         front("own", "fd00::1", 9002, manager(log, "named")),
+        front("two", "0.0.0.0", 9004, manager(log, "six"), additional_addresses=[{"address": p.address(9004, "::")}]),
+        front("two-exact", "240.0.0.7", 84, manager(log, "six"), is_bound=False, additional_addresses=[{"address": p.address(84, "fd10::7")}]),
     ]
     clusters = [cluster("six", "fd00::1"), cluster("four", "127.0.0.1"), cluster("named", "six.example", dns_lookup_family="V6_ONLY", **named),
                 cluster("all", "both.example", dns_lookup_family="ALL", **named),
@@ -110,8 +112,12 @@ def call(name, host, port, **how):
         with connect(host, port, **how) as sock:
             sock.sendall(f"GET / HTTP/1.1\r\nhost: x.test\r\nx-name: {name}\r\nconnection: close\r\n\r\n".encode())
             head, _, body = b"".join(iter(lambda: sock.recv(65536), b"")).partition(b"\r\n\r\n")
-    except OSError as error:
-        return type(error).__name__
+    except ConnectionRefusedError:
+        return "refused"
+    except ConnectionError:
+        return "closed"
+    if not head:
+        return "closed"  # with or without a reset, by what had been read
     status = int(head.split(b" ", 2)[1])
     return json.loads(body) if status == 200 else status
 
@@ -130,6 +136,10 @@ CALLS = {
     "both, by IPv4": ("127.0.0.1", 9000, {"source": "127.0.0.3"}),
     "IPv6 alone, by IPv6": ("fd00::1", 9001, {"source": "fd00::2"}),
     "IPv6 alone, by IPv4": ("127.0.0.1", 9001, {}),
+    "two addresses, by IPv4": ("127.0.0.1", 9004, {"source": "127.0.0.3"}),
+    "two addresses, by IPv6": ("fd00::1", 9004, {"source": "fd00::2"}),
+    "IPv4, the listener of two addresses": ("240.0.0.7", 84, {"source": "127.0.0.2", "is_marked": True}),
+    "IPv6, the listener of two addresses": ("fd10::7", 84, {"source": "fd00::2", "is_marked": True}),
     "a name with IPv6 addresses": ("fd00::1", 9002, {"source": "fd00::2"}),
 }
 
@@ -151,14 +161,16 @@ def main(kind, directory):
         for name, (host, port, how) in CALLS.items():
             before = len(lines(log))
             seen = call(name.replace(" ", "_"), host, port, **how)
-            if seen != "ConnectionRefusedError":
+            if seen != "refused":
                 client.wait_until(lambda count=before: len(lines(log)) > count, within=20)
             found[name] = [seen, lines(log)[before:]]
         hosts = [line.split("::hostname::")[0] for line in proxy.admin_get("/clusters").body.decode().splitlines() if "::hostname::" in line]
+        pages = json.loads(proxy.admin_get("/listeners?format=json").body)["listener_statuses"]
+        two = next(page for page in pages if page["name"] == "two")
         listening = sorted(line.split("::", 1)[1] for line in proxy.admin_get("/listeners").body.decode().splitlines())
     finally:
         proxy.stop()
-    print(json.dumps({"calls": found, "hosts": sorted(hosts), "listeners": listening}))
+    print(json.dumps({"calls": found, "hosts": sorted(hosts), "listeners": listening, "two": two}))
 
 
 if __name__ == "__main__":

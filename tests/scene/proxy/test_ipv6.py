@@ -31,12 +31,16 @@ WANTED = {name: told(name, *parts) for name, parts in {
     "both, by IPv6": ("fd00::2", "[fd00::1]:9000", "[fd00::1]:8080"),
     "both, by IPv4": ("127.0.0.3", "127.0.0.1:9000", "[fd00::1]:8080"),
     "IPv6 alone, by IPv6": ("fd00::2", "[fd00::1]:9001", "[fd00::1]:8080"),
+    "two addresses, by IPv4": ("127.0.0.3", "127.0.0.1:9004", "[fd00::1]:8080"),
+    "two addresses, by IPv6": ("fd00::2", "[fd00::1]:9004", "[fd00::1]:8080"),
+    "IPv4, the listener of two addresses": ("127.0.0.2", "240.0.0.7:84", "[fd00::1]:8080"),
+    "IPv6, the listener of two addresses": ("fd00::2", "[fd10::7]:84", "[fd00::1]:8080"),
     "a name with IPv6 addresses": ("fd00::2", "[fd00::1]:9002", "[fd00::1]:8080"),
 }.items()} | {
     "redirected to nobody's": passed("fd00::2", "[fd10::3]:8080"),
     "IPv4, nobody's": passed("127.0.0.2", "240.0.0.3:8080"),
-    "IPv4, any address of the other kind": ["ConnectionResetError", ["127.0.0.2 240.0.0.5:83 240.0.0.5:83 -"]],
-    "IPv6 alone, by IPv4": ["ConnectionRefusedError", []],
+    "IPv4, any address of the other kind": ["closed", ["127.0.0.2 240.0.0.5:83 240.0.0.5:83 -"]],
+    "IPv6 alone, by IPv4": ["refused", []],
 }
 
 
@@ -47,4 +51,6 @@ def test_both_kinds_of_addresses(kind, tmp_path):
     found = json.loads(done.stdout)
     assert found["calls"] == WANTED
     assert {"named::[fd00::1]:8080", "all::[fd00::1]:8080", "all::127.0.0.1:8080"} < set(found["hosts"])
-    assert {"[::]:15001", "[::]:81", "0.0.0.0:81", "[fd10::1]:80", "[fd00::1]:9002"} < set(found["listeners"])
+    assert {"[::]:15001", "[::]:81", "0.0.0.0:81", "[fd10::1]:80", "[fd00::1]:9002", "0.0.0.0:9004", "[::]:9004", "[fd10::7]:84"} < set(found["listeners"])
+    at = [{"socket_address": {"address": ip, "port_value": 9004}} for ip in ("0.0.0.0", "::")]
+    assert found["two"] == {"name": "two", "local_address": at[0], "additional_local_addresses": [at[1]]}

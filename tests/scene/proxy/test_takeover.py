@@ -51,7 +51,7 @@ class Load:
             self.counts[word] += 1
 
     def stay(self):
-        connection = client.Connection(self.http_port, deadline=30)
+        connection = client.Connection(self.http_port, deadline=30, host="127.0.0.2")
         while not self.stopped.is_set():
             connection.request()
             response = connection.response()
@@ -94,8 +94,10 @@ class Load:
 
 
 def config(backends):
-    host = backends()
-    return bootstrap([listener(hcm([route(to="b")]), name="http"), listener(tcp_proxy("b"), name="tcp")], [cluster("b", host.port)])
+    """HTTP is at two addresses, of which the connections that stay take the second."""
+    host, port = backends(), free_port()
+    second = [{"address": proxy_lib.address(port, "127.0.0.2")}]
+    return bootstrap([listener(hcm([route(to="b")]), name="http", port=port, additional_addresses=second), listener(tcp_proxy("b"), name="tcp")], [cluster("b", host.port)])
 
 
 def stat(proxy, name):
