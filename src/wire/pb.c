@@ -68,7 +68,7 @@ static void note_unknown(struct reader *r, const struct frame *frame, uint32_t n
     if (r->unknowns == NULL)
         return;
     r->unknowns->count++;
-    if (r->unknowns->listed == LT_PB_UNKNOWN_LISTED_MAX)
+    if (r->unknowns->is_cut)
         return;
     char path[512] = "";
     size_t len = format_path(frame, false, path, sizeof(path) - 16);
@@ -77,7 +77,10 @@ static void note_unknown(struct reader *r, const struct frame *frame, uint32_t n
         if (lt_str_eqz(r->unknowns->paths[i], path))
             return;
     }
-    char *copy = lt_arena_try_bytes(r->arena, len + 1);
+    char *copy = r->unknowns->listed < LT_PB_UNKNOWN_LISTED_MAX
+                     ? lt_arena_try_bytes(r->arena, len + 1)
+                     : NULL;
+    r->unknowns->is_cut = copy == NULL;
     if (copy == NULL)
         return;
     memcpy(copy, path, len + 1);

@@ -27,15 +27,24 @@ struct lt_pb_limits {
  * (5000 services, 25 MB). */
 #define LT_PB_LIMITS_DEFAULT ((struct lt_pb_limits){64u << 20, 256u << 20, 4000000})
 
-enum { LT_PB_UNKNOWN_LISTED_MAX = 16 };
+enum { LT_PB_UNKNOWN_LISTED_MAX = 32 };
 
 /* Fields that the schema doesn't have: accepted, counted, and listed without repetition as
  * "filter_chains.filters.#99". */
 struct lt_pb_unknowns {
     uint64_t count;
     uint32_t listed;
+    bool is_cut;                            /* there were more kinds of them than are listed */
     lt_str paths[LT_PB_UNKNOWN_LISTED_MAX]; /* in the arena of the message */
 };
+
+/* The paths may stay as they are: nobody looks behind `listed`. */
+static inline void lt_pb_unknowns_init(struct lt_pb_unknowns *unknowns)
+{
+    unknowns->count = 0;
+    unknowns->listed = 0;
+    unknowns->is_cut = false;
+}
 
 struct lt_pb_opts {
     struct lt_pb_limits limits;

@@ -80,7 +80,8 @@ static void note_unknown(struct reader *r, const struct lt_doc_path *path)
         if (lt_str_eq(r->unknowns->paths[i], name))
             return;
     }
-    if (r->unknowns->listed < LT_PB_UNKNOWN_LISTED_MAX)
+    r->unknowns->is_cut = r->unknowns->listed == LT_PB_UNKNOWN_LISTED_MAX;
+    if (!r->unknowns->is_cut)
         r->unknowns->paths[r->unknowns->listed++] = lt_arena_str(r->arena, name);
 }
 
