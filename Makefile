@@ -6,7 +6,7 @@ LTO ?= true
 PY := build/venv/bin/python
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: all build deps demo test check test-long bench bench-micro fuzz fmt lint check-asan check-ubsan check-tsan help clean
+.PHONY: all build deps demo test check test-long bench bench-micro fuzz fmt lint check-asan check-ubsan check-tsan docs help clean
 all: build ## build lateen, lateend and lateen-proxy into build/
 
 $(BUILD)/build.ninja: meson.build meson_options.txt
@@ -38,9 +38,9 @@ test-long: build ## all rounds, soaks and conformance
 bench: build ## lateen-proxy beside Envoy, HAProxy and nginx (ARGS="--rows http2": some of it)
 	@$(PY) bench/load/run.py $(ARGS)
 
-bench-micro: build ## parse, route match, RBAC, metrics: nanoseconds each
-	@ninja -C $(BUILD) bench/micro/bench_h1 bench/micro/bench_metric bench/micro/bench_rbac bench/micro/bench_route >build/bench.log || { cat build/bench.log; exit 1; }
-	@for name in h1 metric rbac route; do $(BUILD)/bench/micro/bench_$$name || exit 1; done
+bench-micro: build ## resources built, parse, route match, RBAC, metrics: nanoseconds each
+	@ninja -C $(BUILD) bench/micro/bench_build bench/micro/bench_h1 bench/micro/bench_metric bench/micro/bench_rbac bench/micro/bench_route >build/bench.log || { cat build/bench.log; exit 1; }
+	@for name in build h1 metric rbac route; do $(BUILD)/bench/micro/bench_$$name || exit 1; done
 
 fuzz: | deps ## each parser of foreign bytes under libFuzzer, ASan and UBSan, 60 s each (SECONDS=n)
 	@tools/fuzz.sh $(SECONDS)
@@ -54,6 +54,9 @@ check-asan check-ubsan check-tsan: check-%: | deps ## unit tests under a sanitiz
 
 fmt: ## clang-format all sources
 	@git ls-files 'src/*.c' 'src/*.h' 'src/*.cc' 'tests/*.c' 'tests/*.h' 'bench/*.c' | xargs -r clang-format -i
+
+docs: ## write what docs/compatibility.md has of the table of fields
+	@$(PY) tools/fields.py --write
 
 lint: | deps ## who includes whom, sizes, format, scripts, clang-tidy
 	@$(PY) tools/lint.py

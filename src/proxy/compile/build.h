@@ -24,7 +24,7 @@
 #include "wire/proto/type.pb-c.h"
 #include "wire/proto/type_matcher.pb-c.h"
 
-enum { PX_BUILD_PATH_MAX = 512, PX_UNHONOURED_MAX = 64 };
+enum { PX_BUILD_PATH_MAX = 512, PX_UNHONOURED_MAX = 256 };
 
 enum { PX_TCP_REPORT_MS = 5000, PX_BODY_LIMIT_MAX = 64 << 20 };
 
@@ -36,6 +36,19 @@ struct px_stats_facts {
 };
 
 struct px_meta;
+
+/* What was unpacked inside of the message (opened.h); in scratch. */
+struct px_opened_table {
+    struct px_opened *slots;
+    size_t cap, count;
+};
+
+/* Paths that are accepted and do nothing, those alike but for their indexes once (listed.c). */
+struct px_listed {
+    struct px_listed_path *paths; /* in scratch */
+    size_t count;
+    uint64_t unlisted; /* found no room */
+};
 
 struct px_build {
     struct lt_arena *arena;   /* of the resource being made */
@@ -50,9 +63,8 @@ struct px_build {
     struct lt_vec maps; /* of struct lt_map */
     char path[PX_BUILD_PATH_MAX];
     size_t path_len;
-    lt_str unhonoured[PX_UNHONOURED_MAX];
-    size_t unhonoured_count;
-    uint64_t unhonoured_total;
+    struct px_listed listed;
+    struct px_opened_table opened;
     struct lt_vec owned;             /* of struct px_owned, in scratch */
     bool holds_key;                  /* a private key was read inline */
     bool is_inbound, is_outbound;    /* of the listener being made */
@@ -74,6 +86,8 @@ lt_rc px_unsupported(struct px_build *build, const char *field, const char *fmt,
     LT_PRINTF(3, 4);
 /* Lists "<path>.<field>" as accepted and not acted on. field NULL: the path itself. */
 void px_unhonoured(struct px_build *build, const char *field);
+/* The list, in the resource's arena: "a[*].b (3 times)"; the last line may count what is not in it. */
+const lt_str *px_listed_make(struct px_build *build, size_t *ret_count);
 
 /* The resource frees what with free_it at its end, or px_build does when it fails. */
 void px_own(struct px_build *build, void *what, void (*free_it)(void *what));
@@ -93,9 +107,14 @@ LT_MUST lt_rc px_refer(struct px_build *build, const char *field, px_resource_ki
                        const Xds__ConfigSource *in, lt_str name, bool is_soft,
                        struct px_row **ret_row);
 
+/* The full name of the type inside, "" when there is none; borrowed. any may be NULL. */
+lt_str px_any_type(struct px_build *build, const Pb__Any *any);
 /* Unpacks an Any that must be of `descriptor`'s type; into scratch. */
 LT_MUST lt_rc px_unpack_any(struct px_build *build, const char *field, const Pb__Any *any,
                             const ProtobufCMessageDescriptor *descriptor, void *ret_msg);
+/* Unpacks bytes that stand for a message (wire/recursive.def); whoever does counts the depth. */
+LT_MUST lt_rc px_unpack_inside(struct px_build *build, ProtobufCBinaryData bytes,
+                               const ProtobufCMessageDescriptor *type, void *ret_msg);
 
 /* --- values (value.c) --- */
 

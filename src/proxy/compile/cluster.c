@@ -5,6 +5,7 @@
  * Start at: px_make_cluster().
  */
 #include "proxy/compile/kinds.h"
+#include "proxy/compile/net_filter.h"
 #include "proxy/compile/protocol.h"
 #include "wire/proto/cluster.pb-c.h"
 #include "wire/proto/cluster_dns.pb-c.h"
@@ -39,7 +40,7 @@ static lt_rc make_discovery(struct px_build *build, const Xds__Cluster *cluster,
                             struct px_cluster_conf *conf)
 {
     if (cluster->cluster_discovery_type_case == XDS__CLUSTER__CLUSTER_DISCOVERY_TYPE_CLUSTER_TYPE) {
-        lt_str type = lt_any_inner_type(build->scratch, cluster->cluster_type->typed_config);
+        lt_str type = px_any_type(build, cluster->cluster_type->typed_config);
         if (!lt_str_eqz(type, xds__dns_cluster__descriptor.name))
             return px_unsupported(build, "cluster_type", "'%s' is not supported",
                                   cluster->cluster_type->name);
@@ -169,14 +170,6 @@ static lt_rc make_http_options(struct px_build *build, const Pb__Any *any,
     LT_TRY(make_protocol_choice(build, in, conf));
     make_auto_sni(build, in->upstream_http_protocol_options, conf);
     LT_TRY(check_filters(build, in));
-    if (in->outlier_detection != NULL)
-        px_unhonoured(build, "outlier_detection");
-    if (in->n_request_mirror_policies > 0)
-        px_unhonoured(build, "request_mirror_policies");
-    if (in->n_hash_policy > 0)
-        px_unhonoured(build, "hash_policy");
-    if (in->retry_policy != NULL)
-        px_unhonoured(build, "retry_policy");
     px_path_leave(build, mark);
     return LT_OK;
 }
@@ -198,11 +191,9 @@ static lt_rc make_protocol(struct px_build *build, const Xds__Cluster *cluster,
     make_auto_sni(build, cluster->upstream_http_protocol_options, conf);
     for (size_t i = 0; i < cluster->n_typed_extension_protocol_options; i++) {
         const Pb__Any *any = cluster->typed_extension_protocol_options[i]->value;
-        lt_str type = lt_any_inner_type(build->scratch, any);
+        lt_str type = px_any_type(build, any);
         if (lt_str_eqz(type, xds__upstream_http__http_protocol_options__descriptor.name))
             LT_TRY(make_http_options(build, any, conf));
-        else
-            px_unhonoured(build, "typed_extension_protocol_options");
     }
     return LT_OK;
 }
@@ -266,19 +257,10 @@ static lt_rc make_bind(struct px_build *build, const Xds__BindConfig *in,
                                         &made->source) != LT_OK)
         return px_bad(build, "upstream_bind_config.source_address", "malformed IP address: %s",
                       source->address);
-    if (px_bool(in->freebind, false))
-        px_unhonoured(build, "upstream_bind_config.freebind");
-    if (in->n_socket_options > 0)
-        px_unhonoured(build, "upstream_bind_config.socket_options");
-    if (in->n_extra_source_addresses > 0)
-        px_unhonoured(build, "upstream_bind_config.extra_source_addresses");
-    if (in->local_address_selector != NULL)
-        px_unhonoured(build, "upstream_bind_config.local_address_selector");
     return LT_OK;
 }
 
-static void make_keepalive(struct px_build *build, const Xds__UpstreamConnectionOptions *in,
-                           struct px_socket_conf *made)
+static void make_keepalive(const Xds__UpstreamConnectionOptions *in, struct px_socket_conf *made)
 {
     if (in == NULL)
         return;
@@ -288,12 +270,6 @@ static void make_keepalive(struct px_build *build, const Xds__UpstreamConnection
         made->keepalive_idle_s = px_u32(in->tcp_keepalive->keepalive_time, 0);
         made->keepalive_interval_s = px_u32(in->tcp_keepalive->keepalive_interval, 0);
     }
-    if (in->has_set_local_interface_name_on_upstream_connections &&
-        in->set_local_interface_name_on_upstream_connections)
-        px_unhonoured(build, "upstream_connection_options"
-                             ".set_local_interface_name_on_upstream_connections");
-    if (in->happy_eyeballs_config != NULL)
-        px_unhonoured(build, "upstream_connection_options.happy_eyeballs_config");
 }
 
 static lt_rc make_socket(struct px_build *build, const Xds__Cluster *cluster,
@@ -302,7 +278,7 @@ static lt_rc make_socket(struct px_build *build, const Xds__Cluster *cluster,
     if (cluster->upstream_bind_config == NULL && cluster->upstream_connection_options == NULL)
         return LT_OK;
     struct px_socket_conf *made = lt_arena_make(build->arena, struct px_socket_conf);
-    make_keepalive(build, cluster->upstream_connection_options, made);
+    make_keepalive(cluster->upstream_connection_options, made);
     conf->socket = made;
     return make_bind(build, cluster->upstream_bind_config, made);
 }
@@ -311,11 +287,12 @@ static lt_rc make_filters(struct px_build *build, const Xds__Cluster *cluster,
                           struct px_cluster_conf *conf)
 {
     for (size_t i = 0; i < cluster->n_filters; i++) {
-        lt_str type = lt_any_inner_type(build->scratch, cluster->filters[i]->typed_config);
+        lt_str type = px_any_type(build, cluster->filters[i]->typed_config);
         size_t mark = px_path_enter(build, "filters", (ptrdiff_t)i);
         if (!lt_str_eqz(type, istio__metadata_exchange__descriptor.name))
             return px_unsupported(build, NULL, "network filter '%s' (%.*s) is not supported",
                                   cluster->filters[i]->name, LT_STR_ARG(type));
+        LT_TRY(px_check_exchange(build, cluster->filters[i]->typed_config));
         conf->has_tcp_metadata_exchange = true;
         px_path_leave(build, mark);
     }
@@ -384,18 +361,6 @@ static lt_rc make_inline_endpoints(struct px_build *build, const Xds__Cluster *c
     return LT_OK;
 }
 
-static void list_unhonoured(struct px_build *build, const Xds__Cluster *cluster)
-{
-    if (cluster->preconnect_policy != NULL)
-        px_unhonoured(build, "preconnect_policy");
-    if (cluster->lrs_server != NULL)
-        px_unhonoured(build, "lrs_server");
-    if (cluster->upstream_config != NULL)
-        px_unhonoured(build, "upstream_config");
-    if (cluster->track_cluster_stats != NULL || cluster->has_track_timeout_budgets)
-        px_unhonoured(build, "track_cluster_stats");
-}
-
 static uint32_t ms_32(const Pb__Duration *duration, uint32_t absent)
 {
     return (uint32_t)LT_MIN(px_duration_ms(duration, absent), (uint64_t)UINT32_MAX);
@@ -429,6 +394,5 @@ lt_rc px_make_cluster(struct px_build *build, const Xds__Cluster *cluster,
     LT_TRY(px_make_check(build, cluster, conf));
     make_istio_metadata(build, cluster, conf);
     LT_TRY(px_make_other_meta(build, cluster->metadata, &conf->metadata));
-    list_unhonoured(build, cluster);
     return make_inline_endpoints(build, cluster, conf);
 }

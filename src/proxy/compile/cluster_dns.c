@@ -39,7 +39,7 @@ static lt_rc make_resolver(struct px_build *build, const char *field,
 {
     if (in == NULL)
         return LT_OK;
-    lt_str type = lt_any_inner_type(build->scratch, in->typed_config);
+    lt_str type = px_any_type(build, in->typed_config);
     if (!lt_str_eqz(type, xds__cares_dns_resolver_config__descriptor.name)) {
         px_unhonoured(build, field); /* another library asks the same servers */
         return LT_OK;
@@ -63,8 +63,6 @@ static lt_rc make_resolver(struct px_build *build, const char *field,
     dns->tries = LT_MIN(px_u32(config->query_tries, 0), (uint32_t)TRIES_MAX);
     if (config->query_timeout_seconds != NULL && config->query_timeout_seconds->has_value)
         dns->timeout_ms = LT_MIN(config->query_timeout_seconds->value, (uint64_t)60) * 1000;
-    if (config->udp_max_queries != NULL)
-        px_unhonoured(build, "udp_max_queries");
     px_path_leave(build, mark);
     return LT_OK;
 }

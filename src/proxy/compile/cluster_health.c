@@ -66,8 +66,6 @@ static lt_rc make_circuit(struct px_build *build, const Xds__CircuitBreakers__Th
         if (!(made.budget_percent >= 0 && made.budget_percent <= 100))
             return px_bad(build, "retry_budget.budget_percent", "must be between 0 and 100");
         made.budget_min = px_u32(in->retry_budget->min_retry_concurrency, RETRIES_DEFAULT);
-        if (in->retry_budget->budget_interval != NULL)
-            px_unhonoured(build, "retry_budget.budget_interval");
     }
     made.counted = counted_limits(&made);
     if (made.counted == 0) {
@@ -90,9 +88,6 @@ static void make_host_limit(struct px_build *build, const Xds__CircuitBreakers *
             conf->host_max_connections = px_u32(in->max_connections, UINT32_MAX);
         else
             px_unhonoured(build, "circuit_breakers.per_host_thresholds.priority");
-        if (in->max_pending_requests != NULL || in->max_requests != NULL ||
-            in->max_retries != NULL || in->retry_budget != NULL)
-            px_unhonoured(build, "circuit_breakers.per_host_thresholds");
     }
 }
 
@@ -182,10 +177,6 @@ lt_rc px_make_outlier(struct px_build *build, const Xds__OutlierDetection *in,
                                 in->split_external_local_origin_errors;
     made->check_unejects = px_bool(in->successful_active_health_check_uneject_host, true);
     fill_detectors(in, made);
-    if (in->n_monitors > 0)
-        px_unhonoured(build, "monitors");
-    if (px_bool(in->detect_degraded_hosts, false))
-        px_unhonoured(build, "detect_degraded_hosts");
     *ret_outlier = made;
     return check_percents(build, made);
 }
@@ -263,7 +254,9 @@ static lt_rc make_headers(struct px_build *build, const char *field,
         if (in[i]->header == NULL || in[i]->header->key == NULL || in[i]->header->key[0] == '\0')
             return px_bad(build, field, "a header without a name");
         headers[i].name = px_copy_lower(build, in[i]->header->key);
-        headers[i].value = px_copy(build, in[i]->header->value);
+        headers[i].value = in[i]->header->has_raw_value && in[i]->header->raw_value.len > 0
+                               ? lt_arena_str(build->arena, lt_pb_bytes(in[i]->header->raw_value))
+                               : px_copy(build, in[i]->header->value);
         if (lt_str_find_char(headers[i].value, '%') >= 0)
             px_unhonoured(build, field); /* operators go as they are */
     }
@@ -293,8 +286,6 @@ static lt_rc make_http_check(struct px_build *build, const Xds__HealthCheck__Htt
         return px_unsupported(build, "codec_client_type", "HTTP3 is not supported");
     LT_TRY(make_headers(build, "request_headers_to_add", in->request_headers_to_add,
                         in->n_request_headers_to_add, check));
-    if (in->n_request_headers_to_remove > 0)
-        px_unhonoured(build, "request_headers_to_remove");
     LT_TRY(make_ranges(build, "expected_statuses", in->expected_statuses, in->n_expected_statuses,
                        &check->expected));
     check->expected_count = in->n_expected_statuses;
@@ -320,8 +311,6 @@ static lt_rc make_tcp_check(struct px_build *build, const Xds__HealthCheck__TcpH
                             struct px_check_conf *check)
 {
     check->kind = PX_CHECK_TCP;
-    if (in->proxy_protocol_config != NULL)
-        px_unhonoured(build, "proxy_protocol_config");
     if (in->send != NULL)
         LT_TRY(make_payload(build, "send", in->send, &check->send));
     return make_receive(build, in->receive, in->n_receive, check);
@@ -402,16 +391,6 @@ static lt_rc make_transport(struct px_build *build, const Xds__HealthCheck *in,
     return LT_OK;
 }
 
-static void list_unhonoured(struct px_build *build, const Xds__HealthCheck *in)
-{
-    if (in->event_log_path != NULL && in->event_log_path[0] != '\0')
-        px_unhonoured(build, "event_log_path");
-    if (in->n_event_logger > 0)
-        px_unhonoured(build, "event_logger");
-    if (in->event_service != NULL)
-        px_unhonoured(build, "event_service");
-}
-
 static lt_rc make_check(struct px_build *build, const Xds__HealthCheck *in,
                         struct px_cluster_conf *conf, struct px_check_conf *check)
 {
@@ -423,7 +402,6 @@ static lt_rc make_check(struct px_build *build, const Xds__HealthCheck *in,
     LT_TRY(make_times(build, in, check));
     LT_TRY(make_kind(build, in, check));
     LT_TRY(make_transport(build, in, conf, check));
-    list_unhonoured(build, in);
     conf->check = check;
     return LT_OK;
 }
@@ -436,10 +414,8 @@ lt_rc px_make_check(struct px_build *build, const Xds__Cluster *cluster,
     if (cluster->n_health_checks > 1)
         return px_bad(build, "health_checks", "Multiple health checks not supported");
     const Xds__HealthCheck *in = cluster->health_checks[0];
-    if (in->health_checker_case == XDS__HEALTH_CHECK__HEALTH_CHECKER_CUSTOM_HEALTH_CHECK) {
-        px_unhonoured(build, "health_checks.custom_health_check");
+    if (in->health_checker_case == XDS__HEALTH_CHECK__HEALTH_CHECKER_CUSTOM_HEALTH_CHECK)
         return LT_OK;
-    }
     size_t mark = px_path_enter(build, "health_checks", 0);
     struct px_check_conf *check = lt_arena_make(build->arena, struct px_check_conf);
     lt_rc rc = make_check(build, in, conf, check);

@@ -307,8 +307,6 @@ static lt_rc make_subset(struct px_build *build, const Xds__Cluster__LbSubsetCon
     subset->scale_locality_weight = in->has_scale_locality_weight && in->scale_locality_weight;
     subset->panic_mode_any = in->has_panic_mode_any && in->panic_mode_any;
     subset->list_as_any = in->has_list_as_any && in->list_as_any;
-    if (in->has_metadata_fallback_policy && in->metadata_fallback_policy != 0)
-        px_unhonoured(build, "metadata_fallback_policy");
     lb->subset = subset;
     return LT_OK;
 }
@@ -335,8 +333,6 @@ static lt_rc make_original_dst(struct px_build *build, const Xds__Cluster *clust
         return px_bad(build, "original_dst_lb_config.http_header_name",
                       "use_http_header must be set, too");
     }
-    if (in->metadata_key != NULL)
-        px_unhonoured(build, "original_dst_lb_config.metadata_key");
     conf->original_dst = made;
     return LT_OK;
 }
@@ -345,8 +341,6 @@ lt_rc px_make_lb(struct px_build *build, const Xds__Cluster *cluster, struct px_
 {
     struct px_lb_conf lb = plain;
     LT_TRY(make_policy(build, cluster, &lb));
-    if (cluster->load_balancing_policy != NULL)
-        px_unhonoured(build, "load_balancing_policy");
     if ((lb.policy == PX_LB_CLUSTER_PROVIDED) != (conf->discovery == PX_DISCOVERY_ORIGINAL_DST))
         return px_bad(build, "lb_policy",
                       "CLUSTER_PROVIDED goes with ORIGINAL_DST, and only with it");

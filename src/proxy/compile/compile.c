@@ -8,6 +8,7 @@
 
 #include <openssl/crypto.h>
 
+#include "proxy/compile/fields.h"
 #include "proxy/compile/kinds.h"
 #include "wire/proto/endpoint.pb-c.h"
 
@@ -75,15 +76,11 @@ static void *move_vec(struct lt_arena *arena, struct lt_vec *vec)
 
 static const struct px_extras *make_extras(struct px_build *build)
 {
-    if (build->unhonoured_count + build->regexes.count + build->maps.count + build->owned.count ==
-        0)
+    if (build->listed.count + build->regexes.count + build->maps.count + build->owned.count == 0)
         return NULL;
     struct lt_arena *arena = build->arena;
     struct px_extras *extras = lt_arena_make(arena, struct px_extras);
-    lt_str *paths = lt_arena_make_n(arena, lt_str, build->unhonoured_count);
-    memcpy(paths, build->unhonoured, build->unhonoured_count * sizeof(*paths));
-    extras->unhonoured = paths;
-    extras->unhonoured_count = build->unhonoured_count;
+    extras->unhonoured = px_listed_make(build, &extras->unhonoured_count);
     extras->regex_count = build->regexes.count;
     extras->regexes = move_vec(arena, &build->regexes);
     extras->map_count = build->maps.count;
@@ -192,8 +189,7 @@ static lt_rc read_and_make(struct px_build *build, const struct px_compile *what
     LT_TRY(lt_pb_unpack(build->scratch, kinds[what->kind].type, what->bytes, &opts, &message,
                         build->err));
     LT_TRY(make(build, what->kind, message, res));
-    for (uint32_t i = 0; i < unknowns.listed; i++)
-        px_unhonoured(build, lt_arena_strz(build->arena, unknowns.paths[i]));
+    LT_TRY(px_check_fields(build, message, &unknowns));
     if (build->needs.count + build->soft_needs.count > NEEDS_MAX)
         return px_bad(build, NULL, "names more than %d other resources", NEEDS_MAX);
     return LT_OK;

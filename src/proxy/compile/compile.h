@@ -28,6 +28,9 @@ struct px_measures {
     uint32_t percent[PX_RESOURCE_KINDS];
 };
 struct px_measures *px_tls_slots_measures(struct px_tls_slots *slots);
+/* The index of all fields (fields.h). */
+struct px_fields;
+const struct px_fields *px_tls_slots_fields(const struct px_tls_slots *slots);
 
 /* Finds or makes the slot of such a context: sets ctx_slot and ctx_id. The caller holds it. */
 struct px_tls_slot;

@@ -215,8 +215,6 @@ static lt_rc make_endpoint(struct maker *maker, const Xds__LbEndpoint *lb, size_
         return px_bad(build, "load_balancing_weight", "must be at least 1");
     out->health = (uint8_t)health_of(lb);
     out->locality = (uint16_t)locality;
-    if (lb->endpoint->n_additional_addresses > 0)
-        px_unhonoured(build, "endpoint.additional_addresses");
     LT_TRY(make_facts(maker, lb, name, &out->facts));
     maker->count++;
     return LT_OK;
@@ -275,8 +273,6 @@ static lt_rc make_policy(struct px_build *build, const Xds__ClusterLoadAssignmen
         return px_bad(build, "policy.overprovisioning_factor", "must be above 0");
     ret->weighted_priority_health = policy->has_weighted_priority_health &&
                                     policy->weighted_priority_health;
-    if (policy->endpoint_stale_after != NULL)
-        px_unhonoured(build, "policy.endpoint_stale_after");
     if (policy->n_drop_overloads > 1) /* as Envoy */
         return px_bad(build, "policy.drop_overloads", "has %zu categories, one is supported",
                       policy->n_drop_overloads);

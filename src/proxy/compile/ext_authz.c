@@ -232,23 +232,6 @@ static lt_rc make_contents(struct px_build *build, const Xds__HttpExtAuthz__ExtA
     return make_rules(build, in->decoder_header_mutation_rules, &conf->rules);
 }
 
-static void list_unhonoured(struct px_build *build, const Xds__HttpExtAuthz__ExtAuthz *in)
-{
-    if (in->bootstrap_metadata_labels_key != NULL && in->bootstrap_metadata_labels_key[0] != '\0')
-        px_unhonoured(build, "bootstrap_metadata_labels_key");
-    if (in->n_typed_metadata_context_namespaces > 0)
-        px_unhonoured(build, "typed_metadata_context_namespaces");
-    if (in->n_route_metadata_context_namespaces > 0 ||
-        in->n_route_typed_metadata_context_namespaces > 0)
-        px_unhonoured(build, "route_metadata_context_namespaces");
-    if (!px_bool(in->charge_cluster_response_stats, true))
-        px_unhonoured(build, "charge_cluster_response_stats");
-    if (in->has_emit_filter_state_stats && in->emit_filter_state_stats)
-        px_unhonoured(build, "emit_filter_state_stats");
-    if (in->filter_metadata != NULL)
-        px_unhonoured(build, "filter_metadata");
-}
-
 static lt_rc make_service(struct px_build *build, const Xds__HttpExtAuthz__ExtAuthz *in,
                           struct px_authz_service *service)
 {
@@ -291,7 +274,6 @@ lt_rc px_make_ext_authz_filter(struct px_build *build, const void *message, stru
         return px_bad(build, "status_on_error", "%u is no status of a reply", conf->error_code);
     if (in->stat_prefix != NULL && in->stat_prefix[0] != '\0')
         conf->stat_prefix = lt_arena_printf(build->arena, "%s.", in->stat_prefix);
-    list_unhonoured(build, in);
     name_stats(build, hcm->stat_prefix, conf);
     return LT_OK;
 }
@@ -382,12 +364,6 @@ lt_rc px_make_net_ext_authz(struct px_build *build, const Pb__Any *any, const vo
         LT_TRY(px_make_meta_match(build, in->filter_enabled_metadata, match));
         px_path_leave(build, mark);
     }
-    if (in->has_send_tls_alert_on_denial && in->send_tls_alert_on_denial)
-        px_unhonoured(build, "send_tls_alert_on_denial");
-    if (in->bootstrap_metadata_labels_key != NULL && in->bootstrap_metadata_labels_key[0] != '\0')
-        px_unhonoured(build, "bootstrap_metadata_labels_key");
-    if (in->n_typed_metadata_context_namespaces > 0)
-        px_unhonoured(build, "typed_metadata_context_namespaces");
     name_net_stats(build, px_copy(build, in->stat_prefix), conf);
     return LT_OK;
 }

@@ -110,8 +110,6 @@ lt_rc px_make_grpc_stats_filter(struct px_build *build, const void *message,
     *ret_conf = conf;
     conf->replaces_dots = in->has_replace_dots_in_grpc_service_name &&
                           in->replace_dots_in_grpc_service_name;
-    if (in->has_enable_upstream_stats && in->enable_upstream_stats)
-        px_unhonoured(build, "enable_upstream_stats");
     switch (in->per_method_stat_specifier_case) {
     case XDS__HTTP_GRPC_STATS__FILTER_CONFIG__PER_METHOD_STAT_SPECIFIER_STATS_FOR_ALL_METHODS:
         conf->counts_all_methods = px_bool(in->stats_for_all_methods, false);

@@ -6,6 +6,7 @@
  */
 #include "proxy/compile/filter.h"
 #include "proxy/compile/kinds.h"
+#include "proxy/compile/opened.h"
 #include "proxy/compile/rbac.h"
 #include "proxy/http/filter.h"
 #include "wire/proto/http_buffer.pb-c.h"
@@ -162,13 +163,12 @@ static lt_rc add_filter(struct px_build *build, const Xds__HttpFilter *in,
 /* Istio: a plugin that may be left out when it cannot be loaded; no other is let through. */
 static bool is_open_wasm(struct px_build *build, const Pb__Any *any)
 {
-    Xds__HttpWasm__Wasm *wasm = NULL;
-    struct lt_err err = {0};
-    lt_str type = lt_any_inner_type(build->scratch, any);
+    const struct px_opened *opened = NULL;
+    lt_str type = px_any_type(build, any);
     if (!lt_str_eqz(type, xds__http_wasm__wasm__descriptor.name) ||
-        lt_pb_unpack(build->scratch, &xds__http_wasm__wasm__descriptor, lt_pb_bytes(any->value),
-                     NULL, &wasm, &err) != LT_OK)
+        px_open_any(build, any, &opened, NULL) != LT_OK)
         return false;
+    const Xds__HttpWasm__Wasm *wasm = (const Xds__HttpWasm__Wasm *)(const void *)opened->message;
     return wasm->config != NULL && wasm->config->has_failure_policy &&
            wasm->config->failure_policy == XDS__FAILURE_POLICY__FAIL_OPEN;
 }
@@ -176,23 +176,31 @@ static bool is_open_wasm(struct px_build *build, const Pb__Any *any)
 static lt_rc make_typed(struct px_build *build, const Xds__HttpFilter *in, struct px_hcm_conf *hcm)
 {
     bool is_optional = in->has_is_optional && in->is_optional;
-    lt_str type = lt_any_inner_type(build->scratch, in->typed_config);
+    lt_str type = px_any_type(build, in->typed_config);
     for (size_t i = 0; i < LT_ARRAY_LEN(types); i++) {
         if (lt_str_eqz(type, types[i].type->name))
             return add_filter(build, in, &types[i], hcm);
     }
-    if (is_one_of(type, harmless, LT_ARRAY_LEN(harmless))) {
-        px_unhonoured(build, in->name);
+    if (is_one_of(type, harmless, LT_ARRAY_LEN(harmless)) || is_optional ||
+        is_open_wasm(build, in->typed_config))
         return LT_OK;
-    }
-    if (is_optional)
-        return LT_OK;
-    if (is_open_wasm(build, in->typed_config)) {
-        px_unhonoured(build, in->name);
-        return LT_OK;
-    }
     return px_unsupported(build, NULL, "filter '%s' of type %.*s is not supported", in->name,
                           LT_STR_ARG(type));
+}
+
+/* No types: any. */
+static lt_rc check_discovered(struct px_build *build, const Xds__ExtensionConfigSource *from,
+                              const Pb__Any *any)
+{
+    lt_str type = px_any_type(build, any);
+    for (size_t i = 0; i < from->n_type_urls; i++) {
+        if (lt_str_eq(lt_any_type_name(lt_str_of(from->type_urls[i])), type))
+            return LT_OK;
+    }
+    return from->n_type_urls == 0
+               ? LT_OK
+               : px_bad(build, "config_discovery.type_urls", "%.*s has come, which is none of them",
+                        LT_STR_ARG(type));
 }
 
 /* By ECDS: of what has come, or else of the default; without either nothing passes. */
@@ -205,13 +213,14 @@ static lt_rc make_discovered(struct px_build *build, const Xds__HttpFilter *in,
                     lt_str_of(in->name), true, &row));
     const struct px_extension_conf *conf = (const struct px_extension_conf *)row->serving;
     Xds__HttpFilter typed = *in;
-    Pb__Any any = PB__ANY__INIT;
     typed.config_type_case = XDS__HTTP_FILTER__CONFIG_TYPE_TYPED_CONFIG;
     typed.typed_config = from->default_config;
     if (conf != NULL) {
-        any.type_url = lt_arena_strz(build->scratch, conf->type_url);
-        any.value = (ProtobufCBinaryData){conf->value.len, (uint8_t *)conf->value.ptr};
-        typed.typed_config = &any;
+        Pb__Any *any = lt_pb_new(build->scratch, Pb__Any, pb__any); /* its address is a key */
+        any->type_url = lt_arena_strz(build->scratch, conf->type_url);
+        any->value = (ProtobufCBinaryData){conf->value.len, (uint8_t *)conf->value.ptr};
+        LT_TRY(check_discovered(build, from, any));
+        typed.typed_config = any;
     }
     if (typed.typed_config != NULL)
         return make_typed(build, &typed, hcm);
@@ -290,12 +299,8 @@ static lt_rc make_route_conf(struct px_build *build, lt_str type, const Pb__Any 
         conf->kind = row->kind;
         return row->make_route(build, message, conf);
     }
-    if (is_optional)
+    if (is_optional || is_one_of(type, harmless_routes, LT_ARRAY_LEN(harmless_routes)))
         return LT_OK;
-    if (is_one_of(type, harmless_routes, LT_ARRAY_LEN(harmless_routes))) {
-        px_unhonoured(build, NULL);
-        return LT_OK;
-    }
     return px_unsupported(build, NULL, "%.*s is not supported", LT_STR_ARG(type));
 }
 
@@ -303,7 +308,7 @@ static lt_rc make_route_conf(struct px_build *build, lt_str type, const Pb__Any 
 static lt_rc make_filter_conf(struct px_build *build, const Pb__Any *any,
                               struct px_filter_conf *conf)
 {
-    lt_str type = lt_any_inner_type(build->scratch, any);
+    lt_str type = px_any_type(build, any);
     if (!lt_str_eqz(type, xds__filter_config__descriptor.name))
         return make_route_conf(build, type, any, false, conf);
     Xds__FilterConfig *wrapped = NULL;
@@ -313,7 +318,7 @@ static lt_rc make_filter_conf(struct px_build *build, const Pb__Any *any,
         return LT_OK;
     if (wrapped->config == NULL)
         return px_bad(build, "config", "is missing");
-    lt_str inner = lt_any_inner_type(build->scratch, wrapped->config);
+    lt_str inner = px_any_type(build, wrapped->config);
     if (inner.len == 0)
         return LT_OK;
     return make_route_conf(build, inner, wrapped->config,

@@ -78,7 +78,6 @@ static lt_rc make_policy(struct px_build *build, const Xds__RouteAction__HashPol
         policy->name = px_copy(build, in->query_parameter->name);
         return policy->name.len > 0 ? LT_OK : px_bad(build, "query_parameter.name", "is empty");
     case XDS__ROUTE_ACTION__HASH_POLICY__POLICY_SPECIFIER_FILTER_STATE:
-        px_unhonoured(build, "filter_state");
         *ret_is_none = true;
         return LT_OK;
     default: return px_bad(build, NULL, "something to hash is needed");
@@ -119,8 +118,6 @@ lt_rc px_make_tcp_hash_policies(struct px_build *build, Xds__HashPolicy *const *
     for (size_t i = 0; i < count; i++) {
         if (in[i]->policy_specifier_case == XDS__HASH_POLICY__POLICY_SPECIFIER_SOURCE_IP)
             items[kept++].kind = PX_HASH_SOURCE_IP;
-        else
-            px_unhonoured(build, "hash_policy");
     }
     if (kept > 0)
         finish(build, items, kept, ret_policies);

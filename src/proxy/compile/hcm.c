@@ -4,7 +4,6 @@
 #include "proxy/compile/filter.h"
 #include "proxy/compile/kinds.h"
 #include "proxy/compile/protocol.h"
-#include "proxy/compile/rest.h"
 
 enum {
     STREAM_IDLE_DEFAULT_MS = 300 * 1000,
@@ -52,8 +51,6 @@ static lt_rc make_paths(struct px_build *build, const Xds__HttpConnectionManager
     if (action >= LT_ARRAY_LEN(actions))
         return px_bad(build, "path_with_escaped_slashes_action", "unknown value %zu", action);
     conf->escaped_slashes = actions[action];
-    if (in->path_normalization_options != NULL)
-        px_unhonoured(build, "path_normalization_options");
     return LT_OK;
 }
 
@@ -74,63 +71,11 @@ static lt_rc make_route_specifier(struct px_build *build, const Xds__HttpConnect
         return px_unsupported(build, "route_specifier", "rds or route_config is needed");
     struct px_routes_conf *routes = lt_arena_make(build->arena, struct px_routes_conf);
     size_t mark = px_path_enter(build, "route_config", -1);
+    if (in->route_config->vhds != NULL)
+        return px_unsupported(build, "vhds", "is not supported in a listener's own routes");
     LT_TRY(px_make_routes(build, in->route_config, routes));
     px_path_leave(build, mark);
     conf->routes = routes;
-    return LT_OK;
-}
-
-/* What changes whom a request is taken for, or for whom it is meant, must not be left out. */
-static lt_rc check_the_rest(struct px_build *build, const Xds__HttpConnectionManager *in)
-{
-    static const char *const known[] = {"codec_type",
-                                        "stat_prefix",
-                                        "rds",
-                                        "route_config",
-                                        "scoped_routes",
-                                        "http_filters",
-                                        "tracing",
-                                        "common_http_protocol_options",
-                                        "http_protocol_options",
-                                        "http2_protocol_options",
-                                        "server_name",
-                                        "max_request_headers_kb",
-                                        "stream_idle_timeout",
-                                        "request_timeout",
-                                        "request_headers_timeout",
-                                        "drain_timeout",
-                                        "delayed_close_timeout",
-                                        "access_log",
-                                        "access_log_options",
-                                        "use_remote_address",
-                                        "xff_num_trusted_hops",
-                                        "generate_request_id",
-                                        "preserve_external_request_id",
-                                        "always_set_request_id_in_response",
-                                        "request_id_extension",
-                                        "forward_client_cert_details",
-                                        "set_current_client_cert_details",
-                                        "proxy_100_continue",
-                                        "upgrade_configs",
-                                        "normalize_path",
-                                        "merge_slashes",
-                                        "path_with_escaped_slashes_action",
-                                        "path_normalization_options",
-                                        "internal_address_config",
-                                        "add_user_agent",
-                                        "server_header_transformation",
-                                        "via",
-                                        "skip_xff_append",
-                                        "append_x_forwarded_port",
-                                        "represent_ipv4_remote_address_as_ipv4_mapped_ipv6",
-                                        "strip_matching_host_port",
-                                        "strip_any_host_port",
-                                        "strip_trailing_host_dot",
-                                        "scheme_header_transformation",
-                                        NULL};
-    if (in->has_forward_client_cert_matcher)
-        return px_unsupported(build, "forward_client_cert_matcher", "is not supported");
-    px_list_rest(build, in, known);
     return LT_OK;
 }
 
@@ -169,7 +114,6 @@ static lt_rc make_hcm(struct px_build *build, const Xds__HttpConnectionManager *
     make_xfcc(in, conf);
     make_timeouts(in, conf);
     LT_TRY(make_paths(build, in, conf));
-    LT_TRY(check_the_rest(build, in));
     LT_TRY(px_make_http_filters(build, in->http_filters, in->n_http_filters, conf));
     LT_TRY(make_route_specifier(build, in, conf));
     LT_TRY(make_log_times(build, in->access_log_options, &conf->log_times));

@@ -252,8 +252,8 @@ static lt_rc unpack_all(struct px_build *build, const ProtobufCBinaryData *list,
     if (count < 2)
         return px_bad(build, NULL, "a list of requirements needs at least two");
     for (size_t i = 0; i < count; i++) {
-        if (lt_pb_unpack(build->scratch, &xds__jwt_requirement__descriptor, lt_pb_bytes(list[i]),
-                         NULL, &ret_list[i], NULL) != LT_OK)
+        if (px_unpack_inside(build, list[i], &xds__jwt_requirement__descriptor, &ret_list[i]) !=
+            LT_OK)
             return px_bad(build, NULL, "is not readable");
     }
     return LT_OK;

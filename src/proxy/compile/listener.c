@@ -52,8 +52,9 @@ static lt_rc read_predicate(struct px_build *build,
                               "only destination port ranges joined by or_match are supported");
     for (size_t i = 0; i < predicate->or_match->n_rules; i++) {
         Xds__ListenerFilterChainMatchPredicate *inner = NULL;
-        if (lt_pb_unpack(build->scratch, &xds__listener_filter_chain_match_predicate__descriptor,
-                         lt_pb_bytes(predicate->or_match->rules[i]), NULL, &inner, NULL) != LT_OK)
+        if (px_unpack_inside(build, predicate->or_match->rules[i],
+                             &xds__listener_filter_chain_match_predicate__descriptor,
+                             &inner) != LT_OK)
             return px_bad(build, "filter_disabled", "is not readable");
         LT_TRY(read_predicate(build, inner, depth + 1, ranges));
     }
@@ -79,7 +80,7 @@ static lt_rc make_listener_filter(struct px_build *build, const Xds__ListenerFil
     const Pb__Any *any = filter->config_type_case == XDS__LISTENER_FILTER__CONFIG_TYPE_TYPED_CONFIG
                              ? filter->typed_config
                              : NULL;
-    lt_str type = lt_any_inner_type(build->scratch, any);
+    lt_str type = px_any_type(build, any);
     if (lt_str_eqz(type, xds__original_dst__descriptor.name)) {
         conf->has_original_dst_filter = true;
         return LT_OK;
@@ -199,26 +200,6 @@ static lt_rc make_tcp_weighted(struct px_build *build, const Xds__TcpProxy__Weig
     return LT_OK;
 }
 
-static void list_tcp_rest(struct px_build *build, const Xds__TcpProxy *in)
-{
-    const struct {
-        const char *field;
-        bool is_said;
-    } rows[] = {
-        {"downstream_idle_timeout", in->downstream_idle_timeout != NULL},
-        {"upstream_idle_timeout", in->upstream_idle_timeout != NULL},
-        {"backoff_options", in->backoff_options != NULL},
-        {"proxy_protocol_tlvs", in->n_proxy_protocol_tlvs > 0},
-        {"upstream_connect_mode", in->has_upstream_connect_mode && in->upstream_connect_mode != 0},
-        {"max_early_data_bytes", in->max_early_data_bytes != NULL},
-        {"check_drain_close", in->check_drain_close != NULL},
-    };
-    for (size_t i = 0; i < LT_ARRAY_LEN(rows); i++) {
-        if (rows[i].is_said)
-            px_unhonoured(build, rows[i].field);
-    }
-}
-
 static lt_rc make_tcp_limits(struct px_build *build, const Xds__TcpProxy *in,
                              struct px_tcp_conf *conf)
 {
@@ -262,7 +243,6 @@ static lt_rc make_tcp(struct px_build *build, const Pb__Any *any, bool has_istio
         LT_TRY(px_make_log_interval(build, in->access_log_options->access_log_flush_interval,
                                     &conf->log_times.every_ms));
     }
-    list_tcp_rest(build, in);
     conf->has_istio_stats = has_istio_stats;
     conf->stats = has_istio_stats ? build->net_stats.stats : NULL;
     conf->tcp_report_ms = has_istio_stats ? build->net_stats.tcp_report_ms : 0;
@@ -286,7 +266,7 @@ static lt_rc make_network_filter(struct px_build *build, const Xds__Filter *filt
     const Pb__Any *any = filter->config_type_case == XDS__FILTER__CONFIG_TYPE_TYPED_CONFIG
                              ? filter->typed_config
                              : NULL;
-    lt_str type = lt_any_inner_type(build->scratch, any);
+    lt_str type = px_any_type(build, any);
     if (chain->hcm != NULL || chain->tcp != NULL || chain->small != NULL)
         return px_bad(build, NULL, "the terminal filter must be the last");
     if (lt_str_eqz(type, xds__http_connection_manager__descriptor.name))
@@ -295,6 +275,7 @@ static lt_rc make_network_filter(struct px_build *build, const Xds__Filter *filt
         return make_tcp(build, any, *has_istio_stats, &chain->tcp);
     if (lt_str_eqz(type, istio__metadata_exchange__descriptor.name)) {
         chain->has_tcp_metadata_exchange = true;
+        return px_check_exchange(build, any);
     } else if (lt_str_eqz(type, istio__stats__plugin_config__descriptor.name)) {
         Istio__Stats__PluginConfig *in = NULL;
         LT_TRY(px_unpack_any(build, "typed_config", any, &istio__stats__plugin_config__descriptor,
@@ -303,9 +284,7 @@ static lt_rc make_network_filter(struct px_build *build, const Xds__Filter *filt
         LT_TRY(px_make_stats(build, in, &build->net_stats));
     } else if (lt_str_eqz(type, xds__sni_cluster__descriptor.name)) {
         chain->has_sni_cluster = true;
-    } else if (is_onlooker(type)) {
-        px_unhonoured(build, "typed_config");
-    } else {
+    } else if (!is_onlooker(type)) {
         LT_TRY(px_make_small(build, type, any, &chain->small));
         return chain->small != NULL ? LT_OK : px_make_net_filter(build, filter, chain);
     }
@@ -319,7 +298,7 @@ static bool has_exchange(struct px_build *build, const Xds__FilterChain *in)
     for (size_t i = 0; i < in->n_filters; i++) {
         if (in->filters[i]->config_type_case != XDS__FILTER__CONFIG_TYPE_TYPED_CONFIG)
             continue;
-        lt_str type = lt_any_inner_type(build->scratch, in->filters[i]->typed_config);
+        lt_str type = px_any_type(build, in->filters[i]->typed_config);
         has_filter |= lt_str_eqz(type, istio__metadata_exchange__descriptor.name);
         is_tcp |= lt_str_eqz(type, xds__tcp_proxy__descriptor.name);
     }
@@ -427,26 +406,6 @@ static lt_rc make_socket_option(struct px_build *build, const Xds__SocketOption 
     }
 }
 
-static void list_socket_rest(struct px_build *build, const Xds__Listener *in)
-{
-    const struct {
-        const char *field;
-        bool is_said;
-    } rows[] = {
-        {"connection_balance_config", in->connection_balance_config != NULL},
-        {"enable_mptcp", in->has_enable_mptcp && in->enable_mptcp},
-        {"ignore_global_conn_limit",
-         in->has_ignore_global_conn_limit && in->ignore_global_conn_limit},
-        {"bypass_overload_manager", in->has_bypass_overload_manager && in->bypass_overload_manager},
-        {"max_connections_to_accept_per_socket_event",
-         in->max_connections_to_accept_per_socket_event != NULL},
-    };
-    for (size_t i = 0; i < LT_ARRAY_LEN(rows); i++) {
-        if (rows[i].is_said)
-            px_unhonoured(build, rows[i].field);
-    }
-}
-
 static bool is_v6_only(const Xds__Address *address, const struct lt_addr *addr)
 {
     return addr->sa.sa_family == AF_INET6 &&
@@ -465,10 +424,6 @@ static lt_rc make_more_addresses(struct px_build *build, const Xds__Listener *in
         LT_TRY(px_make_address(build, "address", more->address, &all[i].addr));
         all[i].v6_only = is_v6_only(more->address, &all[i].addr);
         all[i].text = lt_arena_str(build->arena, lt_addr_format(&all[i].addr, text));
-        if (more->socket_options != NULL)
-            px_unhonoured(build, "socket_options"); /* the listener's hold for all */
-        if (more->tcp_keepalive != NULL)
-            px_unhonoured(build, "tcp_keepalive");
         px_path_leave(build, mark);
     }
     conf->more_addrs = all;
@@ -495,7 +450,6 @@ static lt_rc make_socket(struct px_build *build, const Xds__Listener *in,
         LT_TRY(make_socket_option(build, in->socket_options[i], &options[i]));
     conf->socket_options = options;
     conf->socket_option_count = in->n_socket_options;
-    list_socket_rest(build, in);
     return LT_OK;
 }
 

@@ -103,7 +103,7 @@ static lt_rc make_one(struct px_build *build, const Xds__AccessLog *in, struct p
     const Pb__Any *any = in->config_type_case == XDS__ACCESS_LOG__CONFIG_TYPE_TYPED_CONFIG
                              ? in->typed_config
                              : NULL;
-    lt_str type = lt_any_inner_type(build->scratch, any);
+    lt_str type = px_any_type(build, any);
     *ret_is_kept = true;
     if (lt_str_eqz(type, xds__file_access_log__descriptor.name)) {
         Xds__FileAccessLog *file = NULL;
@@ -124,7 +124,6 @@ static lt_rc make_one(struct px_build *build, const Xds__AccessLog *in, struct p
         log->path = LT_STR("/dev/stderr");
         LT_TRY(make_format(build, out->log_format, log));
     } else {
-        px_unhonoured(build, "typed_config");
         *ret_is_kept = false;
         return LT_OK;
     }

@@ -22,10 +22,8 @@ static lt_rc make_parts(struct px_build *build, const ProtobufCBinaryData *parts
         return px_bad(build, "filters", "at least two are needed");
     for (size_t i = 0; i < count; i++) {
         size_t mark = px_path_enter(build, "filters", (ptrdiff_t)i);
-        lt_str bytes = lt_str_make((const char *)parts[i].data, parts[i].len);
         Xds__AccessLogFilter *part = NULL;
-        if (lt_pb_unpack(build->scratch, &xds__access_log_filter__descriptor, bytes, NULL, &part,
-                         NULL) != LT_OK)
+        if (px_unpack_inside(build, parts[i], &xds__access_log_filter__descriptor, &part) != LT_OK)
             return px_bad(build, NULL, "is no AccessLogFilter");
         LT_TRY(make_filter(build, part, depth + 1, &list[i]));
         px_path_leave(build, mark);
@@ -170,7 +168,6 @@ static lt_rc make_filter(struct px_build *build, const Xds__AccessLogFilter *in,
     case XDS__ACCESS_LOG_FILTER__FILTER_SPECIFIER_EXTENSION_FILTER:
         /* by expressions, as Telemetry has them: what they would leave out is logged */
         out->kind = PX_LOG_IF_ALL;
-        px_unhonoured(build, "extension_filter");
         return LT_OK;
     default: return px_bad(build, NULL, "says nothing");
     }

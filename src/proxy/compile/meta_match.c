@@ -14,8 +14,7 @@ static lt_rc make_inner(struct px_build *build, const ProtobufCBinaryData *bytes
     struct px_value_match *inner = lt_arena_make_n(build->arena, struct px_value_match, count);
     for (size_t i = 0; i < count; i++) {
         Xds__ValueMatcher *in = NULL;
-        if (lt_pb_unpack(build->scratch, &xds__value_matcher__descriptor, lt_pb_bytes(bytes[i]),
-                         NULL, &in, NULL) != LT_OK)
+        if (px_unpack_inside(build, bytes[i], &xds__value_matcher__descriptor, &in) != LT_OK)
             return px_bad(build, "value", "is not readable");
         LT_TRY(make_value(build, in, depth + 1, &inner[i]));
     }

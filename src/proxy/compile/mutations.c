@@ -96,8 +96,6 @@ static lt_rc make_all(struct px_build *build, const Xds__HttpHeaderMutation__Mut
         LT_TRY(make_query(build, in->query_parameter_mutations[i], &queries[i]));
     conf->queries = queries;
     conf->query_count = in->n_query_parameter_mutations;
-    if (in->n_request_trailers_mutations > 0 || in->n_response_trailers_mutations > 0)
-        px_unhonoured(build, "mutations.response_trailers_mutations");
     return LT_OK;
 }
 

@@ -8,12 +8,23 @@
 
 #include "proxy/compile/rbac.h"
 #include "proxy/conf/connection_limit.h"
+#include "proxy/run/exchange.h"
+#include "wire/proto/istio_metadata_exchange.pb-c.h"
 #include "wire/proto/net_connection_limit.pb-c.h"
 #include "wire/proto/net_direct_response.pb-c.h"
 #include "wire/proto/net_echo.pb-c.h"
 #include "wire/proto/net_ext_authz.pb-c.h"
 #include "wire/proto/net_local_ratelimit.pb-c.h"
 #include "wire/proto/net_rbac.pb-c.h"
+
+lt_rc px_check_exchange(struct px_build *build, const Pb__Any *any)
+{
+    Istio__MetadataExchange *in = NULL;
+    LT_TRY(px_unpack_any(build, "typed_config", any, &istio__metadata_exchange__descriptor, &in));
+    if (!lt_str_eqz(lt_str_of(in->protocol), PX_EXCHANGE_ALPN))
+        px_unhonoured(build, "protocol");
+    return LT_OK;
+}
 
 static lt_rc make_rbac(struct px_build *build, const Pb__Any *any, const void **ret_conf)
 {
@@ -22,12 +33,6 @@ static lt_rc make_rbac(struct px_build *build, const Pb__Any *any, const void **
     struct px_rbac_filter *filter = lt_arena_make(build->arena, struct px_rbac_filter);
     if (in->has_matcher)
         return px_unsupported(build, "matcher", "matching trees are not supported");
-    if (in->has_shadow_matcher)
-        px_unhonoured(build, "shadow_matcher");
-    if (in->has_enforcement_type && in->enforcement_type != 0)
-        px_unhonoured(build, "enforcement_type"); /* nothing that rules ask changes on the way */
-    if (in->delay_deny != NULL)
-        px_unhonoured(build, "delay_deny");
     filter->shadow_prefix = px_copy(build, in->shadow_rules_stat_prefix);
     LT_TRY(px_make_rbac(build, "rules", in->rules, &filter->rules));
     LT_TRY(px_make_rbac(build, "shadow_rules", in->shadow_rules, &filter->shadow));
@@ -97,7 +102,7 @@ lt_rc px_make_net_filter(struct px_build *build, const Xds__Filter *in, struct p
     const Pb__Any *any = in->config_type_case == XDS__FILTER__CONFIG_TYPE_TYPED_CONFIG
                              ? in->typed_config
                              : NULL;
-    lt_str type = lt_any_inner_type(build->scratch, any);
+    lt_str type = px_any_type(build, any);
     for (size_t i = 0; i < LT_ARRAY_LEN(types); i++) {
         if (!lt_str_eqz(type, types[i].type->name))
             continue;

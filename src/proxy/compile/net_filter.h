@@ -11,6 +11,8 @@
 LT_MUST lt_rc px_make_net_filter(struct px_build *build, const Xds__Filter *in,
                                  struct px_chain *chain);
 
+/* metadata_exchange, of a listener or a cluster: another protocol than ours is listed. */
+LT_MUST lt_rc px_check_exchange(struct px_build *build, const Pb__Any *any);
 LT_MUST lt_rc px_make_net_limit(struct px_build *build, const Pb__Any *any, const void **ret_conf);
 LT_MUST lt_rc px_make_net_ext_authz(struct px_build *build, const Pb__Any *any,
                                     const void **ret_conf);

@@ -5,58 +5,45 @@
  */
 #include "proxy/compile/overload.h"
 
-#include "wire/any.h"
-#include "wire/pb.h"
 #include "wire/proto/monitor_downstream_connections.pb-c.h"
 #include "wire/proto/monitor_fixed_heap.pb-c.h"
 
 static const char HEAP[] = "envoy.resource_monitors.fixed_heap";
 
 struct reading {
-    struct lt_arena *arena;
+    struct px_build *build;
     struct px_pressure_conf *conf;
     uint64_t heap_bytes; /* 0: no such monitor */
-    lt_str *unhonoured;
-    size_t *unhonoured_count;
-    struct lt_err *err;
 };
-
-static void list_unhonoured(struct reading *reading, lt_str what)
-{
-    if (*reading->unhonoured_count < PX_OVERLOAD_UNHONOURED_MAX)
-        reading->unhonoured[(*reading->unhonoured_count)++] = what;
-}
 
 static lt_rc read_monitor(struct reading *reading, const Xds__ResourceMonitor *in)
 {
     const Pb__Any *any = in->config_type_case == XDS__RESOURCE_MONITOR__CONFIG_TYPE_TYPED_CONFIG
                              ? in->typed_config
                              : NULL;
-    lt_str type = lt_any_inner_type(reading->arena, any);
+    struct px_build *build = reading->build;
+    lt_str type = px_any_type(build, any);
     if (lt_str_eqz(type, xds__fixed_heap_config__descriptor.name)) {
         Xds__FixedHeapConfig *heap = NULL;
-        LT_TRY(lt_any_unpack_as(reading->arena, any, &xds__fixed_heap_config__descriptor, NULL,
-                                &heap, reading->err));
+        LT_TRY(px_unpack_any(build, "overload_manager.resource_monitors", any,
+                             &xds__fixed_heap_config__descriptor, &heap));
         if (!heap->has_max_heap_size_bytes || heap->max_heap_size_bytes == 0)
-            return lt_err_set(reading->err, LT_E_BAD,
+            return lt_err_set(reading->build->err, LT_E_BAD,
                               "overload_manager: max_heap_size_bytes must be greater than 0");
         reading->heap_bytes = heap->max_heap_size_bytes;
         return LT_OK;
     }
     if (lt_str_eqz(type, xds__downstream_connections_config__descriptor.name)) {
         Xds__DownstreamConnectionsConfig *connections = NULL;
-        LT_TRY(lt_any_unpack_as(reading->arena, any,
-                                &xds__downstream_connections_config__descriptor, NULL, &connections,
-                                reading->err));
+        LT_TRY(px_unpack_any(build, "overload_manager.resource_monitors", any,
+                             &xds__downstream_connections_config__descriptor, &connections));
         if (connections->max_active_downstream_connections <= 0)
-            return lt_err_set(reading->err, LT_E_BAD,
+            return lt_err_set(reading->build->err, LT_E_BAD,
                               "overload_manager: max_active_downstream_connections must be "
                               "greater than 0");
         reading->conf->connections_max = (uint64_t)connections->max_active_downstream_connections;
         return LT_OK;
     }
-    list_unhonoured(reading, lt_arena_printf(reading->arena,
-                                             "overload_manager.resource_monitors %s", in->name));
     return LT_OK;
 }
 
@@ -87,13 +74,14 @@ static lt_rc read_triggers(struct reading *reading, const Xds__OverloadAction *i
         const Xds__Trigger *trigger = in->triggers[i];
         double threshold = threshold_of(trigger);
         if (!(threshold >= 0 && threshold <= 1))
-            return lt_err_set(reading->err, LT_E_BAD,
+            return lt_err_set(reading->build->err, LT_E_BAD,
                               "overload_manager: action %s: a threshold between 0 and 1 is needed",
                               in->name);
         if (strcmp(trigger->name, HEAP) != 0 || reading->heap_bytes == 0) {
-            list_unhonoured(reading, lt_arena_printf(reading->arena,
-                                                     "overload_manager.actions %s: trigger %s",
-                                                     in->name, trigger->name));
+            lt_str text = lt_arena_printf(reading->build->scratch,
+                                          "overload_manager.actions %s: trigger %s", in->name,
+                                          trigger->name);
+            px_unhonoured(reading->build, text.ptr);
             continue;
         }
         uint64_t at = (uint64_t)(threshold * (double)reading->heap_bytes);
@@ -108,27 +96,19 @@ static lt_rc read_action(struct reading *reading, const Xds__OverloadAction *in)
     if (find_act(in->name, &act))
         return read_triggers(reading, in, act);
     if (strcmp(in->name, "envoy.overload_actions.reduce_timeouts") != 0)
-        return lt_err_set(reading->err, LT_E_BAD, "Unknown Overload Manager Action %s", in->name);
-    list_unhonoured(reading, LT_STR("overload_manager.actions reduce_timeouts"));
+        return lt_err_set(reading->build->err, LT_E_BAD, "Unknown Overload Manager Action %s",
+                          in->name);
+    px_unhonoured(reading->build, "overload_manager.actions reduce_timeouts");
     return LT_OK;
 }
 
-lt_rc px_make_overload(struct lt_arena *arena, const Xds__OverloadManager *in,
-                       struct px_pressure_conf *conf, lt_str *unhonoured, size_t *ret_unhonoured,
-                       struct lt_err *err)
+lt_rc px_make_overload(struct px_build *build, const Xds__OverloadManager *in,
+                       struct px_pressure_conf *conf)
 {
-    struct reading reading = {.arena = arena,
-                              .conf = conf,
-                              .unhonoured = unhonoured,
-                              .unhonoured_count = ret_unhonoured,
-                              .err = err};
+    struct reading reading = {.build = build, .conf = conf};
     for (size_t i = 0; i < in->n_resource_monitors; i++)
         LT_TRY(read_monitor(&reading, in->resource_monitors[i]));
     for (size_t i = 0; i < in->n_actions; i++)
         LT_TRY(read_action(&reading, in->actions[i]));
-    if (in->n_loadshed_points > 0)
-        list_unhonoured(&reading, LT_STR("overload_manager.loadshed_points"));
-    if (in->buffer_factory_config != NULL)
-        list_unhonoured(&reading, LT_STR("overload_manager.buffer_factory_config"));
     return LT_OK;
 }

@@ -72,7 +72,7 @@ static lt_rc make_kept_case(struct px_build *build, const Xds__TypedExtensionCon
                             struct px_h1_options *options)
 {
     Xds__PreserveCaseFormatterConfig *keep = NULL;
-    lt_str type = lt_any_inner_type(build->scratch, formatter->typed_config);
+    lt_str type = px_any_type(build, formatter->typed_config);
     if (!lt_str_eqz(type, xds__preserve_case_formatter_config__descriptor.name))
         return px_unsupported(build, "http_protocol_options.header_key_format",
                               "formatter '%.*s' is not supported", LT_STR_ARG(type));
@@ -126,19 +126,13 @@ lt_rc px_make_h1_options(struct px_build *build, const Xds__Http1ProtocolOptions
     options->default_host = px_copy(build, in->default_host_for_http_10);
     options->enables_trailers = in->has_enable_trailers && in->enable_trailers;
     options->sends_full_url = in->has_send_fully_qualified_url && in->send_fully_qualified_url;
-    /* a second length is how requests are smuggled; nobody is let in with one */
-    if (in->has_allow_chunked_length && in->allow_chunked_length)
-        px_unhonoured(build, "http_protocol_options.allow_chunked_length");
-    if (in->override_stream_error_on_invalid_http_message != NULL)
-        px_unhonoured(build, "http_protocol_options.override_stream_error_on_invalid_http_message");
     LT_TRY(make_ignored_upgrades(build, in, options));
     return make_case(build, in->header_key_format, options);
 }
 
 /* --- HTTP/2 --- */
 
-static void make_guards(struct px_build *build, const Xds__Http2ProtocolOptions *in,
-                        struct px_h2_options *options)
+static void make_guards(const Xds__Http2ProtocolOptions *in, struct px_h2_options *options)
 {
     options->empty_frames_max = px_u32(in->max_consecutive_inbound_frames_with_empty_payload,
                                        H2_EMPTY_DEFAULT);
@@ -150,11 +144,6 @@ static void make_guards(struct px_build *build, const Xds__Http2ProtocolOptions 
         options->reset_burst = (uint32_t)LT_MIN(in->stream_reset_burst->value, UINT32_MAX);
     if (in->stream_reset_rate != NULL)
         options->reset_rate = (uint32_t)LT_MIN(in->stream_reset_rate->value, UINT32_MAX);
-    /* what waits to be sent is bounded by bytes here, not by frames */
-    if (in->max_outbound_frames != NULL)
-        px_unhonoured(build, "http2_protocol_options.max_outbound_frames");
-    if (in->max_outbound_control_frames != NULL)
-        px_unhonoured(build, "http2_protocol_options.max_outbound_control_frames");
 }
 
 static lt_rc make_keepalive(struct px_build *build, const Xds__KeepaliveSettings *in,
@@ -208,11 +197,7 @@ lt_rc px_make_h2_options(struct px_build *build, const Xds__Http2ProtocolOptions
     *options = (struct px_h2_options){.reset_burst = H2_RESET_BURST_DEFAULT,
                                       .reset_rate = H2_RESET_RATE_DEFAULT};
     options->allow_connect = in->has_allow_connect && in->allow_connect;
-    if (in->has_allow_metadata && in->allow_metadata)
-        px_unhonoured(build, "http2_protocol_options.allow_metadata");
-    if (in->n_custom_settings_parameters > 0)
-        px_unhonoured(build, "http2_protocol_options.custom_settings_parameters");
-    make_guards(build, in, options);
+    make_guards(in, options);
     LT_TRY(make_sizes(build, in, options));
     return make_keepalive(build, in->connection_keepalive, options);
 }
@@ -240,8 +225,6 @@ static void make_upgrades(struct px_build *build, const Xds__HttpConnectionManag
         const Xds__HttpConnectionManager__UpgradeConfig *upgrade = in->upgrade_configs[i];
         if (upgrade->upgrade_type != NULL && px_bool(upgrade->enabled, true))
             upgrades[conf->upgrade_count++] = px_copy(build, upgrade->upgrade_type);
-        if (upgrade->n_filters > 0)
-            px_unhonoured(build, "upgrade_configs.filters");
     }
     conf->upgrades = upgrades;
 }

@@ -90,13 +90,7 @@ lt_rc px_make_rate_limits(struct px_build *build, Xds__RateLimit *const *in, siz
         if (rc != LT_OK && rc != LT_E_NOT_FOUND)
             return rc;
         px_path_leave(build, mark);
-        if (rc == LT_E_NOT_FOUND)
-            px_unhonoured(build, "rate_limits.actions");
-        else
-            limits->count++;
-        if (in[i]->hits_addend != NULL || in[i]->limit != NULL ||
-            (in[i]->has_apply_on_stream_done && in[i]->apply_on_stream_done))
-            px_unhonoured(build, "rate_limits.hits_addend");
+        limits->count += rc == LT_OK ? 1 : 0;
     }
     limits->items = items;
     return LT_OK;

@@ -113,7 +113,7 @@ static lt_rc make_template(struct px_build *build, const Xds__TypedExtensionConf
     struct px_uri_template parsed;
     struct lt_err inner = {0};
     struct lt_regex *regex = NULL;
-    lt_str type = lt_any_inner_type(build->scratch, in->typed_config);
+    lt_str type = px_any_type(build, in->typed_config);
     if (!lt_str_eqz(type, xds__uri_template_match_config__descriptor.name))
         return make_unknown(build, node, "uri_template");
     LT_TRY(px_unpack_any(build, "uri_template", in->typed_config,
@@ -181,7 +181,7 @@ static lt_rc open_level(struct px_build *build, const ProtobufCMessageDescriptor
 {
     if (depth > DEPTH_MAX)
         return px_bad(build, NULL, "rules nested deeper than %d", DEPTH_MAX);
-    if (lt_pb_unpack(build->scratch, type, lt_pb_bytes(bytes), NULL, ret_message, NULL) != LT_OK)
+    if (px_unpack_inside(build, bytes, type, ret_message) != LT_OK)
         return px_bad(build, NULL, "is not readable");
     return LT_OK;
 }
@@ -411,8 +411,6 @@ lt_rc px_make_rbac(struct px_build *build, const char *field, const Xds__RBAC *i
         LT_TRY(make_policy(build, entry->value, &policies[i]));
         px_path_leave(build, mark);
     }
-    if (in->audit_logging_options != NULL)
-        px_unhonoured(build, "audit_logging_options");
     px_path_leave(build, outer);
     rbac->policies = policies;
     rbac->count = in->n_policies;
@@ -429,10 +427,6 @@ static lt_rc make_filter(struct px_build *build, const Xds__HttpRbac__RBAC *in,
     /* a tree of another kind guards here, and there is no reading of it that is safe */
     if (in->has_matcher)
         return px_unsupported(build, "matcher", "matching trees are not supported");
-    if (in->has_shadow_matcher)
-        px_unhonoured(build, "shadow_matcher");
-    if (in->has_track_per_rule_stats && in->track_per_rule_stats)
-        px_unhonoured(build, "track_per_rule_stats");
     filter->shadow_prefix = px_copy(build, in->shadow_rules_stat_prefix);
     filter->prefix = px_copy(build, in->rules_stat_prefix);
     LT_TRY(px_make_rbac(build, "rules", in->rules, &filter->rules));

@@ -24,7 +24,7 @@ static lt_rc avoid_hosts(struct px_build *build, const Xds__RetryPolicy *policy,
     for (size_t i = 0; i < policy->n_retry_host_predicate; i++) {
         const Xds__RetryPolicy__RetryHostPredicate *in = policy->retry_host_predicate[i];
         lt_str name = lt_str_of(in->name != NULL ? in->name : "");
-        lt_str type = lt_any_inner_type(build->scratch, in->typed_config);
+        lt_str type = px_any_type(build, in->typed_config);
         if (lt_str_eqz(type, xds__omit_canary_hosts_predicate__descriptor.name))
             retry->avoid_canaries = true;
         else if (lt_str_eqz(type, xds__omit_host_metadata_config__descriptor.name))
@@ -67,7 +67,7 @@ static lt_rc avoid_priorities(struct px_build *build, const Xds__RetryPolicy__Re
 {
     if (in == NULL)
         return LT_OK;
-    lt_str type = lt_any_inner_type(build->scratch, in->typed_config);
+    lt_str type = px_any_type(build, in->typed_config);
     if (!lt_str_eqz(type, xds__previous_priorities_config__descriptor.name)) {
         px_unhonoured(build, "retry_policy.retry_priority");
         return LT_OK;
@@ -121,10 +121,6 @@ lt_rc px_make_retry(struct px_build *build, const Xds__RetryPolicy *policy,
                                   policy->n_retriable_request_headers, &retry->request_headers));
     retry->request_header_count = policy->n_retriable_request_headers;
     retry->per_try_idle_ms = px_duration_ms(policy->per_try_idle_timeout, 0);
-    if (policy->n_retry_options_predicates > 0)
-        px_unhonoured(build, "retry_policy.retry_options_predicates");
-    if (policy->has_refresh_cluster_on_retry && policy->refresh_cluster_on_retry)
-        px_unhonoured(build, "retry_policy.refresh_cluster_on_retry");
     *ret_retry = retry;
     return LT_OK;
 }

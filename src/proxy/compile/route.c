@@ -6,7 +6,6 @@
 #include "proxy/compile/kinds.h"
 #include "proxy/compile/meta.h"
 #include "proxy/compile/mutations.h"
-#include "proxy/compile/rest.h"
 #include "proxy/conf/uri_template.h"
 #include "wire/proto/path_match_template.pb-c.h"
 #include "wire/proto/path_rewrite_template.pb-c.h"
@@ -28,7 +27,7 @@ static lt_rc make_template(struct px_build *build, const Xds__TypedExtensionConf
     struct px_uri_template *parsed = lt_arena_make(build->scratch, struct px_uri_template);
     struct lt_err inner = {0};
     struct lt_regex *regex = NULL;
-    lt_str type = lt_any_inner_type(build->scratch, in->typed_config);
+    lt_str type = px_any_type(build, in->typed_config);
     if (!lt_str_eqz(type, xds__uri_template_match_config__descriptor.name))
         return px_unsupported(build, field, "%.*s is not supported", LT_STR_ARG(type));
     LT_TRY(px_unpack_any(build, field, in->typed_config,
@@ -209,8 +208,6 @@ static lt_rc make_weighted(struct px_build *build, const Xds__WeightedCluster *i
     route->weighted = clusters;
     route->weighted_count = in->n_clusters;
     route->total_weight = (uint32_t)total;
-    if (in->random_value_specifier_case != XDS__WEIGHTED_CLUSTER__RANDOM_VALUE_SPECIFIER__NOT_SET)
-        px_unhonoured(build, "weighted_clusters.random_value_specifier");
     return LT_OK;
 }
 
@@ -240,7 +237,7 @@ static lt_rc make_template_rewrite(struct px_build *build, const Xds__TypedExten
     static const char field[] = "path_rewrite_policy";
     Xds__UriTemplateRewriteConfig *config = NULL;
     struct lt_err inner = {0};
-    lt_str type = lt_any_inner_type(build->scratch, in->typed_config);
+    lt_str type = px_any_type(build, in->typed_config);
     if (!lt_str_eqz(type, xds__uri_template_rewrite_config__descriptor.name))
         return px_unsupported(build, field, "%.*s is not supported", LT_STR_ARG(type));
     LT_TRY(px_unpack_any(build, field, in->typed_config,
@@ -275,7 +272,7 @@ static lt_rc make_host_rewrite(struct px_build *build, const Xds__RouteAction *i
         return px_make_regex(build, "host_rewrite_path_regex", in->host_rewrite_path_regex->pattern,
                              &route->host_rewrite_regex);
     case XDS__ROUTE_ACTION__HOST_REWRITE_SPECIFIER__NOT_SET: return LT_OK;
-    default: px_unhonoured(build, "host_rewrite_specifier"); return LT_OK;
+    default: return LT_OK;
     }
 }
 
@@ -306,39 +303,6 @@ static void make_durations(const Xds__RouteAction *in, struct px_route *route)
     route->idle_timeout_ms = px_duration_ms(in->idle_timeout, UINT64_MAX);
 }
 
-static void list_rest_of_action(struct px_build *build, const Xds__RouteAction *in)
-{
-    static const char *const known[] = {"cluster",
-                                        "cluster_header",
-                                        "weighted_clusters",
-                                        "cluster_specifier_plugin",
-                                        "inline_cluster_specifier_plugin",
-                                        "metadata_match",
-                                        "prefix_rewrite",
-                                        "host_rewrite_literal",
-                                        "auto_host_rewrite",
-                                        "host_rewrite_header",
-                                        "host_rewrite_path_regex",
-                                        "timeout",
-                                        "retry_policy",
-                                        "priority",
-                                        "hash_policy",
-                                        "cluster_not_found_response_code",
-                                        "max_grpc_timeout",
-                                        "grpc_timeout_offset",
-                                        "idle_timeout",
-                                        "request_mirror_policies",
-                                        "regex_rewrite",
-                                        "max_stream_duration",
-                                        "append_x_forwarded_host",
-                                        "path_rewrite_policy",
-                                        "rate_limits",
-                                        "upgrade_configs",
-                                        "internal_redirect_policy",
-                                        NULL};
-    px_list_rest(build, in, known);
-}
-
 lt_rc px_make_mirrors(struct px_build *build, Xds__RouteAction__RequestMirrorPolicy *const *in,
                       size_t count, struct px_mirrors *mirrors)
 {
@@ -364,8 +328,6 @@ lt_rc px_make_mirrors(struct px_build *build, Xds__RouteAction__RequestMirrorPol
                                      in[i]->n_request_headers_mutations, made));
             mirror->mutations = made;
         }
-        if (in[i]->trace_sampled != NULL)
-            px_unhonoured(build, "trace_sampled"); /* no span is reported */
         px_path_leave(build, mark);
     }
     if (count > 0) /* else those of what is around it */
@@ -469,7 +431,6 @@ static lt_rc make_route_action(struct px_build *build, const Xds__RouteAction *i
     LT_TRY(px_make_retry(build, in->retry_policy, &route->retry));
     if (in->retry_policy == NULL)
         route->retry = vhost->retry;
-    list_rest_of_action(build, in);
     return px_make_internal_redirects(build, in->internal_redirect_policy,
                                       &route->internal_redirects);
 }
@@ -517,35 +478,9 @@ static lt_rc make_direct(struct px_build *build, const Xds__DirectResponseAction
         return px_bad(build, "direct_response.status", "must be between 200 and 599, not %u",
                       route->direct_code);
     LT_TRY(px_make_data(build, "direct_response.body", in->body, &route->direct_body));
-    if (in->body_format != NULL)
-        px_unhonoured(build, "direct_response.body_format");
     if (route->direct_body.len > DIRECT_BODY_MAX)
         return px_bad(build, "direct_response.body", "is larger than %d bytes", DIRECT_BODY_MAX);
     return LT_OK;
-}
-
-static void list_rest(struct px_build *build, const Xds__Route *in)
-{
-    static const char *const known[] = {"match",
-                                        "route",
-                                        "redirect",
-                                        "direct_response",
-                                        "filter_action",
-                                        "non_forwarding_action",
-                                        "metadata",
-                                        "request_headers_to_add",
-                                        "request_headers_to_remove",
-                                        "response_headers_to_add",
-                                        "response_headers_to_remove",
-                                        "typed_per_filter_config",
-                                        "name",
-                                        "decorator",
-                                        "tracing",
-                                        "stat_prefix",
-                                        "request_body_buffer_limit",
-                                        "per_request_buffer_limit_bytes",
-                                        NULL};
-    px_list_rest(build, in, known);
 }
 
 static void make_decorator(struct px_build *build, const Xds__Decorator *in, struct px_route *route)
@@ -571,7 +506,6 @@ lt_rc px_make_route(struct px_build *build, const Xds__Route *in, const struct p
 {
     const struct px_uri_template *template = NULL;
     route->name = px_copy(build, in->name);
-    list_rest(build, in);
     make_decorator(build, in->decorator, route);
     LT_TRY(px_make_other_meta(build, in->metadata, &route->metadata));
     route->body_limit = px_body_limit(in->request_body_buffer_limit,

@@ -2,7 +2,6 @@
  * proxy/compile/router.c - the router's own configuration, last of the HTTP filters.
  */
 #include "proxy/compile/filter.h"
-#include "proxy/compile/rest.h"
 #include "wire/proto/http_router.pb-c.h"
 
 static lt_rc make_strict(struct px_build *build, const Xds__Router *in, struct px_router_conf *conf)
@@ -41,16 +40,10 @@ static lt_rc check_upstream_filters(struct px_build *build, const Xds__Router *i
 lt_rc px_make_router(struct px_build *build, const void *message, struct px_hcm_conf *hcm,
                      const void **ret_conf LT_UNUSED)
 {
-    static const char *const known[] = {"suppress_envoy_headers", "respect_expected_rq_timeout",
-                                        "strict_check_headers",   "upstream_http_filters",
-                                        "dynamic_stats",          NULL};
     const Xds__Router *in = message;
     hcm->router.hides_headers = in->has_suppress_envoy_headers && in->suppress_envoy_headers;
     hcm->router.respects_expected_timeout = in->has_respect_expected_rq_timeout &&
                                             in->respect_expected_rq_timeout;
-    if (!px_bool(in->dynamic_stats, true))
-        px_unhonoured(build, "dynamic_stats");
-    px_list_rest(build, in, known);
     LT_TRY(make_strict(build, in, &hcm->router));
     return check_upstream_filters(build, in);
 }

@@ -5,63 +5,13 @@
  */
 #include "proxy/compile/filter.h"
 #include "proxy/compile/kinds.h"
-#include "proxy/compile/rest.h"
 #include "proxy/conf/domains.h"
 
 /* --- virtual hosts --- */
 
-static void list_rest_of_host(struct px_build *build, const Xds__VirtualHost *in)
-{
-    static const char *const known[] = {"name",
-                                        "domains",
-                                        "routes",
-                                        "require_tls",
-                                        "request_headers_to_add",
-                                        "request_headers_to_remove",
-                                        "response_headers_to_add",
-                                        "response_headers_to_remove",
-                                        "include_request_attempt_count",
-                                        "include_attempt_count_in_response",
-                                        "include_is_timeout_retry_header",
-                                        "typed_per_filter_config",
-                                        "retry_policy",
-                                        "matcher",
-                                        "request_mirror_policies",
-                                        "metadata",
-                                        "rate_limits",
-                                        "request_body_buffer_limit",
-                                        "per_request_buffer_limit_bytes",
-                                        NULL};
-    px_list_rest(build, in, known);
-}
-
-static void list_rest(struct px_build *build, const Xds__RouteConfiguration *in)
-{
-    static const char *const known[] = {"name",
-                                        "virtual_hosts",
-                                        "response_headers_to_add",
-                                        "response_headers_to_remove",
-                                        "request_headers_to_add",
-                                        "request_headers_to_remove",
-                                        "validate_clusters",
-                                        "vhds",
-                                        "internal_only_headers",
-                                        "most_specific_header_mutations_wins",
-                                        "max_direct_response_body_size_bytes",
-                                        "request_mirror_policies",
-                                        "ignore_port_in_host_matching",
-                                        "ignore_path_parameters_in_path_matching",
-                                        "typed_per_filter_config",
-                                        "metadata",
-                                        "vhost_header",
-                                        NULL};
-    px_list_rest(build, in, known);
-}
-
 /* mirrors is given: of the route configuration. */
 static lt_rc make_vhost(struct px_build *build, const Xds__VirtualHost *in, struct px_vhost *vhost)
 {
-    list_rest_of_host(build, in);
     LT_TRY(px_make_own_rate_limits(build, in->rate_limits, in->n_rate_limits, &vhost->rate_limits));
     LT_TRY(px_make_mirrors(build, in->request_mirror_policies, in->n_request_mirror_policies,
                            &vhost->mirrors));
@@ -172,7 +122,6 @@ lt_rc px_make_routes(struct px_build *build, const Xds__RouteConfiguration *conf
                                 !config->validate_clusters->value;
     ret->most_specific_wins = config->has_most_specific_header_mutations_wins &&
                               config->most_specific_header_mutations_wins;
-    list_rest(build, config);
     if (config->has_ignore_path_parameters_in_path_matching &&
         config->ignore_path_parameters_in_path_matching)
         return px_unsupported(build, "ignore_path_parameters_in_path_matching", "is not supported");

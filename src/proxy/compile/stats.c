@@ -66,8 +66,6 @@ static lt_rc make_bounds(struct px_build *build, const Xds__HistogramBucketSetti
 {
     double *bounds = lt_arena_make_n(build->arena, double, in->n_buckets);
     LT_TRY(px_make_string_match(build, "match", in->match, &out->match));
-    if (in->bins != NULL)
-        px_unhonoured(build, "bins");
     if (in->n_buckets > LT_BUCKETS_MAX)
         return px_bad(build, "buckets", "there may be %d", LT_BUCKETS_MAX);
     for (size_t i = 0; i < in->n_buckets; i++) {

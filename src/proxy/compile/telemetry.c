@@ -60,8 +60,6 @@ static lt_rc read_metric(struct making *making, const Istio__Stats__MetricConfig
             making->is_dropped[i] |= metric.len == 0 || px_metric_find(metric) == i;
         return LT_OK;
     }
-    if (in->match != NULL && in->match[0] != '\0')
-        px_unhonoured(build, "metrics.match");
     for (size_t i = 0; i < in->n_tags_to_remove; i++) {
         struct px_tag_conf tag = {.name = px_copy(build, in->tags_to_remove[i])};
         LT_TRY(set_tags(making, metric, &tag));
@@ -94,10 +92,6 @@ lt_rc px_make_stats(struct px_build *build, const Istio__Stats__PluginConfig *in
     ret_facts->tcp_report_ms = px_duration_ms(in->tcp_reporting_duration, PX_TCP_REPORT_MS);
     if (ret_facts->tcp_report_ms == 0)
         ret_facts->tcp_report_ms = PX_TCP_REPORT_MS;
-    if (in->n_definitions > 0)
-        px_unhonoured(build, "istio.stats.definitions");
-    if (in->rotation_interval != NULL || in->graceful_deletion_interval != NULL)
-        px_unhonoured(build, "istio.stats.rotation_interval"); /* idle series go by themselves */
     if (in->n_metrics == 0)
         return LT_OK;
     struct making *making = lt_arena_make(build->scratch, struct making);

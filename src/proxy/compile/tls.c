@@ -200,8 +200,6 @@ static lt_rc make_common(struct px_build *build, const Xds__CommonTlsContext *co
     make_alpn(build, common, conf);
     if (common->custom_handshaker != NULL)
         return px_unsupported(build, "custom_handshaker", "is not supported");
-    if (common->key_log != NULL)
-        px_unhonoured(build, "common_tls_context.key_log");
     return make_validation(build, common, conf);
 }
 
@@ -277,8 +275,6 @@ static lt_rc make_upstream(struct px_build *build, const Pb__Any *any, struct px
     conf->has_host_sni = context->has_auto_host_sni && context->auto_host_sni;
     conf->has_sni_san = context->has_auto_sni_san_validation && context->auto_sni_san_validation;
     conf->sessions_max = px_u32(context->max_session_keys, SESSIONS_DEFAULT);
-    if (context->has_allow_renegotiation && context->allow_renegotiation)
-        px_unhonoured(build, "allow_renegotiation");
     return make_common(build, context->common_tls_context, conf);
 }
 
@@ -294,7 +290,7 @@ lt_rc px_make_transport_socket(struct px_build *build, const Xds__TransportSocke
     const Pb__Any *any = socket->config_type_case == XDS__TRANSPORT_SOCKET__CONFIG_TYPE_TYPED_CONFIG
                              ? socket->typed_config
                              : NULL;
-    lt_str type = lt_any_inner_type(build->scratch, any);
+    lt_str type = px_any_type(build, any);
     bool is_raw = lt_str_eqz(type, xds__raw_buffer__descriptor.name) ||
                   (any == NULL &&
                    lt_str_eqz(lt_str_of(socket->name), "envoy.transport_sockets.raw_buffer"));

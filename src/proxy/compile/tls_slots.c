@@ -12,6 +12,7 @@
 #include "base/vec.h"
 #include "net/x509.h"
 #include "proxy/compile/compile.h"
+#include "proxy/compile/fields.h"
 #include "proxy/compile/row.h"
 
 /* Envoy's default; ours has what was taken out of use elsewhere, too. */
@@ -41,6 +42,7 @@ struct px_tls_slots {
     struct lt_vec slots;  /* of struct px_tls_slot, owned; NULL where one went */
     struct px_rows *rows; /* owned */
     struct px_measures measures;
+    struct px_fields *fields; /* owned */
     struct lt_bytes *version; /* counted; the last that was made */
     bool is_stale;
 };
@@ -49,6 +51,7 @@ struct px_tls_slots *px_tls_slots_new(void)
 {
     struct px_tls_slots *slots = lt_new(struct px_tls_slots);
     slots->rows = px_rows_new();
+    slots->fields = px_fields_new();
     return slots;
 }
 
@@ -62,6 +65,11 @@ struct px_measures *px_tls_slots_measures(struct px_tls_slots *slots)
     return &slots->measures;
 }
 
+const struct px_fields *px_tls_slots_fields(const struct px_tls_slots *slots)
+{
+    return slots->fields;
+}
+
 void px_tls_slots_free(struct px_tls_slots **slots)
 {
     if (*slots == NULL)
@@ -71,6 +79,7 @@ void px_tls_slots_free(struct px_tls_slots **slots)
     lt_vec_fini(&(*slots)->slots);
     lt_bytes_unref(&(*slots)->version);
     px_rows_free(&(*slots)->rows);
+    px_fields_free(&(*slots)->fields);
     free(*slots);
     *slots = NULL;
 }

@@ -40,7 +40,7 @@ static lt_rc make_provider(struct px_build *build, const Xds__Trace__Tracing__Ht
                                  XDS__TRACE__TRACING__HTTP__CONFIG_TYPE_TYPED_CONFIG
                              ? provider->typed_config
                              : NULL;
-    lt_str type = lt_any_inner_type(build->scratch, any);
+    lt_str type = px_any_type(build, any);
     px_unhonoured(build, "tracing.provider"); /* no span is reported */
     if (lt_str_eqz(type, xds__zipkin_config__descriptor.name))
         return make_zipkin(build, any, conf);
@@ -60,7 +60,7 @@ static lt_rc make_request_id(struct px_build *build, const Xds__HttpConnectionMa
     if (extension == NULL || extension->typed_config == NULL)
         return LT_OK;
     Xds__UuidRequestIdConfig *uuid = NULL;
-    lt_str type = lt_any_inner_type(build->scratch, extension->typed_config);
+    lt_str type = px_any_type(build, extension->typed_config);
     if (!lt_str_eqz(type, xds__uuid_request_id_config__descriptor.name))
         return px_unsupported(build, "request_id_extension", "only UUIDs are supported");
     LT_TRY(px_unpack_any(build, "request_id_extension.typed_config", extension->typed_config,
@@ -85,10 +85,6 @@ lt_rc px_make_tracing(struct px_build *build, const Xds__HttpConnectionManager *
     conf->overall_ppm = percent_ppm(tracing->overall_sampling);
     conf->spawns_span = px_bool(tracing->spawn_upstream_span, false);
     conf->no_propagation = tracing->has_no_context_propagation && tracing->no_context_propagation;
-    if (tracing->n_custom_tags > 0)
-        px_unhonoured(build, "tracing.custom_tags");
-    if (tracing->operation != NULL || tracing->upstream_operation != NULL)
-        px_unhonoured(build, "tracing.operation");
     LT_TRY(make_provider(build, tracing->provider, conf));
     return make_request_id(build, in, hcm, conf);
 }

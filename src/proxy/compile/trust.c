@@ -32,8 +32,6 @@ lt_rc px_make_cert(struct px_build *build, const char *field, const Xds__TlsCert
     cert->path = px_data_path(build, in->certificate_chain);
     if (cert->chain_pem.len == 0 || cert->key_pem.len == 0)
         return px_bad(build, NULL, "certificate chain and private key are needed");
-    if (in->n_signed_certificate_timestamp > 0)
-        px_unhonoured(build, "signed_certificate_timestamp");
     px_path_leave(build, mark);
     return LT_OK;
 }
@@ -203,7 +201,7 @@ static lt_rc make_validator(struct px_build *build, const Xds__TypedExtensionCon
     if (in == NULL)
         return LT_OK;
     size_t mark = px_path_enter(build, "custom_validator_config", -1);
-    lt_str type = lt_any_inner_type(build->scratch, in->typed_config);
+    lt_str type = px_any_type(build, in->typed_config);
     if (!lt_str_eqz(type, xds__spiffecert_validator_config__descriptor.name))
         return px_unsupported(build, NULL, "'%s' of type %.*s is not supported", in->name,
                               LT_STR_ARG(type));
@@ -256,8 +254,6 @@ lt_rc px_make_trust(struct px_build *build, const Xds__CertificateValidationCont
         context->has_trust_chain_verification &&
         context->trust_chain_verification ==
             XDS__CERTIFICATE_VALIDATION_CONTEXT__TRUST_CHAIN_VERIFICATION__ACCEPT_UNTRUSTED;
-    if (context->watched_directory != NULL)
-        px_unhonoured(build, "watched_directory");
     return LT_OK;
 }
 

@@ -58,24 +58,6 @@ lt_rc px_unsupported(struct px_build *build, const char *field, const char *fmt,
     return rc;
 }
 
-void px_unhonoured(struct px_build *build, const char *field)
-{
-    build->unhonoured_total++;
-    if (build->unhonoured_count == PX_UNHONOURED_MAX)
-        return;
-    const char *dot = build->path_len > 0 && field != NULL ? "." : "";
-    build->unhonoured[build->unhonoured_count++] = lt_arena_printf(
-        build->arena, "%s%s%s", build->path, dot, field != NULL ? field : "");
-}
-
-lt_rc px_unpack_any(struct px_build *build, const char *field, const Pb__Any *any,
-                    const ProtobufCMessageDescriptor *descriptor, void *ret_msg)
-{
-    struct lt_err inner = {0};
-    lt_rc rc = lt_any_unpack_as(build->scratch, any, descriptor, NULL, ret_msg, &inner);
-    return rc == LT_OK ? LT_OK : px_bad(build, field, "%s", inner.text);
-}
-
 /* --- plain values --- */
 
 lt_str px_copy(struct px_build *build, const char *text)

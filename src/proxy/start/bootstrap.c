@@ -7,13 +7,12 @@
 #include <malloc.h>
 
 #include "proxy/compile/build.h"
+#include "proxy/compile/fields.h"
 #include "proxy/compile/overload.h"
 #include "proxy/start/bootstrap_check.h"
 #include "wire/pbjson.h"
 #include "wire/proto/bootstrap.pb-c.h"
 #include "wire/yaml.h"
-
-enum { UNHONOURED_MAX = 8 };
 
 static lt_rc read_text(struct lt_arena *arena, lt_str text, Xds__Bootstrap **ret_message,
                        struct lt_err *err)
@@ -128,32 +127,6 @@ static lt_rc read_admin(const Xds__Admin *admin, struct px_bootstrap *bootstrap,
     return LT_OK;
 }
 
-static void list_unhonoured(const Xds__Bootstrap *in, struct px_bootstrap *bootstrap)
-{
-    static const char *const names[] = {"stats_sinks", "hds_config", "bootstrap_extensions",
-                                        "watchdogs"};
-    const bool is_there[] = {in->n_stats_sinks > 0, in->hds_config != NULL,
-                             in->n_bootstrap_extensions > 0, in->watchdogs != NULL};
-    lt_str *list = (lt_str *)bootstrap->unhonoured;
-    for (size_t i = 0; i < LT_ARRAY_LEN(names); i++) {
-        if (is_there[i])
-            list[bootstrap->unhonoured_count++] = lt_str_of(names[i]);
-    }
-}
-
-static lt_rc read_overload(const Xds__Bootstrap *in, struct px_bootstrap *bootstrap,
-                           struct lt_err *err)
-{
-    lt_str *list = lt_arena_make_n(bootstrap->arena, lt_str,
-                                   UNHONOURED_MAX + PX_OVERLOAD_UNHONOURED_MAX);
-    bootstrap->unhonoured = list;
-    px_pressure_conf_init(&bootstrap->pressure);
-    if (in->overload_manager == NULL)
-        return LT_OK;
-    return px_make_overload(bootstrap->arena, in->overload_manager, &bootstrap->pressure, list,
-                            &bootstrap->unhonoured_count, err);
-}
-
 static void read_home(const Xds__Bootstrap *in, struct px_bootstrap *bootstrap)
 {
     struct lt_arena *arena = bootstrap->arena;
@@ -232,17 +205,34 @@ static lt_rc read_load_stats(struct lt_arena *scratch, const Xds__ClusterManager
     return LT_OK;
 }
 
-static lt_rc read_stats(const Xds__StatsConfig *in, struct px_table *table,
-                        struct px_bootstrap *bootstrap, struct lt_err *err)
+/* Static resources are held to the table of fields one by one, as they are put. */
+static lt_rc list_unhonoured(struct px_build *build, Xds__Bootstrap *in,
+                             struct px_bootstrap *bootstrap)
 {
-    struct lt_arena *scratch = lt_arena_new(0, 0);
+    static const struct lt_pb_unknowns none; /* a name that is not known is an error */
+    Xds__Bootstrap__StaticResources *resources = in->static_resources;
+    in->static_resources = NULL;
+    lt_rc rc = px_check_fields(build, in, &none);
+    in->static_resources = resources;
+    if (rc == LT_OK)
+        bootstrap->unhonoured = px_listed_make(build, &bootstrap->unhonoured_count);
+    return rc;
+}
+
+/* What is the bootstrap's own: metrics, pressure, what does nothing. */
+static lt_rc read_own(struct lt_arena *scratch, Xds__Bootstrap *in, struct px_table *table,
+                      struct px_bootstrap *bootstrap, struct lt_err *err)
+{
     struct px_build *build = lt_arena_make(scratch, struct px_build);
     *build = (struct px_build){
         .arena = bootstrap->arena, .scratch = scratch, .err = err, .slots = px_table_slots(table)};
-    lt_rc rc = px_make_stats_config(build, in, &bootstrap->stats);
+    px_pressure_conf_init(&bootstrap->pressure);
+    lt_rc rc = px_make_stats_config(build, in->stats_config, &bootstrap->stats);
     bootstrap->regexes = build->regexes;
-    lt_arena_free(&scratch);
-    return rc;
+    LT_TRY(rc);
+    if (in->overload_manager != NULL)
+        LT_TRY(px_make_overload(build, in->overload_manager, &bootstrap->pressure));
+    return list_unhonoured(build, in, bootstrap);
 }
 
 static lt_rc fill(Xds__Bootstrap *in, struct px_table *table, struct px_bootstrap *bootstrap,
@@ -256,11 +246,10 @@ static lt_rc fill(Xds__Bootstrap *in, struct px_table *table, struct px_bootstra
     bootstrap->message = keep_message(bootstrap->arena, in);
     read_home(in, bootstrap);
     LT_TRY(read_admin(in->admin, bootstrap, err));
-    LT_TRY(read_stats(in->stats_config, table, bootstrap, err));
-    LT_TRY(read_overload(in, bootstrap, err));
-    list_unhonoured(in, bootstrap);
     struct lt_arena *scratch = lt_arena_new(0, 0);
-    lt_rc rc = read_roots(scratch, in->dynamic_resources, table, &bootstrap->roots, err);
+    lt_rc rc = read_own(scratch, in, table, bootstrap, err);
+    if (rc == LT_OK)
+        rc = read_roots(scratch, in->dynamic_resources, table, &bootstrap->roots, err);
     if (rc == LT_OK)
         rc = read_load_stats(scratch, in->cluster_manager, table, bootstrap, err);
     px_table_set_static(table, true);

@@ -311,9 +311,9 @@ static void test_what_does_nothing(void **state)
     } rows[] = {
         {ONE_ROUTE(
              "{match: {prefix: /}, route: {cluster: a, hedge_policy: {initial_requests: 2}}}"),
-         "virtual_hosts[0].routes[0].hedge_policy"},
+         "virtual_hosts[0].routes[0].route.hedge_policy"},
         {ONE_ROUTE("{match: {prefix: /}, route: {cluster: a, flush_timeout: 1s}}"),
-         "virtual_hosts[0].routes[0].flush_timeout"},
+         "virtual_hosts[0].routes[0].route.flush_timeout"},
         {"{name: r, cluster_specifier_plugins: [{}], virtual_hosts: []}",
          "cluster_specifier_plugins"},
         {"{name: r, virtual_hosts: [{name: v, domains: ['*'], virtual_clusters: [{name: x}], "
