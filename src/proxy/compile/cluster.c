@@ -185,6 +185,12 @@ static lt_rc make_protocol(struct px_build *build, const Xds__Cluster *cluster,
         conf->protocol = PX_UPSTREAM_H2;
         LT_TRY(make_h2(build, cluster->http2_protocol_options, conf));
     }
+    if (cluster->has_protocol_selection &&
+        cluster->protocol_selection ==
+            XDS__CLUSTER__CLUSTER_PROTOCOL_SELECTION__USE_DOWNSTREAM_PROTOCOL) {
+        conf->protocol = PX_UPSTREAM_AS_DOWNSTREAM;
+        LT_TRY(make_h2(build, cluster->http2_protocol_options, conf));
+    }
     conf->idle_timeout_ms = POOL_IDLE_DEFAULT_MS;
     conf->max_requests_per_connection = px_u32(cluster->max_requests_per_connection, 0);
     LT_TRY(make_common_http(build, cluster->common_http_protocol_options, conf));

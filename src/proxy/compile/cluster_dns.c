@@ -34,6 +34,27 @@ static lt_rc make_servers(struct px_build *build, Xds__Address *const *in, size_
     return LT_OK;
 }
 
+static void set_options(const Xds__DnsResolverOptions *options, struct px_dns_conf *dns)
+{
+    if (options == NULL)
+        return;
+    dns->uses_tcp = options->has_use_tcp_for_dns_lookups && options->use_tcp_for_dns_lookups;
+    dns->has_no_search = options->has_no_default_search_domain && options->no_default_search_domain;
+}
+
+/* The fields that said it before typed_dns_resolver_config: the later ones count alone. */
+static lt_rc make_old_resolver(struct px_build *build, const Xds__Cluster *cluster,
+                               struct px_dns_conf *dns)
+{
+    const Xds__DnsResolutionConfig *config = cluster->dns_resolution_config;
+    if (config != NULL) {
+        set_options(config->dns_resolver_options, dns);
+        return make_servers(build, config->resolvers, config->n_resolvers, dns);
+    }
+    dns->uses_tcp = cluster->has_use_tcp_for_dns_lookups && cluster->use_tcp_for_dns_lookups;
+    return make_servers(build, cluster->dns_resolvers, cluster->n_dns_resolvers, dns);
+}
+
 static lt_rc make_resolver(struct px_build *build, const char *field,
                            const Xds__TypedExtensionConfig *in, struct px_dns_conf *dns)
 {
@@ -54,12 +75,7 @@ static lt_rc make_resolver(struct px_build *build, const char *field,
     dns->skips_unroutable = config->has_filter_unroutable_families &&
                             config->filter_unroutable_families;
     dns->rotates = config->has_rotate_nameservers && config->rotate_nameservers;
-    if (config->dns_resolver_options != NULL) {
-        const Xds__DnsResolverOptions *options = config->dns_resolver_options;
-        dns->uses_tcp = options->has_use_tcp_for_dns_lookups && options->use_tcp_for_dns_lookups;
-        dns->has_no_search = options->has_no_default_search_domain &&
-                             options->no_default_search_domain;
-    }
+    set_options(config->dns_resolver_options, dns);
     dns->tries = LT_MIN(px_u32(config->query_tries, 0), (uint32_t)TRIES_MAX);
     if (config->query_timeout_seconds != NULL && config->query_timeout_seconds->has_value)
         dns->timeout_ms = LT_MIN(config->query_timeout_seconds->value, (uint64_t)60) * 1000;
@@ -102,8 +118,10 @@ static lt_rc make_of_fields(struct px_build *build, const Xds__Cluster *cluster,
     const Xds__Cluster__RefreshRate *rate = cluster->dns_failure_refresh_rate;
     if (rate != NULL)
         set_failure_rate(rate->base_interval, rate->max_interval, dns);
-    LT_TRY(
-        make_resolver(build, "typed_dns_resolver_config", cluster->typed_dns_resolver_config, dns));
+    LT_TRY(cluster->typed_dns_resolver_config != NULL
+               ? make_resolver(build, "typed_dns_resolver_config",
+                               cluster->typed_dns_resolver_config, dns)
+               : make_old_resolver(build, cluster, dns));
     return check_times(build, dns, rate != NULL);
 }
 

@@ -212,6 +212,21 @@ static lt_rc make_switches(struct px_build *build, const Xds__HttpExtAuthz__ExtA
     return LT_OK;
 }
 
+/* Of the filter, or as it was once said: of the service. */
+static lt_rc make_allowed(struct px_build *build, const Xds__HttpExtAuthz__ExtAuthz *in,
+                          struct px_authz_conf *conf)
+{
+    const Xds__HttpExtAuthz__AuthorizationRequest *request =
+        in->services_case == XDS__HTTP_EXT_AUTHZ__EXT_AUTHZ__SERVICES_HTTP_SERVICE
+            ? in->http_service->authorization_request
+            : NULL;
+    const Xds__ListStringMatcher *old = request != NULL ? request->allowed_headers : NULL;
+    if (old != NULL && in->allowed_headers != NULL) /* as Envoy */
+        return px_bad(build, "allowed_headers", "is given twice");
+    return make_texts(build, "allowed_headers", old != NULL ? old : in->allowed_headers,
+                      &conf->allowed);
+}
+
 /* What the server is told, and what of its answer counts. */
 static lt_rc make_contents(struct px_build *build, const Xds__HttpExtAuthz__ExtAuthz *in,
                            struct px_authz_conf *conf)
@@ -227,7 +242,7 @@ static lt_rc make_contents(struct px_build *build, const Xds__HttpExtAuthz__ExtA
     conf->namespace_count = in->n_metadata_context_namespaces;
     LT_TRY(px_make_strings(build, in->metadata_context_namespaces,
                            in->n_metadata_context_namespaces, &conf->namespaces));
-    LT_TRY(make_texts(build, "allowed_headers", in->allowed_headers, &conf->allowed));
+    LT_TRY(make_allowed(build, in, conf));
     LT_TRY(make_texts(build, "disallowed_headers", in->disallowed_headers, &conf->disallowed));
     return make_rules(build, in->decoder_header_mutation_rules, &conf->rules);
 }

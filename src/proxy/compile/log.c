@@ -50,6 +50,18 @@ static lt_rc make_node(struct px_build *build, const struct lt_doc *doc, struct 
     return LT_OK;
 }
 
+static lt_rc make_json(struct px_build *build, const char *field, const Pb__Struct *in,
+                       struct px_access_log *log)
+{
+    struct lt_doc doc;
+    log->form = PX_LOG_JSON;
+    if (lt_struct_to_doc(build->scratch, in, NULL, &doc, NULL) != LT_OK)
+        return px_bad(build, field, "is not a readable Struct");
+    struct px_log_node *root = lt_arena_make(build->arena, struct px_log_node);
+    log->json = root;
+    return make_node(build, &doc, root);
+}
+
 static lt_rc make_format(struct px_build *build, const Xds__SubstitutionFormatString *format,
                          struct px_access_log *log)
 {
@@ -66,15 +78,13 @@ static lt_rc make_format(struct px_build *build, const Xds__SubstitutionFormatSt
                             &text));
         return px_make_format(build, "log_format.text_format_source", text, &log->format);
     }
-    if (format->format_case == XDS__SUBSTITUTION_FORMAT_STRING__FORMAT_JSON_FORMAT) {
-        struct lt_doc doc;
-        log->form = PX_LOG_JSON;
-        if (lt_struct_to_doc(build->scratch, format->json_format, NULL, &doc, NULL) != LT_OK)
-            return px_bad(build, "log_format.json_format", "is not a readable Struct");
-        struct px_log_node *root = lt_arena_make(build->arena, struct px_log_node);
-        log->json = root;
-        return make_node(build, &doc, root);
+    if (format->format_case == XDS__SUBSTITUTION_FORMAT_STRING__FORMAT_TEXT_FORMAT) {
+        log->form = PX_LOG_TEXT;
+        return px_make_format(build, "log_format.text_format", lt_str_of(format->text_format),
+                              &log->format);
     }
+    if (format->format_case == XDS__SUBSTITUTION_FORMAT_STRING__FORMAT_JSON_FORMAT)
+        return make_json(build, "log_format.json_format", format->json_format, log);
     return px_bad(build, "log_format", "a text or JSON format is needed");
 }
 
@@ -97,6 +107,26 @@ static lt_rc check_path(struct px_build *build, lt_str path)
     return LT_OK;
 }
 
+#define FORMAT(name) XDS__FILE_ACCESS_LOG__ACCESS_LOG_FORMAT_##name
+
+/* log_format, and what stood for it before there was one. */
+static lt_rc make_file_format(struct px_build *build, const Xds__FileAccessLog *file,
+                              struct px_access_log *log)
+{
+    switch (file->access_log_format_case) {
+    case FORMAT(LOG_FORMAT): return make_format(build, file->log_format, log);
+    case FORMAT(FORMAT):
+        if (file->format[0] == '\0')
+            return make_format(build, NULL, log);
+        log->form = PX_LOG_TEXT;
+        return px_make_format(build, "format", lt_str_of(file->format), &log->format);
+    case FORMAT(JSON_FORMAT): return make_json(build, "json_format", file->json_format, log);
+    case FORMAT(TYPED_JSON_FORMAT):
+        return make_json(build, "typed_json_format", file->typed_json_format, log);
+    default: return make_format(build, NULL, log);
+    }
+}
+
 static lt_rc make_one(struct px_build *build, const Xds__AccessLog *in, struct px_access_log *log,
                       bool *ret_is_kept)
 {
@@ -110,7 +140,7 @@ static lt_rc make_one(struct px_build *build, const Xds__AccessLog *in, struct p
         LT_TRY(px_unpack_any(build, "typed_config", any, &xds__file_access_log__descriptor, &file));
         log->path = px_copy(build, file->path);
         LT_TRY(check_path(build, log->path));
-        LT_TRY(make_format(build, file->log_format, log));
+        LT_TRY(make_file_format(build, file, log));
     } else if (lt_str_eqz(type, xds__stdout_access_log__descriptor.name)) {
         Xds__StdoutAccessLog *out = NULL;
         LT_TRY(

@@ -93,6 +93,10 @@ static lt_rc read_source(struct px_build *build, const char *field, const Xds__C
             return px_unsupported(build, field, "aggregated streams by name are not supported");
         return px_make_api_source(build, field, in->api_config_source, source);
     }
+    case XDS__CONFIG_SOURCE__CONFIG_SOURCE_SPECIFIER_PATH: /* before there were directories */
+        source->kind = PX_SOURCE_PATH;
+        source->path = lt_str_of(in->path);
+        return source->path.len > 0 ? LT_OK : px_bad(build, field, "path is empty");
     case XDS__CONFIG_SOURCE__CONFIG_SOURCE_SPECIFIER_PATH_CONFIG_SOURCE:
         return make_path_source(build, field, in->path_config_source, source);
     default:

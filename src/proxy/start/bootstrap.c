@@ -219,6 +219,14 @@ static lt_rc list_unhonoured(struct px_build *build, Xds__Bootstrap *in,
     return rc;
 }
 
+/* Requests of the admin pages are logged nowhere, and nowhere is what most bootstraps say. */
+static void list_admin_logs(struct px_build *build, const Xds__Admin *admin)
+{
+    if (admin != NULL && admin->access_log_path != NULL && admin->access_log_path[0] != '\0' &&
+        strcmp(admin->access_log_path, "/dev/null") != 0)
+        px_unhonoured(build, "admin.access_log_path");
+}
+
 /* What is the bootstrap's own: metrics, pressure, what does nothing. */
 static lt_rc read_own(struct lt_arena *scratch, Xds__Bootstrap *in, struct px_table *table,
                       struct px_bootstrap *bootstrap, struct lt_err *err)
@@ -232,6 +240,7 @@ static lt_rc read_own(struct lt_arena *scratch, Xds__Bootstrap *in, struct px_ta
     LT_TRY(rc);
     if (in->overload_manager != NULL)
         LT_TRY(px_make_overload(build, in->overload_manager, &bootstrap->pressure));
+    list_admin_logs(build, in->admin);
     return list_unhonoured(build, in, bootstrap);
 }
 

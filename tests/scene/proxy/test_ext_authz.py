@@ -122,9 +122,11 @@ def test_metadata_is_told_by_name(serve, grpc_server):
         "enforced_effective_policy_id": "p", "enforced_engine_result": "allowed"}}}
 
 
-def test_what_an_http_server_is_asked(serve, http_server):
-    proxy = serve(by_http({"path_prefix": "/check", "authorization_request": {"headers_to_add": [{"key": "x-add", "value": "y"}]}},
-                          allowed_headers=texts("x-session")))
+@pytest.mark.parametrize("is_old", [False, True])  # of the filter; and of the service, as it was once said
+def test_what_an_http_server_is_asked(serve, http_server, is_old):
+    request = {"headers_to_add": [{"key": "x-add", "value": "y"}], **({"allowed_headers": texts("x-session")} if is_old else {})}
+    proxy = serve(by_http({"path_prefix": "/check", "authorization_request": request},
+                          **({} if is_old else {"allowed_headers": texts("x-session")})))
     for method in ("GET", "DELETE"):
         assert client.get(proxy.port, "/p?q=1", method=method, host="shop.test", headers={
             "X-Session": "1", "x-no": "2", "authorization": "Bearer t", "cookie": "a=b", "x-add": "forged"}).status == 200

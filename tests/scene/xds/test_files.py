@@ -47,6 +47,19 @@ def from_files(run_proxy, workdir):
 
 
 @pytest.mark.quick
+def test_a_path_as_it_was_once_said(from_files, workdir, backends):
+    """ConfigSource.path, which is path_config_source without a directory."""
+    port = free_port()
+    resource_file(workdir / "cds.json", with_type(CDS, cluster("web", backends().port)))
+    resource_file(workdir / "lds.json", with_type(LDS, listener(rds_hcm("r", source={"path": str(workdir / "rds.json")}), port=port)))
+    resource_file(workdir / "rds.json", routes("r", route("/", "web")))
+    from_files()
+    until_answers(port, 200)
+    resource_file(workdir / "rds.json", routes("r", answering(418)), version="2")
+    until_answers(port, 418)
+
+
+@pytest.mark.quick
 def test_every_type_from_files(from_files, workdir, backends):
     port, first, second = free_port(), backends("first"), backends("second")
     resource_file(workdir / "cds.json", eds_cluster("web", source=path_source(workdir / "eds.json")))

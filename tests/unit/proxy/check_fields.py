@@ -4,6 +4,7 @@
 - Every message that can be reached from a resource is in it once, with every field once; nothing else is.
 - What it calls honoured is read somewhere in the proxy, what it calls ignored is not: all of the proxy is compiled (without
   code) with each member of each message marked, so that the compiler tells each use, by the member's own type.
+- Each of its messages has in our schemas every field that Envoy's API has, where that is installed (xds-protos).
 - docs/compatibility.md holds what tools/fields.py makes of it.
 - With the contract beside the tree: each field that a mesh's control plane is known to send is in the schemas and in the table, or
   its message is another program's.
@@ -158,6 +159,8 @@ def reached_from(name, group):
         error(f"{name}: not in the table")
         return []
     if group.whole is not None:
+        if group.rows:
+            error(f"{name}: rows behind a message that is spoken of as a whole")
         return []
     check_fields(group)
     verdicts = {field: (verdict, sign) for field, verdict, sign in group.verdicts()}
@@ -261,6 +264,31 @@ def check_truth(table, used):
                 error(f"{where}: ignored, and somebody reads it")
 
 
+# --- the schemas against Envoy's ---
+
+# Of certificate providers, as they were once said: what is not known of them refuses the resource.
+LEFT_OUT = re.compile("(validation_context|tls_certificate)_certificate_provider")
+
+
+def check_upstream(table):
+    """With Envoy's own descriptors at hand: a field that our schema lacks could only be listed by its number."""
+    sys.path.insert(0, str(ROOT / "tests/unit/wire"))
+    try:
+        import check_protos  # noqa: PLC0415
+    except SystemExit:  # xds-protos is not installed
+        return
+    pool = check_protos.theirs()
+    for message in table:
+        try:
+            theirs = pool.FindMessageTypeByName(message.name)
+        except KeyError:
+            continue
+        ours = {field.number for field in MESSAGES[message.name].field}
+        for field in theirs.fields:
+            if message.whole is None and field.number not in ours and not LEFT_OUT.match(field.name):
+                error(f"{message.name}.{field.name}: Envoy has it, our schema has not")
+
+
 # --- the table against the contract ---
 
 
@@ -308,6 +336,7 @@ def main():
     seen = check_table(table)
     if not errors:
         check_truth(table, uses())
+        check_upstream(table)
     known = contract()
     if known is not None and not errors:
         check_contract(table, seen, known)

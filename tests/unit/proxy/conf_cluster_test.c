@@ -327,6 +327,16 @@ static void test_dns(void **state)
     assert_int_equal(endpoint->kind, PX_AT_NAME);
     assert_text(endpoint->facts->hostname, "web.example");
     assert_int_equal(endpoint->port, 80);
+    /* as it was once said; what came later counts alone */
+    conf = must_compile(
+        PX_CLUSTER, "{name: a, type: STRICT_DNS, use_tcp_for_dns_lookups: true, dns_resolvers: "
+                    "[{socket_address: {address: 127.0.0.1, port_value: 53}}], " DNS_ENDPOINT "}");
+    assert_true(conf->dns->uses_tcp && conf->dns->server_count == 1);
+    conf = must_compile(PX_CLUSTER, "{name: a, type: STRICT_DNS, use_tcp_for_dns_lookups: true, "
+                                    "dns_resolution_config: {dns_resolver_options: "
+                                    "{no_default_search_domain: true}}, " DNS_ENDPOINT "}");
+    assert_true(!conf->dns->uses_tcp && conf->dns->has_no_search);
+    assert_int_equal(conf->dns->server_count, 0);
     conf = must_compile(PX_CLUSTER, "{name: a, type: LOGICAL_DNS, " DNS_ENDPOINT "}");
     assert_true(conf->dns->is_one_host);
     assert_int_equal(conf->dns->refresh_ms, 5000);
