@@ -57,8 +57,8 @@ static void list_type(const struct walk *walk, const struct step *step, lt_str t
 {
     char path[PATH_MAX_BYTES + 64] = "";
     size_t len = write_path(step, path, PATH_MAX_BYTES - 128);
-    (void)snprintf(path + len, sizeof(path) - len, " (%.*s)", (int)LT_MIN(type.len, (size_t)150),
-                   type.ptr);
+    (void)snprintf(path + len, sizeof(path) - len, "%s(%.*s)", len > 0 ? " " : "",
+                   (int)LT_MIN(type.len, (size_t)150), type.ptr);
     px_unhonoured(walk->build, path);
 }
 

@@ -72,9 +72,32 @@ static lt_rc make_peer_metadata(struct px_build *build LT_UNUSED, const void *me
     return LT_OK;
 }
 
-static lt_rc make_alpn(struct px_build *build LT_UNUSED, const void *message LT_UNUSED,
-                       struct px_hcm_conf *hcm, const void **ret_conf LT_UNUSED)
+/* What router.c offers is what istiod sends; another list is told of. */
+static bool is_as_offered(const Istio__Alpn__FilterConfig *in)
 {
+    static const char *const offered[][3] = {{"istio-http/1.0", "istio", "http/1.0"},
+                                             {"istio-http/1.1", "istio", "http/1.1"},
+                                             {"istio-h2", "istio", "h2"}};
+    unsigned seen = 0;
+    for (size_t i = 0; i < in->n_alpn_override; i++) {
+        const Istio__Alpn__FilterConfig__AlpnOverride *one = in->alpn_override[i];
+        size_t protocol = one->has_upstream_protocol ? (size_t)one->upstream_protocol : 0;
+        if (protocol >= LT_ARRAY_LEN(offered) || one->n_alpn_override != 3)
+            return false;
+        for (size_t j = 0; j < 3; j++) {
+            if (strcmp(one->alpn_override[j], offered[protocol][j]) != 0)
+                return false;
+        }
+        seen |= 1u << protocol;
+    }
+    return seen == (1u << LT_ARRAY_LEN(offered)) - 1;
+}
+
+static lt_rc make_alpn(struct px_build *build, const void *message, struct px_hcm_conf *hcm,
+                       const void **ret_conf LT_UNUSED)
+{
+    if (!is_as_offered(message))
+        px_unhonoured(build, "alpn_override");
     hcm->has_istio_alpn = true;
     return LT_OK;
 }

@@ -10,8 +10,10 @@
 #include "proxy/compile/fields.h"
 #include "proxy/compile/overload.h"
 #include "proxy/start/bootstrap_check.h"
+#include "proxy/start/runtime.h"
 #include "wire/pbjson.h"
 #include "wire/proto/bootstrap.pb-c.h"
+#include "wire/proto/log_file.pb-c.h"
 #include "wire/yaml.h"
 
 static lt_rc read_text(struct lt_arena *arena, lt_str text, Xds__Bootstrap **ret_message,
@@ -220,11 +222,25 @@ static lt_rc list_unhonoured(struct px_build *build, Xds__Bootstrap *in,
 }
 
 /* Requests of the admin pages are logged nowhere, and nowhere is what most bootstraps say. */
-static void list_admin_logs(struct px_build *build, const Xds__Admin *admin)
+static bool is_nowhere(const char *path)
 {
-    if (admin != NULL && admin->access_log_path != NULL && admin->access_log_path[0] != '\0' &&
-        strcmp(admin->access_log_path, "/dev/null") != 0)
+    return path == NULL || path[0] == '\0' || strcmp(path, "/dev/null") == 0;
+}
+
+static lt_rc list_admin_logs(struct px_build *build, const Xds__Admin *admin)
+{
+    if (admin != NULL && !is_nowhere(admin->access_log_path))
         px_unhonoured(build, "admin.access_log_path");
+    for (size_t i = 0; admin != NULL && i < admin->n_access_log; i++) {
+        const Pb__Any *any = admin->access_log[i]->typed_config;
+        const Xds__FileAccessLog *file = NULL;
+        if (lt_str_eqz(px_any_type(build, any), xds__file_access_log__descriptor.name))
+            LT_TRY(px_unpack_any(build, "admin.access_log", any, &xds__file_access_log__descriptor,
+                                 &file));
+        if (file == NULL || !is_nowhere(file->path))
+            px_unhonoured(build, "admin.access_log");
+    }
+    return LT_OK;
 }
 
 /* What is the bootstrap's own: metrics, pressure, what does nothing. */
@@ -238,9 +254,10 @@ static lt_rc read_own(struct lt_arena *scratch, Xds__Bootstrap *in, struct px_ta
     lt_rc rc = px_make_stats_config(build, in->stats_config, &bootstrap->stats);
     bootstrap->regexes = build->regexes;
     LT_TRY(rc);
+    px_read_runtime(build, in->layered_runtime, &bootstrap->pressure);
     if (in->overload_manager != NULL)
         LT_TRY(px_make_overload(build, in->overload_manager, &bootstrap->pressure));
-    list_admin_logs(build, in->admin);
+    LT_TRY(list_admin_logs(build, in->admin));
     return list_unhonoured(build, in, bootstrap);
 }
 

@@ -97,6 +97,22 @@ def test_connections_have_a_maximum(run_proxy, backends):
     name = "envoy.resource_monitors.global_downstream_max_connections"
     limit = typed(f"{MONITORS}.downstream_connections.v3.DownstreamConnectionsConfig", max_active_downstream_connections=2)
     config["overload_manager"]["resource_monitors"] = [{"name": name, "typed_config": limit}]
+    has_a_maximum(run_proxy, config)
+
+
+@pytest.mark.quick
+@pytest.mark.lateen_only  # Envoy counts connections of the admin pages then
+def test_connections_have_a_maximum_by_a_runtime_key(run_proxy, backends):
+    config = with_manager(backends())
+    del config["overload_manager"]
+    config["layered_runtime"] = {"layers": [
+        {"name": "one", "static_layer": {"overload.global_downstream_max_connections": 100000}},
+        {"name": "two", "static_layer": {"overload": {"global_downstream_max_connections": 2}, "envoy": {"nothing": True}}}]}
+    has_a_maximum(run_proxy, config)
+
+
+def has_a_maximum(run_proxy, config):
+    """Of two; the second listener knows none."""
     config["static_resources"]["listeners"][1]["ignore_global_conn_limit"] = True
     proxy = run_proxy(config)
     kept = [client.Connection(proxy.port) for _ in range(2)]

@@ -228,10 +228,22 @@ def uses_in(file, directory, compiler):
     return set(re.findall(r"USE (\w+\.\w+)", run.stderr))
 
 
+def sees_messages(path, known):
+    """It includes a header of messages, by whatever way."""
+    if path not in known:
+        known[path] = False  # until it is known; nobody includes itself
+        text = (ROOT / "src" / path).read_text()
+        included = re.findall(r'^#include "([^"]+)"', text, re.M)
+        known[path] = any(name.endswith(".pb-c.h") or sees_messages(name, known) for name in included if not name.endswith(".def"))
+    return known[path]
+
+
 def uses():
     """{"Xds__Cluster.name", "CASE.XDS__..."} of all code that reads resources."""
     compiler = next(name for name in ("clang", "gcc", "cc") if shutil.which(name))
+    known = {}
     sources = [file for room in READERS for file in sorted((ROOT / "src/proxy" / room).glob("*.c"))]
+    sources = [file for file in sources if sees_messages(str(file.relative_to(ROOT / "src")), known)]
     with tempfile.TemporaryDirectory() as directory, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         mark_headers(pathlib.Path(directory))
         return set().union(*pool.map(lambda file: uses_in(file, directory, compiler), sources))

@@ -172,6 +172,44 @@ static void test_what_is_refused(void **state)
     }
 }
 
+/* Istio's own extensions come as TypedStruct; what their compilers take for granted is looked at. */
+static void test_istio(void **state)
+{
+    (void)state;
+#define STRUCT(type, value) \
+    "{'@type': type.googleapis.com/udpa.type.v1.TypedStruct, type_url: type.googleapis.com/" type \
+    ", value: " value "}"
+#define EXCHANGE "envoy.tcp.metadataexchange.config.MetadataExchange"
+#define ALPN "istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig"
+#define LISTS \
+    "{alpn_override: [istio-http/1.0, istio, http/1.0]}, {upstream_protocol: HTTP11, alpn_override: [istio-http/1.1, istio, http/1.1]}"
+    static const struct {
+        px_resource_kind kind;
+        const char *yaml, *lines;
+    } cases[] = {
+        {PX_CLUSTER,
+         "{name: c, filters: [{name: x, typed_config: " STRUCT(
+             EXCHANGE, "{protocol: istio-peer-exchange, enable_discovery: true}") "}]}",
+         ""},
+        {PX_CLUSTER,
+         "{name: c, filters: [{name: x, typed_config: " STRUCT(
+             EXCHANGE, "{protocol: other, additional_labels: [a], newer: 1}") "}]}",
+         "filters[0].protocol\nfilters[0].newer\nfilters[0].additional_labels"},
+        {PX_EXTENSION,
+         "{name: e, typed_config: " STRUCT(
+             ALPN, "{alpn_override: [" LISTS
+                   ", {upstream_protocol: HTTP2, alpn_override: [istio-h2, istio, h2]}]}") "}",
+         ""},
+        {PX_EXTENSION, "{name: e, typed_config: " STRUCT(ALPN, "{alpn_override: [" LISTS "]}") "}",
+         "alpn_override"},
+    };
+    for (size_t i = 0; i < LT_ARRAY_LEN(cases); i++) {
+        if (compile(cases[i].kind, cases[i].yaml) != LT_OK)
+            fail_msg("%s: %s", cases[i].yaml, err.text);
+        assert_listed(cases[i].lines);
+    }
+}
+
 /* --- fields that no schema of ours has --- */
 
 static void test_unknown_fields(void **state)
@@ -353,6 +391,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_each_kind_of_place, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_says_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_is_refused, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_istio, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_unknown_fields, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_unknown_fields_that_may_guard, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_many_unknown_fields, set_up, tear_down),

@@ -165,9 +165,11 @@ static void test_what_is_listed(void **state)
         {"grpc_stats.v3.FilterConfig", "enable_upstream_stats: true", "enable_upstream_stats"},
         {"header_mutation.v3.HeaderMutation",
          "mutations: {request_trailers_mutations: [{remove: a}]}", "trailers_mutations"},
-        {"compressor.v3.Compressor", "response_direction_config: {}", "f"},
-        {"stateful_session.v3.StatefulSession", "strict: false", "f"},
-        {"grpc_web.v3.GrpcWeb", "", "f"},
+        {"compressor.v3.Compressor", "response_direction_config: {}",
+         "http_filters[0] (envoy.extensions.filters.http.compressor.v3.Compressor)"},
+        {"stateful_session.v3.StatefulSession", "strict: false",
+         "http_filters[0] (envoy.extensions.filters.http.stateful_session"},
+        {"grpc_web.v3.GrpcWeb", "", "http_filters[0] (envoy.extensions.filters.http.grpc_web"},
     };
     for (size_t i = 0; i < LT_ARRAY_LEN(cases); i++) {
         if (compile_filter(cases[i].type, cases[i].fields) != LT_OK)
