@@ -54,6 +54,9 @@ LT_MUST lt_rc px_make_route_match(struct px_build *build, const Xds__RouteMatch 
                                   struct px_route *route);
 LT_MUST lt_rc px_make_route(struct px_build *build, const Xds__Route *in,
                             const struct px_vhost *vhost, struct px_route *route);
+LT_MUST lt_rc px_make_queries(struct px_build *build, const char *field,
+                              Xds__QueryParameterMatcher *const *in, size_t count,
+                              const struct px_query_match **ret_queries);
 /* rate_limits of a route or a virtual host; NULL: none. */
 LT_MUST lt_rc px_make_own_rate_limits(struct px_build *build, Xds__RateLimit *const *in,
                                       size_t count, const struct px_rate_limits **ret_limits);

@@ -22,6 +22,50 @@ static lt_rc make_match(struct px_build *build, const Xds__RateLimit__Action__He
     return px_make_header_matches(build, in->headers, in->n_headers, &action->headers);
 }
 
+static lt_rc make_query_match(struct px_build *build,
+                              const Xds__RateLimit__Action__QueryParameterValueMatch *in,
+                              struct px_rate_action *action)
+{
+    action->kind = PX_RATE_QUERIES_MATCH;
+    action->key = key_or(build, in->descriptor_key, "query_match");
+    action->value = px_copy(build, in->descriptor_value);
+    action->expects_match = px_bool(in->expect_match, true);
+    action->query_count = in->n_query_parameters;
+    return px_make_queries(build, "query_parameter_value_match", in->query_parameters,
+                           in->n_query_parameters, &action->queries);
+}
+
+static lt_rc make_network(struct px_build *build,
+                          const Xds__RateLimit__Action__MaskedRemoteAddress *in,
+                          struct px_rate_action *action)
+{
+    action->kind = PX_RATE_NETWORK;
+    action->key = LT_STR("masked_remote_address");
+    action->v4_bits = (uint8_t)LT_MIN(px_u32(in->v4_prefix_mask_len, 32), 255u);
+    action->v6_bits = (uint8_t)LT_MIN(px_u32(in->v6_prefix_mask_len, 128), 255u);
+    return action->v4_bits <= 32 && action->v6_bits <= 128
+               ? LT_OK
+               : px_bad(build, "masked_remote_address", "a prefix is longer than the address");
+}
+
+static lt_rc make_metadata(struct px_build *build, const char *key, const char *otherwise,
+                           const Xds__MetadataKey *from, struct px_rate_action *action)
+{
+    size_t depth = from != NULL ? from->n_path : 0;
+    lt_str *path = lt_arena_make_n(build->arena, lt_str, depth);
+    for (size_t i = 0; i < depth; i++)
+        path[i] = px_copy(build, from->path[i]->key);
+    action->kind = PX_RATE_METADATA;
+    action->key = px_copy(build, key);
+    action->value = px_copy(build, otherwise);
+    action->name = px_copy(build, from != NULL ? from->key : NULL);
+    action->path = path;
+    action->depth = depth;
+    return action->key.len > 0 && action->name.len > 0 && depth > 0
+               ? LT_OK
+               : px_bad(build, "metadata", "needs descriptor_key and metadata_key");
+}
+
 /* LT_E_NOT_FOUND: we have none of that kind. */
 static lt_rc make_action(struct px_build *build, const Xds__RateLimit__Action *in,
                          struct px_rate_action *action)
@@ -58,6 +102,20 @@ static lt_rc make_action(struct px_build *build, const Xds__RateLimit__Action *i
         action->may_lack = in->query_parameters->has_skip_if_absent &&
                            in->query_parameters->skip_if_absent;
         return LT_OK;
+    case XDS__RATE_LIMIT__ACTION__ACTION_SPECIFIER_QUERY_PARAMETER_VALUE_MATCH:
+        return make_query_match(build, in->query_parameter_value_match, action);
+    case XDS__RATE_LIMIT__ACTION__ACTION_SPECIFIER_MASKED_REMOTE_ADDRESS:
+        return make_network(build, in->masked_remote_address, action);
+    case XDS__RATE_LIMIT__ACTION__ACTION_SPECIFIER_METADATA: {
+        const Xds__RateLimit__Action__MetaData *meta = in->metadata;
+        action->may_lack = meta->has_skip_if_absent && meta->skip_if_absent;
+        if (meta->has_source && meta->source != 0) {
+            px_unhonoured(build, "metadata.source");
+            return LT_E_NOT_FOUND;
+        }
+        return make_metadata(build, meta->descriptor_key, meta->default_value, meta->metadata_key,
+                             action);
+    }
     default: return LT_E_NOT_FOUND;
     }
 }

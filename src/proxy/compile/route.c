@@ -73,22 +73,19 @@ static lt_rc make_path(struct px_build *build, const Xds__RouteMatch *match, str
     }
 }
 
-static lt_rc make_queries(struct px_build *build, const Xds__RouteMatch *match,
-                          struct px_route *route)
+lt_rc px_make_queries(struct px_build *build, const char *field,
+                      Xds__QueryParameterMatcher *const *in, size_t count,
+                      const struct px_query_match **ret_queries)
 {
-    struct px_query_match *queries = lt_arena_make_n(build->arena, struct px_query_match,
-                                                     match->n_query_parameters);
-    for (size_t i = 0; i < match->n_query_parameters; i++) {
-        const Xds__QueryParameterMatcher *in = match->query_parameters[i];
-        queries[i].name = px_copy(build, in->name);
+    struct px_query_match *queries = lt_arena_make_n(build->arena, struct px_query_match, count);
+    for (size_t i = 0; i < count; i++) {
+        queries[i].name = px_copy(build, in[i]->name);
         queries[i].value.kind = PX_MATCH_PRESENT;
-        if (in->query_parameter_match_specifier_case ==
+        if (in[i]->query_parameter_match_specifier_case ==
             XDS__QUERY_PARAMETER_MATCHER__QUERY_PARAMETER_MATCH_SPECIFIER_STRING_MATCH)
-            LT_TRY(px_make_string_match(build, "match.query_parameters", in->string_match,
-                                        &queries[i].value));
+            LT_TRY(px_make_string_match(build, field, in[i]->string_match, &queries[i].value));
     }
-    route->queries = queries;
-    route->query_count = match->n_query_parameters;
+    *ret_queries = queries;
     return LT_OK;
 }
 
@@ -141,7 +138,9 @@ static lt_rc make_match(struct px_build *build, const Xds__RouteMatch *match,
     route->ignore_case = !px_bool(match->case_sensitive, true);
     LT_TRY(px_make_header_matches(build, match->headers, match->n_headers, &route->headers));
     route->header_count = match->n_headers;
-    LT_TRY(make_queries(build, match, route));
+    LT_TRY(px_make_queries(build, "match.query_parameters", match->query_parameters,
+                           match->n_query_parameters, &route->queries));
+    route->query_count = match->n_query_parameters;
     route->grpc_only = match->grpc != NULL;
     route->runtime_fraction_ppm = 1000000;
     if (match->runtime_fraction != NULL)

@@ -189,7 +189,7 @@ static bool path_matches(const struct px_route *route, lt_str path_only, lt_str 
     return false;
 }
 
-static bool query_matches(const struct px_query_match *match, lt_str query)
+bool px_query_matches(const struct px_query_match *match, lt_str query)
 {
     lt_str name, value;
     while (lt_url_query_next(&query, &name, &value)) {
@@ -262,7 +262,7 @@ static bool route_matches(const struct px_route *route, const struct px_request_
             return false;
     }
     for (size_t i = 0; i < route->query_count; i++) {
-        if (!query_matches(&route->queries[i], parts.query))
+        if (!px_query_matches(&route->queries[i], parts.query))
             return false;
     }
     for (size_t i = 0; i < route->cookie_count; i++) {

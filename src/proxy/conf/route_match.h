@@ -41,6 +41,8 @@ lt_str px_route_unmatched(const struct px_route *route, lt_str path);
 bool px_route_takes(const struct px_route *route, const struct px_request_facts *facts);
 
 bool px_string_matches(const struct px_string_match *match, lt_str text);
+/* query: without '?'. */
+bool px_query_matches(const struct px_query_match *match, lt_str query);
 bool px_header_matches(const struct px_header_match *match, const struct px_request_facts *facts);
 
 /* The cluster of a weighted route for a random number. */

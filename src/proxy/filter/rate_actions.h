@@ -16,17 +16,25 @@ typedef enum {
     PX_RATE_GENERIC,
     PX_RATE_HEADERS_MATCH,
     PX_RATE_QUERY,
+    PX_RATE_QUERIES_MATCH,
+    PX_RATE_NETWORK,  /* of the client's address */
+    PX_RATE_METADATA, /* that filters left; value: where there is none */
 } px_rate_kind;
 
 /* RateLimit.Action */
 struct px_rate_action {
     px_rate_kind kind;
     lt_str key, value; /* of the entry */
-    lt_str name;       /* of the header, or the query parameter */
+    lt_str name;       /* of the header, the query parameter, the filter whose metadata it is */
     bool may_lack;     /* skip_if_absent */
     bool expects_match;
     const struct px_header_match *headers;
     size_t header_count;
+    const struct px_query_match *queries;
+    size_t query_count;
+    const lt_str *path; /* of the metadata */
+    size_t depth;
+    uint8_t v4_bits, v6_bits;
 };
 
 struct px_rate_limit {

@@ -3,7 +3,7 @@ import pytest
 
 from lib import client
 from lib.backend import TcpBackend
-from lib.filters import access_log, http_filter, net_filter, per_route, switch
+from lib.filters import access_log, http_filter, net_filter, per_route, policy, rbac, switch
 from lib.proxy import bootstrap, cluster, hcm, listener, route, tcp_proxy
 
 pytestmark = pytest.mark.quick
@@ -187,6 +187,10 @@ def counted(*actions, **fields):
 BY_HEADER = {"request_headers": {"header_name": "x-who", "descriptor_key": "who"}}
 
 
+def in_metadata(key):
+    return {"key": "envoy.filters.http.rbac", "path": [{"key": key}]}
+
+
 @pytest.mark.parametrize("action,entries,headers,at", [
     (BY_HEADER, {"who": "me"}, {"x-who": "me"}, "/"),
     ({"request_headers": {"header_name": ":path", "descriptor_key": "path"}}, {"path": "/x?q=1"}, {}, "/x?q=1"),
@@ -197,10 +201,28 @@ BY_HEADER = {"request_headers": {"header_name": "x-who", "descriptor_key": "who"
     ({"header_value_match": {"descriptor_value": "v", "headers": [{"name": "x-who", "present_match": True}]}}, {"header_match": "v"}, {"x-who": "1"}, "/"),
     ({"header_value_match": {"descriptor_value": "v", "expect_match": False, "headers": [{"name": "x-who", "present_match": True}]}},
      {"header_match": "v"}, {}, "/"),
-    ({"query_parameters": {"query_parameter_name": "q", "descriptor_key": "q"}}, {"q": "2"}, {}, "/x?a=1&q=2&q=3")])
+    ({"query_parameters": {"query_parameter_name": "q", "descriptor_key": "q"}}, {"q": "2"}, {}, "/x?a=1&q=2&q=3"),
+    ({"query_parameter_value_match": {"descriptor_value": "v", "query_parameters": [{"name": "q", "string_match": {"prefix": "2"}}]}},
+     {"query_match": "v"}, {}, "/x?q=21"),
+    ({"query_parameter_value_match": {"descriptor_value": "v", "descriptor_key": "k", "expect_match": False,
+                                      "query_parameters": [{"name": "q", "string_match": {"exact": "2"}}]}}, {"k": "v"}, {}, "/x?q=3"),
+    ({"masked_remote_address": {"v4_prefix_mask_len": 12}}, {"masked_remote_address": "127.0.0.0/12"}, {}, "/"),
+    ({"masked_remote_address": {}}, {"masked_remote_address": "127.0.0.1/32"}, {}, "/"),
+    ({"metadata": {"descriptor_key": "p", "metadata_key": in_metadata("enforced_effective_policy_id")}}, {"p": "who"}, {}, "/"),
+    ({"metadata": {"descriptor_key": "p", "metadata_key": in_metadata("none"), "default_value": "d"}}, {"p": "d"}, {}, "/")])
 def test_limit_by_what_a_request_is(serve, action, entries, headers, at):
-    proxy = serve(limit(token_bucket=tokens(100), descriptors=[descriptor(2, **entries)], **ON), routes=[route("/", counted(action))])
+    known = http_filter("rbac.v3.RBAC", rules=rbac("ALLOW", who=policy()))
+    proxy = serve(known, limit(token_bucket=tokens(100), descriptors=[descriptor(2, **entries)], **ON), routes=[route("/", counted(action))])
     assert [client.get(proxy.port, at, headers=headers).status for _ in range(3)] == [200, 200, 429]
+
+
+def test_what_is_absent_gives_no_limit(serve):
+    absent = {"metadata": {"descriptor_key": "p", "metadata_key": in_metadata("none")}}
+    skipped = {"metadata": absent["metadata"] | {"skip_if_absent": True}}
+    key = {"generic_key": {"descriptor_value": "v"}}
+    proxy = serve(limit(token_bucket=tokens(100), descriptors=[descriptor(0, generic_key="v")], **ON),
+                  routes=[route("/fails", counted(absent, key)), route("/", counted(skipped, key))])
+    assert [client.get(proxy.port, at).status for at in ("/fails", "/")] == [200, 429]
 
 
 def test_limit_only_of_who_is_meant(serve):
