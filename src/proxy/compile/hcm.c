@@ -79,12 +79,16 @@ static lt_rc make_route_specifier(struct px_build *build, const Xds__HttpConnect
     return LT_OK;
 }
 
-static lt_rc make_log_times(struct px_build *build,
-                            const Xds__HttpConnectionManager__HcmAccessLogOptions *in,
+/* The manager's own fields are of before there were options. */
+static lt_rc make_log_times(struct px_build *build, const Xds__HttpConnectionManager *hcm,
                             struct px_log_times *times)
 {
-    if (in == NULL)
-        return LT_OK;
+    const Xds__HttpConnectionManager__HcmAccessLogOptions *in = hcm->access_log_options;
+    if (in == NULL) {
+        times->at_start = hcm->has_flush_access_log_on_new_request &&
+                          hcm->flush_access_log_on_new_request;
+        return px_make_log_interval(build, hcm->access_log_flush_interval, &times->every_ms);
+    }
     times->at_start = in->has_flush_access_log_on_new_request &&
                       in->flush_access_log_on_new_request;
     times->at_tunnel = in->has_flush_log_on_tunnel_successfully_established &&
@@ -116,7 +120,7 @@ static lt_rc make_hcm(struct px_build *build, const Xds__HttpConnectionManager *
     LT_TRY(make_paths(build, in, conf));
     LT_TRY(px_make_http_filters(build, in->http_filters, in->n_http_filters, conf));
     LT_TRY(make_route_specifier(build, in, conf));
-    LT_TRY(make_log_times(build, in->access_log_options, &conf->log_times));
+    LT_TRY(make_log_times(build, in, &conf->log_times));
     return px_make_access_logs(build, in->access_log, in->n_access_log, &conf->access_logs,
                                &conf->access_log_count);
 }

@@ -216,6 +216,20 @@ static lt_rc make_tcp_limits(struct px_build *build, const Xds__TcpProxy *in,
     return LT_OK;
 }
 
+/* The proxy's own fields are of before there were options. */
+static lt_rc make_tcp_log_times(struct px_build *build, const Xds__TcpProxy *tcp,
+                                struct px_log_times *times)
+{
+    const Xds__TcpProxy__TcpAccessLogOptions *in = tcp->access_log_options;
+    times->at_start = in != NULL ? in->has_flush_access_log_on_connected &&
+                                       in->flush_access_log_on_connected
+                                 : tcp->has_flush_access_log_on_connected &&
+                                       tcp->flush_access_log_on_connected;
+    return px_make_log_interval(
+        build, in != NULL ? in->access_log_flush_interval : tcp->access_log_flush_interval,
+        &times->every_ms);
+}
+
 static lt_rc make_tcp(struct px_build *build, const Pb__Any *any, bool has_istio_stats,
                       const struct px_tcp_conf **ret_tcp)
 {
@@ -237,12 +251,7 @@ static lt_rc make_tcp(struct px_build *build, const Pb__Any *any, bool has_istio
         return px_unsupported(build, "tunneling_config", "tunnels are not supported yet");
     LT_TRY(px_make_tcp_on_demand(build, in->on_demand, conf));
     LT_TRY(make_tcp_limits(build, in, conf));
-    if (in->access_log_options != NULL) {
-        conf->log_times.at_start = in->access_log_options->has_flush_access_log_on_connected &&
-                                   in->access_log_options->flush_access_log_on_connected;
-        LT_TRY(px_make_log_interval(build, in->access_log_options->access_log_flush_interval,
-                                    &conf->log_times.every_ms));
-    }
+    LT_TRY(make_tcp_log_times(build, in, &conf->log_times));
     conf->has_istio_stats = has_istio_stats;
     conf->stats = has_istio_stats ? build->net_stats.stats : NULL;
     conf->tcp_report_ms = has_istio_stats ? build->net_stats.tcp_report_ms : 0;

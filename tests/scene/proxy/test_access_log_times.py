@@ -38,8 +38,10 @@ def over_tcp(log, **options):
     return tcp_proxy("a", access_log=[log_to(log, **text(LINE))], access_log_options=options)
 
 
-def test_at_the_start_of_requests(run_proxy, backends, log):
-    proxy = run_proxy(bootstrap(listener(over_http(log, access_log_options={"flush_access_log_on_new_request": True})), [cluster("a", backends().port)]), extra=FLUSH)
+@pytest.mark.parametrize("options", [{"access_log_options": {"flush_access_log_on_new_request": True}}, {"flush_access_log_on_new_request": True}])
+def test_at_the_start_of_requests(run_proxy, backends, log, options):
+    """As options say it; or as it was said before there were options."""
+    proxy = run_proxy(bootstrap(listener(over_http(log, **options)), [cluster("a", backends().port)]), extra=FLUSH)
     client.get(proxy.port, "/bytes/5")
     client.get(proxy.port, "/own")
     assert [line.strip() for line in lines(log, 4)] == [

@@ -272,8 +272,10 @@ def check_truth(table, used):
                 error(f"{where}: honoured, and nobody reads it")
             if verdict == "CHECKED" and not (is_read or is_touched or is_one_of):
                 error(f"{where}: honoured in part, and nobody reads it")
-            if verdict == "IGNORED" and is_touched and not message.places and (message.name, field.name) not in elsewhere:
-                error(f"{where}: ignored, and somebody reads it")
+            if field.name == "name":  # errors tell it
+                continue
+            if verdict in ("IGNORED", "NO_EFFECT") and is_touched and not message.places and (message.name, field.name) not in elsewhere:
+                error(f"{where}: {verdict}, and somebody reads it")
 
 
 # --- the schemas against Envoy's ---

@@ -100,9 +100,9 @@ static void test_each_kind_of_place(void **state)
          "{name: c, typed_extension_protocol_options: {x: {'@type': type.googleapis.com/google.protobuf.Empty, value: {}}}}",
          "typed_extension_protocol_options.x (google.protobuf.Empty)"},
         {PX_CLUSTER, /* elsewhere these are honoured */
-         "{name: c, common_http_protocol_options: {max_headers_count: 5, idle_timeout: 1s}, circuit_breakers: "
+         "{name: c, common_http_protocol_options: {max_connection_duration_jitter: {value: 5}, idle_timeout: 1s}, circuit_breakers: "
          "{thresholds: [{max_requests: 1}], per_host_thresholds: [{max_requests: 1, max_connections: 1}]}}",
-         "circuit_breakers.per_host_thresholds[0].max_requests\ncommon_http_protocol_options.max_headers_count"},
+         "circuit_breakers.per_host_thresholds[0].max_requests\ncommon_http_protocol_options.max_connection_duration_jitter"},
         {PX_LISTENER,
          "{name: l, address: {socket_address: {address: 127.0.0.1, port_value: 1}}, enable_mptcp: true, filter_chains: [{filters: "
          "[{name: t, typed_config: {'@type': " TCP
@@ -321,12 +321,12 @@ static void test_alike_once(void **state)
     lt_buf_addf(&yaml, "{name: r, virtual_hosts: [{name: v, domains: ['*'], routes: [");
     for (int i = 0; i < 1000; i++)
         lt_buf_addf(&yaml,
-                    "%s{match: {prefix: /}, request_body_buffer_limit: 1, route: {cluster: c%s}}",
+                    "%s{match: {prefix: /}, stat_prefix: a, route: {cluster: c%s}}",
                     i > 0 ? ", " : "", i == 7 ? ", flush_timeout: 1s" : "");
     lt_buf_addf(&yaml, "]}]}");
     assert_int_equal(compile(PX_ROUTES, lt_arena_strz(arena, lt_buf_str(&yaml))), LT_OK);
     lt_buf_fini(&yaml);
-    assert_listed("virtual_hosts[*].routes[*].request_body_buffer_limit (1000 times)\n"
+    assert_listed("virtual_hosts[*].routes[*].stat_prefix (1000 times)\n"
                   "virtual_hosts[0].routes[7].route.flush_timeout");
 }
 
