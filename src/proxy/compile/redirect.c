@@ -24,7 +24,7 @@ static lt_rc make_allowed(struct px_build *build, const Pb__Any *any,
 static lt_rc make_predicate(struct px_build *build, const Xds__TypedExtensionConfig *in,
                             struct px_internal_redirects *conf)
 {
-    lt_str type = lt_any_inner_type(build->scratch, in->typed_config);
+    lt_str type = px_any_type(build, in->typed_config);
     if (lt_str_eqz(type, xds__safe_cross_scheme_config__descriptor.name))
         conf->only_safely = true;
     else if (lt_str_eqz(type, xds__previous_routes_config__descriptor.name))
