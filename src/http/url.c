@@ -7,6 +7,8 @@
  */
 #include "http/url.h"
 
+#include "http/http.h"
+
 struct lt_url_parts lt_url_split(lt_str target)
 {
     struct lt_url_parts parts = {.path = target};
@@ -29,6 +31,39 @@ static bool is_port(lt_str text)
 {
     uint64_t port = 0;
     return lt_str_to_u64(text, &port) == LT_OK && port <= UINT16_MAX;
+}
+
+static bool takes_scheme(lt_str *text, lt_str scheme)
+{
+    if (text->len <= scheme.len || !lt_str_case_eq(lt_str_slice(*text, 0, scheme.len), scheme))
+        return false;
+    *text = lt_str_from(*text, scheme.len);
+    return true;
+}
+
+static bool is_plain(lt_str text)
+{
+    for (size_t i = 0; i < text.len; i++) {
+        unsigned char c = (unsigned char)text.ptr[i];
+        if (c <= ' ' || c >= 0x7f || c == '\\')
+            return false;
+    }
+    return true;
+}
+
+bool lt_url_absolute(lt_str text, struct lt_url *ret_url)
+{
+    ret_url->is_https = takes_scheme(&text, LT_STR("https://"));
+    if (!ret_url->is_https && !takes_scheme(&text, LT_STR("http://")))
+        return false;
+    ptrdiff_t fragment = lt_str_find_char(text, '#');
+    text = fragment < 0 ? text : lt_str_slice(text, 0, (size_t)fragment);
+    size_t end = 0;
+    while (end < text.len && text.ptr[end] != '/' && text.ptr[end] != '?')
+        end++;
+    ret_url->authority = lt_str_slice(text, 0, end);
+    ret_url->path = lt_str_from(text, end);
+    return end > 0 && lt_http_is_host(ret_url->authority) && is_plain(ret_url->path);
 }
 
 lt_str lt_url_host(lt_str authority)

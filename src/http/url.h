@@ -18,6 +18,18 @@ struct lt_url_parts {
 /* Splits "path?query#fragment"; slices of the input. */
 struct lt_url_parts lt_url_split(lt_str target);
 
+struct lt_url {
+    bool is_https;
+    lt_str authority;
+    lt_str path; /* with its query, without a fragment; empty, or begins with '/' or '?' */
+};
+
+/*
+ * "http://host:port/path?query", or https, as a Location or the like has it; slices of the input.
+ * False: another scheme, no host or one with userinfo, or bytes that no URL has.
+ */
+bool lt_url_absolute(lt_str text, struct lt_url *ret_url);
+
 /* The host of an authority, "a.example:8080" or "[::1]:80": without port and brackets. */
 lt_str lt_url_host(lt_str authority);
 

@@ -1,5 +1,6 @@
 /*
- * tests/fuzz/url.c - lt_url_normalize, lt_url_split, lt_url_decode, lt_url_query_get.
+ * tests/fuzz/url.c - lt_url_normalize, lt_url_split, lt_url_decode, lt_url_query_get,
+ * lt_url_absolute.
  * Input: one byte of settings, then a path. What must hold: a normal form begins with '/', has no
  * dot segment, no byte that a path must not carry, and is its own normal form.
  */
@@ -19,6 +20,18 @@ static void check_normal(lt_str path, const struct lt_url_normal_opts *opts)
         LT_ASSERT(!lt_str_eq(segment, LT_STR(".")) && !lt_str_eq(segment, LT_STR("..")));
 }
 
+/* What a redirect is followed to has a host, and no byte that would end a line or a field. */
+static void check_absolute(lt_str text)
+{
+    struct lt_url url;
+    if (!lt_url_absolute(text, &url))
+        return;
+    LT_ASSERT(url.authority.len > 0 && lt_str_find_char(url.authority, '@') < 0);
+    LT_ASSERT(url.path.len == 0 || url.path.ptr[0] == '/' || url.path.ptr[0] == '?');
+    for (size_t i = 0; i < url.path.len; i++)
+        LT_ASSERT(url.path.ptr[i] > 0x20 && url.path.ptr[i] != 0x7f && url.path.ptr[i] != '#');
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < 1 || size > 4096)
@@ -33,6 +46,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check_normal(out, &opts);
     if (outcome != LT_URL_REJECT && (data[0] & 8) == 0 && opts.normalize)
         LT_ASSERT(lt_url_normalize(out, &opts, arena, &again) == LT_URL_UNCHANGED);
+    check_absolute(path);
     (void)!lt_url_decode(path, true, arena, &out);
     (void)lt_url_query_get(lt_url_split(path).query, "a", arena);
     lt_arena_free(&arena);

@@ -23,38 +23,17 @@ struct target {
 
 /* --- where to --- */
 
-static bool is_plain(lt_str text)
-{
-    for (size_t i = 0; i < text.len; i++) {
-        unsigned char c = (unsigned char)text.ptr[i];
-        if (c <= ' ' || c >= 0x7f || c == '\\')
-            return false;
-    }
-    return true;
-}
-
-/* "https://host:port/path?query"; a fragment is for the client alone. */
 static bool read_location(struct px_request *request, lt_str location, struct target *to)
 {
-    lt_str http = LT_STR("http://"), https = LT_STR("https://");
-    bool is_https = location.len > https.len &&
-                    lt_str_case_eq(lt_str_slice(location, 0, https.len), https);
-    bool is_http = location.len > http.len &&
-                   lt_str_case_eq(lt_str_slice(location, 0, http.len), http);
-    if (!is_http && !is_https)
+    struct lt_url url;
+    if (!lt_url_absolute(location, &url))
         return false;
-    lt_str rest = lt_str_from(location, is_https ? https.len : http.len);
-    ptrdiff_t fragment = lt_str_find_char(rest, '#');
-    rest = fragment < 0 ? rest : lt_str_slice(rest, 0, (size_t)fragment);
-    size_t end = 0;
-    while (end < rest.len && rest.ptr[end] != '/' && rest.ptr[end] != '?')
-        end++;
-    to->scheme = is_https ? LT_STR("https") : LT_STR("http");
-    to->authority = lt_arena_str(request->arena, lt_str_slice(rest, 0, end));
-    lt_str path = lt_str_from(rest, end);
-    bool has_slash = path.len > 0 && path.ptr[0] == '/';
-    to->path = lt_arena_printf(request->arena, "%s%.*s", has_slash ? "" : "/", LT_STR_ARG(path));
-    return to->authority.len > 0 && lt_http_is_host(to->authority) && is_plain(to->path);
+    bool has_slash = url.path.len > 0 && url.path.ptr[0] == '/';
+    to->scheme = url.is_https ? LT_STR("https") : LT_STR("http");
+    to->authority = lt_arena_str(request->arena, url.authority);
+    to->path = lt_arena_printf(request->arena, "%s%.*s", has_slash ? "" : "/",
+                               LT_STR_ARG(url.path));
+    return true;
 }
 
 /* --- may it? --- */

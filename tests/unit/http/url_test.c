@@ -219,6 +219,41 @@ static void queries_are_edited(void **state)
     lt_arena_free(&arena);
 }
 
+static void absolute_urls_are_read(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        bool is_good, is_https;
+        const char *authority, *path;
+    } rows[] = {
+        {"http://a.test", true, false, "a.test", ""},
+        {"HTTPS://a.test:8443/x/y?z=1#end", true, true, "a.test:8443", "/x/y?z=1"},
+        {"http://[::1]:80?q", true, false, "[::1]:80", "?q"},
+        {"http://a.test#/x", true, false, "a.test", ""},
+        {"/x", false, false, "", ""},
+        {"a.test/x", false, false, "", ""},
+        {"ftp://a.test/", false, false, "", ""},
+        {"http://", false, false, "", ""},
+        {"http:///x", false, false, "", ""},
+        {"http://me@a.test/", false, false, "", ""},
+        {"http://a.test/x y", false, false, "", ""},
+        {"http://a.test/x\\y", false, false, "", ""},
+        {"http://a.test/\xff", false, false, "", ""},
+    };
+    for (size_t i = 0; i < LT_ARRAY_LEN(rows); i++) {
+        struct lt_url url;
+        bool is_good = lt_url_absolute(lt_str_of(rows[i].text), &url);
+        if (is_good != rows[i].is_good)
+            fail_msg("%s: %d", rows[i].text, is_good);
+        if (is_good &&
+            (url.is_https != rows[i].is_https || !lt_str_eqz(url.authority, rows[i].authority) ||
+             !lt_str_eqz(url.path, rows[i].path)))
+            fail_msg("%s: '%.*s' '%.*s'", rows[i].text, LT_STR_ARG(url.authority),
+                     LT_STR_ARG(url.path));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -231,6 +266,7 @@ int main(void)
         cmocka_unit_test(no_room_is_a_rejection),
         cmocka_unit_test(queries_decode),
         cmocka_unit_test(queries_are_edited),
+        cmocka_unit_test(absolute_urls_are_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
