@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "proxy/conf/retry_on.h"
 #include "proxy/http/request.h"
 
 static const struct px_retry istio_default = {
@@ -81,10 +82,38 @@ static void test_statuses(void **state)
     assert_false(px_retry_covers_status(&retry, 418, LT_STR_NULL));
 }
 
+/* Headers know fewer words than policies; what is unknown does not take the others with it. */
+static void test_words(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        px_retry_words of;
+        bool is_known;
+        uint32_t bits;
+    } rows[] = {
+        {"", PX_RETRY_WORDS_ALL, true, 0},
+        {"5xx", PX_RETRY_WORDS_HTTP, true, PX_RETRY_5XX},
+        {" 5xx , reset ", PX_RETRY_WORDS_HTTP, true, PX_RETRY_5XX | PX_RETRY_RESET},
+        {"5xx,foo,reset", PX_RETRY_WORDS_HTTP, false, PX_RETRY_5XX | PX_RETRY_RESET},
+        {"cancelled", PX_RETRY_WORDS_HTTP, false, 0},
+        {"cancelled", PX_RETRY_WORDS_GRPC, true, PX_RETRY_GRPC_CANCELLED},
+        {"5xx", PX_RETRY_WORDS_GRPC, false, 0},
+        {"cancelled,5xx", PX_RETRY_WORDS_ALL, true, PX_RETRY_GRPC_CANCELLED | PX_RETRY_5XX},
+        {",,", PX_RETRY_WORDS_ALL, true, 0},
+    };
+    for (size_t i = 0; i < LT_ARRAY_LEN(rows); i++) {
+        uint32_t bits = 1u << 31;
+        assert_int_equal(px_retry_on_parse(lt_str_of(rows[i].text), rows[i].of, &bits),
+                         rows[i].is_known);
+        assert_int_equal(bits, rows[i].bits);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_failures),
-                                       cmocka_unit_test(test_istio_default),
-                                       cmocka_unit_test(test_statuses)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_failures), cmocka_unit_test(test_istio_default),
+        cmocka_unit_test(test_statuses), cmocka_unit_test(test_words)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
