@@ -37,6 +37,11 @@ READERS = ("admin", "compile", "conf", "filter", "health", "http", "lb", "run", 
 # Messages of wire-fields.md that are no configuration of a proxy: who speaks them tests them.
 OTHERS = {
     "envoy.service.discovery.v3.": "ADS: wire/ads.h",
+    "envoy.service.load_stats.v3.": "load reports: xds/load.h",
+    "envoy.config.endpoint.v3.ClusterStats": "likewise",
+    "envoy.config.endpoint.v3.Upstream": "likewise",
+    "envoy.config.endpoint.v3.EndpointLoadMetricStats": "likewise",
+    "envoy.service.secret.v3.": "SDS",
     "envoy.service.auth.v3.": "the calls of ext_authz: filter/authz_call.c",
     "envoy.service.accesslog.v3.": "logs over gRPC (step 2b)",
     "envoy.data.accesslog.v3.": "logs over gRPC (step 2b)",
@@ -53,6 +58,18 @@ OTHERS = {
     "xds.core.v3.": "xdstp names, and matching trees, which are refused whole",
     "xds.type.matcher.v3.": "matching trees, which are refused whole",
 }
+
+# Read below a field whose fate its own row tells ("-x", or refused by its name), or of calls.
+ASIDE = (
+    "envoy.config.core.v3.Node",
+    "envoy.config.core.v3.Extension",
+    "envoy.config.core.v3.HeaderMap",
+    "envoy.config.core.v3.QueryParameter",
+    "envoy.config.trace.v3.Tracing.Http",
+    "envoy.extensions.filters.http.wasm.v3.Wasm",
+    "envoy.extensions.transport_sockets.tls.v3.PrivateKeyProvider",
+    "envoy.extensions.wasm.v3.PluginConfig",
+)
 
 errors = []
 
@@ -259,6 +276,17 @@ def case_of(name, field):
     return "CASE." + "__".join(upper(part) for part in STRUCTS[name].split("__")) + f"__{upper(oneof)}_{upper(field.name)}"
 
 
+def check_rest(table, used):
+    """Whose fields are read must be in the table, with rows of its own."""
+    tabled = {message.name for message in table if message.whole is None}
+    for name, message in MESSAGES.items():
+        if name in tabled or name in NO_RESOURCE or message.options.map_entry or name.startswith(tuple(OTHERS)) or name in ASIDE or name not in STRUCTS:
+            continue
+        for field in message.field:
+            if name.startswith(("envoy.", "stats.", "io.istio.")) and f"{STRUCTS[name]}.{field.name}" in used:
+                error(f"{name}.{field.name}: somebody reads it, and the table does not speak of it")
+
+
 def check_truth(table, used):
     elsewhere = {(m.name, field) for m in table if m.places for field, v, _ in m.verdicts() if v in ("HONOURED", "CHECKED")}
     for message in table:
@@ -349,7 +377,9 @@ def main():
     table = fields.read(ROOT)
     seen = check_table(table)
     if not errors:
-        check_truth(table, uses())
+        used = uses()
+        check_truth(table, used)
+        check_rest(table, used)
         check_upstream(table)
     known = contract()
     if known is not None and not errors:
