@@ -164,13 +164,13 @@ LT_MUST lt_rc px_make_address(struct px_build *build, const char *field,
 /* One filter's metadata: only string values; others are left out. */
 LT_MUST lt_rc px_make_metas(struct px_build *build, const Pb__Struct *st,
                             struct px_metas *ret_metas);
-/* All values, as JSON, sorted by key. */
 /*
  * All metadata that has no place of its own in what is made of a resource: istio, envoy.lb and the
  * like are read apart. *ret_meta NULL: nothing is left, as nearly always.
  */
 LT_MUST lt_rc px_make_other_meta(struct px_build *build, const Xds__Metadata *in,
                                  const struct px_meta **ret_meta);
+/* All values, as JSON, sorted by key. */
 LT_MUST lt_rc px_make_json_metas(struct px_build *build, const char *field, const Pb__Struct *st,
                                  struct px_metas *ret_metas);
 const Pb__Struct *px_find_metadata(const Xds__Metadata *metadata, const char *filter);

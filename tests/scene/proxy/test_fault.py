@@ -70,7 +70,7 @@ def test_delay(serve):
 
 def test_both(serve):
     response, took = timed(serve(http_filter(FAULT, delay=delay(0.2), abort=abort(503))))
-    assert response.status == 503 and took >= 0.2
+    assert response.status == 503 and took >= 0.19  # Envoy rounds its timers
 
 
 def test_client_leaves_while_it_is_delayed(serve):
