@@ -3,6 +3,8 @@ import json
 import os
 import subprocess
 
+import pytest
+
 import shop
 from lib.proxy import envoy_program
 from mesh_lib import LATEEN, deployment, free_port, run, service, wait_until
@@ -19,6 +21,7 @@ def proxy_of(mesh, workload):
     return [c for c in mesh.workloads()[workload][0]["containers"] if c["role"] == "proxy"][0]
 
 
+@pytest.mark.no_sanitizer
 def test_what_is_told_of_it(mesh):
     port = free_port()
     shop.write(mesh, "mesh.yaml", shop.NAMESPACE, shop.gateway(port, "envoy"), shop.WEB_GATEWAY, shop.plain(),

@@ -72,6 +72,7 @@ def test_istios_labels_decide(mesh):
 
 
 @pytest.mark.quick
+@pytest.mark.no_sanitizer
 def test_who_gets_one_and_who_it_is(mesh):
     mesh.write("a.yaml", INJECTED + deployment("in", ns="shop") + deployment("out", ns="shop", labels='"sidecar.istio.io/inject": "false"') +
                deployment("elsewhere") + deployment("asked", labels='"sidecar.istio.io/inject": "true"') + service("in", ns="shop"))
