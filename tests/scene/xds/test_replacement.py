@@ -57,10 +57,11 @@ def test_what_is_under_way_ends_well(run_proxy, backends, control):
 def test_removed_and_come_back_elsewhere(run_proxy, backends, control):
     one, two = free_port(), free_port()
     control.set(cluster_of_static("web", backends().port), at(one, answering(201), route("/delay", "web")))
-    run_proxy(dynamic_bootstrap(control))
+    proxy = run_proxy(dynamic_bootstrap(control))
     until(one, 201)
     with client.Connection(one) as busy:
         busy.request(path="/delay/1")
+        wait_until(lambda: proxy.stats().get("cluster.web.upstream_rq_active") == 1)  # accepted, and not in a backlog that is closed
         control.remove(LDS, "main")
         until(one, None)
         assert busy.response().status == 200
