@@ -79,13 +79,13 @@ lt_rc lt_file_make_parents(const char *path, struct lt_err *err)
     return LT_OK;
 }
 
-static lt_rc write_all(int fd, lt_str text)
+lt_rc lt_fd_write_all(int fd, lt_str text)
 {
-    for (size_t at = 0; at < text.len;) {
-        ssize_t put = write(fd, text.ptr + at, text.len - at);
+    while (text.len > 0) {
+        ssize_t put = write(fd, text.ptr, text.len);
         if (put < 0 && errno != EINTR)
             return LT_E_IO;
-        at += put > 0 ? (size_t)put : 0;
+        text = lt_str_from(text, put > 0 ? (size_t)put : 0);
     }
     return LT_OK;
 }
@@ -100,7 +100,7 @@ lt_rc lt_file_write(const char *path, lt_str text, unsigned mode, struct lt_err 
     int fd = open(fresh, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
     if (fd < 0)
         return lt_err_errno(err, "cannot write %s", fresh);
-    lt_rc rc = write_all(fd, text);
+    lt_rc rc = lt_fd_write_all(fd, text);
     close(fd);
     if (rc != LT_OK || rename(fresh, path) != 0) {
         rc = lt_err_errno(err, "cannot write %s", path);

@@ -9,6 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file.h"
+
 enum {
     FILE_BYTES_MAX = 1 << 20,
     RENEW_PERCENT = 20, /* CITADEL_SELF_SIGNED_ROOT_CERT_GRACE_PERIOD_PERCENTILE */
@@ -68,17 +70,6 @@ static lt_rc read_text(struct cp_ca_store *store, const char *dir, const char *n
     return LT_OK;
 }
 
-static lt_rc write_all(int fd, lt_str text)
-{
-    for (size_t at = 0; at < text.len;) {
-        ssize_t put = write(fd, text.ptr + at, text.len - at);
-        if (put < 0 && errno != EINTR)
-            return LT_E_IO;
-        at += put > 0 ? (size_t)put : 0;
-    }
-    return fsync(fd) == 0 ? LT_OK : LT_E_IO;
-}
-
 /* Whole or not at all: beside the file, synced, then renamed. */
 static lt_rc write_file(const char *dir, const char *name, lt_str text, struct lt_err *err)
 {
@@ -90,7 +81,9 @@ static lt_rc write_file(const char *dir, const char *name, lt_str text, struct l
     int fd = open(fresh, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return lt_err_errno(err, "cannot write %s", fresh);
-    lt_rc rc = write_all(fd, text);
+    lt_rc rc = lt_fd_write_all(fd, text);
+    if (rc == LT_OK && fsync(fd) != 0)
+        rc = LT_E_IO;
     close(fd);
     if (rc == LT_OK && rename(fresh, path) != 0)
         rc = LT_E_IO;

@@ -54,8 +54,7 @@ static void write_refused(struct lt_json_writer *w, const struct stream *stream,
         if (refusal->type != type)
             continue;
         if (!is_open) {
-            lt_json_key(w, LT_STR("refused"));
-            lt_json_object_open(w);
+            lt_json_kv_object(w, "refused");
             is_open = true;
         }
         lt_json_key(w, lt_ads_resource_name(refusal->resource));
@@ -98,8 +97,7 @@ static void write_stream(struct lt_json_writer *w, const struct stream *stream)
     write_if_any(w, "istio_version", node->istio_version);
     for (int type = 0; type < CP_TYPE_COUNT; type++)
         write_nonces(w, stream, (cp_type)type);
-    lt_json_key(w, LT_STR("resources"));
-    lt_json_object_open(w);
+    lt_json_kv_object(w, "resources");
     for (int type = 0; type < CP_TYPE_COUNT; type++)
         write_resource(w, stream, (cp_type)type);
     lt_json_object_close(w);

@@ -283,8 +283,7 @@ static void write_pod(struct request *r, const struct ctl_pod *pod)
     lt_json_kv_str(w, "reason", lt_str_of(pod->reason));
     lt_json_kv_uint(w, "hostPort", ctl_node_host_port(r->node, plan));
     lt_json_kv_bool(w, "takesSockets", pod->handing.is_taker);
-    lt_json_key(w, LT_STR("containers"));
-    lt_json_array_open(w);
+    lt_json_kv_array(w, "containers");
     for (size_t i = 0; i < pod->run_count; i++)
         write_container(r, &pod->runs[i]);
     lt_json_array_close(w);

@@ -20,6 +20,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/file.h"
+
 enum { FILES_MAX = 1 << 20 /* some programs close every one that they could have */ };
 
 pid_t ctl_proc_clone(uint64_t flags, int *ret_pidfd)
@@ -109,25 +111,12 @@ lt_rc ctl_file_read(const char *path, size_t bytes_max, char **ret_text, size_t 
     }
 }
 
-static lt_rc write_all(int fd, lt_str text)
-{
-    while (text.len > 0) {
-        ssize_t put = write(fd, text.ptr, text.len);
-        if (put < 0 && errno == EINTR)
-            continue;
-        if (put < 0)
-            return LT_E_IO;
-        text = lt_str_from(text, (size_t)put);
-    }
-    return LT_OK;
-}
-
 lt_rc ctl_file_write(const char *path, lt_str text, mode_t mode, struct lt_err *err)
 {
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
     if (fd < 0)
         return lt_err_errno(err, "%s", path);
-    lt_rc rc = write_all(fd, text);
+    lt_rc rc = lt_fd_write_all(fd, text);
     if (rc != LT_OK)
         rc = lt_err_errno(err, "%s", path);
     close(fd);

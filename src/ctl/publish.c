@@ -10,18 +10,6 @@
 
 enum { BYTES_MAX = 16 << 20 };
 
-static void open_object(struct lt_json_writer *w, const char *key)
-{
-    lt_json_key(w, lt_str_of(key));
-    lt_json_object_open(w);
-}
-
-static void open_array(struct lt_json_writer *w, const char *key)
-{
-    lt_json_key(w, lt_str_of(key));
-    lt_json_array_open(w);
-}
-
 static void write_text(struct lt_json_writer *w, const char *key, const char *value)
 {
     lt_json_kv_str(w, key, lt_str_of(value));
@@ -29,7 +17,7 @@ static void write_text(struct lt_json_writer *w, const char *key, const char *va
 
 static void write_kvs(struct lt_json_writer *w, const char *key, const struct lt_kvs *kvs)
 {
-    open_object(w, key);
+    lt_json_kv_object(w, key);
     for (size_t i = 0; i < kvs->count; i++) {
         lt_json_key(w, kvs->items[i].key);
         lt_json_str(w, kvs->items[i].value);
@@ -57,7 +45,7 @@ static void write_owner(struct lt_json_writer *w, const struct ctl_pod_plan *pla
     if (strcmp(plan->kind, "Pod") == 0 || plan->is_control)
         return;
     lt_str hash = lt_kvs_find(&plan->labels, LT_STR("pod-template-hash"));
-    open_array(w, "ownerReferences");
+    lt_json_kv_array(w, "ownerReferences");
     lt_json_object_open(w);
     write_text(w, "apiVersion", is_deployment ? "apps/v1" : "batch/v1");
     write_text(w, "kind", is_deployment ? "ReplicaSet" : "Job");
@@ -75,7 +63,7 @@ static void write_container(struct lt_json_writer *w, const struct lt_container 
 {
     lt_json_object_open(w);
     lt_json_kv_str(w, "name", c->name);
-    open_array(w, "ports");
+    lt_json_kv_array(w, "ports");
     for (size_t i = 0; i < c->ports.count; i++) {
         const struct lt_container_port *port = &c->ports.items[i];
         lt_json_object_open(w);
@@ -92,14 +80,14 @@ static void write_container(struct lt_json_writer *w, const struct lt_container 
 
 static void write_pod_spec(struct lt_json_writer *w, const struct ctl_pod_plan *plan)
 {
-    open_object(w, "spec");
+    lt_json_kv_object(w, "spec");
     write_text(w, "serviceAccountName", plan->service_account);
     write_text(w, "nodeName", "lateen");
     if (plan->spec->hostname.len > 0)
         lt_json_kv_str(w, "hostname", plan->spec->hostname);
     if (plan->spec->subdomain.len > 0)
         lt_json_kv_str(w, "subdomain", plan->spec->subdomain);
-    open_array(w, "containers");
+    lt_json_kv_array(w, "containers");
     for (size_t i = 0; i < plan->spec->containers.count; i++)
         write_container(w, &plan->spec->containers.items[i]);
     lt_json_array_close(w);
@@ -117,7 +105,7 @@ static void write_pod(struct lt_json_writer *w, const struct ctl_pod *pod)
 {
     const struct ctl_pod_plan *plan = pod->plan;
     write_kind(w, "v1", "Pod");
-    open_object(w, "metadata");
+    lt_json_kv_object(w, "metadata");
     write_text(w, "name", plan->name);
     write_text(w, "namespace", plan->ns);
     write_kvs(w, "labels", &plan->labels);
@@ -125,11 +113,11 @@ static void write_pod(struct lt_json_writer *w, const struct ctl_pod *pod)
     write_owner(w, plan);
     lt_json_object_close(w);
     write_pod_spec(w, plan);
-    open_object(w, "status");
+    lt_json_kv_object(w, "status");
     write_text(w, "phase", phase_of(pod));
     lt_json_key(w, LT_STR("podIP"));
     write_ip(w, pod->ip);
-    open_array(w, "conditions");
+    lt_json_kv_array(w, "conditions");
     lt_json_object_open(w);
     write_text(w, "type", "Ready");
     write_text(w, "status", pod->is_ready ? "True" : "False");
@@ -164,7 +152,7 @@ static void write_service(struct lt_json_writer *w, const struct ctl_service_pla
 {
     const struct lt_service_spec *spec = service->spec;
     write_kind(w, "v1", "Service");
-    open_object(w, "metadata");
+    lt_json_kv_object(w, "metadata");
     write_text(w, "name", service->name);
     write_text(w, "namespace", service->ns);
     write_kvs(w, "labels", &service->object->meta->labels);
@@ -172,7 +160,7 @@ static void write_service(struct lt_json_writer *w, const struct ctl_service_pla
     if (service->object->meta->creation_timestamp.len > 0)
         lt_json_kv_str(w, "creationTimestamp", service->object->meta->creation_timestamp);
     lt_json_object_close(w);
-    open_object(w, "spec");
+    lt_json_kv_object(w, "spec");
     write_text(w, "type",
                lt_enum_name(lt_service_type_enum, lt_opt_or(spec->type, LT_SERVICE_CLUSTER_IP)));
     if (service->ip != 0) {
@@ -186,7 +174,7 @@ static void write_service(struct lt_json_writer *w, const struct ctl_service_pla
     if (spec->publish_not_ready.is_set)
         lt_json_kv_bool(w, "publishNotReadyAddresses", spec->publish_not_ready.value != 0);
     write_kvs(w, "selector", &spec->selector);
-    open_array(w, "ports");
+    lt_json_kv_array(w, "ports");
     for (size_t i = 0; i < spec->ports.count; i++)
         write_service_port(w, &spec->ports.items[i]);
     lt_json_array_close(w);
@@ -202,7 +190,7 @@ static void write_service(struct lt_json_writer *w, const struct ctl_service_pla
 static void write_slice_ports(struct lt_json_writer *w, const struct ctl_service_plan *service,
                               const struct ctl_pod *pod)
 {
-    open_array(w, "ports");
+    lt_json_kv_array(w, "ports");
     for (size_t i = 0; i < service->spec->ports.count; i++) {
         const struct lt_service_port *port = &service->spec->ports.items[i];
         uint16_t target = ctl_plan_target_port(port, pod->plan);
@@ -222,17 +210,17 @@ static void write_slice_endpoint(struct lt_json_writer *w, const struct ctl_serv
                                  const struct ctl_pod *pod)
 {
     bool is_ready = pod->is_ready || lt_opt_or(service->spec->publish_not_ready, 0) != 0;
-    open_array(w, "endpoints");
+    lt_json_kv_array(w, "endpoints");
     lt_json_object_open(w);
-    open_array(w, "addresses");
+    lt_json_kv_array(w, "addresses");
     write_ip(w, pod->ip);
     lt_json_array_close(w);
-    open_object(w, "conditions");
+    lt_json_kv_object(w, "conditions");
     lt_json_kv_bool(w, "ready", is_ready);
     lt_json_kv_bool(w, "serving", is_ready);
     lt_json_kv_bool(w, "terminating", ctl_pod_is_stopping(pod));
     lt_json_object_close(w);
-    open_object(w, "targetRef");
+    lt_json_kv_object(w, "targetRef");
     write_text(w, "kind", "Pod");
     write_text(w, "name", pod->plan->name);
     write_text(w, "namespace", pod->plan->ns);
@@ -246,11 +234,11 @@ static void write_slice(struct lt_json_writer *w, const struct ctl_service_plan 
                         const struct ctl_pod *pod)
 {
     write_kind(w, "discovery.k8s.io/v1", "EndpointSlice");
-    open_object(w, "metadata");
+    lt_json_kv_object(w, "metadata");
     lt_json_key(w, LT_STR("name"));
     lt_json_strf(w, "%s-%s", service->name, pod->plan->name);
     write_text(w, "namespace", service->ns);
-    open_object(w, "labels");
+    lt_json_kv_object(w, "labels");
     write_text(w, "kubernetes.io/service-name", service->name);
     lt_json_object_close(w);
     lt_json_object_close(w);

@@ -89,8 +89,7 @@ static lt_str peer_of(const struct lt_exchange *exchange)
 
 static void write_headers(struct lt_json_writer *w, const struct lt_headers *headers)
 {
-    lt_json_key(w, LT_STR("headers"));
-    lt_json_object_open(w);
+    lt_json_kv_object(w, "headers");
     for (uint32_t i = 0; i < headers->count; i++) {
         /* of a repeated field the values are joined where it first stands */
         if (lt_headers_find_name(headers, headers->items[i].name) == &headers->items[i]) {
@@ -138,8 +137,7 @@ static void write_answer(struct lt_json_writer *w, struct answer *answer)
     lt_json_kv_uint(w, "bodyBytes", x->body.len);
     write_headers(w, &x->headers);
     if (answer->call_count > 0) {
-        lt_json_key(w, LT_STR("calls"));
-        lt_json_array_open(w);
+        lt_json_kv_array(w, "calls");
         for (size_t i = 0; i < answer->call_count; i++)
             write_call(w, x->arena, &answer->calls[i]);
         lt_json_array_close(w);

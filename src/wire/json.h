@@ -56,6 +56,8 @@ void lt_json_strf(struct lt_json_writer *w, const char *fmt, ...) LT_PRINTF(2, 3
 void lt_json_doc(struct lt_json_writer *w, const struct lt_doc *doc);
 
 /* key and value in one. */
+void lt_json_kv_object(struct lt_json_writer *w, const char *key); /* closed by the caller */
+void lt_json_kv_array(struct lt_json_writer *w, const char *key);
 void lt_json_kv_str(struct lt_json_writer *w, const char *key, lt_str value);
 void lt_json_kv_int(struct lt_json_writer *w, const char *key, int64_t value);
 void lt_json_kv_uint(struct lt_json_writer *w, const char *key, uint64_t value);

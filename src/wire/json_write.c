@@ -269,6 +269,18 @@ void lt_json_doc(struct lt_json_writer *w, const struct lt_doc *doc)
     }
 }
 
+void lt_json_kv_object(struct lt_json_writer *w, const char *key)
+{
+    lt_json_key(w, lt_str_of(key));
+    lt_json_object_open(w);
+}
+
+void lt_json_kv_array(struct lt_json_writer *w, const char *key)
+{
+    lt_json_key(w, lt_str_of(key));
+    lt_json_array_open(w);
+}
+
 void lt_json_kv_str(struct lt_json_writer *w, const char *key, lt_str value)
 {
     lt_json_key(w, lt_str_of(key));

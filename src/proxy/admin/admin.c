@@ -56,8 +56,7 @@ static void write_address(struct lt_json_writer *w, const struct lt_addr *addr)
 {
     char ip[LT_ADDR_TEXT_MAX];
     lt_json_object_open(w);
-    lt_json_key(w, LT_STR("socket_address"));
-    lt_json_object_open(w);
+    lt_json_kv_object(w, "socket_address");
     json_member(w, "address", lt_addr_format_ip(addr, ip));
     lt_json_key(w, LT_STR("port_value"));
     lt_json_uint(w, lt_addr_port(addr));
@@ -86,8 +85,7 @@ static void add_listener(void *ctx, const struct px_resource *serving,
     lt_json_key(page->w, LT_STR("local_address"));
     write_address(page->w, &conf->addr);
     if (conf->more_addr_count > 0) {
-        lt_json_key(page->w, LT_STR("additional_local_addresses"));
-        lt_json_array_open(page->w);
+        lt_json_kv_array(page->w, "additional_local_addresses");
         for (size_t i = 0; i < conf->more_addr_count; i++)
             write_address(page->w, &conf->more_addrs[i].addr);
         lt_json_array_close(page->w);

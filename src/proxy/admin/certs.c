@@ -32,8 +32,7 @@ static void write_names(struct lt_json_writer *w, const struct lt_cert *cert)
         lt_san_type type;
         const char *key;
     } kinds[] = {{LT_SAN_DNS, "dns"}, {LT_SAN_URI, "uri"}, {LT_SAN_IP, "ip_address"}};
-    lt_json_key(w, LT_STR("subject_alt_names"));
-    lt_json_array_open(w);
+    lt_json_kv_array(w, "subject_alt_names");
     for (size_t k = 0; k < LT_ARRAY_LEN(kinds); k++) {
         for (size_t i = 0; i < cert->san_count; i++) {
             if (cert->sans[i].type != kinds[k].type)
@@ -76,12 +75,10 @@ static void write_context(void *ctx, const struct px_tls_certs *certs)
 {
     const struct page *page = ctx;
     lt_json_object_open(page->w);
-    lt_json_key(page->w, LT_STR("ca_cert"));
-    lt_json_array_open(page->w);
+    lt_json_kv_array(page->w, "ca_cert");
     write_certs(page, certs->ca_path, certs->ca_pem, SIZE_MAX);
     lt_json_array_close(page->w);
-    lt_json_key(page->w, LT_STR("cert_chain"));
-    lt_json_array_open(page->w);
+    lt_json_kv_array(page->w, "cert_chain");
     for (size_t i = 0; i < certs->count; i++) /* the leaves, as Envoy */
         write_certs(page, certs->own[i]->path, certs->own[i]->chain_pem, 1);
     lt_json_array_close(page->w);
@@ -92,8 +89,7 @@ void px_admin_write_certs(const struct px_table *table, int64_t now_s, struct lt
 {
     struct page page = {w, now_s};
     lt_json_object_open(w);
-    lt_json_key(w, LT_STR("certificates"));
-    lt_json_array_open(w);
+    lt_json_kv_array(w, "certificates");
     px_table_each_tls(table, write_context, &page);
     lt_json_array_close(w);
     lt_json_object_close(w);

@@ -65,8 +65,7 @@ static void write_facts(struct lt_json_writer *w, const struct px_resource *reso
     if (resource->extras == NULL || resource->extras->unhonoured_count == 0)
         return;
     /* no field of Envoy's: readers of its API pass over what they don't know */
-    lt_json_key(w, LT_STR("unhonoured_fields"));
-    lt_json_array_open(w);
+    lt_json_kv_array(w, "unhonoured_fields");
     for (size_t i = 0; i < resource->extras->unhonoured_count; i++)
         lt_json_str(w, resource->extras->unhonoured[i]);
     lt_json_array_close(w);
@@ -88,8 +87,7 @@ static void write_error(const struct px_dump_item *item, const ProtobufCMessageD
     if (error == NULL)
         return;
     void *failed = error->failed.len == 0 ? NULL : unpack(scratch, type, error->failed);
-    lt_json_key(w, LT_STR("error_state"));
-    lt_json_object_open(w);
+    lt_json_kv_object(w, "error_state");
     if (failed != NULL) {
         lt_json_key(w, LT_STR("failed_configuration"));
         write_any(w, scratch, failed);

@@ -53,8 +53,7 @@ static const Xds__Bootstrap *read_bootstrap(const struct px_admin *admin, struct
 static void write_options(const struct px_admin *admin, struct lt_json_writer *w)
 {
     const struct px_options *options = admin->opts.options;
-    lt_json_key(w, LT_STR("command_line_options"));
-    lt_json_object_open(w);
+    lt_json_kv_object(w, "command_line_options");
     lt_json_kv_str(w, "base_id", LT_STR("0"));
     lt_json_kv_uint(w, "concurrency", options->concurrency);
     lt_json_kv_str(w, "config_path", lt_str_of(options->config_path));
@@ -220,8 +219,7 @@ static void write_entry(const struct runtime *runtime, const struct entry *entry
         final = entry->values[i].len > 0 ? entry->values[i] : final;
     lt_json_object_open(w);
     lt_json_kv_str(w, "final_value", final);
-    lt_json_key(w, LT_STR("layer_values"));
-    lt_json_array_open(w);
+    lt_json_kv_array(w, "layer_values");
     for (size_t i = 0; i < runtime->layer_count; i++)
         lt_json_str(w, entry->values[i]);
     lt_json_array_close(w);

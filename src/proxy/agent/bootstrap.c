@@ -17,18 +17,6 @@
 
 enum { TEXT_MAX = 4 << 20 }; /* mostly metadata, which the environment bounds */
 
-static void open_object(struct lt_json_writer *w, const char *key)
-{
-    lt_json_key(w, lt_str_of(key));
-    lt_json_object_open(w);
-}
-
-static void open_array(struct lt_json_writer *w, const char *key)
-{
-    lt_json_key(w, lt_str_of(key));
-    lt_json_array_open(w);
-}
-
 static void kv(struct lt_json_writer *w, const char *key, const char *value)
 {
     lt_json_kv_str(w, key, lt_str_of(value));
@@ -36,8 +24,8 @@ static void kv(struct lt_json_writer *w, const char *key, const char *value)
 
 static void socket_address(struct lt_json_writer *w, const char *key, const char *ip, uint16_t port)
 {
-    open_object(w, key);
-    open_object(w, "socket_address");
+    lt_json_kv_object(w, key);
+    lt_json_kv_object(w, "socket_address");
     kv(w, "address", ip);
     lt_json_kv_int(w, "port_value", port);
     lt_json_object_close(w);
@@ -59,18 +47,18 @@ static void open_cluster(struct lt_json_writer *w, const char *name)
 static void close_cluster(struct lt_json_writer *w, const char *name, const char *ip, uint16_t port,
                           lt_str path)
 {
-    open_object(w, "load_assignment");
+    lt_json_kv_object(w, "load_assignment");
     kv(w, "cluster_name", name);
-    open_array(w, "endpoints");
+    lt_json_kv_array(w, "endpoints");
     lt_json_object_open(w);
-    open_array(w, "lb_endpoints");
+    lt_json_kv_array(w, "lb_endpoints");
     lt_json_object_open(w);
-    open_object(w, "endpoint");
+    lt_json_kv_object(w, "endpoint");
     if (ip != NULL) {
         socket_address(w, "address", ip, port);
     } else {
-        open_object(w, "address");
-        open_object(w, "pipe");
+        lt_json_kv_object(w, "address");
+        lt_json_kv_object(w, "pipe");
         lt_json_kv_str(w, "path", path);
         lt_json_object_close(w);
         lt_json_object_close(w);
@@ -86,11 +74,11 @@ static void close_cluster(struct lt_json_writer *w, const char *name, const char
 
 static void http2_options(struct lt_json_writer *w)
 {
-    open_object(w, "typed_extension_protocol_options");
-    open_object(w, "envoy.extensions.upstreams.http.v3.HttpProtocolOptions");
+    lt_json_kv_object(w, "typed_extension_protocol_options");
+    lt_json_kv_object(w, "envoy.extensions.upstreams.http.v3.HttpProtocolOptions");
     kv(w, "@type", TYPE_HTTP_OPTIONS);
-    open_object(w, "explicit_http_config");
-    open_object(w, "http2_protocol_options");
+    lt_json_kv_object(w, "explicit_http_config");
+    lt_json_kv_object(w, "http2_protocol_options");
     lt_json_object_close(w);
     lt_json_object_close(w);
     lt_json_object_close(w);
@@ -101,8 +89,8 @@ static void http2_options(struct lt_json_writer *w)
 static void no_limits(struct lt_json_writer *w)
 {
     static const char *const priorities[] = {"DEFAULT", "HIGH"};
-    open_object(w, "circuit_breakers");
-    open_array(w, "thresholds");
+    lt_json_kv_object(w, "circuit_breakers");
+    lt_json_kv_array(w, "thresholds");
     for (size_t i = 0; i < LT_ARRAY_LEN(priorities); i++) {
         lt_json_object_open(w);
         kv(w, "priority", priorities[i]);
@@ -117,7 +105,7 @@ static void no_limits(struct lt_json_writer *w)
 
 static void clusters(struct lt_json_writer *w, const struct px_agent_settings *settings)
 {
-    open_array(w, "clusters");
+    lt_json_kv_array(w, "clusters");
     open_cluster(w, "prometheus_stats");
     close_cluster(w, "prometheus_stats", "127.0.0.1", settings->admin_port, LT_STR_NULL);
     open_cluster(w, "agent");
@@ -143,8 +131,8 @@ static void any_address(struct lt_json_writer *w, const struct px_agent_settings
 {
     lt_str ips = lt_doc_string(lt_doc_findz(&settings->metadata, "INSTANCE_IPS"));
     bool has_v6 = lt_str_find_char(ips, ':') >= 0;
-    open_object(w, "address");
-    open_object(w, "socket_address");
+    lt_json_kv_object(w, "address");
+    lt_json_kv_object(w, "socket_address");
     kv(w, "address", has_v6 ? "::" : "0.0.0.0");
     lt_json_kv_int(w, "port_value", port);
     if (has_v6)
@@ -166,28 +154,28 @@ static void listener(struct lt_json_writer *w, const struct px_agent_settings *s
         any_address(w, settings, port);
     lt_json_kv_bool(w, "ignore_global_conn_limit", true);
     lt_json_kv_bool(w, "bypass_overload_manager", true);
-    open_array(w, "filter_chains");
+    lt_json_kv_array(w, "filter_chains");
     lt_json_object_open(w);
-    open_array(w, "filters");
+    lt_json_kv_array(w, "filters");
     lt_json_object_open(w);
     kv(w, "name", "envoy.filters.network.http_connection_manager");
-    open_object(w, "typed_config");
+    lt_json_kv_object(w, "typed_config");
     kv(w, "@type", TYPE_HCM);
     kv(w, "codec_type", "AUTO");
     kv(w, "stat_prefix", stat_prefix);
-    open_object(w, "route_config");
-    open_array(w, "virtual_hosts");
+    lt_json_kv_object(w, "route_config");
+    lt_json_kv_array(w, "virtual_hosts");
     lt_json_object_open(w);
     kv(w, "name", "backend");
-    open_array(w, "domains");
+    lt_json_kv_array(w, "domains");
     lt_json_str(w, LT_STR("*"));
     lt_json_array_close(w);
-    open_array(w, "routes");
+    lt_json_kv_array(w, "routes");
     lt_json_object_open(w);
-    open_object(w, "match");
+    lt_json_kv_object(w, "match");
     kv(w, "prefix", path);
     lt_json_object_close(w);
-    open_object(w, "route");
+    lt_json_kv_object(w, "route");
     kv(w, "cluster", cluster);
     lt_json_object_close(w);
     lt_json_object_close(w);
@@ -195,10 +183,10 @@ static void listener(struct lt_json_writer *w, const struct px_agent_settings *s
     lt_json_object_close(w);
     lt_json_array_close(w);
     lt_json_object_close(w);
-    open_array(w, "http_filters");
+    lt_json_kv_array(w, "http_filters");
     lt_json_object_open(w);
     kv(w, "name", "envoy.filters.http.router");
-    open_object(w, "typed_config");
+    lt_json_kv_object(w, "typed_config");
     kv(w, "@type", TYPE_ROUTER);
     lt_json_object_close(w);
     lt_json_object_close(w);
@@ -213,9 +201,9 @@ static void listener(struct lt_json_writer *w, const struct px_agent_settings *s
 
 static void static_resources(struct lt_json_writer *w, const struct px_agent_settings *settings)
 {
-    open_object(w, "static_resources");
+    lt_json_kv_object(w, "static_resources");
     clusters(w, settings);
-    open_array(w, "listeners");
+    lt_json_kv_array(w, "listeners");
     listener(w, settings, "prometheus", settings->prometheus_port, settings->is_metrics_local_only,
              "stats", "/stats/prometheus", "prometheus_stats");
     listener(w, settings, "agent-health", settings->health_port, false, "agent", "/healthz/ready",
@@ -228,8 +216,8 @@ static void static_resources(struct lt_json_writer *w, const struct px_agent_set
 
 static void over_ads(struct lt_json_writer *w, const char *key)
 {
-    open_object(w, key);
-    open_object(w, "ads");
+    lt_json_kv_object(w, key);
+    lt_json_kv_object(w, "ads");
     lt_json_object_close(w);
     kv(w, "initial_fetch_timeout", "0s");
     kv(w, "resource_api_version", "V3");
@@ -238,16 +226,16 @@ static void over_ads(struct lt_json_writer *w, const char *key)
 
 static void dynamic_resources(struct lt_json_writer *w, const struct px_agent_settings *settings)
 {
-    open_object(w, "dynamic_resources");
+    lt_json_kv_object(w, "dynamic_resources");
     over_ads(w, "lds_config");
     over_ads(w, "cds_config");
-    open_object(w, "ads_config");
+    lt_json_kv_object(w, "ads_config");
     kv(w, "api_type", settings->uses_delta_xds ? "DELTA_GRPC" : "GRPC");
     kv(w, "transport_api_version", "V3");
     lt_json_kv_bool(w, "set_node_on_first_message_only", true);
-    open_array(w, "grpc_services");
+    lt_json_kv_array(w, "grpc_services");
     lt_json_object_open(w);
-    open_object(w, "envoy_grpc");
+    lt_json_kv_object(w, "envoy_grpc");
     kv(w, "cluster_name", "xds-grpc");
     lt_json_object_close(w);
     lt_json_object_close(w);
@@ -282,7 +270,7 @@ static void added_patterns(struct lt_json_writer *w, struct lt_arena *arena,
                 LT_STR_ARG(lt_str_from(value, (size_t)at + strlen("{pod_ip}"))));
         lt_json_object_open(w);
         if (lt_str_eqz(lt_str_of(kind), "safe_regex")) {
-            open_object(w, kind);
+            lt_json_kv_object(w, kind);
             lt_json_kv_str(w, "regex", value);
             lt_json_object_close(w);
         } else {
@@ -302,11 +290,11 @@ static void stats_config(struct lt_json_writer *w, struct lt_arena *arena,
     static const char *const suffixes[] = {"rbac.allowed", "rbac.denied", "shadow_allowed",
                                            "shadow_denied"};
     static const char *const active[] = {"downstream_cx_active"};
-    open_object(w, "stats_config");
+    lt_json_kv_object(w, "stats_config");
     lt_json_kv_bool(w, "use_all_default_tags", false);
-    open_object(w, "stats_matcher");
-    open_object(w, "inclusion_list");
-    open_array(w, "patterns");
+    lt_json_kv_object(w, "stats_matcher");
+    lt_json_kv_object(w, "inclusion_list");
+    lt_json_kv_array(w, "patterns");
     patterns(w, "prefix", prefixes, LT_ARRAY_LEN(prefixes));
     patterns(w, "suffix", suffixes, LT_ARRAY_LEN(suffixes));
     if (settings->exits_on_zero_connections)
@@ -322,18 +310,18 @@ static void stats_config(struct lt_json_writer *w, struct lt_arena *arena,
 
 static void runtime(struct lt_json_writer *w)
 {
-    open_object(w, "layered_runtime");
-    open_array(w, "layers");
+    lt_json_kv_object(w, "layered_runtime");
+    lt_json_kv_array(w, "layers");
     lt_json_object_open(w);
     kv(w, "name", "global config");
-    open_object(w, "static_layer");
+    lt_json_kv_object(w, "static_layer");
     lt_json_kv_int(w, "re2.max_program_size.error_level", 32768);
     lt_json_kv_bool(w, "envoy.reloadable_features.http_reject_path_with_fragment", false);
     lt_json_object_close(w);
     lt_json_object_close(w);
     lt_json_object_open(w);
     kv(w, "name", "admin");
-    open_object(w, "admin_layer");
+    lt_json_kv_object(w, "admin_layer");
     lt_json_object_close(w);
     lt_json_object_close(w);
     lt_json_array_close(w);
@@ -350,7 +338,7 @@ lt_str px_agent_bootstrap_text(struct lt_arena *arena, const struct px_agent_set
     lt_json_object_open(&w);
     lt_json_key(&w, LT_STR("node"));
     lt_json_doc(&w, &node);
-    open_object(&w, "admin");
+    lt_json_kv_object(&w, "admin");
     socket_address(&w, "address", "127.0.0.1", settings->admin_port);
     lt_json_object_close(&w);
     runtime(&w);

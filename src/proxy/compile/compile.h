@@ -30,7 +30,7 @@ struct px_measures {
 struct px_measures *px_tls_slots_measures(struct px_tls_slots *slots);
 /* The index of all fields (fields.h). */
 struct px_fields;
-const struct px_fields *px_tls_slots_fields(const struct px_tls_slots *slots);
+struct px_fields *px_tls_slots_fields(const struct px_tls_slots *slots);
 
 /* Finds or makes the slot of such a context: sets ctx_slot and ctx_id. The caller holds it. */
 struct px_tls_slot;

@@ -1,6 +1,6 @@
 /*
- * proxy/compile/fields.c - the table of fields, and its index by descriptors: which types can be
- * reached from a resource, and which of their fields the walker has to look at.
+ * proxy/compile/fields.c - the table of fields, and its index by descriptors, which grows by the
+ * types that come: what they hold, and which of their fields the walker has to look at.
  * Start at: px_fields_new(). The walker: fields_walk.c.
  */
 #include "proxy/compile/fields.h"
@@ -249,15 +249,16 @@ static void list_looked(struct px_fields *fields, struct px_kind *kind)
     kind->looked = looked;
 }
 
-static void settle_all(struct px_fields *fields)
+/* Those from the given one on; those before hold none of them. */
+static void settle_from(struct px_fields *fields, size_t first)
 {
     bool is_other = true;
     while (is_other) { /* types hold each other through bytes */
         is_other = false;
-        for (size_t i = 0; i < fields->all.count; i++)
+        for (size_t i = first; i < fields->all.count; i++)
             is_other |= settle(fields->all.items[i]);
     }
-    for (size_t i = 0; i < fields->all.count; i++)
+    for (size_t i = first; i < fields->all.count; i++)
         list_looked(fields, fields->all.items[i]);
 }
 
@@ -266,18 +267,11 @@ static void settle_all(struct px_fields *fields)
 struct px_fields *px_fields_new(void)
 {
     struct px_fields *fields = lt_new(struct px_fields);
-    size_t any_count;
-    const ProtobufCMessageDescriptor *const *anys = lt_any_all(&any_count);
     fields->arena = lt_arena_new(64 * 1024, 0);
     lt_map_init(&fields->groups);
     lt_map_init(&fields->places);
     lt_map_init(&fields->kinds);
     read_groups(fields);
-    for (size_t i = 0; i < any_count; i++) { /* all resources are among them */
-        if (!is_value(anys[i]))
-            kind_of(fields, anys[i]);
-    }
-    settle_all(fields);
     return fields;
 }
 
@@ -294,8 +288,13 @@ void px_fields_free(struct px_fields **fields)
     *fields = NULL;
 }
 
-const struct px_kind *px_fields_find(const struct px_fields *fields,
+const struct px_kind *px_fields_find(struct px_fields *fields,
                                      const ProtobufCMessageDescriptor *type)
 {
-    return lt_map_find(&fields->kinds, lt_str_of(type->name));
+    size_t known = fields->all.count;
+    if (is_value(type))
+        return NULL;
+    const struct px_kind *kind = kind_of(fields, type);
+    settle_from(fields, known);
+    return kind;
 }

@@ -17,7 +17,7 @@ typedef enum {
     PX_FIELD_NO_EFFECT, /* nothing would be seen of it, or it does here what it asks for anyway */
     PX_FIELD_IGNORED,   /* listed when it is said */
     PX_FIELD_REFUSED,   /* refuses the resource when it is said */
-} px_verdict;
+} px_field_verdict;
 
 /* One line of fields_*.def. */
 typedef enum {
@@ -32,7 +32,7 @@ typedef enum {
 
 struct px_field_row {
     px_field_row_kind kind;
-    px_verdict verdict;
+    px_field_verdict verdict;
     const char *names;
     const char *why;
 };
@@ -48,7 +48,7 @@ struct px_field {
     const ProtobufCFieldDescriptor *field;
     const struct px_kind *inner; /* of a message, of what is in such bytes; NULL: no message */
     const char *why;
-    uint8_t verdict; /* px_verdict */
+    uint8_t verdict; /* px_field_verdict */
     bool is_any, is_map;
     bool is_closed;  /* "-x" */
     bool false_says; /* "!x" */
@@ -60,7 +60,7 @@ struct px_kind {
     const struct px_field *all;           /* as in the descriptor; NULL: see whole */
     const struct px_field *const *looked; /* those of which something may come */
     uint32_t look_count;
-    uint8_t whole;   /* px_verdict of all its fields, or PX_FIELD_MISSING */
+    uint8_t whole;   /* px_field_verdict of all its fields, or PX_FIELD_MISSING */
     bool is_guard;   /* what is not known of it could have forbidden something */
     bool has_guard;  /* it is one, or holds one */
     bool has_work;   /* something may come of it */
@@ -70,8 +70,8 @@ struct px_kind {
 struct px_fields;
 struct px_fields *px_fields_new(void);
 void px_fields_free(struct px_fields **fields);
-/* NULL: it can be in no resource. */
-const struct px_kind *px_fields_find(const struct px_fields *fields,
+/* NULL: a well-known type, of which nothing can be left out. */
+const struct px_kind *px_fields_find(struct px_fields *fields,
                                      const ProtobufCMessageDescriptor *type);
 
 /* --- the walker --- */

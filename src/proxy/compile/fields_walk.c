@@ -25,7 +25,7 @@ struct step {
 
 struct walk {
     struct px_build *build;
-    const struct px_fields *fields;
+    struct px_fields *fields;
 };
 
 static size_t write_path(const struct step *step, char *out, size_t size)

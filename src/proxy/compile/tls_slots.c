@@ -65,7 +65,7 @@ struct px_measures *px_tls_slots_measures(struct px_tls_slots *slots)
     return &slots->measures;
 }
 
-const struct px_fields *px_tls_slots_fields(const struct px_tls_slots *slots)
+struct px_fields *px_tls_slots_fields(const struct px_tls_slots *slots)
 {
     return slots->fields;
 }

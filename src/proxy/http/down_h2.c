@@ -213,11 +213,8 @@ static void on_trailers(struct lt_h2_stream *stream, const struct lt_h2_fields *
     struct px_request *request = lt_h2_stream_user(stream);
     if (request == NULL)
         return;
-    struct lt_headers *trailers = lt_arena_make(request->arena, struct lt_headers);
-    lt_headers_init(trailers, request->arena, 0, request->hcm->max_request_headers_kb * 1024);
-    if (lt_h2_read_trailers(fields, trailers) != LT_OK)
-        lt_h2_stream_reset(stream, LT_H2_PROTOCOL_ERROR);
-    request->req.trailers = trailers;
+    px_dir_read_trailers(&request->req, stream, fields, request->arena,
+                         request->hcm->max_request_headers_kb * 1024);
 }
 
 static void on_end(struct lt_h2_stream *stream)
@@ -267,17 +264,7 @@ static void on_closed(struct lt_h2_stream *stream, lt_h2_end end, uint32_t code)
 
 static lt_rc next(struct px_request *request)
 {
-    struct px_dir *req = &request->req;
-    if (request->down_stream == NULL)
-        return LT_E_CLOSED;
-    struct lt_rope_piece front = lt_rope_front(&req->rx);
-    if (front.slice.len == 0 && !req->rx_ended)
-        return LT_AGAIN;
-    req->piece = front.slice;
-    req->owner = front.owner;
-    req->piece_used = front.slice.len;
-    req->is_read = req->rx_ended && front.slice.len == lt_rope_len(&req->rx);
-    return LT_OK;
+    return request->down_stream != NULL ? px_dir_take(&request->req) : LT_E_CLOSED;
 }
 
 static void took(struct px_request *request)

@@ -4,6 +4,7 @@
  * and nothing is read while something waits to be written. Knows no version of HTTP.
  * Start at: px_request_flow().
  */
+#include "http/h2_head.h"
 #include "proxy/conf/log_filter.h"
 #include "proxy/http/hash_policy.h"
 #include "proxy/http/pace.h"
@@ -20,6 +21,28 @@ void px_dir_keep_trailers(struct px_dir *dir, struct lt_headers *read)
     lt_headers_own(read);
     dir->trailers = lt_arena_make(read->arena, struct lt_headers);
     *dir->trailers = *read;
+}
+
+void px_dir_read_trailers(struct px_dir *dir, struct lt_h2_stream *stream,
+                          const struct lt_h2_fields *fields, struct lt_arena *arena,
+                          uint32_t bytes_max)
+{
+    dir->trailers = lt_arena_make(arena, struct lt_headers);
+    lt_headers_init(dir->trailers, arena, 0, bytes_max);
+    if (lt_h2_read_trailers(fields, dir->trailers) != LT_OK)
+        lt_h2_stream_reset(stream, LT_H2_PROTOCOL_ERROR);
+}
+
+lt_rc px_dir_take(struct px_dir *dir)
+{
+    struct lt_rope_piece front = lt_rope_front(&dir->rx);
+    if (front.slice.len == 0 && !dir->rx_ended)
+        return LT_AGAIN;
+    dir->piece = front.slice;
+    dir->owner = front.owner;
+    dir->piece_used = front.slice.len;
+    dir->is_read = dir->rx_ended && front.slice.len == lt_rope_len(&dir->rx);
+    return LT_OK;
 }
 
 /* --- up: request --- */

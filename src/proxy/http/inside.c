@@ -79,15 +79,7 @@ static void free_if_unused(struct px_fetch *fetch)
 
 static lt_rc next(struct px_request *request)
 {
-    struct px_dir *req = &request->req;
-    struct lt_rope_piece front = lt_rope_front(&req->rx);
-    if (front.slice.len == 0 && !req->rx_ended)
-        return LT_AGAIN;
-    req->piece = front.slice;
-    req->owner = front.owner;
-    req->piece_used = front.slice.len;
-    req->is_read = req->rx_ended && front.slice.len == lt_rope_len(&req->rx);
-    return LT_OK;
+    return px_dir_take(&request->req);
 }
 
 static void took(struct px_request *request)

@@ -381,6 +381,12 @@ lt_str px_forward_scheme(const struct px_request *request);
 /* --- flow.c: both directions --- */
 /* Trailers of HTTP/1 as they were read, if any: copied into their arena. */
 void px_dir_keep_trailers(struct px_dir *dir, struct lt_headers *read);
+/* HTTP/2: those that came for the stream, which is reset when they are not well formed. */
+void px_dir_read_trailers(struct px_dir *dir, struct lt_h2_stream *stream,
+                          const struct lt_h2_fields *fields, struct lt_arena *arena,
+                          uint32_t bytes_max);
+/* The front of what has been received becomes the piece. LT_AGAIN: nothing is there. */
+LT_MUST lt_rc px_dir_take(struct px_dir *dir);
 /* In FLOW and REPLY; moves what can be moved. */
 void px_request_flow(struct px_request *request);
 /*

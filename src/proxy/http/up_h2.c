@@ -174,11 +174,7 @@ static void on_trailers(struct lt_h2_stream *stream, const struct lt_h2_fields *
     struct px_request *request = lt_h2_stream_user(stream);
     if (request == NULL)
         return;
-    struct lt_headers *trailers = lt_arena_make(request->arena, struct lt_headers);
-    lt_headers_init(trailers, request->arena, 0, PX_RQ_HEADS_MAX);
-    if (lt_h2_read_trailers(fields, trailers) != LT_OK)
-        lt_h2_stream_reset(stream, LT_H2_PROTOCOL_ERROR);
-    request->resp.trailers = trailers;
+    px_dir_read_trailers(&request->resp, stream, fields, request->arena, PX_RQ_HEADS_MAX);
 }
 
 static void on_end(struct lt_h2_stream *stream)
@@ -315,18 +311,10 @@ static lt_rc next_head(struct px_request *request)
 
 static lt_rc next(struct px_request *request)
 {
-    struct px_dir *resp = &request->resp;
-    struct lt_rope_piece front = lt_rope_front(&resp->rx);
-    if (front.slice.len == 0 && !resp->rx_ended) {
-        if (request->up_stream != NULL)
-            return LT_AGAIN;
-        return request->broke == PX_BROKE_PROTOCOL ? LT_E_BAD : LT_E_IO;
-    }
-    resp->piece = front.slice;
-    resp->owner = front.owner;
-    resp->piece_used = front.slice.len;
-    resp->is_read = resp->rx_ended && front.slice.len == lt_rope_len(&resp->rx);
-    return LT_OK;
+    lt_rc rc = px_dir_take(&request->resp);
+    if (rc != LT_AGAIN || request->up_stream != NULL)
+        return rc;
+    return request->broke == PX_BROKE_PROTOCOL ? LT_E_BAD : LT_E_IO;
 }
 
 static void took(struct px_request *request)

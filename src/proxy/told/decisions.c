@@ -99,8 +99,7 @@ static void write_request(const struct px_log_facts *facts, struct lt_json_write
                    request->hcm->is_inbound ? LT_STR("inbound") : LT_STR("outbound"));
     put(w, "listener", request->conn->listener->res.name);
     put(w, "filter_chain", request->conn->chain->name);
-    lt_json_key(w, LT_STR("client"));
-    lt_json_object_open(w);
+    lt_json_kv_object(w, "client");
     put(w, "address", facts->downstream_remote);
     put(w, "principal", facts->downstream_peer_uri);
     put(w, "server_name", facts->requested_server_name);
@@ -113,8 +112,7 @@ static void write_route(const struct px_request *request, struct lt_json_writer 
 {
     if (request->routes == NULL)
         return;
-    lt_json_key(w, LT_STR("route"));
-    lt_json_object_open(w);
+    lt_json_kv_object(w, "route");
     put(w, "configuration", request->routes->res.name);
     if (request->vhost != NULL)
         put(w, "virtual_host", request->vhost->name);
@@ -145,8 +143,7 @@ static void write_tries(const struct px_log_facts *facts, struct lt_json_writer 
     for (const struct px_try_note *note = request->tries; note != NULL && count < PX_RQ_HOSTS_MAX;
          note = note->before)
         notes[count++] = note;
-    lt_json_key(w, LT_STR("attempts"));
-    lt_json_array_open(w);
+    lt_json_kv_array(w, "attempts");
     for (size_t i = count; i > 0; i--)
         write_try(notes[i - 1], w);
     if (request->host != NULL) {
@@ -166,8 +163,7 @@ static void write_cluster(const struct px_log_facts *facts, struct lt_json_write
     const struct px_cluster *cluster = facts->rq->cluster;
     if (cluster == NULL)
         return;
-    lt_json_key(w, LT_STR("cluster"));
-    lt_json_object_open(w);
+    lt_json_kv_object(w, "cluster");
     put(w, "name", facts->upstream_cluster);
     put(w, "service", lt_str_of(cluster->service_host));
     put(w, "object", cluster->conf->config_path);
@@ -197,8 +193,7 @@ static void write_flags(uint32_t flags, struct lt_json_writer *w)
     };
     if (flags == 0)
         return;
-    lt_json_key(w, LT_STR("flags"));
-    lt_json_object_open(w);
+    lt_json_kv_object(w, "flags");
     for (size_t i = 0; i < LT_ARRAY_LEN(words); i++) {
         if ((flags & 1u << i) != 0)
             lt_json_kv_str(w, words[i].name, lt_str_of(words[i].meaning));
@@ -233,8 +228,7 @@ static void write_answer(const struct px_log_facts *facts, struct lt_json_writer
 static void write_times(const struct px_log_facts *facts, struct lt_json_writer *w)
 {
     const struct px_request *request = facts->rq;
-    lt_json_key(w, LT_STR("timings_ms"));
-    lt_json_object_open(w);
+    lt_json_kv_object(w, "timings_ms");
     if (facts->request_ns != 0)
         put_ms(w, "request_read", facts->request_ns);
     if (request->up_start_ns > request->start_ns)

@@ -7,16 +7,11 @@ from lib import client
 from lib.backend import free_port
 from lib.client import wait_until
 from lib.proxy import hcm, listener, typed
-from lib.xds import (CDS, ECDS, LDS, PREFIX, VHDS, AdsServer, ads_source, cluster_of_static, dynamic_bootstrap, rds_hcm, routes, with_type)
+from lib.xds import (CDS, ECDS, LDS, PREFIX, VHDS, ads_source, cluster_of_static, dynamic_bootstrap, rds_hcm, routes, with_type)
 
 FAULT = PREFIX + "envoy.extensions.filters.http.fault.v3.HTTPFault"
 
-
-@pytest.fixture
-def control():
-    server = AdsServer(missing="empty")
-    yield server
-    server.stop()
+CONTROL = {"missing": "empty"}
 
 
 def says(status):

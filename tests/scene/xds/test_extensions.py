@@ -5,17 +5,12 @@ from lib import client
 from lib.backend import free_port
 from lib.client import wait_until
 from lib.proxy import hcm, listener, route
-from lib.xds import ECDS, LDS, PREFIX, AdsServer, ads_source, cluster_of_static, dynamic_bootstrap, with_type
+from lib.xds import ECDS, LDS, PREFIX, ads_source, cluster_of_static, dynamic_bootstrap, with_type
 
 API_TYPES = ["GRPC", "DELTA_GRPC"]
 RBAC = PREFIX + "envoy.extensions.filters.http.rbac.v3.RBAC"
 
-
-@pytest.fixture
-def control():
-    server = AdsServer(missing="silent")
-    yield server
-    server.stop()
+CONTROL = {"missing": "silent"}
 
 
 def rbac(action):

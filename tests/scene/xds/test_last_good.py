@@ -8,18 +8,11 @@ from lib import client, proxy
 from lib.backend import free_port
 from lib.client import wait_until
 from lib.proxy import hcm, listener, route, typed
-from lib.xds import (CDS, LDS, VHDS, AdsServer, ads_source, assignment, cluster_of_static, dynamic_bootstrap, eds_cluster, rds_hcm, routes,
+from lib.xds import (CDS, LDS, VHDS, ads_source, assignment, cluster_of_static, dynamic_bootstrap, eds_cluster, rds_hcm, routes,
                      with_type)
 
 API_TYPES = ["GRPC", "DELTA_GRPC"]
 pytestmark = pytest.mark.lateen_only  # Envoy keeps nothing
-
-
-@pytest.fixture
-def control():
-    server = AdsServer()
-    yield server
-    server.stop()
 
 
 @pytest.fixture

@@ -7,14 +7,7 @@ from lib import client
 from lib.backend import free_port
 from lib.client import wait_until
 from lib.proxy import address, hcm, listener, route
-from lib.xds import EDS, LDS, LRS_PATH, AdsServer, api_source, cluster_of_static, dynamic_bootstrap, eds_cluster, with_type
-
-
-@pytest.fixture
-def control():
-    server = AdsServer()
-    yield server
-    server.stop()
+from lib.xds import EDS, LDS, LRS_PATH, api_source, cluster_of_static, dynamic_bootstrap, eds_cluster, with_type
 
 
 def wants(*clusters, every_ms=150, **fields):

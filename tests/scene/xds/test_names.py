@@ -15,7 +15,7 @@ from lib.backend import free_port
 from lib.client import wait_until
 from lib.dns import A, AAAA, DnsServer
 from lib.proxy import BUILD, hcm, listener
-from lib.xds import LDS, NDS, AdsServer, with_type
+from lib.xds import LDS, NDS, with_type
 
 CNAME, TXT, TC, AA = 5, 16, 0x0200, 0x0400
 SEARCH = "shop.svc.cluster.local"
@@ -136,11 +136,10 @@ class Upstream(DnsServer):
 # --- a sidecar's agent ---
 
 @pytest.fixture
-def control():
-    server = AdsServer()
+def control(make_control):
+    server = make_control()
     server.set(with_type(LDS, listener(hcm([{"match": {"prefix": "/"}, "direct_response": {"status": 200}}]), port=free_port())))
-    yield server
-    server.stop()
+    return server
 
 
 @pytest.fixture

@@ -8,24 +8,11 @@ from lib import client
 from lib.backend import free_port
 from lib.client import wait_until
 from lib.proxy import hcm, listener, tcp_proxy, typed
-from lib.xds import (CDS, EDS, LDS, VHDS, AdsServer, ads_source, assignment, cluster_of_static, dynamic_bootstrap, eds_cluster, grpc_source,
+from lib.xds import (CDS, EDS, LDS, VHDS, ads_source, assignment, cluster_of_static, dynamic_bootstrap, eds_cluster, grpc_source,
                      pause, rds_hcm, routes, with_type)
 
 FILTER = "envoy.extensions.filters.http.on_demand.v3"
 WAY = ["ads", "own"]
-
-
-@pytest.fixture
-def control():
-    started = []
-
-    def make(**options):
-        started.append(AdsServer(**options))
-        return started[-1]
-
-    yield make
-    for server in started:
-        server.stop()
 
 
 def on_demand(**fields):
@@ -67,8 +54,8 @@ def asked(server, type_url=VHDS):
 
 @pytest.mark.quick
 @pytest.mark.parametrize("way", WAY)
-def test_a_host_comes_when_it_is_asked_for(run_proxy, control, way):
-    server = control(missing="empty")
+def test_a_host_comes_when_it_is_asked_for(run_proxy, make_control, way):
+    server = make_control(missing="empty")
     proxy, port = run_hosts(run_proxy, server, way)
     assert status(port, "known") == 201
     first = server.stream(having=VHDS).of(VHDS)[0]
@@ -84,8 +71,8 @@ def test_a_host_comes_when_it_is_asked_for(run_proxy, control, way):
 
 
 @pytest.mark.parametrize("way", WAY)
-def test_a_body_waits_with_its_head(run_proxy, control, backends, way):
-    server, backend = control(missing="empty"), backends("first")
+def test_a_body_waits_with_its_head(run_proxy, make_control, backends, way):
+    server, backend = make_control(missing="empty"), backends("first")
     server.set(cluster_of_static("c", backend.port), push=False)
     _, port = run_hosts(run_proxy, server, way)
     entry = {"match": {"prefix": "/"}, "route": {"cluster": "c"}}
@@ -94,8 +81,8 @@ def test_a_body_waits_with_its_head(run_proxy, control, backends, way):
     assert answer.status == 200 and answer.header("x-backend") == "first"
 
 
-def test_unknown_hosts_are_remembered(run_proxy, control, kind):
-    server = control(missing="empty")
+def test_unknown_hosts_are_remembered(run_proxy, make_control, kind):
+    server = make_control(missing="empty")
     proxy, port = run_hosts(run_proxy, server)
     for _ in range(3):
         assert status(port, "nowhere.example") == 404
@@ -108,14 +95,14 @@ def test_unknown_hosts_are_remembered(run_proxy, control, kind):
 
 
 @pytest.mark.lateen_only  # Envoy lets the request wait until the client goes
-def test_removed_means_absent_too(run_proxy, control):
-    server = control(missing="remove")
+def test_removed_means_absent_too(run_proxy, make_control):
+    server = make_control(missing="remove")
     _, port = run_hosts(run_proxy, server)
     assert status(port, "nowhere.example") == 404
 
 
-def test_others_go_on_while_one_waits(run_proxy, control):
-    server = control(missing="empty")
+def test_others_go_on_while_one_waits(run_proxy, make_control):
+    server = make_control(missing="empty")
     _, port = run_hosts(run_proxy, server)
     server.withhold(VHDS)
     server.set(host("r/slow", 202, "slow.example"), aliases=["r/slow.example"], push=False)
@@ -133,20 +120,20 @@ def test_others_go_on_while_one_waits(run_proxy, control):
 
 
 @pytest.mark.lateen_only  # Envoy has no such timeout
-def test_an_answer_that_does_not_come(run_proxy, control):
-    server = control(missing="silent")
+def test_an_answer_that_does_not_come(run_proxy, make_control):
+    server = make_control(missing="silent")
     proxy, port = run_hosts(run_proxy, server)
     assert status(port, "silent.example", deadline=60) == 404
     assert status(port, "known") == 201
 
 
-def test_filters_behind_it_see_the_route_that_came(run_proxy, control):
+def test_filters_behind_it_see_the_route_that_came(run_proxy, make_control):
     """What the virtual host says about a filter is heeded behind this one; those before it have seen no route."""
     rbac = "envoy.extensions.filters.http.rbac.v3"
     deny = {"rules": {"action": "DENY", "policies": {"all": {"permissions": [{"any": True}], "principals": [{"any": True}]}}}}
     entry = {"name": "envoy.filters.http.rbac", "typed_config": typed(f"{rbac}.RBAC")}
     guarded = {"envoy.filters.http.rbac": typed(f"{rbac}.RBACPerRoute", rbac=deny)}
-    server, port = control(missing="empty"), free_port()
+    server, port = make_control(missing="empty"), free_port()
     vhds = {"config_source": ads_source(initial_fetch_timeout="0.2s")}
     server.set(with_type(LDS, listener(rds_hcm("r", http_filters=[on_demand(), entry]), port=port)), routes("r", vhosts=[], vhds=vhds))
     run_proxy(dynamic_bootstrap(server))
@@ -156,8 +143,8 @@ def test_filters_behind_it_see_the_route_that_came(run_proxy, control):
     assert status(port, "guarded.example") == 403
 
 
-def test_bad_hosts_are_refused_and_good_ones_serve_on(run_proxy, control):
-    server = control(missing="empty")
+def test_bad_hosts_are_refused_and_good_ones_serve_on(run_proxy, make_control):
+    server = make_control(missing="empty")
     _, port = run_hosts(run_proxy, server)
     server.set(host("r/good", 202, "good.example"), aliases=["r/good.example"], push=False)
     assert status(port, "good.example") == 202
@@ -169,8 +156,8 @@ def test_bad_hosts_are_refused_and_good_ones_serve_on(run_proxy, control):
 
 
 @pytest.mark.lateen_only  # Envoy sends whatever it got, and takes in whatever comes
-def test_strange_names_and_strange_answers(run_proxy, control):
-    server = control(missing="empty")
+def test_strange_names_and_strange_answers(run_proxy, make_control):
+    server = make_control(missing="empty")
     proxy, port = run_hosts(run_proxy, server)
     assert status(port, "a" * 2000) == 404
     assert not asked(server)
@@ -191,9 +178,9 @@ def _host_any(name, domain):
 
 
 @pytest.mark.lateen_only  # bounds are ours
-def test_a_flood_of_unknown_hosts(run_proxy, control):
+def test_a_flood_of_unknown_hosts(run_proxy, make_control):
     """One client's strange hosts: bounded, counted, and no harm to another client."""
-    server = control(missing="empty")
+    server = make_control(missing="empty")
     proxy, port = run_hosts(run_proxy, server)
     with client.Connection(port) as connection:
         codes = set()
@@ -220,8 +207,8 @@ def _from(address, port):
     return connection
 
 
-def test_it_goes_with_its_route_configuration(run_proxy, control):
-    server = control(missing="empty")
+def test_it_goes_with_its_route_configuration(run_proxy, make_control):
+    server = make_control(missing="empty")
     _, port = run_hosts(run_proxy, server)
     server.set(host("r/shop", 202, "shop.example"), aliases=["r/shop.example"], push=False)
     assert status(port, "shop.example") == 202
@@ -230,8 +217,8 @@ def test_it_goes_with_its_route_configuration(run_proxy, control):
     assert status(port, "shop.example") == 404
 
 
-def test_after_a_new_stream_hosts_are_asked_for_again(run_proxy, control):
-    server = control(missing="empty")
+def test_after_a_new_stream_hosts_are_asked_for_again(run_proxy, make_control):
+    server = make_control(missing="empty")
     _, port = run_hosts(run_proxy, server)
     server.set(host("r/shop", 202, "shop.example"), aliases=["r/shop.example"], push=False)
     assert status(port, "shop.example") == 202
@@ -263,8 +250,8 @@ def via(port, name, **options):
 
 @pytest.mark.quick
 @pytest.mark.parametrize("api_type,way", [("DELTA_GRPC", "ads"), ("DELTA_GRPC", "own"), ("GRPC", "ads")])
-def test_a_cluster_comes_when_it_is_needed(run_proxy, control, backends, api_type, way):
-    server, first, second = control(), backends("first"), backends("second")
+def test_a_cluster_comes_when_it_is_needed(run_proxy, make_control, backends, api_type, way):
+    server, first, second = make_control(), backends("first"), backends("second")
     weighted = {"match": {"prefix": "/weighted"}, "route": {"weighted_clusters": {"clusters": [{"name": "two", "weight": 1}]}}}
     plain = {"match": {"prefix": "/plain"}, "route": {"cluster": "two"}}
     _, port = run_clusters(run_proxy, server, [weighted, plain, cluster_by_header()], api_type, way)
@@ -277,8 +264,8 @@ def test_a_cluster_comes_when_it_is_needed(run_proxy, control, backends, api_typ
     wait_until(lambda: via(port, "one").header("x-backend") == "second", 10, "the update")
 
 
-def test_a_cluster_waits_for_its_endpoints(run_proxy, control, backends):
-    server, backend = control(), backends("first")
+def test_a_cluster_waits_for_its_endpoints(run_proxy, make_control, backends):
+    server, backend = make_control(), backends("first")
     _, port = run_clusters(run_proxy, server, [cluster_by_header()])
     server.withhold(EDS)
     server.set(eds_cluster("web"), assignment("web", backend.port), push=False)
@@ -293,8 +280,8 @@ def test_a_cluster_waits_for_its_endpoints(run_proxy, control, backends):
 
 
 @pytest.mark.lateen_only  # Envoy closes the connection
-def test_a_cluster_comes_by_state_of_the_world(run_proxy, control, backends):
-    server, first, second = control(), backends("first"), backends("second")
+def test_a_cluster_comes_by_state_of_the_world(run_proxy, make_control, backends):
+    server, first, second = make_control(), backends("first"), backends("second")
     _, port = run_clusters(run_proxy, server, [cluster_by_header()], "GRPC", "own")
     server.set(cluster_of_static("one", first.port), cluster_of_static("two", second.port), push=False)
     assert via(port, "one").header("x-backend") == "first"
@@ -302,8 +289,8 @@ def test_a_cluster_comes_by_state_of_the_world(run_proxy, control, backends):
     assert via(port, "one").header("x-backend") == "first"
 
 
-def test_a_cluster_that_is_not_there(run_proxy, control, kind):
-    server = control()
+def test_a_cluster_that_is_not_there(run_proxy, make_control, kind):
+    server = make_control()
     _, port = run_clusters(run_proxy, server, [cluster_by_header()], timeout="1s")
     assert via(port, "nowhere").status == 503
     assert via(port, "nowhere").status == 503  # Envoy waits the second time
@@ -311,14 +298,14 @@ def test_a_cluster_that_is_not_there(run_proxy, control, kind):
     assert asked(server, CDS).count("nowhere") == 1
 
 
-def test_a_cluster_that_does_not_come_in_time(run_proxy, control):
-    server = control(missing="silent")
+def test_a_cluster_that_does_not_come_in_time(run_proxy, make_control):
+    server = make_control(missing="silent")
     _, port = run_clusters(run_proxy, server, [cluster_by_header()], timeout="0.5s")
     assert via(port, "silent").status == 503
 
 
-def test_a_route_may_say_otherwise(run_proxy, control, backends):
-    server = control()
+def test_a_route_may_say_otherwise(run_proxy, make_control, backends):
+    server = make_control()
     off = {"envoy.filters.http.on_demand": typed(f"{FILTER}.PerRouteConfig")}
     never = {"match": {"prefix": "/never"}, "route": {"cluster_header": "x-cluster"}, "typed_per_filter_config": off}
     _, port = run_clusters(run_proxy, server, [never, cluster_by_header()])
@@ -328,9 +315,9 @@ def test_a_route_may_say_otherwise(run_proxy, control, backends):
     assert client.get(port, "/never", headers={"x-cluster": "one"}).status == 200
 
 
-def test_clusters_beside_those_of_cds(run_proxy, control, backends):
+def test_clusters_beside_those_of_cds(run_proxy, make_control, backends):
     """All there are by CDS, and one more by name on the same stream: neither ends the other."""
-    server, port = control(), free_port()
+    server, port = make_control(), free_port()
     filters = [on_demand(odcds={"source": ads_source()})]
     server.set(with_type(LDS, listener(hcm([cluster_by_header()], http_filters=filters), port=port)),
                cluster_of_static("one", backends("first").port))
@@ -342,8 +329,8 @@ def test_clusters_beside_those_of_cds(run_proxy, control, backends):
     assert via(port, "one").status == 200
 
 
-def test_many_wait_for_one_cluster(run_proxy, control, backends):
-    server = control()
+def test_many_wait_for_one_cluster(run_proxy, make_control, backends):
+    server = make_control()
     _, port = run_clusters(run_proxy, server, [cluster_by_header()], concurrency=2)
     server.withhold(CDS, "one")
     server.set(cluster_of_static("one", backends("first").port), push=False)
@@ -383,8 +370,8 @@ def has_ended(connection):
         return True
 
 
-def test_a_connection_waits_for_its_cluster(run_proxy, control, backends):
-    server, backend = control(), backends("first")
+def test_a_connection_waits_for_its_cluster(run_proxy, make_control, backends):
+    server, backend = make_control(), backends("first")
     proxy, port = run_tcp(run_proxy, server)
     server.withhold(CDS)
     server.set(cluster_of_static("one", backend.port), push=False)
@@ -400,16 +387,16 @@ def test_a_connection_waits_for_its_cluster(run_proxy, control, backends):
     assert tcp_stats(proxy)["attempt"] == 2
 
 
-def test_a_connection_whose_cluster_is_not_there(run_proxy, control):
-    server = control()
+def test_a_connection_whose_cluster_is_not_there(run_proxy, make_control):
+    server = make_control()
     proxy, port = run_tcp(run_proxy, server, "nowhere")
     with client.Connection(port) as connection:
         assert has_ended(connection)
     wait_until(lambda: tcp_stats(proxy) == {"attempt": 1, "missing": 1}, 10, "it is counted")
 
 
-def test_a_connection_whose_cluster_does_not_come(run_proxy, control):
-    server = control(missing="silent")
+def test_a_connection_whose_cluster_does_not_come(run_proxy, make_control):
+    server = make_control(missing="silent")
     proxy, port = run_tcp(run_proxy, server, "silent", timeout="0.3s")
     with client.Connection(port) as connection:
         assert has_ended(connection)

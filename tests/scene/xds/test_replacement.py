@@ -1,18 +1,10 @@
 """A listener is replaced or removed while it serves: what is under way ends well, what is new gets the new one."""
-import pytest
 
 from lib import client
 from lib.backend import free_port
 from lib.client import wait_until
 from lib.proxy import hcm, listener, route
-from lib.xds import LDS, AdsServer, cluster_of_static, dynamic_bootstrap, with_type
-
-
-@pytest.fixture
-def control():
-    server = AdsServer()
-    yield server
-    server.stop()
+from lib.xds import LDS, cluster_of_static, dynamic_bootstrap, with_type
 
 
 def status(port, path="/"):

@@ -8,18 +8,13 @@ from lib import certs
 from lib.backend import free_port
 from lib.client import wait_until
 from lib.proxy import hcm, listener
-from lib.xds import LDS, PREFIX, SDS, AdsServer, ads_source, dynamic_bootstrap, grpc_source, pause, with_type
+from lib.xds import LDS, PREFIX, SDS, ads_source, dynamic_bootstrap, grpc_source, pause, with_type
 
 ONE, TWO = "spiffe://mesh/ns/a/sa/one", "spiffe://mesh/ns/a/sa/two"
 SOURCES = {"aggregated": lambda: ads_source(initial_fetch_timeout="0s"), "GRPC": lambda: grpc_source("control", "GRPC", initial_fetch_timeout="0s"),
            "DELTA_GRPC": lambda: grpc_source("control", "DELTA_GRPC", initial_fetch_timeout="0s")}
 
-
-@pytest.fixture
-def control():
-    server = AdsServer(missing="silent")
-    yield server
-    server.stop()
+CONTROL = {"missing": "silent"}
 
 
 def secret(leaf, name="server"):

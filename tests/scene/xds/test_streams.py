@@ -6,23 +6,10 @@ from lib import certs, client
 from lib.backend import free_port
 from lib.client import wait_until
 from lib.proxy import hcm, listener, route
-from lib.xds import (CDS, EDS, LDS, RDS, AdsServer, ads_source, api_source, assignment, control_cluster, dynamic_bootstrap, eds_cluster,
+from lib.xds import (CDS, EDS, LDS, RDS, ads_source, api_source, assignment, control_cluster, dynamic_bootstrap, eds_cluster,
                      grpc_source, pause, rds_hcm, routes, with_type)
 
 API_TYPES = ["GRPC", "DELTA_GRPC"]
-
-
-@pytest.fixture
-def control():
-    started = []
-
-    def make(**options):
-        started.append(AdsServer(**options))
-        return started[-1]
-
-    yield make
-    for server in started:
-        server.stop()
 
 
 def answers(port, path="/"):
@@ -48,8 +35,8 @@ def static_listener(port, status, name="main"):
 
 @pytest.mark.quick
 @pytest.mark.parametrize("api_type", API_TYPES)
-def test_everything_over_one_stream(run_proxy, backends, control, api_type):
-    server, port = control(), free_port()
+def test_everything_over_one_stream(run_proxy, backends, make_control, api_type):
+    server, port = make_control(), free_port()
     first, second = backends("first"), backends("second")
     server.set(eds_cluster("web"), assignment("web", first.port),
                with_type(LDS, listener(rds_hcm("r"), port=port)), routes("r", route("/", "web")))
@@ -76,8 +63,8 @@ def test_everything_over_one_stream(run_proxy, backends, control, api_type):
 
 
 @pytest.mark.parametrize("api_type", API_TYPES)
-def test_refused_is_named_and_the_rest_serves(run_proxy, control, api_type):
-    server, one, two = control(), free_port(), free_port()
+def test_refused_is_named_and_the_rest_serves(run_proxy, make_control, api_type):
+    server, one, two = make_control(), free_port(), free_port()
     server.set(static_listener(one, 201, "one"))
     proxy = run_proxy(dynamic_bootstrap(server, api_type))
     until_answers(one, 201)
@@ -96,8 +83,8 @@ def test_refused_is_named_and_the_rest_serves(run_proxy, control, api_type):
 
 
 @pytest.mark.parametrize("api_type", API_TYPES)
-def test_serves_on_while_the_control_plane_is_away(run_proxy, control, api_type):
-    server, one, two = control(), free_port(), free_port()
+def test_serves_on_while_the_control_plane_is_away(run_proxy, make_control, api_type):
+    server, one, two = make_control(), free_port(), free_port()
     server.set(static_listener(one, 201, "one"), static_listener(two, 202, "two"))
     proxy = run_proxy(dynamic_bootstrap(server, api_type))
     until_answers(two, 202)
@@ -120,8 +107,8 @@ def test_serves_on_while_the_control_plane_is_away(run_proxy, control, api_type)
 
 
 @pytest.mark.parametrize("api_type", API_TYPES)
-def test_a_stream_for_each_type(run_proxy, backends, control, api_type):
-    server, port = control(), free_port()
+def test_a_stream_for_each_type(run_proxy, backends, make_control, api_type):
+    server, port = make_control(), free_port()
     own = grpc_source("control", api_type, initial_fetch_timeout="0s")
     server.set(eds_cluster("web", source=own), assignment("web", backends().port),
                with_type(LDS, listener(rds_hcm("r", source=own), port=port)), routes("r", route("/", "web")))
@@ -137,9 +124,9 @@ def test_a_stream_for_each_type(run_proxy, backends, control, api_type):
 
 
 @pytest.mark.parametrize("api_type", API_TYPES)
-def test_requests_are_slowed_where_it_is_wanted(run_proxy, control, backends, api_type):
+def test_requests_are_slowed_where_it_is_wanted(run_proxy, make_control, backends, api_type):
     """rate_limit_settings: all is asked for and answered, later."""
-    server, port = control(), free_port()
+    server, port = make_control(), free_port()
     bootstrap = dynamic_bootstrap(server, api_type)
     bootstrap["dynamic_resources"]["ads_config"]["rate_limit_settings"] = {"max_tokens": 2, "fill_rate": 10}
     server.set(eds_cluster("web"), assignment("web", backends().port), with_type(LDS, listener(rds_hcm("r"), port=port)),
@@ -150,8 +137,8 @@ def test_requests_are_slowed_where_it_is_wanted(run_proxy, control, backends, ap
     assert proxy.stats()["control_plane.rate_limit_enforced"] >= 1
 
 
-def test_a_rate_of_nothing_is_a_mistake(run_proxy, control):
-    server, one = control(), free_port()
+def test_a_rate_of_nothing_is_a_mistake(run_proxy, make_control):
+    server, one = make_control(), free_port()
     slow = grpc_source("control", "DELTA_GRPC")
     slow["api_config_source"]["rate_limit_settings"] = {"fill_rate": 0}
     server.set(static_listener(one, 201, "one"), eds_cluster("web", source=slow))
@@ -161,8 +148,8 @@ def test_a_rate_of_nothing_is_a_mistake(run_proxy, control):
 
 
 @pytest.mark.parametrize("node_once", [True, False])
-def test_node_and_metadata(run_proxy, control, node_once):
-    server, port = control(), free_port()
+def test_node_and_metadata(run_proxy, make_control, node_once):
+    server, port = make_control(), free_port()
     server.set(static_listener(port, 201))
     config = dynamic_bootstrap(server, node_once=node_once)
     config["dynamic_resources"]["ads_config"]["grpc_services"][0]["initial_metadata"] = [{"key": "x-tenant", "value": "blue"}]
@@ -174,12 +161,12 @@ def test_node_and_metadata(run_proxy, control, node_once):
     assert [bool(r.node.id) for r in stream.requests] == [i == 0 or not node_once for i in range(len(stream.requests))]
 
 
-def test_over_tls(run_proxy, control):
+def test_over_tls(run_proxy, make_control):
     """The control plane shows who it is, and asks the same of the proxy."""
     root, strangers = certs.Root(), certs.Root()
     chain, key = root.leaf("spiffe://cluster.local/ns/istio-system/sa/istiod")
     credentials = grpc.ssl_server_credentials([(key.encode(), chain.encode())], root.pem.encode(), require_client_auth=True)
-    server, port = control(credentials=credentials), free_port()
+    server, port = make_control(credentials=credentials), free_port()
     server.set(static_listener(port, 201))
 
     def start(own_root, name, ready):
@@ -196,8 +183,8 @@ def test_over_tls(run_proxy, control):
     until_answers(port, 201)
 
 
-def test_what_never_comes_is_waited_for_so_long(run_proxy, control):
-    server, port = control(), free_port()
+def test_what_never_comes_is_waited_for_so_long(run_proxy, make_control):
+    server, port = make_control(), free_port()
     server.withhold(RDS)
     server.set(with_type(LDS, listener(rds_hcm("r", source=ads_source(initial_fetch_timeout="0.5s")), port=port)))
     proxy = run_proxy(dynamic_bootstrap(server), ready=False)
@@ -208,8 +195,8 @@ def test_what_never_comes_is_waited_for_so_long(run_proxy, control):
     until_answers(port, 201)
 
 
-def test_not_ready_while_endpoints_are_missing(run_proxy, backends, control):
-    server, port = control(), free_port()
+def test_not_ready_while_endpoints_are_missing(run_proxy, backends, make_control):
+    server, port = make_control(), free_port()
     server.withhold(EDS)
     server.set(eds_cluster("web"), assignment("web", backends().port), with_type(LDS, listener(hcm([route("/", "web")]), port=port)))
     proxy = run_proxy(dynamic_bootstrap(server), ready=False)
@@ -222,8 +209,8 @@ def test_not_ready_while_endpoints_are_missing(run_proxy, backends, control):
 
 
 @pytest.mark.parametrize("api_type", API_TYPES)
-def test_a_changed_cluster_warms_beside_its_predecessor(run_proxy, backends, control, api_type):
-    server, port = control(), free_port()
+def test_a_changed_cluster_warms_beside_its_predecessor(run_proxy, backends, make_control, api_type):
+    server, port = make_control(), free_port()
     backend = backends()
     server.set(eds_cluster("web"), assignment("web", backend.port), with_type(LDS, listener(hcm([route("/", "web")]), port=port)))
     run_proxy(dynamic_bootstrap(server, api_type))
@@ -242,8 +229,8 @@ def test_a_changed_cluster_warms_beside_its_predecessor(run_proxy, backends, con
     assert answers(port) == 200
 
 
-def test_unknown_config_sources_are_refused(run_proxy, control):
-    server, port = control(), free_port()
+def test_unknown_config_sources_are_refused(run_proxy, make_control):
+    server, port = make_control(), free_port()
     server.set(static_listener(port, 201))
     run_proxy(dynamic_bootstrap(server))
     until_answers(port, 201)

@@ -320,8 +320,7 @@ static void test_alike_once(void **state)
     lt_buf_init(&yaml, 1 << 20);
     lt_buf_addf(&yaml, "{name: r, virtual_hosts: [{name: v, domains: ['*'], routes: [");
     for (int i = 0; i < 1000; i++)
-        lt_buf_addf(&yaml,
-                    "%s{match: {prefix: /}, stat_prefix: a, route: {cluster: c%s}}",
+        lt_buf_addf(&yaml, "%s{match: {prefix: /}, stat_prefix: a, route: {cluster: c%s}}",
                     i > 0 ? ", " : "", i == 7 ? ", flush_timeout: 1s" : "");
     lt_buf_addf(&yaml, "]}]}");
     assert_int_equal(compile(PX_ROUTES, lt_arena_strz(arena, lt_buf_str(&yaml))), LT_OK);
@@ -385,6 +384,24 @@ static void test_broken_any(void **state)
     assert_int_equal(compile_bytes(PX_CLUSTER, lt_str_make(copy, bytes.len)), LT_E_BAD);
 }
 
+/* The index grows as types come: here all of them do, so that every row is read. */
+static void test_every_row(void **state)
+{
+    (void)state;
+    size_t count = 0;
+    const ProtobufCMessageDescriptor *const *types = lt_any_all(&count);
+    struct px_fields *fields = px_fields_new();
+    for (size_t i = 0; i < count; i++) {
+        const struct px_kind *kind = px_fields_find(fields, types[i]);
+        bool is_known = strcmp(types[i]->package_name, "google.protobuf") == 0;
+        assert_true((kind == NULL) == is_known);
+        assert_ptr_equal(px_fields_find(fields, types[i]), kind);
+        for (unsigned k = 0; kind != NULL && kind->all != NULL && k < types[i]->n_fields; k++)
+            assert_ptr_equal(kind->all[k].field, &types[i]->fields[k]);
+    }
+    px_fields_free(&fields);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -399,6 +416,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_many_lines, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_deep, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_broken_any, set_up, tear_down),
+        cmocka_unit_test(test_every_row),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
