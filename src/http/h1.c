@@ -214,7 +214,7 @@ static lt_h1_error split_target(struct lt_http_head *head)
 /* The fields that frame a message or route it, found in one walk. */
 struct core_fields {
     const struct lt_header *host, *length, *coding, *upgrade, *expect;
-    unsigned hosts, lengths, codings;
+    unsigned hosts, lengths, codings, upgrades;
     bool has_close, has_keep_alive, has_upgrade;
 };
 
@@ -246,7 +246,10 @@ static void find_core_fields(const struct lt_headers *headers, struct core_field
             core->codings++;
             break;
         case LT_H_CONNECTION: read_connection(header->value, core); break;
-        case LT_H_UPGRADE: core->upgrade = header; break;
+        case LT_H_UPGRADE:
+            core->upgrade = header;
+            core->upgrades++;
+            break;
         case LT_H_EXPECT: core->expect = header; break;
         default: break;
         }
@@ -356,10 +359,29 @@ static void settle_connection(struct lt_http_head *head, const struct core_field
                              lt_str_case_eq(core->expect->value, LT_STR("100-continue"));
 }
 
+/* One field, so that who judges and who is asked see the same; empty ones say nothing. */
+static lt_h1_error fold_upgrades(struct lt_headers *headers)
+{
+    for (uint32_t i = headers->count; i-- > 0;) {
+        if (headers->items[i].id == LT_H_UPGRADE && headers->items[i].value.len == 0)
+            lt_headers_remove_at(headers, i);
+    }
+    lt_str all = lt_headers_joined(headers, LT_STR("upgrade"));
+    bool fits = all.len == 0 || lt_headers_set_id(headers, LT_H_UPGRADE, all) == LT_OK;
+    return fits ? LT_H1_E_NONE : LT_H1_E_HEADERS_TOO_LARGE;
+}
+
 static lt_h1_error settle(const struct lt_h1_parser *parser, struct lt_http_head *head)
 {
     struct core_fields core = {0};
     find_core_fields(&head->headers, &core);
+    if (LT_UNLIKELY(core.upgrades > 1)) {
+        lt_h1_error too_large = fold_upgrades(&head->headers);
+        if (too_large != LT_H1_E_NONE)
+            return too_large;
+        core = (struct core_fields){0};
+        find_core_fields(&head->headers, &core);
+    }
     lt_h1_error error = settle_framing(head, &core);
     if (error == LT_H1_E_NONE && parser->is_response)
         error = settle_response_body(parser, head);

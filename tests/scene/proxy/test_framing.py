@@ -206,6 +206,11 @@ CASES = {
     "Connection names a pseudo header": (get("Connection: :path") + NEXT, REFUSED),
     "TE": (get("TE: gzip, trailers", "Connection: te") + NEXT, went("GET / te=trailers")),
     "upgrade that nobody allowed": (get("Connection: Upgrade", "Upgrade: websocket") + NEXT, REFUSED),
+    "upgrade that nobody allowed, behind an empty one": (
+        get("Connection: Upgrade", "Upgrade:", "Upgrade: websocket") + NEXT, REFUSED),
+    "upgrade that nobody allowed, before an empty one": (
+        get("Connection: Upgrade", "Upgrade: websocket", "Upgrade:") + NEXT, REFUSED),
+    "two empty upgrades": (get("Connection: Upgrade", "Upgrade:", "Upgrade:") + NEXT, went("GET /")),
     "offer of h2c": (
         get("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA") + NEXT, went("GET /")),
     "upgrade with a body": (post("Connection: Upgrade", "Upgrade: websocket", "Content-Length: 2", body=b"ab" + NEXT), REFUSED),
@@ -247,6 +252,7 @@ ENVOY = {
     "absolute target with a comma": (REFUSED, "as in Host"),
     "absolute target with an underscore": (REFUSED, "as in Host"),
     "absolute target with a query and no path": ("GET /next | refused", "RFC 9112 section 3.2.1"),
+    "two empty upgrades": (REFUSED, "an empty field says nothing (RFC 9110 section 5.6.1.2)"),
     "Connection names Authorization": (went("GET /"), "who is vouched for by a hop before must not be taken away by the client"),
 }
 

@@ -687,6 +687,15 @@ static void fields_of_one_hop_do_not_pass(void **state)
     assert_int_equal(strip("Connection: upgrade\r\nUpgrade: websocket\r\n", true, out, sizeof(out)),
                      LT_OK);
     assert_string_equal(out, "Upgrade=websocket;");
+    assert_int_equal(
+        strip("Connection: upgrade\r\nUpgrade: \r\nA: 1\r\nUpgrade: a\r\nUpgrade: b\r\n", true, out,
+              sizeof(out)),
+        LT_OK);
+    assert_string_equal(out, "A=1;Upgrade=a,b;");
+    assert_int_equal(
+        strip("Connection: upgrade\r\nUpgrade: a\r\nA: 1\r\nUpgrade:\r\n", true, out, sizeof(out)),
+        LT_OK);
+    assert_string_equal(out, "Upgrade=a;A=1;");
 }
 
 /* --- writing --- */
